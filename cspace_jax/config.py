@@ -1,0 +1,77 @@
+"""The configuration of one study: read from a ConfigDict, checked, written to JSON, compared.
+
+A ConfigDict is turned into frozen dataclasses once, by `from_config_dict`, and never travels further. Every field that
+changes a shape or a program lives here; numbers that vary over the grid of runs become a `Setting`.
+"""
+
+from typing import Any
+
+from cspace_jax import config_check, typed
+from cspace_jax.config_schema import (
+    CONCEPTS,
+    FIGURES,
+    SCALES,
+    Config,
+    DataConfig,
+    DiffusionConfig,
+    EngineConfig,
+    EvaluateConfig,
+    GridConfig,
+    NetworkConfig,
+    OptimConfig,
+    ProbeConfig,
+    SaveConfig,
+    save_steps,
+)
+
+__all__ = [
+    "CONCEPTS",
+    "FIGURES",
+    "SCALES",
+    "Config",
+    "DataConfig",
+    "DiffusionConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "GridConfig",
+    "NetworkConfig",
+    "OptimConfig",
+    "ProbeConfig",
+    "SaveConfig",
+    "differing_fields",
+    "from_config_dict",
+    "save_steps",
+    "to_dict",
+]
+
+# How the grid is executed, how often a line is logged, where the probe is cached and which figures are drawn never
+# change a stored result beyond rounding.
+_FREE_GROUPS = ("engine", "figures")
+_FREE_FIELDS = ("optim.log_every", "probe.cache_dir")
+
+
+def from_config_dict(source: Any) -> Config:
+    """Return the checked configuration read from a ConfigDict or any nested mapping.
+
+    Absent fields take the defaults of the dataclasses; `study` and `scale` have none.
+    Errors: UserError, one line naming the field, its value and what is allowed.
+    """
+    resolved = source.to_dict() if hasattr(source, "to_dict") else source
+    config = typed.read(Config, resolved)
+    config_check.check(config)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return the configuration as dicts, lists and scalars; `from_config_dict` reads it back unchanged."""
+    return typed.plain(config)
+
+
+def differing_fields(first: Config, second: Config) -> list[str]:
+    """Return the dotted names, in field order, of the fields that differ and could change a stored result."""
+    left, right = typed.flatten(to_dict(first)), typed.flatten(to_dict(second))
+    return [name for name in left if left[name] != right[name] and not _free(name)]
+
+
+def _free(name: str) -> bool:
+    return name.split(".")[0] in _FREE_GROUPS or name in _FREE_FIELDS

@@ -1,0 +1,192 @@
+"""The frozen, hashable dataclasses of a study's configuration and the names its fields may take.
+
+Users import them from `cspace_jax.config`, which also reads and checks them.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+SCALES = ("smoke", "quick", "paper")
+CONCEPTS = ("shape", "x", "y", "color", "size", "bg_color")
+CONDITIONINGS = ("sep_mlp", "common_linear", "common_zerolinear")
+SCHEDULES = ("learned_linear", "fixed_linear")
+DECAYS = ("constant", "cosine")
+CONVOLUTIONS = ("auto", "xla", "matmul")
+RUN_PLANS = ("auto", "vmap", "map", "unroll")
+FIGURES = ("fig2", "fig3", "fig4", "fig12", "fig13", "samples", "gif")
+
+
+@dataclasses.dataclass(frozen=True)
+class GridConfig:
+    """Axes of the product grid of runs; each field is one axis."""
+
+    seeds: tuple[int, ...] = (0, 100, 200, 300, 400)
+    sep_col: tuple[float, ...] = (0.2,)
+    sep_size: tuple[float, ...] = (0.4,)
+    sep_bg: tuple[float, ...] = (0.2,)
+    learning_rate: tuple[float, ...] = (1e-3,)
+    weight_decay: tuple[float, ...] = (0.01,)
+    init_scale: tuple[float, ...] = (1.0,)
+    data_noise: tuple[float, ...] = (1e-3,)
+
+    @property
+    def num_runs(self) -> int:
+        """Return the number of runs of the product grid."""
+        return math.prod(len(getattr(self, field.name)) for field in dataclasses.fields(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Images and classes of the data-generating process."""
+
+    active: tuple[str, ...] = ("color", "size")
+    image_size: int = 32
+    blur: float = 1.0
+    images_per_class: int = 2048
+    train_ratio: float = 0.85
+    test_images_per_class: int = 32
+
+    @property
+    def pool_images(self) -> int:
+        """Return the number of images of the training classes (those with at most one bit set) before the split."""
+        return (1 + len(self.active)) * self.images_per_class
+
+    @property
+    def train_images(self) -> int:
+        """Return the number of images trained on, floor(train_ratio * pool); the rest is for validation."""
+        return math.floor(self.train_ratio * self.pool_images)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """The U-Net that predicts the noise."""
+
+    channels: tuple[int, ...] = (64, 128, 256)
+    blocks: int = 2
+    groups: int = 8
+    heads: int = 4
+    attention: bool = True
+    dropout: float = 0.1
+    conditioning: str = "sep_mlp"
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionConfig:
+    """Noise schedule and classifier-free guidance in training."""
+
+    schedule: str = "learned_linear"
+    gamma_min: float = -5.0
+    gamma_max: float = 10.0
+    p_uncond: float = 0.0
+    null_value: float = -1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """AdamW over a fixed number of steps."""
+
+    batch_size: int = 64
+    steps: int = 20_000
+    clip: float = 0.01
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    decay: str = "constant"
+    ema: float = 0.0
+    log_every: int = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class SaveConfig:
+    """Steps at which a run is saved and evaluated; see `save_steps`."""
+
+    start: int = 500
+    count: int = 60
+    steps: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured at a saved step."""
+
+    samples_per_class: int = 32
+    sampling_steps: int = 50
+    guidance: float = 1.0
+    keep_samples: int = 4
+    losses: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeConfig:
+    """The classifier that reads concepts off samples, and the diverse data it is trained on.
+
+    A row of `data` is (sep_col, sep_size, sep_bg, narrow), narrow meaning a size half-width of sep_size / 8.
+    """
+
+    channels: tuple[int, ...] = (32, 32, 32)
+    blocks: int = 1
+    groups: int = 4
+    heads: int = 4
+    out_channels: int = 64
+    dropout: float = 0.1
+    init_scale: float = 0.02
+    steps: int = 10_000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    clip: float = 0.01
+    images_per_class: int = 1024
+    test_images_per_class: int = 64
+    data: tuple[tuple[float, float, float, bool], ...] = (
+        (0.2, 0.1, 0.2, False),
+        (0.8, 0.4, 0.2, False),
+        (0.2, 0.2, 0.2, True),
+        (0.8, 0.4, 0.2, True),
+    )
+    min_accuracy: float = 0.995
+    seed: int = 0
+    cache_dir: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """How the grid is executed; changes speed and memory, results only by rounding."""
+
+    convolution: str = "auto"
+    runs: str = "auto"
+    steps_per_call: int = 0
+    wave: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One study: a grid of runs and everything they share."""
+
+    study: str
+    scale: str
+    grid: GridConfig = GridConfig()
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    optim: OptimConfig = OptimConfig()
+    save: SaveConfig = SaveConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    probe: ProbeConfig = ProbeConfig()
+    engine: EngineConfig = EngineConfig()
+    figures: tuple[str, ...] = FIGURES
+
+
+def save_steps(save: SaveConfig, total: int) -> tuple[int, ...]:
+    """Return the increasing steps, in 1..total, at which runs are saved and evaluated.
+
+    An explicit list wins. Otherwise `count` points lie at squares of evenly spaced roots from sqrt(start) to
+    sqrt(total), truncated; the last is `total` and repetitions are dropped (reference implementation).
+    """
+    if save.steps:
+        return save.steps
+    points = (np.linspace(math.sqrt(save.start), math.sqrt(total), save.count) ** 2).astype(int)
+    points = np.maximum(points, save.start)  # the square of a rounded root may fall just below the start
+    points[-1] = total
+    return tuple(int(step) for step in np.unique(points))

@@ -1,0 +1,224 @@
+"""Numbers from single curves and trajectories: smoothing, learning times, turning points, intervals. NumPy only.
+
+Axis letters: t checkpoint, c concept, k class. Curves are sampled at the save steps, which are not evenly spaced; what
+is counted "in saves" below goes by index, what is counted in steps goes by the training step. A time that was never
+reached is NaN and stays so: nothing here replaces it by the last step.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage, stats
+
+SIGMA_TRAJECTORY = 2.0  # in saves; the published smoothing of the 2x2 trajectories
+SIGMA_NOTEBOOK = 1.5  # in saves; smoothing of the notebooks' learning time
+
+
+def smooth(values: np.ndarray, sigma: float = SIGMA_TRAJECTORY, axis: int = 0, truncate: float = 6.0) -> np.ndarray:
+    """Smooth along the save-step index with a Gaussian of `sigma` saves, reflecting at both ends; 0 changes nothing.
+
+    The published trajectories use sigma 2 and truncate 6 for two concepts and sigma 1 for three (reference
+    implementation). A NaN spreads to its neighbours, so leave diverged runs out first.
+    """
+    values = np.asarray(values, dtype=float)
+    if sigma == 0:
+        return values
+    return ndimage.gaussian_filter1d(values, sigma, axis=axis, mode="reflect", truncate=truncate)
+
+
+def crossing_time(
+    steps: np.ndarray, curve: np.ndarray, threshold: float = 0.8, persistence: int | None = None, sigma: float = 0.0
+) -> float:
+    """Return the step at which `curve` [t] reaches `threshold` and stays there; NaN if it never does.
+
+    The crossing is linearly interpolated between the save before and the save after it. `persistence` is the number of
+    saves in a row that have to lie at or above the threshold, the first included; None asks for all saves to the end.
+    A curve that starts above gives its first step. Source: paper section 4.1 (80 %); the persistent reading is that of
+    the published table of crossing times. `sigma` smooths first (0: the curve as measured).
+    """
+    curve = smooth(curve, sigma)
+    above = curve >= threshold
+    first = _first_of_row(above, persistence)
+    if first is None:
+        return float("nan")
+    if first == 0:
+        return float(steps[0])
+    low, high = curve[first - 1], curve[first]
+    return float(steps[first - 1] + (threshold - low) / (high - low) * (steps[first] - steps[first - 1]))
+
+
+def _first_of_row(above: np.ndarray, persistence: int | None) -> int | None:
+    """Return the first index from which `persistence` entries (None: all the rest) are true, or None."""
+    below = np.flatnonzero(~above)
+    if persistence is None:
+        first = int(below[-1]) + 1 if below.size else 0
+        return first if first < above.size else None
+    if persistence < 1:
+        raise ValueError(f"persistence must be None or at least 1, got {persistence}")
+    if above.size < persistence:
+        return None
+    rows = np.lib.stride_tricks.sliding_window_view(above, persistence).all(axis=1)
+    return int(np.argmax(rows)) if rows.any() else None
+
+
+def notebook_time(
+    steps: np.ndarray, curve: np.ndarray, threshold: float = 0.9, row: int = 3, sigma: float = SIGMA_NOTEBOOK
+) -> float:
+    """Return the learning time of the authors' notebooks, smoothed and eroded but not interpolated; NaN if never.
+
+    The value is the save step of the first index that is the centre of `row` consecutive smoothed values above the
+    threshold; the two ends cannot be centres. The notebooks put the last step for "never"; here it stays NaN. Their
+    truncation of the Gaussian is not recorded: SciPy's default (4) is taken.
+    """
+    above = smooth(curve, sigma, truncate=4.0) > threshold
+    centres = ndimage.binary_erosion(above, structure=np.ones(row, bool))
+    return float(steps[int(np.argmax(centres))]) if centres.any() else float("nan")
+
+
+def censored_median(times: np.ndarray) -> float:
+    """Return the median over seeds, with "not learned" (NaN) ordered after every number; NaN if the median is never.
+
+    Leaving the unlearned seeds out would make slow settings look fast; putting the last step would invent a number.
+    """
+    times = np.asarray(times, dtype=float)
+    if times.size == 0:
+        return float("nan")
+    median = np.median(np.where(np.isnan(times), np.inf, times))
+    return float(median) if np.isfinite(median) else float("nan")
+
+
+def bootstrap_interval(
+    values: np.ndarray, statistic: str = "mean", level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the percentile bootstrap interval over seeds (axis 0) of the "mean" or of the censored "median".
+
+    Seeded, so equal input gives equal output. For the median NaN means "not learned" and counts as later than any
+    number; an end that falls there is NaN (open). Fewer than two seeds give NaN ends: one run carries no spread.
+    """
+    values = np.asarray(values, dtype=float)
+    nothing = np.full(values.shape[1:], np.nan)
+    if values.shape[0] < 2:
+        return nothing, nothing.copy()
+    if statistic == "median":
+        values = np.where(np.isnan(values), np.inf, values)
+    function = {"mean": np.mean, "median": np.median}[statistic]
+    with np.errstate(invalid="ignore"):  # the standard error of infinite times is not used
+        result = stats.bootstrap(
+            (values,), function, n_resamples=resamples, vectorized=True, axis=0, method="percentile",
+            batch=max(1, 20_000_000 // max(values.size, 1)), rng=np.random.default_rng(seed),
+        )  # fmt: skip
+    tail = (1 - level) / 2
+    # no interpolation between order statistics: it would mix a number with "never"
+    ends = np.quantile(result.bootstrap_distribution, [tail, 1 - tail], axis=-1, method="inverted_cdf")
+    ends = np.where(np.isfinite(ends), ends, np.nan)
+    return np.asarray(ends[0]), np.asarray(ends[1])
+
+
+def speed(steps: np.ndarray, trajectory: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the speed in concept space |dC/dstep| of a trajectory [t, c] between saves, and the mid steps [t-1]."""
+    steps = np.asarray(steps, dtype=float)
+    length = np.linalg.norm(np.diff(trajectory, axis=0), axis=-1)
+    return (steps[1:] + steps[:-1]) / 2, length / np.diff(steps)
+
+
+def turn_angles(trajectory: np.ndarray, window: int = 3, min_move: float = 0.05) -> np.ndarray:
+    """Return the turn [degrees, t] at each save of a trajectory [t, c]: 0 straight on, 180 back; NaN where undefined.
+
+    The angle lies between the displacement over the `window` saves before and that over the `window` saves after. It
+    is undefined near the ends and where either displacement is shorter than `min_move`: a resting point has no course.
+    """
+    angles = np.full(len(trajectory), np.nan)
+    if len(trajectory) <= 2 * window:
+        return angles
+    before = trajectory[window:-window] - trajectory[: -2 * window]
+    after = trajectory[2 * window :] - trajectory[window:-window]
+    lengths = np.linalg.norm(before, axis=-1), np.linalg.norm(after, axis=-1)
+    moving = np.minimum(*lengths) >= min_move
+    cosine = np.sum(before * after, axis=-1)[moving] / (lengths[0] * lengths[1])[moving]
+    angles[window:-window][moving] = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    return angles
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A turn of a trajectory: the save step of its sharpest point and the angle there; NaN if there is none."""
+
+    step: float
+    degrees: float
+
+
+def find_turn(
+    steps: np.ndarray, trajectory: np.ndarray, threshold: float = 60.0, persistence: int = 2,
+    early: float = 0.075, window: int = 3, min_move: float = 0.05,
+) -> Turn:  # fmt: skip
+    """Find the first turn sharper than `threshold` degrees that lasts for `persistence` saves in a row.
+
+    Saves before `early` x last step are left out (the model has not settled on any image yet). Our own detector, for
+    any number of concepts; the published definition of the turning point is that of `find_memorisation`.
+    """
+    angles = turn_angles(trajectory, window, min_move)
+    sharp = np.nan_to_num(angles, nan=0.0) >= threshold
+    sharp &= np.asarray(steps) >= early * steps[-1]
+    first = _first_of_row(sharp, persistence)
+    if first is None:
+        return Turn(float("nan"), float("nan"))
+    ends = np.flatnonzero(~sharp[first:])
+    last = first + int(ends[0]) if ends.size else len(sharp)
+    best = first + int(np.argmax(angles[first:last]))
+    return Turn(float(steps[best]), float(angles[best]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Memorisation:
+    """Concept memorisation of a held-out class along one trajectory; see `find_memorisation`."""
+
+    nearest: int  # class index of the training class that the trajectory comes closest to
+    distance: float  # distance to that class's corner at the closest approach
+    closest_step: float  # save step of the closest approach
+    weak: int  # index of the concept that is held back
+    weak_min: float  # smallest probability of the correct bit of that concept after the early phase
+    weak_step: float  # save step of that minimum
+    at_min: tuple[float, ...]  # probability of the correct bit of every concept at that step
+    memorised: bool  # at its closest it is within `radius` of the training class, and farther from its own corner
+    turning_step: float  # = weak_step if the class was memorised and leaves again, else NaN
+
+    @property
+    def depth(self) -> float:
+        """Return how deep the class was memorised: 0 never held back, 1 entirely taken for the training class."""
+        return 1.0 - self.weak_min
+
+
+def find_memorisation(
+    steps: np.ndarray, trajectory: np.ndarray, bits: np.ndarray, klass: int, trained: np.ndarray,
+    early: float = 0.075, departure: float = 0.1, radius: float = 0.5,
+) -> Memorisation:  # fmt: skip
+    """Describe how a class is first mistaken for a training class, from its (smoothed) trajectory [t, c] of P(bit = 1).
+
+    bits [k, c] are the corners of the classes, trained [k] marks the training classes. Saves before `early` x last step
+    are left out (1,500 of 20,000 as published). The memorised class is the training class whose corner the trajectory
+    comes closest to; the weak concept is, among the concepts in which that class differs from `klass`, the one with
+    the lowest probability of the correct bit at that closest approach. It counts as memorised if the closest approach
+    is nearer than `radius` and nearer than the class's own corner. The turning point is the save at which this
+    probability is smallest, counted only if the class was memorised, if the minimum is an interior one and if the
+    probability later rises by at least `departure` above it. Source: the published table of minima of P(blue), here
+    generalised to any classes.
+    """
+    start = min(int(np.searchsorted(steps, early * steps[-1])), len(steps) - 1)
+    bits = np.asarray(bits, dtype=float)
+    distances = np.linalg.norm(trajectory[:, None, :] - bits[None], axis=-1)  # [t, k]
+    others = [k for k in np.flatnonzero(trained) if k != klass]
+    row, column = np.unravel_index(np.argmin(distances[start:, others]), (len(steps) - start, len(others)))
+    closest, nearest = start + int(row), int(others[int(column)])
+    correct = np.where(bits[klass] == 1, trajectory, 1 - trajectory)  # [t, c]
+    differing = np.flatnonzero(bits[klass] != bits[nearest])
+    weak = int(differing[np.argmin(correct[closest, differing])])
+    low = start + int(np.argmin(correct[start:, weak]))
+    memorised = bool(distances[closest, nearest] < min(radius, distances[closest, klass]))
+    rises = correct[low:, weak].max() - correct[low, weak] >= departure
+    falls = low > 0 and correct[low - 1, weak] >= correct[low, weak]
+    return Memorisation(
+        nearest=nearest, distance=float(distances[closest, nearest]), closest_step=float(steps[closest]), weak=weak,
+        weak_min=float(correct[low, weak]), weak_step=float(steps[low]), at_min=tuple(map(float, correct[low])),
+        memorised=memorised,
+        turning_step=float(steps[low]) if memorised and rises and falls else float("nan"),
+    )  # fmt: skip

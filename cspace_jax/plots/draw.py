@@ -1,0 +1,78 @@
+"""Draw the figures of a study by name into its folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from etils import epath
+from matplotlib.figure import Figure
+
+from cspace_jax import analysis
+from cspace_jax.config import Config
+from cspace_jax.errors import UserError
+from cspace_jax.plots import animation, pictures, progress, speeds, style, trajectories
+
+Samples = Mapping[int, np.ndarray]
+NAMES = ("fig2", "fig3", "fig4", "fig12", "fig13", "curves", "samples", "gif")
+
+
+def draw_all(
+    ds: xr.Dataset, samples: Samples, config: Config, outdir: epath.PathLike, names: Sequence[str] = NAMES,
+    show: Callable[[str], None] = print,
+) -> list[epath.Path]:  # fmt: skip
+    """Draw the named figures into OUTDIR/NAME.png and .pdf (gif: .gif); returns the files written.
+
+    samples: step -> uint8 [r, k, n, h, w, 3]; may be empty. A figure that this dataset cannot give is left out with one
+    line to `show`. Raises UserError for an unknown name.
+    """
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise UserError(f"figures: {unknown[0]!r} is unknown; allowed are {', '.join(NAMES)}")
+    outdir = epath.Path(outdir)
+    if not analysis.ok_runs(ds).any():
+        show("figures: all runs diverged, only the classes can be drawn")
+        names = [name for name in names if name == "fig2"]
+    written: list[epath.Path] = []
+    for name in names:
+        reason = _cannot(name, ds, samples)
+        if reason:
+            show(f"figures: {name} left out, {reason}")
+        elif name == "gif":
+            written.append(animation.to_gif(ds, samples, outdir / "gif.gif"))
+        else:
+            written.extend(style.save(_figure(name, ds, samples, config), outdir / name))
+    return written
+
+
+def _cannot(name: str, ds: xr.Dataset, samples: Samples) -> str:
+    if name in ("samples", "gif") and not samples:
+        return "no sample images are stored"
+    if name == "fig3" and not np.isfinite(ds["signal"].values).all():
+        return "the concept signal was not measured"
+    return ""
+
+
+def _figure(name: str, ds: xr.Dataset, samples: Samples, config: Config) -> Figure:
+    setting = display_setting(ds)
+    if name == "fig2":
+        return pictures.fig2(config.data, setting)
+    if name in ("fig4", "fig13"):
+        images, _ = pictures.class_images(config.data, setting)
+        draw = {"fig4": trajectories.fig4, "fig13": trajectories.fig13}[name]
+        return draw(ds, corner_images=dict(enumerate(images)))
+    if name == "samples":
+        return pictures.sample_grid(ds, samples, run=_shown_run(ds))
+    return {"fig3": speeds.fig3, "fig12": progress.fig12, "curves": progress.learning_curves}[name](ds)
+
+
+def display_setting(ds: xr.Dataset) -> dict[str, float]:
+    """Return the setting of the strongest level of the swept concept: its classes are told apart best by eye."""
+    found = analysis.levels(ds)
+    index = analysis.swept_concept(found)
+    return max(found, key=lambda level: np.nan_to_num(level.signal[index])).setting
+
+
+def _shown_run(ds: xr.Dataset) -> int:
+    """Return a run of the level that Fig. 12 shows, so that pictures and curves belong together."""
+    found = analysis.levels(ds)
+    return found[progress.choose_level(found, ds, str(ds["protocol"].values[0]))].runs[0]

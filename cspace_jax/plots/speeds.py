@@ -1,0 +1,106 @@
+"""Fig. 3: how fast each concept is learned, against its measured signal."""
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cspace_jax import analysis, curves
+from cspace_jax.plots import style
+
+PER = 1000.0  # speeds are shown per 1,000 steps
+
+
+@style.styled()
+def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str = "paper_80") -> Figure:
+    """Draw learning speed (1 / learning time) against concept signal, one panel a concept (paper Fig. 3).
+
+    The signal is the pixel MSE between classes that differ in the concept. Dots are seeds, large markers medians with
+    bootstrap intervals; a seed that never learned sits at zero as an open marker, and each level says how many those
+    are. Training classes are averaged, held-out classes drawn one by one. definition: a key of `learning_times`.
+    """
+    protocol = protocol or str(ds["protocol"].values[0])
+    found = analysis.levels(ds)
+    trained = np.flatnonzero(ds["trained"].values).tolist()
+    series = [("training classes", trained, style.TRAINED_COLOR, "o")]
+    for order, klass in enumerate(np.flatnonzero(~ds["trained"].values)):
+        color = style.HELD_OUT_COLOR if order == 0 else style.class_color(int(klass))
+        series.append((f"held-out {style.class_label(ds, int(klass))}", [int(klass)], color, "Ds^v"[order % 4]))
+    number = ds.sizes["concept"]
+    fig = style.new_figure(3.6 * number + 0.4, 3.5)
+    for index, ax in enumerate(np.ravel(fig.subplots(1, number, squeeze=False))):
+        times = _timer(ds, index, protocol, definition)
+        for place, (label, classes, color, marker) in enumerate(series):
+            nudge = 1 + 0.025 * (place - (len(series) - 1) / 2)  # so that markers at the same signal stay apart
+            _draw_series(ax, found, index, times, classes, (label, color, marker), nudge, place)
+        _finish(ax, ds, index)
+    fig.axes[0].set_ylabel("learning speed  [1 / 1,000 steps]")
+    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return fig
+
+
+def _timer(ds: xr.Dataset, concept: int, protocol: str, definition: str) -> Callable[..., np.ndarray]:
+    def times(level: analysis.Level, classes: list[int]) -> np.ndarray:
+        accuracy = analysis.accuracy_curves(ds, level.runs, classes, protocol)[..., concept]
+        return analysis.learning_times(ds["step"].values, accuracy)[definition]
+
+    return times
+
+
+def _draw_series(
+    ax: Axes, found: list[analysis.Level], concept: int, times: Callable[..., np.ndarray], classes: list[int],
+    look: tuple[str, str, str], nudge: float, place: int,
+) -> None:  # fmt: skip
+    label, color, marker = look
+    line = []
+    for level in found:
+        if not level.runs:
+            continue
+        one = times(level, classes)
+        x = level.signal[concept] * nudge
+        learned = one[np.isfinite(one)]
+        ax.plot(np.full(learned.size, x), PER / learned, marker, color=color, ms=3, alpha=0.45, mew=0, zorder=2)
+        never = int(np.isnan(one).sum())
+        if never:
+            _mark_never(ax, x, never, len(one), color, marker, place)
+        median = curves.censored_median(one)
+        low, high = curves.bootstrap_interval(one, "median")
+        # an open end (never learned) is a speed of zero
+        fast, slow = PER / low, 0.0 if np.isnan(high) else PER / high
+        value = 0.0 if np.isnan(median) else PER / median
+        if np.isfinite(fast):
+            ax.plot([x, x], [slow, fast], "-", color=color, lw=1.2, zorder=3)
+        line.append((x, value))
+    if line:
+        points = np.array(sorted(line))
+        style_of_line = "-" if len(found[0].varying) == 1 else ""
+        filled = points[points[:, 1] > 0]
+        ax.plot(*points.T, linestyle=style_of_line, color=color, lw=0.8, alpha=0.5, zorder=2)
+        ax.plot(*filled.T, marker, color=color, ms=6.5, mec="white", mew=0.7, label=label, zorder=4)
+
+
+def _mark_never(ax: Axes, x: float, never: int, seeds: int, color: str, marker: str, place: int) -> None:
+    ax.plot([x], [0.0], marker, mfc="white", mec=color, ms=6, mew=1.2, zorder=5, clip_on=False, gid="never")
+    ax.annotate(
+        f"{never}/{seeds} never", (x, 0), xytext=(7, 8 * place - 2), textcoords="offset points", ha="left", va="center",
+        fontsize=6.5, color=color, gid="never",
+    )  # fmt: skip
+
+
+def _finish(ax: Axes, ds: xr.Dataset, index: int) -> None:
+    name = style.concept_title(str(ds["concept"].values[index]))
+    signals = ds["signal"].values[:, index]
+    low, high = signals.min(), signals.max()
+    ax.set(title=name, xlabel=f"{name} signal  [pixel MSE]")
+    if low > 0 and high / low > 3:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+    elif high > 0:
+        ax.set_xlim(min(0.7 * low, 2 * low - high), 1.3 * high)
+    top = max((np.max(line.get_ydata(), initial=0.0) for line in ax.lines), default=0.0)
+    ax.set_ylim(0, 1.1 * top or 1.0)

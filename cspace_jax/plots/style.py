@@ -1,0 +1,164 @@
+"""One look for all figures: sizes, colour-blind-safe colours, labels, images, files.
+
+Figures are made without pyplot, so none is kept open and no global state changes.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from etils import epath
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+from cspace_jax import analysis
+from cspace_jax.concepts import BIT_NAMES
+from cspace_jax.workdir import write_atomic
+
+# Okabe and Ito's colours, those that differ also for colour-blind readers; black is kept for text
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A800")
+TRAINED_COLOR = "#0072B2"
+HELD_OUT_COLOR = "#D55E00"
+SIGNAL_MAP = "viridis"
+CONCEPT_NAMES = {"bg_color": "background", "color": "colour"}
+RC: Mapping[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.6,
+    "figure.dpi": 100,
+    "savefig.facecolor": "white",
+    "pdf.fonttype": 42,
+    "image.interpolation": "nearest",
+}
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Apply the style inside a with block only; also usable as a decorator."""
+    with matplotlib.rc_context(dict(RC)):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of the given size in inches, arranged by constrained layout."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(fig: Figure, path_stem: epath.PathLike) -> tuple[epath.Path, epath.Path]:
+    """Write PATH_STEM.png (200 dpi) and PATH_STEM.pdf; equal figures give equal files. Returns both paths."""
+    stem = epath.Path(path_stem)
+    paths = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".pdf")
+    # dates and versions would make equal figures differ
+    metadata = {"Software": None}, {"CreationDate": None, "Producer": None, "Creator": None}
+    for path, one in zip(paths, metadata, strict=True):
+        buffer = io.BytesIO()
+        with styled():
+            # the second file keeps the layout that the first one found
+            fig.savefig(buffer, format=path.suffix[1:], dpi=200, metadata=one, bbox_inches="tight", pad_inches=0.06)
+        fig.set_layout_engine("none")
+        write_atomic(path, buffer.getvalue())
+    return paths
+
+
+def concept_title(concept: str) -> str:
+    """Return the name of a concept as printed in figures."""
+    return CONCEPT_NAMES.get(concept, concept)
+
+
+def bit_label(concept: str, bit: int) -> str:
+    """Return the word for a value of a concept, such as "blue"; unknown concepts give "name=1"."""
+    return BIT_NAMES[concept][bit] if concept in BIT_NAMES else f"{concept}={bit}"
+
+
+def probability_label(concept: str) -> str:
+    """Return the axis label of a concept-space coordinate, such as "P(blue)"."""
+    return f"P({bit_label(concept, 1)})"
+
+
+def class_label(ds: xr.Dataset, klass: int) -> str:
+    """Return a class in code and words, such as "11 (blue, small)"."""
+    words = [bit_label(str(c), int(b)) for c, b in zip(ds["concept"].values, ds["bit"].values[klass], strict=True)]
+    return f"{ds['klass'].values[klass]} ({', '.join(words)})"
+
+
+def class_color(klass: int) -> str:
+    """Return the colour of a class; more than eight classes start again."""
+    return OKABE_ITO[klass % len(OKABE_ITO)]
+
+
+def signal_colors(found: list[analysis.Level]) -> tuple[list[Any], ScalarMappable, int]:
+    """Return the colour of each level by the swept concept's normalised signal, the scale, and that concept's index.
+
+    Levels without a finite signal are coloured by their order; the index is then -1.
+    """
+    index = analysis.swept_concept(found)
+    values = np.array([level.normalised[index] for level in found])
+    if not np.isfinite(values).all():
+        values, index = np.arange(len(found), dtype=float), -1
+    low, high = (values.min(), values.max()) if values.max() - values.min() > 1e-9 else (0.0, 1.0)
+    # the bright end of the map is too pale on white
+    shown = matplotlib.colormaps[SIGNAL_MAP].resampled(256)
+    cut = matplotlib.colors.ListedColormap(shown(np.linspace(0.0, 0.9, 256)))
+    scale = ScalarMappable(Normalize(low, high), cut)
+    return [scale.to_rgba(value) for value in values], scale, index
+
+
+def signal_bar(fig: FigureBase, scale: ScalarMappable, ds: xr.Dataset, index: int, axes: Any) -> None:
+    """Draw the colour bar of the levels beside `axes`."""
+    label = "level" if index < 0 else f"normalised {concept_title(str(ds['concept'].values[index]))} signal"
+    fig.colorbar(scale, ax=axes, label=label, shrink=0.85, pad=0.02)
+
+
+def upright(image: np.ndarray) -> np.ndarray:
+    """Return an image [h, w, 3] (h = x coordinate; uint8 or 0..1) as rows for origin="lower", clipped to [0, 1]."""
+    image = np.asarray(image)
+    image = image / 255.0 if image.dtype == np.uint8 else image
+    return np.clip(np.transpose(image, (1, 0, 2)), 0.0, 1.0)
+
+
+def show_image(ax: Axes, image: np.ndarray, frame: Any = None, width: float = 1.2) -> None:
+    """Show an image [h, w, 3] with y upwards and without ticks, in a frame of the given colour."""
+    ax.imshow(upright(image), origin="lower")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set(visible=True, color=frame or "#B0B0B0", linewidth=width if frame else 0.6)
+
+
+def place_image(ax: Axes, image: np.ndarray, xy: tuple[float, float], offset: tuple[float, float], frame: str) -> None:
+    """Put a small image beside the data point `xy`, moved by `offset` points; it may lie outside the axes."""
+    shown = np.flipud(upright(image))  # an OffsetImage has its first row at the top
+    zoom = 24 / shown.shape[0]
+    box = AnnotationBbox(
+        OffsetImage(shown, zoom=zoom), xy, xybox=offset, boxcoords="offset points", pad=0.08,
+        bboxprops={"edgecolor": frame, "linewidth": 1.4}, annotation_clip=False,
+    )  # fmt: skip
+    ax.add_artist(box)
+    box.set_clip_on(False)  # it lies outside the axes, and the layout shall make room for it
+
+
+def step_axis(ax: Axes) -> None:
+    """Label an x axis of training steps with few, readable numbers."""
+    ax.set_xlabel("training step")
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_formatter("{x:,.0f}")

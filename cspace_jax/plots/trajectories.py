@@ -1,0 +1,122 @@
+"""Figs. 4 and 13: learning trajectories in concept space, one curve a signal level."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cspace_jax import analysis
+from cspace_jax.plots import style
+
+Images = Mapping[int, np.ndarray]
+
+
+@style.styled()
+def fig4(ds: xr.Dataset, protocol: str | None = None, raw: bool = False, corner_images: Images | None = None) -> Figure:
+    """Draw the trajectories of the training classes together, and of each held-out class (paper Fig. 4).
+
+    Mean over seeds, one curve a level, coloured by normalised signal; smoothed as published unless `raw`. A circle
+    marks the first save, a square the last. With more than two concepts the first two are shown. corner_images: class
+    index -> image [h, w, 3], put beside the corners instead of words (two concepts only).
+    """
+    trained = np.flatnonzero(ds["trained"].values).tolist()
+    panels: list[tuple[str, list[int]]] = [("training classes", trained)]
+    for klass in np.flatnonzero(~ds["trained"].values):
+        panels.append((f"held out: {style.class_label(ds, int(klass))}", [int(klass)]))
+    return _panels(ds, [(title, classes, (0, min(1, ds.sizes["concept"] - 1))) for title, classes in panels],
+                   len(panels), protocol, raw, corner_images)  # fmt: skip
+
+
+@style.styled()
+def fig13(
+    ds: xr.Dataset, protocol: str | None = None, raw: bool = False, corner_images: Images | None = None
+) -> Figure:
+    """Draw the trajectories of all classes, one panel a class and pair of concepts (paper Fig. 13)."""
+    number = ds.sizes["concept"]
+    pairs = list(itertools.combinations(range(number), 2)) or [(0, 0)]
+    panels = []
+    for pair in pairs:
+        for klass, trained in enumerate(ds["trained"].values):
+            title = f"{style.class_label(ds, klass)}{'' if trained else ', held out'}"
+            panels.append((title, [klass], pair))
+    columns = 4 if len(panels) <= 8 else ds.sizes["klass"]
+    return _panels(ds, panels, columns, protocol, raw, corner_images)
+
+
+def _panels(
+    ds: xr.Dataset, panels: Sequence[tuple[str, list[int], tuple[int, int]]], columns: int, protocol: str | None,
+    raw: bool, corner_images: Images | None,
+) -> Figure:  # fmt: skip
+    protocol = protocol or str(ds["protocol"].values[0])
+    found = analysis.levels(ds)
+    colors, scale, index = style.signal_colors(found)
+    sigma = 0.0 if raw else analysis.default_sigma(ds)
+    images = corner_images if ds.sizes["concept"] == 2 else None
+    rows = -(-len(panels) // columns)
+    side = 3.3 if columns <= 3 else 2.7
+    fig = style.new_figure(side * columns + 0.9, (side + (1.1 if images else 0.35)) * rows)
+    axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
+    for ax, (title, classes, pair) in zip(axes, panels, strict=False):
+        for klass in classes:
+            _draw_class(ax, ds, found, colors, klass, pair, protocol, sigma)
+        concept_square(ax, ds, pair, images)
+        ax.set_title(title, pad=40 if images else 6, fontsize=9)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    if len(found) > 1:
+        style.signal_bar(fig, scale, ds, index, list(axes))
+    return fig
+
+
+def _draw_class(
+    ax: Axes, ds: xr.Dataset, found: list[analysis.Level], colors: list[Any], klass: int, pair: tuple[int, int],
+    protocol: str, sigma: float,
+) -> None:  # fmt: skip
+    for level, color in zip(found, colors, strict=True):
+        if level.runs:
+            path = analysis.trajectory(ds, level.runs, klass, protocol).mean(axis=0)
+            path = analysis.curves.smooth(path, sigma)[:, pair]
+            draw_path(ax, path, color, f"{ds['klass'].values[klass]} {level.label}")
+
+
+def draw_path(ax: Axes, path: np.ndarray, color: Any, label: str = "") -> None:
+    """Draw one trajectory [t, 2] with a circle at its first and a square at its last point."""
+    ax.plot(*path.T, "-", color=color, lw=1.5, label=label, solid_capstyle="round", zorder=3)
+    ax.plot(*path[0], "o", color="white", mec=color, ms=4.5, mew=1.1, zorder=4)
+    ax.plot(*path[-1], "s", color=color, mec="white", ms=5.5, mew=0.7, zorder=5)
+
+
+def concept_square(ax: Axes, ds: xr.Dataset, pair: tuple[int, int], images: Images | None = None) -> None:
+    """Set up the unit square with axis labels and either words or images at its corners."""
+    names = [str(ds["concept"].values[i]) for i in pair]
+    ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    ax.set_xlabel(style.probability_label(names[0]))
+    ax.set_ylabel(style.probability_label(names[1]))
+    for klass, bits in enumerate(ds["bit"].values):
+        others = [b for i, b in enumerate(bits) if i not in pair]
+        if any(others):
+            continue  # with three concepts the corners stand for the classes whose other bits are 0
+        corner = tuple(float(bits[i]) for i in pair)
+        _corner(ax, ds, klass, corner, pair, images)
+
+
+def _corner(
+    ax: Axes, ds: xr.Dataset, klass: int, corner: tuple[float, float], pair: tuple[int, int], images: Images | None
+) -> None:
+    trained = bool(ds["trained"].values[klass])
+    color = style.TRAINED_COLOR if trained else style.HELD_OUT_COLOR
+    x, y = corner
+    ax.plot(x, y, "P", color=color, ms=7, mec="white", mew=0.6, zorder=2, clip_on=False)
+    if images and klass in images:
+        style.place_image(ax, images[klass], corner, (0, 24 if y else -39), color)
+        return
+    text = ", ".join(style.bit_label(str(ds["concept"].values[i]), int(b)) for i, b in zip(pair, corner, strict=True))
+    ax.annotate(
+        text, corner, xytext=(-5 if x else 5, -7 if y else 7), textcoords="offset points", fontsize=6.5, color=color,
+        ha="right" if x else "left", va="top" if y else "bottom", zorder=6,
+        bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7},
+    )  # fmt: skip

@@ -1,0 +1,125 @@
+"""The numbers of a study for people: summary.json and a short table in the terminal."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from etils import epath
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cspace_jax import analysis
+from cspace_jax.workdir import write_atomic
+
+SUMMARY_NAME = "summary.json"
+
+
+def to_json(value: Any) -> Any:
+    """Return `value` as strict JSON types: NaN and infinities become None, NumPy scalars and arrays plain Python."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [to_json(one) for one in value]
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_summary(summary: Mapping[str, Any], folder: epath.PathLike) -> epath.Path:
+    """Write summary.json into a folder, atomically; unknown numbers are null. Returns its path."""
+    path = epath.Path(folder) / SUMMARY_NAME
+    text = json.dumps(to_json(summary), indent=2, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+    return path
+
+
+def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the learning times and what the held-out classes were first mistaken for, one row a level and class."""
+    console = console or Console()
+    console.print(_table(summary))
+    for line in sentences(summary):
+        console.print(line, highlight=False)
+
+
+def report(
+    ds: xr.Dataset,
+    folder: epath.PathLike,
+    wall_times: Mapping[str, float] | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Summarise a dataset, write summary.json into a folder, print the table; returns the summary."""
+    summary = analysis.summarise(ds, wall_times=wall_times)
+    write_summary(summary, folder)
+    print_summary(summary, console)
+    return summary
+
+
+def _time(times: Mapping[str, Any]) -> str:
+    median, learned, seeds = times["median"], times["learned"], times["seeds"]
+    text = "never" if not _known(median) else f"{median:,.0f}"
+    return text if learned == seeds else f"{text} {learned}/{seeds}"
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _table(summary: Mapping[str, Any]) -> Table:
+    concepts = list(summary["levels"][0]["signal"])
+    table = Table(
+        title="Steps to 80 % accuracy that stays: median over seeds, and seeds that learned if not all did",
+        caption="taken for: training class a held-out class was memorised as, and how low its weak concept "
+        "fell; turn: the step of that; "
+        "ever, end: seeds at 80 % on all concepts at some save, at the last save",
+        box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1 if len(concepts) < 3 else 0, 0, 0), pad_edge=False,
+    )  # fmt: skip
+    table.add_column("level", no_wrap=True)
+    table.add_column("class", no_wrap=True)
+    for name in [*concepts, "all", "taken for", "turn", "ever", "end"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for level in summary["levels"]:
+        _add_level(table, level, concepts)
+    return table
+
+
+def _add_level(table: Table, level: Mapping[str, Any], concepts: list[str]) -> None:
+    times = level["training_classes"]["learning_times"]
+    table.add_row(level["label"], "trained", *(_time(times[name]["paper_80"]) for name in [*concepts, "joint"]))
+    for name, block in level["classes"].items():
+        if not block["trained"]:
+            times, found, count = block["learning_times"], block["memorisation"], block["reached_80"]
+            cells = [_time(times[concept]["paper_80"]) for concept in [*concepts, "joint"]]
+            counts = [f"{count[kind]}/{count['seeds']}" for kind in ("momentary", "persistent")]
+            table.add_row("", name, *cells, _mistaken(found), _turning(found), *counts)
+    table.add_section()
+
+
+def _mistaken(found: Mapping[str, Any]) -> str:
+    if not found:
+        return ""
+    return f"{found['as_class']} {found['min_correct']:.2f}" if found["memorised"] else "none"
+
+
+def _turning(found: Mapping[str, Any]) -> str:
+    return f"{found['turning_step']:,.0f}" if found and _known(found["turning_step"]) else ""
+
+
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Return the findings in plain words: order of the learning times, diverged runs."""
+    lines = []
+    concept = summary["swept_concept"]
+    for place, kinds in summary["order"][concept].items():
+        check = kinds["paper_80"]
+        if check["ordered"] is not None:
+            where = "the training classes" if place == "training_classes" else f"held-out class {place}"
+            verdict = "sooner at every stronger signal" if check["ordered"] else "NOT in the order of the signal"
+            lines.append(f"{concept} on {where}: learned {verdict} ({check['levels']} levels).")
+    if summary["runs"]["diverged"]:
+        lines.append(f"{summary['runs']['diverged']} of {summary['runs']['total']} runs diverged and are left out.")
+    return lines

@@ -1,0 +1,20 @@
+"""Random streams of a run: one key a run, named sub-streams by `fold_in`.
+
+Keys are typed threefry keys. Other generators are avoided on purpose: `rbg` under `vmap` draws every run from the first
+run's key.
+"""
+
+import jax
+
+# The only table of stream numbers. Numbers are part of the results: append, never renumber.
+STREAMS = {"data": 0, "init": 1, "train": 2, "eval": 3, "probe": 4, "signal": 5}
+
+
+def run_key(seed: jax.typing.ArrayLike) -> jax.Array:
+    """Return the typed threefry key of a run from its integer seed (scalar, may be traced)."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def stream(key: jax.Array, name: str) -> jax.Array:
+    """Return the sub-stream `name` of a run's key; names are those of `STREAMS`."""
+    return jax.random.fold_in(key, STREAMS[name])

@@ -1,0 +1,183 @@
+"""Training of ONE run as pure functions: `init_run` and `train_chunk`. Stacking over runs happens in `engine.py`."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from cspace_jax import dgp, optim, rng, vdm
+from cspace_jax.config import Config, DataConfig, OptimConfig
+from cspace_jax.setting import Setting
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+    """Everything static about training: one hashable value, one compiled program."""
+
+    vdm: vdm.Vdm
+    data: DataConfig
+    optim: OptimConfig
+
+
+def make_spec(config: Config, convolution: str) -> TrainSpec:
+    """Collect the static parts of a configuration; `convolution` comes from the plan (engine.py)."""
+    return TrainSpec(vdm.make_vdm(config.network, config.diffusion, convolution), config.data, config.optim)
+
+
+@struct.dataclass
+class RunState:
+    """What changes while a run trains.
+
+    Attributes:
+      params: network and schedule parameters.
+      opt_state: AdamW moments and counters.
+      ema: average of `params`, an empty dict if switched off.
+      order: this epoch's permutation of the training set, int32 [n_train].
+      key: the run's random key.
+    """
+
+    params: dict
+    opt_state: optax.OptState
+    ema: dict
+    order: jax.Array
+    key: jax.Array
+
+
+@struct.dataclass
+class StepMetrics:
+    """Scalars of one training step: loss and its terms in bits per dimension, gradient norm, schedule scalars.
+
+    `clipped_grad` is the median absolute entry of the clipped gradient: below AdamW's eps (1e-8) the optimiser is
+    still in the warm-up that eps and the clip make together.
+    """
+
+    loss: jax.Array
+    diffusion: jax.Array
+    latent: jax.Array
+    reconstruction: jax.Array
+    grad_norm: jax.Array
+    schedule_b: jax.Array
+    schedule_w: jax.Array
+
+
+def init_run(spec: TrainSpec, setting: Setting) -> RunState:
+    """Make the state of a run before its first step, from the setting alone (its seed included)."""
+    key = rng.run_key(setting.seed)
+    params = vdm.init_params(rng.stream(key, "init"), spec.vdm, setting.init_scale)
+    return RunState(
+        params=params,
+        opt_state=_optimizer(spec, setting).init(params),
+        ema=jax.tree.map(jnp.copy, params) if spec.optim.ema > 0 else {},
+        order=jnp.zeros(spec.data.train_images, jnp.int32),
+        key=key,
+    )
+
+
+def make_data(spec: TrainSpec, setting: Setting) -> dgp.Dataset:
+    """Draw the run's training set: concept vectors and noise keys, no pixels."""
+    return dgp.make_dataset(rng.stream(rng.run_key(setting.seed), "data"), setting, spec.data)[0]
+
+
+def evaluated_params(spec: TrainSpec, state: RunState) -> dict:
+    """Return the parameters that evaluation uses: the average if there is one."""
+    return state.ema if spec.optim.ema > 0 else state.params
+
+
+def train_chunk(
+    spec: TrainSpec, state: RunState, setting: Setting, data: dgp.Dataset, step: jax.Array, count: int
+) -> tuple[RunState, StepMetrics]:
+    """Train for `count` steps.
+
+    Args:
+      spec: static description.
+      state: state after `step` steps.
+      setting: the run's numbers.
+      data: the run's training set, from `make_data`.
+      step: steps done so far, an int32 scalar that all runs share (not batched under `vmap`: the shuffle at the start
+        of an epoch is then a real branch).
+      count: static number of steps.
+
+    Returns:
+      The new state and the metrics of the last step.
+    """
+    if count == 1:
+        return _train_step(spec, state, setting, data, step)
+
+    def body(state: RunState, i: jax.Array) -> tuple[RunState, StepMetrics]:
+        return _train_step(spec, state, setting, data, step + i)
+
+    state, metrics = jax.lax.scan(body, state, jnp.arange(count, dtype=jnp.int32))
+    return state, jax.tree.map(lambda m: m[-1], metrics)
+
+
+def _optimizer(spec: TrainSpec, setting: Setting) -> optax.GradientTransformation:
+    return optim.make_optimizer(spec.optim, setting.learning_rate, setting.weight_decay)
+
+
+def _train_step(
+    spec: TrainSpec, state: RunState, setting: Setting, data: dgp.Dataset, step: jax.Array
+) -> tuple[RunState, StepMetrics]:
+    stream = rng.stream(state.key, "train")
+    order, index = _next_batch(spec, state.order, stream, step)
+    batch = data.take(index)
+    noise_key, dropout_key, drop_key = jax.random.split(jax.random.fold_in(stream, 2 * step + 1), 3)
+    images = dgp.images(batch, spec.data)
+    conditioning = dgp.conditionings(batch, spec.data)
+    diffusion = spec.vdm.diffusion
+    if diffusion.p_uncond > 0:
+        conditioning = vdm.drop_conditioning(drop_key, conditioning, diffusion.p_uncond, diffusion.null_value)
+    noise = vdm.draw_loss_noise(noise_key, images.shape)
+
+    def mean_loss(params: dict) -> tuple[jax.Array, vdm.LossTerms]:
+        terms = vdm.loss_terms(params, spec.vdm, images, conditioning, noise, setting.data_noise, dropout_key)
+        return terms.total.mean(), terms
+
+    (loss, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = _optimizer(spec, setting).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    new_state = RunState(params, opt_state, _average(spec, state.ema, params, step), order, state.key)
+    return new_state, _metrics(spec, params, loss, terms, grads)
+
+
+def _next_batch(
+    spec: TrainSpec, order: jax.Array, stream: jax.Array, step: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return (this epoch's permutation, the batch's indices).
+
+    Batches have a fixed shape: the images that do not fill a batch at the end of an epoch wait for the next epoch's
+    permutation (the reference implementation keeps a short last batch instead).
+    """
+    size = spec.optim.batch_size
+    per_epoch = spec.data.train_images // size
+    position = step % per_epoch
+
+    def shuffle(order: jax.Array) -> jax.Array:
+        # Even numbers are epochs and odd ones steps, so that no key is used twice.
+        key = jax.random.fold_in(stream, 2 * (step // per_epoch))
+        return jax.random.permutation(key, order.shape[0])
+
+    order = jax.lax.cond(position == 0, shuffle, lambda order: order, order)
+    return order, jax.lax.dynamic_slice_in_dim(order, position * size, size)
+
+
+def _average(spec: TrainSpec, ema: dict, params: dict, step: jax.Array) -> dict:
+    if spec.optim.ema == 0:
+        return ema
+    # The decay grows with the number of steps, so that the random start is forgotten.
+    decay = jnp.minimum(spec.optim.ema, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, ema, params)
+
+
+def _metrics(spec: TrainSpec, params: dict, loss: jax.Array, terms: vdm.LossTerms, grads: dict) -> StepMetrics:
+    b, w = vdm.schedule_scalars(params, spec.vdm)
+    return StepMetrics(
+        loss=loss,
+        diffusion=terms.diffusion.mean(),
+        latent=terms.latent.mean(),
+        reconstruction=terms.reconstruction.mean(),
+        grad_norm=optim.global_norm(grads),
+        schedule_b=b,
+        schedule_w=w,
+    )

@@ -1,0 +1,318 @@
+"""The U-Net of the reference implementation: noise predictor of the diffusion model and backbone of the probe.
+
+Hidden behind `init_params` and `apply`: the rest of the project sees plain nested dicts of arrays, which stack over runs.
+Sources: reference implementation (networks and blocks); paper appendix A.2.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from cspace_jax import conv
+from cspace_jax.concepts import CONDITIONING_DIM
+
+TIME_FREQUENCIES = 32  # sine and cosine each
+TIME_FEATURES = 256
+TIME_SCALE = 1000.0
+COMMON_FEATURES = 64
+_NORM_EPS = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetSpec:
+    """Static description of one U-Net; hashable, so it can be a static argument.
+
+    Attributes:
+      channels: channels of each resolution level, finest first.
+      blocks: residual blocks per level and direction.
+      groups: groups of every GroupNorm.
+      heads: attention heads at the coarsest level.
+      attention: whether the middle has self-attention.
+      dropout: element-wise dropout rate inside residual blocks, [0, 1).
+      conditioning: "<sep|common>_<mlp|linear|zerolinear>", or "none" for a network without time and conditioning.
+      in_channels: channels of the image.
+      out_channels: channels of the output; if it differs from `in_channels` the input joins through a 3x3 convolution.
+      convolution: how convolutions are computed, one of `conv.METHODS`; changes rounding only.
+    """
+
+    channels: tuple[int, ...]
+    blocks: int
+    groups: int
+    heads: int
+    attention: bool = True
+    dropout: float = 0.0
+    conditioning: str = "sep_mlp"
+    in_channels: int = 3
+    out_channels: int = 3
+    convolution: str = "matmul"
+
+
+def _uniform(fan_in: int) -> nn.initializers.Initializer:
+    """PyTorch's default initialiser of convolutions and linear layers: U(+-1/sqrt(fan_in)) for weight and bias."""
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """GELU with the exact error function."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def time_features(t: Float[Array, " b"]) -> Float[Array, "b 64"]:
+    """Sinusoidal features of the normalised time (0 to 1, may leave that range when the schedule is learned).
+
+    Frequencies run from 1 to 1e-4 with both ends included (reference implementation).
+    """
+    exponents = jnp.arange(TIME_FREQUENCIES, dtype=jnp.float32) / (TIME_FREQUENCIES - 1)
+    angles = (t * TIME_SCALE)[:, None] * jnp.power(10.0, -4.0 * exponents)
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def group_norm(
+    x: Float[Array, "b *s c"], scale: Float[Array, " c"], bias: Float[Array, " c"], groups: int, eps: float
+) -> Float[Array, "b *s c"]:
+    """Normalise over space and channel groups.
+
+    Statistics are taken per channel first and then combined per group with the exact formula for pooled variance: no
+    transposition of the large tensor, and no cancellation, because each pass subtracts its own mean.
+    """
+    b, c = x.shape[0], x.shape[-1]
+    space = tuple(range(1, x.ndim - 1))
+    mean_c = x.mean(space)
+    spread = x - jnp.expand_dims(mean_c, space)
+    var_c = jnp.mean(spread * spread, space)
+    grouped = mean_c.reshape(b, groups, c // groups)
+    mean_g = grouped.mean(-1, keepdims=True)
+    shift = (grouped - mean_g).reshape(b, c)
+    var_g = (var_c + shift * shift).reshape(b, groups, c // groups).mean(-1, keepdims=True)
+    gain = jnp.broadcast_to(jax.lax.rsqrt(var_g + eps), grouped.shape).reshape(b, c) * scale
+    offset = bias + shift * gain
+    return spread * jnp.expand_dims(gain, space) + jnp.expand_dims(offset, space)
+
+
+class Conv(nn.Module):
+    """Convolution with bias; `kind` is "3x3", "1x1", "down" or "up"."""
+
+    features: int
+    kind: str
+    method: str
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = {"3x3": 3, "1x1": 1, "down": 2, "up": 2}[self.kind]
+        shape = (size, size, x.shape[-1], self.features)
+        # PyTorch computes the fan-in of a transposed convolution from its output channels.
+        fan_in = size * size * (self.features if self.kind == "up" else x.shape[-1])
+        init = nn.initializers.zeros if self.zero_init else _uniform(fan_in)
+        kernel = self.param("kernel", init, shape)
+        bias = self.param("bias", init, (self.features,))
+        if self.kind == "1x1":
+            return conv.conv_1x1(x, kernel) + bias
+        op = {"3x3": conv.conv_3x3, "down": conv.conv_2x2_down, "up": conv.conv_2x2_up}[self.kind]
+        return op(x, kernel, self.method) + bias
+
+
+class Linear(nn.Module):
+    """Linear layer with PyTorch's initialisation."""
+
+    features: int
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.zeros if self.zero_init else _uniform(x.shape[-1])
+        kernel = self.param("kernel", init, (x.shape[-1], self.features))
+        return x @ kernel + self.param("bias", init, (self.features,))
+
+
+class GroupNorm(nn.Module):
+    """Affine group normalisation."""
+
+    groups: int
+    eps: float = _NORM_EPS
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return group_norm(x, scale, bias, self.groups, self.eps)
+
+
+class MLP(nn.Module):
+    """Two linear layers of the same width, GELU after both."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return gelu(Linear(self.features, name="dense_1")(gelu(Linear(self.features, name="dense_0")(x))))
+
+
+class Projection(nn.Module):
+    """Map an embedding to a block's channels, in the way the second word of `conditioning` names."""
+
+    features: int
+    kind: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.kind == "mlp":
+            return MLP(self.features, name="mlp")(x)
+        return Linear(self.features, zero_init=self.kind == "zerolinear", name="linear")(x)
+
+
+class ResidualBlock(nn.Module):
+    """Residual block: norm, GELU, conv, add time and vector projections, norm, GELU, dropout, conv, add the skip."""
+
+    features: int
+    spec: UNetSpec
+
+    @nn.compact
+    def __call__(self, x: jax.Array, embeddings: dict[str, jax.Array], train: bool) -> jax.Array:
+        spec, features = self.spec, self.features
+        h = gelu(GroupNorm(spec.groups, name="norm_0")(x))
+        h = Conv(features, "3x3", spec.convolution, name="conv_0")(h)
+        kind = spec.conditioning.split("_")[-1]
+        for name, embedding in embeddings.items():
+            h = h + Projection(features, kind, name=f"project_{name}")(embedding)[:, None, None, :]
+        h = gelu(GroupNorm(spec.groups, name="norm_1")(h))
+        h = nn.Dropout(spec.dropout, deterministic=not train)(h)
+        h = Conv(features, "3x3", spec.convolution, zero_init=True, name="conv_1")(h)
+        if x.shape[-1] != features:
+            x = Conv(features, "1x1", spec.convolution, name="skip")(x)
+        return x + h
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over pixels, added to its input; channel index = d * heads + head."""
+
+    spec: UNetSpec
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        b, h, w, c = x.shape
+        heads = self.spec.heads
+        normed = GroupNorm(self.spec.groups, name="norm")(x)
+
+        def split(name: str) -> jax.Array:
+            return Conv(c, "1x1", self.spec.convolution, name=name)(normed).reshape(b, h * w, c // heads, heads)
+
+        query, key, value = split("q"), split("k"), split("v")
+        logits = jnp.einsum("bqdn,bkdn->bnqk", query, key) * (c // heads) ** -0.5
+        mixed = jnp.einsum("bnqk,bkdn->bqdn", jax.nn.softmax(logits, axis=-1), value)
+        return x + Conv(c, "1x1", self.spec.convolution, name="out")(mixed.reshape(b, h, w, c))
+
+
+class UNet(nn.Module):
+    """U-Net with one skip per down-sampling, taken after the last block of a level."""
+
+    spec: UNetSpec
+
+    @nn.compact
+    def __call__(self, z: jax.Array, t: jax.Array | None, c: jax.Array | None, train: bool) -> jax.Array:
+        spec = self.spec
+        embeddings: dict[str, jax.Array] = {}
+        if t is not None and c is not None:
+            embeddings["time"] = MLP(TIME_FEATURES, name="embed_time")(time_features(t))
+            common = spec.conditioning.startswith("common")
+            embeddings["vector"] = MLP(COMMON_FEATURES, name="embed_vector")(c) if common else c
+
+        def block(x: jax.Array, features: int, name: str) -> jax.Array:
+            return ResidualBlock(features, spec, name=name)(x, embeddings, train)
+
+        def convolve(x: jax.Array, features: int, kind: str, name: str, zero_init: bool = False) -> jax.Array:
+            return Conv(features, kind, spec.convolution, zero_init, name=name)(x)
+
+        x = convolve(z, spec.channels[0], "3x3", "conv_in")
+        x, skips = _descend(spec, x, block, convolve)
+        x = block(x, spec.channels[-1], "mid_block_0")
+        if spec.attention:
+            x = Attention(spec, name="mid_attention")(x)
+        x = block(x, spec.channels[-1], "mid_block_1")
+        x = _ascend(spec, x, skips, block, convolve)
+        x = gelu(GroupNorm(spec.groups, name="norm_out")(x))
+        x = convolve(x, spec.out_channels, "3x3", "conv_out", zero_init=True)
+        if spec.out_channels == spec.in_channels:
+            return x + z
+        return x + convolve(z, spec.out_channels, "3x3", "conv_residual", zero_init=True)
+
+
+def _descend(spec: UNetSpec, x: jax.Array, block: Callable, convolve: Callable) -> tuple[jax.Array, list[jax.Array]]:
+    skips = []
+    for level, features in enumerate(spec.channels):
+        for i in range(spec.blocks):
+            x = block(x, features, f"down_{level}_block_{i}")
+        if level < len(spec.channels) - 1:
+            skips.append(x)
+            x = convolve(x, features, "down", f"down_{level}_conv")
+    return x, skips
+
+
+def _ascend(spec: UNetSpec, x: jax.Array, skips: list[jax.Array], block: Callable, convolve: Callable) -> jax.Array:
+    for level in reversed(range(len(spec.channels))):
+        for i in range(spec.blocks):
+            x = block(x, spec.channels[level], f"up_{level}_block_{i}")
+        if level > 0:
+            x = convolve(x, spec.channels[level - 1], "up", f"up_{level}_conv")
+            x = jnp.concatenate([x, skips[level - 1]], axis=-1)
+    return x
+
+
+def init_params(key: jax.Array, spec: UNetSpec, init_scale: jax.typing.ArrayLike = 1.0) -> dict:
+    """Draw the parameters of one network, PyTorch's way, and multiply every one by `init_scale` (reference).
+
+    Args:
+      key: typed PRNG key.
+      spec: the network.
+      init_scale: scalar, may be traced; norm weights and biases are scaled too.
+
+    Returns:
+      Nested dict of float32 arrays.
+    """
+    size = 2 ** (len(spec.channels) - 1)
+    z = jnp.zeros((1, size, size, spec.in_channels))
+    conditioned = spec.conditioning != "none"
+    t, c = (jnp.zeros(1), jnp.zeros((1, CONDITIONING_DIM))) if conditioned else (None, None)
+    params = UNet(spec).init({"params": key}, z, t, c, train=False)["params"]
+    return jax.tree.map(lambda p: p * jnp.asarray(init_scale, p.dtype), params)
+
+
+def apply(
+    params: dict,
+    spec: UNetSpec,
+    z: Float[Array, "b h w ci"],
+    t: Float[Array, " b"] | None = None,
+    c: Float[Array, "b 11"] | None = None,
+    dropout_key: jax.Array | None = None,
+) -> Float[Array, "b h w co"]:
+    """Evaluate the network.
+
+    Args:
+      params: as made by `init_params`.
+      spec: the same static description.
+      z: noisy images (or images, for the probe).
+      t: normalised time (gamma - gamma_min) / (gamma_max - gamma_min); None for an unconditioned network.
+      c: conditioning vectors; None for an unconditioned network.
+      dropout_key: switches dropout on; None for evaluation and sampling.
+
+    Returns:
+      Predicted noise, or features if `out_channels` differs from `in_channels`.
+    """
+    train = dropout_key is not None and spec.dropout > 0
+    rngs = {"dropout": dropout_key} if train else {}
+    return UNet(spec).apply({"params": params}, z, t, c, train=train, rngs=rngs)
+
+
+def count_params(params: dict) -> int:
+    """Count the scalars in a parameter tree."""
+    return sum(int(p.size) for p in jax.tree.leaves(params))

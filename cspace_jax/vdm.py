@@ -1,0 +1,245 @@
+"""The conditional variational diffusion model of ONE run: noise schedule, loss terms, ancestral sampler, guidance.
+
+Sources: reference implementation (vdm_model, model_tools); Kingma et al., "Variational Diffusion Models" (2021).
+gamma(t) = b + |w| t is minus the log signal-to-noise ratio; alpha^2 = sigmoid(-gamma), sigma^2 = sigmoid(gamma).
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from cspace_jax import unet
+from cspace_jax.config import DiffusionConfig, NetworkConfig
+
+_LN2 = 0.6931471805599453
+
+
+@dataclasses.dataclass(frozen=True)
+class Vdm:
+    """Static description of the diffusion model: its network and its diffusion settings."""
+
+    network: unet.UNetSpec
+    diffusion: DiffusionConfig
+
+
+def make_vdm(network: NetworkConfig, diffusion: DiffusionConfig, convolution: str) -> Vdm:
+    """Build the static description from the configuration and the plan's way of computing convolutions."""
+    spec = unet.UNetSpec(
+        channels=network.channels,
+        blocks=network.blocks,
+        groups=network.groups,
+        heads=network.heads,
+        attention=network.attention,
+        dropout=network.dropout,
+        conditioning=network.conditioning,
+        convolution=convolution,
+    )
+    return Vdm(spec, diffusion)
+
+
+def init_params(key: jax.Array, vdm: Vdm, init_scale: jax.typing.ArrayLike = 1.0) -> dict:
+    """Draw parameters: {"network": ..., "schedule": {"b", "w"}}; a fixed schedule has no trained scalars."""
+    params = {"network": unet.init_params(key, vdm.network, init_scale), "schedule": {}}
+    if vdm.diffusion.schedule == "learned_linear":
+        low, high = vdm.diffusion.gamma_min, vdm.diffusion.gamma_max
+        params["schedule"] = {"b": jnp.float32(low), "w": jnp.float32(high - low)}
+    return params
+
+
+def schedule_scalars(params: dict, vdm: Vdm) -> tuple[jax.Array, jax.Array]:
+    """Return (b, |w|) of gamma(t) = b + |w| t."""
+    if vdm.diffusion.schedule == "learned_linear":
+        return params["schedule"]["b"], jnp.abs(params["schedule"]["w"])
+    low, high = vdm.diffusion.gamma_min, vdm.diffusion.gamma_max
+    return jnp.float32(low), jnp.float32(high - low)
+
+
+def gamma(params: dict, vdm: Vdm, t: jax.typing.ArrayLike) -> jax.Array:
+    """Evaluate the noise schedule, minus the log signal-to-noise ratio, at times t in [0, 1]."""
+    b, w = schedule_scalars(params, vdm)
+    return b + w * jnp.asarray(t, jnp.float32)
+
+
+def alpha_sigma(gamma_t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return signal and noise amplitudes of a gamma."""
+    return jnp.sqrt(jax.nn.sigmoid(-gamma_t)), jnp.sqrt(jax.nn.sigmoid(gamma_t))
+
+
+def eps_hat(
+    params: dict,
+    vdm: Vdm,
+    z: Float[Array, "b h w c"],
+    gamma_t: Float[Array, " b"],
+    c: Float[Array, "b 11"],
+    dropout_key: jax.Array | None = None,
+) -> Float[Array, "b h w c"]:
+    """Predict the noise in z.
+
+    The network's time is gamma rescaled by the schedule's INITIAL end points, also while the schedule is being learned,
+    so it can leave [0, 1] (reference implementation).
+    """
+    low, high = vdm.diffusion.gamma_min, vdm.diffusion.gamma_max
+    return unet.apply(params["network"], vdm.network, z, (gamma_t - low) / (high - low), c, dropout_key)
+
+
+def antithetic_times(key: jax.Array, batch: int) -> Float[Array, " b"]:
+    """Draw low-discrepancy times t0 + i / batch with one t0 ~ U(0, 1 / batch)."""
+    t0 = jax.random.uniform(key, ()) / batch
+    return t0 + jnp.arange(batch, dtype=jnp.float32) / batch
+
+
+@struct.dataclass
+class LossTerms:
+    """Terms of the variational bound per sample, in bits per dimension; each has shape [b]."""
+
+    diffusion: jax.Array
+    latent: jax.Array
+    reconstruction: jax.Array
+
+    @property
+    def total(self) -> jax.Array:
+        """Negative variational lower bound."""
+        return self.diffusion + self.latent + self.reconstruction
+
+
+@struct.dataclass
+class LossNoise:
+    """Random inputs of one loss evaluation: times [b] and two unit normal images [b, h, w, c]."""
+
+    t: jax.Array
+    eps: jax.Array
+    eps_0: jax.Array
+
+
+def draw_loss_noise(key: jax.Array, shape: tuple[int, ...]) -> LossNoise:
+    """Draw times and noises for a batch of images of `shape` [b, h, w, c]."""
+    key_t, key_eps, key_eps_0 = jax.random.split(key, 3)
+    return LossNoise(
+        t=antithetic_times(key_t, shape[0]),
+        eps=jax.random.normal(key_eps, shape),
+        eps_0=jax.random.normal(key_eps_0, shape),
+    )
+
+
+def loss_terms(
+    params: dict,
+    vdm: Vdm,
+    x: Float[Array, "b h w c"],
+    c: Float[Array, "b 11"],
+    noise: LossNoise,
+    data_noise: jax.typing.ArrayLike,
+    dropout_key: jax.Array | None = None,
+) -> LossTerms:
+    """Compute the three terms of the bound (facts of the reference implementation; nothing is detached).
+
+    Args:
+      params: parameters of one run.
+      vdm: static description.
+      x: images in [0, 1].
+      c: conditioning vectors.
+      noise: times and noises.
+      data_noise: standard deviation of the decoder's Gaussian, in image units.
+      dropout_key: training only.
+
+    Returns:
+      Terms per sample in bits per dimension.
+    """
+    b, w = schedule_scalars(params, vdm)
+    gamma_t = b + w * noise.t
+    alpha_t, sigma_t = (a[:, None, None, None] for a in alpha_sigma(gamma_t))
+    predicted = eps_hat(params, vdm, alpha_t * x + sigma_t * noise.eps, gamma_t, c, dropout_key)
+    diffusion = 0.5 * w * _sum_pixels((predicted - noise.eps) ** 2)
+
+    variance_1 = jax.nn.sigmoid(b + w)
+    kl = variance_1 + (1.0 - variance_1) * x**2 - jnp.log(jnp.maximum(variance_1, 1e-15)) - 1.0
+
+    alpha_0, sigma_0 = alpha_sigma(b)
+    residual = (sigma_0 / alpha_0) * noise.eps_0 / data_noise
+    reconstruction = 0.5 * residual**2 + jnp.log(data_noise) + 0.5 * jnp.log(2.0 * jnp.pi)
+
+    to_bits = 1.0 / (x[0].size * _LN2)
+    return LossTerms(
+        diffusion=diffusion * to_bits,
+        latent=0.5 * _sum_pixels(kl) * to_bits,
+        reconstruction=_sum_pixels(reconstruction) * to_bits,
+    )
+
+
+def _sum_pixels(x: jax.Array) -> jax.Array:
+    return x.sum((1, 2, 3))
+
+
+def min_vlb(data_noise: float) -> float:
+    """Return the smallest possible bound, log2(2 pi data_noise^2) / 2 bits per dimension (-8.6400 at 1e-3)."""
+    return float(jnp.log2(2.0 * jnp.pi * data_noise**2) / 2.0)
+
+
+def drop_conditioning(
+    key: jax.Array, c: Float[Array, "b 11"], p_uncond: float, null_value: float
+) -> Float[Array, "b 11"]:
+    """Overwrite each sample's whole vector with `null_value` with probability `p_uncond` (training for guidance)."""
+    dropped = jax.random.bernoulli(key, p_uncond, (c.shape[0], 1))
+    return jnp.where(dropped, null_value, c)
+
+
+def guided_eps(
+    params: dict, vdm: Vdm, z: jax.Array, gamma_t: jax.Array, c: jax.Array, guidance: jax.typing.ArrayLike | None
+) -> jax.Array:
+    """Predict noise with classifier-free guidance, eps_null + w (eps_cond - eps_null); None is plain conditional."""
+    if guidance is None:
+        return eps_hat(params, vdm, z, gamma_t, c)
+    null = jnp.full_like(c, vdm.diffusion.null_value)
+    twice = (jnp.concatenate([a, a]) for a in (z, gamma_t))
+    both = eps_hat(params, vdm, *twice, jnp.concatenate([c, null]))
+    conditional, unconditional = jnp.split(both, 2)
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def sample(
+    params: dict,
+    vdm: Vdm,
+    c: Float[Array, "b 11"],
+    z_1: Float[Array, "b h w c"],
+    noise: Callable[[jax.Array], jax.Array],
+    steps: int,
+    guidance: jax.typing.ArrayLike | None = None,
+) -> Float[Array, "b h w c"]:
+    """Draw samples by `steps` ancestral steps on a uniform time grid from 1 to 0.
+
+    Noise is added at every step, the last included; the output is neither clipped nor rescaled (reference).
+
+    Args:
+      params: parameters of one run.
+      vdm: static description.
+      c: conditioning vectors.
+      z_1: starting noise.
+      noise: unit normal noise [b, h, w, c] of step i = 0 .. steps - 1 (i is traced).
+      steps: number of network evaluations.
+      guidance: weight w of classifier-free guidance; None switches it off.
+
+    Returns:
+      Images, unclipped.
+    """
+    batch = z_1.shape[0]
+
+    def step(i: jax.Array, z: jax.Array) -> jax.Array:
+        gamma_t = gamma(params, vdm, (steps - i) / steps)
+        gamma_s = gamma(params, vdm, (steps - i - 1) / steps)
+        alpha_t, sigma_t = alpha_sigma(gamma_t)
+        alpha_s, sigma_s = alpha_sigma(gamma_s)
+        # 1 - exp(gamma_s - gamma_t), without cancellation where the two are close.
+        decay = -jnp.expm1(gamma_s - gamma_t)
+        eps = guided_eps(params, vdm, z, jnp.full(batch, gamma_t), c, guidance)
+        mean = alpha_s / alpha_t * (z - decay * sigma_t * eps)
+        return mean + sigma_s * jnp.sqrt(decay) * noise(i)
+
+    return jax.lax.fori_loop(0, steps, step, z_1)
+
+
+def keyed_noise(key: jax.Array, shape: tuple[int, ...]) -> Callable[[jax.Array], jax.Array]:
+    """Return the noise function of `sample` that draws step i's noise from `key`."""
+    return lambda i: jax.random.normal(jax.random.fold_in(key, i), shape)

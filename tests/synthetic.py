@@ -1,0 +1,82 @@
+"""A dataset with known truth: logistic learning curves at chosen times, put through the real merging code."""
+
+import numpy as np
+from scipy import special
+
+from cspace_jax import concepts, results
+
+STEPS = tuple(int(one) for one in np.unique(np.linspace(np.sqrt(500), np.sqrt(20000), 60) ** 2 // 1))
+
+
+def logistic(steps, time, width):
+    return special.expit((np.asarray(steps, float) - time) / width)
+
+
+def blue_path(steps, time, depth, width=350.0):
+    """P(bit = 1) of a concept that is held back: from .5 down to about `depth`, then up around `time`."""
+    dip = 0.5 - (0.5 - depth) * logistic(steps, 1500, 300)
+    rise = logistic(steps, time, width)
+    return dip * (1 - rise) + rise
+
+
+def samples_of(prob, number=32):
+    """Single-sample probabilities [..., number] near 0 or 1 whose mean is `prob` up to 1 / number."""
+    grid = (np.arange(number) + 0.5) / number
+    return np.where(grid < np.asarray(prob)[..., None], 1.0, 0.0)
+
+
+def grid(levels=(0.1, 0.2, 0.4, 0.8), seeds=(0, 100, 200), active=("color", "size")):
+    names = dict.fromkeys(results.SETTINGS, 0.4) | {"data_noise": 1e-3, "learning_rate": 1e-3}
+    return [names | {"sep_col": level, "seed": seed} for level in levels for seed in seeds]
+
+
+def coordinates(settings, classes, steps=STEPS):
+    """True P(bit = 1) [r, t, k, c]. The weaker the colour signal, the later colour is learned; the weakest never is."""
+    prob = np.empty((len(settings), len(steps), classes.num, len(classes.active)))
+    for r, one in enumerate(settings):
+        shift = one["seed"] * 3.0
+        for k, bits in enumerate(classes.bits):
+            for c, bit in enumerate(bits):
+                time = (1000.0 + 500 / one["sep_col"] if c == 0 else 3000.0) + shift
+                path = 0.5 + (0.5 if bit else -0.5) * logistic(steps, time, 250)
+                if not classes.trained[k] and c == 0 and bit:
+                    late = 25000.0 if one["sep_col"] <= 0.1 else time + 1500
+                    path = blue_path(steps, late, depth=min(0.5, 0.05 + one["sep_col"] / 2))
+                prob[r, :, k, c] = path
+    return prob
+
+
+def dataset(
+    levels=(0.1, 0.2, 0.4, 0.8), seeds=(0, 100, 200), active=("color", "size"), steps=STEPS, diverged=(), **more
+):
+    settings = grid(levels, seeds, active)
+    classes = concepts.classes(active)
+    prob = coordinates(settings, classes, steps)
+    prob[list(diverged), len(steps) // 2 :] = np.nan
+    number = len(settings)
+    signal = np.array([[one["sep_col"] ** 2 / 8] + [0.05] * (len(active) - 1) for one in settings])
+    evaluations = {}
+    for t, step in enumerate(steps):
+        clean = np.moveaxis(samples_of(prob[:, t]), -1, 2)  # [r, k, sample, c]
+        clean = np.where(np.isnan(prob[:, t])[:, :, None], np.nan, clean)
+        loss = np.full((number, 2, 4), -8.64 + 4000 * np.exp(-step / 1500) + 0.5)
+        loss[:, 1] += 0.3
+        evaluations[step] = {
+            "prob_samples": clean[:, None].astype(np.float32), "mean_rgb": np.full((number, 1, classes.num, 3), 0.5),
+            "loss": loss, "schedule_b": np.full(number, -5.0 - step / 1000), "schedule_w": np.full(number, 15.0),
+        }  # fmt: skip
+    arguments = {"signal": signal, "signal_range": signal, "config": {"study": "signal", "scale": "quick"}} | more
+    return results.build_dataset(evaluations, settings, classes, **arguments)
+
+
+def sample_images(ds, size=16, number=3, every=4):
+    """Discs whose colour and radius follow the coordinates: step -> uint8 [r, k, n, h, w, 3]."""
+    axis = np.linspace(-1, 1, size)
+    prob = ds["prob"].isel(protocol=0).transpose("run", "step", "klass", "concept").values
+    made = {}
+    for t in range(0, ds.sizes["step"], every):
+        p = np.nan_to_num(prob[:, t], nan=0.5)[:, :, None, None, None]
+        inside = np.hypot(axis[:, None] - 0.2, axis[None, :] + 0.3) < 0.7 - 0.4 * p[..., 1]
+        rgb = np.where(inside[..., None], np.stack([1 - p[..., 0], 0 * p[..., 0] + 0.1, p[..., 0]], -1), 0.9)
+        made[int(ds["step"].values[t])] = (255 * np.repeat(rgb, number, axis=2)).astype(np.uint8)
+    return made

@@ -1,0 +1,240 @@
+import io
+import json
+
+import numpy as np
+import pytest
+import synthetic
+from rich.console import Console
+from scipy import ndimage
+
+from cspace_jax import analysis, concepts, curves, report
+
+STEPS = np.array(synthetic.STEPS, float)
+BITS = concepts.classes(("color", "size")).bits
+TRAINED = np.array([True, True, True, False])
+
+
+def logistic_crossing(time, width, value):
+    return time + width * np.log(value / (1 - value))
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95])
+def test_crossing_time_of_a_logistic_curve(threshold):
+    steps = np.arange(0, 10001, 10.0)
+    curve = synthetic.logistic(steps, 4000, 300)
+    expected = logistic_crossing(4000, 300, threshold)
+    assert curves.crossing_time(steps, curve, threshold) == pytest.approx(expected, abs=0.1)
+    assert curves.crossing_time(steps, curve, threshold, persistence=1) == pytest.approx(expected, abs=0.1)
+
+
+def test_crossing_time_asks_for_persistence():
+    steps = np.arange(10) * 100.0
+    curve = np.array([0, 0.9, 0.9, 0.2, 0.6, 1.0, 1.0, 1.0, 0.7, 0.9])
+    assert curves.crossing_time(steps, curve) == pytest.approx(850)
+    assert curves.crossing_time(steps, curve, persistence=1) == pytest.approx(100 * 0.8 / 0.9)
+    assert curves.crossing_time(steps, curve, persistence=3) == pytest.approx(450)
+    assert np.isnan(curves.crossing_time(steps, curve, persistence=4))
+    assert np.isnan(curves.crossing_time(steps, curve[:-1]))
+    assert curves.crossing_time(steps, np.ones(10)) == 0
+    assert np.isnan(curves.crossing_time(steps, curve, persistence=11))
+    with pytest.raises(ValueError, match="persistence"):
+        curves.crossing_time(steps, curve, persistence=0)
+
+
+def test_notebook_time_is_the_first_eroded_index():
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        curve = np.clip(rng.normal(0.9, 0.12, 40), 0, 1)
+        steps = np.cumsum(rng.integers(1, 50, 40))
+        above = ndimage.gaussian_filter1d(curve, 1.5) > 0.9
+        centres = [i for i in range(1, 39) if above[i - 1] and above[i] and above[i + 1]]
+        np.testing.assert_equal(curves.notebook_time(steps, curve), float(steps[centres[0]]) if centres else np.nan)
+    assert curves.notebook_time(np.arange(5), np.ones(5)) == 1  # the ends are not centres
+    assert np.isnan(curves.notebook_time(np.arange(5), np.zeros(5)))
+
+
+def test_smoothing_is_the_published_filter():
+    values = np.random.default_rng(0).random((60, 2))
+    expected = ndimage.gaussian_filter1d(values, 2, axis=0, truncate=6, mode="reflect")
+    np.testing.assert_array_equal(curves.smooth(values), expected)
+    np.testing.assert_array_equal(curves.smooth(values, 0), values)
+
+
+def test_median_orders_never_learned_last():
+    nan = np.nan
+    assert curves.censored_median(np.array([100, nan, 200, 300, nan])) == 300
+    assert np.isnan(curves.censored_median(np.array([100, nan, nan])))
+    assert np.isnan(curves.censored_median(np.array([100, nan])))
+    assert np.isnan(curves.censored_median(np.array([])))
+
+
+def test_bootstrap_interval_covers_the_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    data = rng.normal(3.0, 1.0, (30, 400))
+    low, high = curves.bootstrap_interval(data, "mean", resamples=600)
+    assert 0.88 < np.mean((low <= 3.0) & (high >= 3.0)) < 0.98
+    width = np.mean(high - low) / (2 * 1.96 / np.sqrt(30))
+    assert 0.9 < width < 1.05
+
+
+def test_bootstrap_interval_of_censored_times():
+    low, high = curves.bootstrap_interval(np.array([100.0, 200, 300, 400, np.nan]), "median")
+    assert low == 100 and np.isnan(high)  # five of five resampled seeds can be the unlearned one
+    again = curves.bootstrap_interval(np.array([100.0, 200, 300, 400, np.nan]), "median")
+    assert again[0] == low
+    assert np.isnan(curves.bootstrap_interval(np.array([5.0]), "median")).all()
+    assert np.array(curves.bootstrap_interval(np.full(4, 7.0), "median")).tolist() == [7, 7]
+    assert np.isnan(curves.bootstrap_interval(np.full(3, np.nan), "median")).all()
+
+
+def test_memorisation_of_a_constructed_trajectory():
+    # start in the middle, straight to near 01 = (0, 1), then along the top edge to 11
+    corner = np.array([0.1, 0.9])
+    inward = np.linspace([0.5, 0.5], corner, 21)
+    outward = np.linspace(corner, [1.0, 1.0], 20)[1:]
+    path = np.concatenate([inward, outward])
+    steps = np.arange(len(path)) * 500.0
+    found = curves.find_memorisation(steps, path, BITS, 3, TRAINED)
+    assert (found.nearest, found.weak, found.memorised) == (1, 0, True)
+    assert found.turning_step == found.weak_step == 10000
+    assert found.depth == pytest.approx(0.9)
+    assert found.at_min == pytest.approx((0.1, 0.9))
+    mirrored = curves.find_memorisation(steps, path[:, ::-1], BITS, 3, TRAINED)
+    assert (mirrored.nearest, mirrored.weak, mirrored.turning_step) == (2, 1, 10000)
+    stays = curves.find_memorisation(steps, np.concatenate([inward, np.repeat(corner[None], 19, 0)]), BITS, 3, TRAINED)
+    assert stays.memorised and np.isnan(stays.turning_step)
+    straight = curves.find_memorisation(steps, np.linspace([0.5, 0.5], [1, 1], len(path)), BITS, 3, TRAINED)
+    assert not straight.memorised and np.isnan(straight.turning_step)
+
+
+def test_turn_of_a_right_angle_is_found_where_it_is():
+    path = np.concatenate([np.linspace([0.5, 0.5], [0, 0.5], 21), np.linspace([0, 0.5], [0, 1], 21)[1:]])
+    steps = np.arange(len(path)) * 100.0
+    turn = curves.find_turn(steps, path)
+    assert turn.step == 2000 and turn.degrees == pytest.approx(90)
+    assert np.isnan(curves.find_turn(steps, path, threshold=100).step)
+    assert np.isnan(curves.find_turn(steps, path, early=0.6).step)
+    assert np.isnan(curves.find_turn(steps, np.linspace([0, 0], [1, 1], len(path))).step)
+    assert np.isnan(curves.find_turn(steps, np.full((41, 2), 0.3)).step)
+    rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
+    assert curves.find_turn(steps, path @ rotation).step == 2000
+    assert np.isnan(curves.turn_angles(path[:5])).all()
+
+
+def test_speed_of_uniform_motion_on_uneven_steps():
+    steps = np.array([0, 10, 30, 100.0])
+    middle, speed = curves.speed(steps, np.outer(steps, [0.003, 0.004]))
+    np.testing.assert_allclose(middle, [5, 20, 65])
+    np.testing.assert_allclose(speed, 0.005)
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return synthetic.dataset(diverged=(4,))
+
+
+@pytest.fixture(scope="module")
+def summary(ds):
+    return analysis.summarise(ds, wall_times={"train": 12.5})
+
+
+def test_levels_group_runs_and_leave_diverged_ones_out(ds):
+    found = analysis.levels(ds)
+    assert [level.label for level in found] == ["sep_col=0.1", "sep_col=0.2", "sep_col=0.4", "sep_col=0.8"]
+    assert found[1].runs == (3, 5) and found[1].diverged == (4,)
+    np.testing.assert_allclose(np.linalg.norm([level.normalised for level in found], axis=1), 1)
+    assert analysis.swept_concept(found) == 0
+
+
+def test_a_grid_over_two_settings_has_a_level_for_each_pair():
+    one = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 1))
+    two = one.assign_coords(sep_size=("run", [0.2, 0.2, 0.4, 0.4]))
+    assert [level.label for level in analysis.levels(two)] == ["sep_col=0.2, sep_size=0.2", "sep_col=0.8, sep_size=0.4"]
+
+
+def test_learning_times_match_the_closed_form(summary):
+    # training class 10: P(blue) = .5 + .5 logistic, so 80 % is reached where the logistic is .6
+    for level in summary["levels"]:
+        times = level["classes"]["10"]["learning_times"]["color"]["paper_80"]
+        centre = 1000 + 500 / level["setting"]["sep_col"]
+        expected = [logistic_crossing(centre + 3.0 * seed, 250, 0.6) for seed in level["seeds"]]
+        np.testing.assert_allclose(times["per_seed"], expected, atol=60)  # accuracy moves in steps of 1/32
+        assert times["learned"] == times["seeds"] == len(level["seeds"])
+
+
+def test_never_learned_is_counted_and_never_a_number(summary):
+    times = summary["levels"][0]["classes"]["11"]["learning_times"]
+    for kind in ("paper_80", "notebooks_90"):
+        assert times["color"][kind]["learned"] == times["joint"][kind]["learned"] == 0
+        assert np.isnan(times["color"][kind]["median"]) and np.isnan(times["color"][kind]["per_seed"]).all()
+        assert times["size"][kind]["fraction"] == 1
+    assert summary["levels"][0]["classes"]["11"]["reached_80"] == {"momentary": 0, "persistent": 0, "seeds": 3}
+    assert summary["levels"][2]["classes"]["11"]["reached_80"] == {"momentary": 3, "persistent": 3, "seeds": 3}
+
+
+def test_summary_finds_memorisation_order_and_failures(summary):
+    weakest = summary["levels"][0]["classes"]["11"]["memorisation"]
+    assert weakest["as_class"] == "01" and weakest["memorised"] and weakest["weak_concept"] == "color"
+    assert weakest["min_correct"] == pytest.approx(0.1, abs=0.02) and np.isnan(weakest["turning_step"])
+    second = summary["levels"][1]["classes"]["11"]["memorisation"]
+    assert 1500 < second["turning_step"] < 5000 and second["correct_there"]["color"] == second["min_correct"]
+    for place in ("training_classes", "11"):
+        check = summary["order"]["color"][place]["paper_80"]
+        assert check["ordered"] is True and check["spearman"] == pytest.approx(-1)
+        assert summary["order"]["size"][place]["paper_80"]["ordered"] is False
+    assert summary["runs"] == {"total": 12, "diverged": 1}
+    assert summary["levels"][1]["diverged_seeds"] == [100]
+    assert summary["wall_times"] == {"train": 12.5}
+
+
+def test_a_diverged_run_changes_nothing_else(summary):
+    clean = analysis.summarise(synthetic.dataset())
+    assert report.to_json(clean["levels"][0]) == report.to_json(summary["levels"][0])
+    assert report.to_json(clean["levels"][3]) == report.to_json(summary["levels"][3])
+
+
+def test_order_check_puts_never_last():
+    signal = np.array([3.0, 1.0, 2.0])
+    assert analysis.order_check(signal, np.array([10.0, np.nan, 20]))["ordered"]
+    assert not analysis.order_check(signal, np.array([np.nan, 10.0, 20]))["ordered"]
+    assert not analysis.order_check(signal, np.full(3, 5.0))["ordered"]
+    assert analysis.order_check(signal[:1], np.array([1.0]))["ordered"] is None
+
+
+def test_product_check_sees_dependent_failures():
+    ds = synthetic.dataset(levels=(0.2,), seeds=(0, 1))
+    level = analysis.levels(ds)[0]
+    independent = ds.copy()
+    independent["joint_accuracy"] = independent["accuracy"].prod("concept")
+    assert analysis.product_check(independent, level, 3, "naive")["largest"] == 0
+    assert analysis.product_check(ds, level, 3, "naive")["largest"] > 0.1  # the made samples fail together
+
+
+@pytest.mark.parametrize("active", [("color", "size", "bg_color"), ("shape", "color")])
+def test_other_concepts_need_no_change(active):
+    ds = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 1), active=active)
+    summary = analysis.summarise(ds)
+    held_out = [name for name, block in summary["levels"][0]["classes"].items() if not block["trained"]]
+    assert held_out == (["011", "101", "110", "111"] if len(active) == 3 else ["11"])
+    for name in held_out:
+        assert set(summary["levels"][0]["classes"][name]["learning_times"]) == {*active, "joint"}
+    json.dumps(report.to_json(summary), allow_nan=False)
+
+
+def test_all_runs_diverged_still_gives_a_summary():
+    ds = synthetic.dataset(levels=(0.2,), seeds=(0, 1), diverged=(0, 1))
+    summary = analysis.summarise(ds)
+    assert summary["runs"]["diverged"] == 2 and summary["levels"][0]["seeds"] == []
+    report.print_summary(summary, Console(file=io.StringIO()))
+
+
+def test_report_writes_strict_json_and_a_table(ds, tmp_path):
+    out = io.StringIO()
+    report.report(ds, tmp_path, {"train": 1.0}, Console(file=out, width=80))
+    text = (tmp_path / "summary.json").read_text()
+    stored = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert stored["levels"][0]["classes"]["11"]["learning_times"]["color"]["paper_80"]["median"] is None
+    printed = out.getvalue()
+    assert "never 0/3" in printed and "01 0.1" in printed and "1 of 12 runs diverged" in printed
+    assert "…" not in printed
+    assert "learned sooner at every stronger signal" in printed

@@ -1,0 +1,126 @@
+"""Classes, ranges and conditioning against the published layout and numbers."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cspace_jax import concepts
+from cspace_jax.concepts import CONCEPTS, ConceptVector, class_ranges, classes, conditioning, mean_conditionings
+from cspace_jax.errors import UserError
+
+SUBSETS = [c for size in range(1, 7) for c in itertools.combinations(CONCEPTS, size)]
+
+
+def random_vector(n: int = 5) -> ConceptVector:
+    rng = np.random.default_rng(0)
+    floats = {"x": n, "y": n, "size": n, "color": (n, 3), "bg_color": (n, 3)}
+    drawn = {name: jnp.asarray(rng.uniform(0.1, 0.9, shape), jnp.float32) for name, shape in floats.items()}
+    return ConceptVector(shape=jnp.asarray(rng.integers(0, 2, n), jnp.int32), **drawn)
+
+
+def test_slices_tile_the_conditioning_vector():
+    covered = [i for name in CONCEPTS for i in range(concepts.CONDITIONING_DIM)[concepts.SLICES[name]]]
+    assert covered == list(range(concepts.CONDITIONING_DIM))
+
+
+def test_two_concept_classes_have_color_before_size():
+    family = classes(("color", "size"))
+    assert family.names == ("00", "01", "10", "11")
+    assert [family.describe(k) for k in range(4)] == ["red large", "red small", "blue large", "blue small"]
+    assert family.train_ids == (0, 1, 2)
+    assert family.held_out_ids == (3,)
+
+
+def test_three_concept_classes_hold_out_every_pair_of_set_bits():
+    family = classes(("color", "size", "bg_color"))
+    assert family.train_ids == (0, 1, 2, 4)
+    assert [family.names[k] for k in family.held_out_ids] == ["011", "101", "110", "111"]
+    assert family.describe(5) == "blue large dark"
+
+
+@pytest.mark.parametrize("active", SUBSETS)
+def test_class_index_is_row_major_for_every_subset(active):
+    family = classes(active)
+    np.testing.assert_array_equal(family.bits @ (2 ** np.arange(len(active))[::-1]), np.arange(family.num))
+    assert len(family.train_ids) == len(active) + 1
+    assert sorted(family.train_ids + family.held_out_ids) == list(range(family.num))
+
+
+@pytest.mark.parametrize("active", [(), ("size", "color"), ("color", "hue"), ("color", "color")])
+def test_bad_active_concepts_are_a_user_error(active):
+    with pytest.raises(UserError, match="data.active"):
+        classes(active)
+
+
+@pytest.mark.parametrize(
+    ("sep_col", "red", "width"), [(0.174, (0.587, 0.413), 0.02175), (0.2, (0.6, 0.4), 0.025), (0.8, (0.9, 0.1), 0.1)]
+)
+def test_color_ranges_are_the_published_ones(sep_col, red, width):
+    ranges = class_ranges(sep_col, 0.4, 0.2)
+    high, low = red
+    np.testing.assert_allclose(ranges.color_mean, [[high, low, low], [low, low, high]], atol=1e-6)
+    np.testing.assert_allclose(ranges.color_half_width, width, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("sep_size", "means", "width"),
+    [(0.4, (0.65, 0.25), 0.15), (0.3, (0.6, 0.3), 0.1125), (0.2, (0.55, 0.35), 0.075), (0.35, (0.625, 0.275), 0.13125)],
+)
+def test_size_ranges_are_the_published_ones(sep_size, means, width):
+    ranges = class_ranges(0.2, sep_size, 0.2)
+    np.testing.assert_allclose(ranges.size_mean, means, atol=1e-6)
+    np.testing.assert_allclose(ranges.size_half_width, width, atol=1e-7)
+    np.testing.assert_allclose(class_ranges(0.2, sep_size, 0.2, narrow=True).size_half_width, width / 3, atol=1e-7)
+
+
+def test_background_ranges_are_the_published_ones():
+    ranges = class_ranges(0.2, 0.4, 0.3)
+    np.testing.assert_allclose(ranges.bg_mean, [[0.65] * 3, [0.35] * 3], atol=1e-6)
+    np.testing.assert_allclose(ranges.bg_half_width, 0.0375, atol=1e-7)
+
+
+@settings(max_examples=20, deadline=None)
+@given(sep_col=st.floats(0, 1), sep_size=st.floats(0, 0.8), sep_bg=st.floats(0, 1))
+def test_class_means_are_separated_by_the_signal(sep_col, sep_size, sep_bg):
+    ranges = class_ranges(sep_col, sep_size, sep_bg)
+    np.testing.assert_allclose(ranges.color_mean[0] - ranges.color_mean[1], [sep_col, 0, -sep_col], atol=1e-6)
+    np.testing.assert_allclose(ranges.size_mean[0] - ranges.size_mean[1], sep_size, atol=1e-6)
+    np.testing.assert_allclose(ranges.bg_mean[0] - ranges.bg_mean[1], [sep_bg] * 3, atol=1e-6)
+
+
+def test_ranges_of_a_grid_equal_those_of_each_run():
+    seps = jnp.array([0.1, 0.4, 0.8]), jnp.array([0.4, 0.3, 0.2]), jnp.array([0.2, 0.2, 0.6])
+    together = jax.jit(jax.vmap(class_ranges))(*seps)
+    for run in range(3):
+        alone = class_ranges(*(float(sep[run]) for sep in seps))
+        jax.tree.map(lambda a, b, r=run: np.testing.assert_allclose(a[r], b, atol=1e-7), together, alone)
+
+
+@pytest.mark.parametrize("active", SUBSETS)
+def test_inactive_concepts_are_zero_and_active_ones_keep_their_value(active):
+    cv = random_vector()
+    masked, full = conditioning(cv, active), conditioning(cv, CONCEPTS)
+    for name in CONCEPTS:
+        expected = full[:, concepts.SLICES[name]] * (name in active)
+        np.testing.assert_array_equal(masked[:, concepts.SLICES[name]], expected)
+
+
+def test_conditioning_keeps_leading_axes():
+    cv = random_vector(6)
+    grid = jax.tree.map(lambda leaf: leaf.reshape(2, 3, *leaf.shape[1:]), cv)
+    flat, shaped = conditioning(cv, ("shape", "color")), conditioning(grid, ("shape", "color"))
+    np.testing.assert_array_equal(flat.reshape(2, 3, 11), shaped)
+
+
+def test_mean_conditionings_of_the_paper():
+    ranges = class_ranges(0.2, 0.4, 0.2)
+    means = mean_conditionings(ranges, ("color", "size"))
+    np.testing.assert_allclose(means[3], [0, 0, 0, 0, 0.4, 0.4, 0.6, 0.25, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(means[0], [0, 0, 0, 0, 0.6, 0.4, 0.4, 0.65, 0, 0, 0], atol=1e-6)
+    shapes = mean_conditionings(ranges, ("shape", "x"))
+    np.testing.assert_allclose(shapes[:, :4], [[1, 0, -0.4, 0], [1, 0, 0.4, 0], [0, 1, -0.4, 0], [0, 1, 0.4, 0]])

@@ -1,0 +1,142 @@
+"""The config files: valid at every scale, faithful at the paper's, loadable from anywhere."""
+
+import ast
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from cspace_jax import config_files, typed
+from cspace_jax.config import SCALES, Config, from_config_dict, save_steps, to_dict
+from cspace_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+STUDIES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "base")
+
+
+def study(name: str):
+    return config_files.load(ROOT / "configs" / f"{name}.py")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_config_file_is_valid_at_every_scale_with_every_variant(name, scale):
+    module = study(name)
+    config = from_config_dict(module.get_config(scale))
+    assert (config.study, config.scale) == (name, scale)
+    variants = list(module.sweep())
+    assert len(variants) >= 3
+    for variant in variants:
+        source = module.get_config(scale)
+        source.update_from_flattened_dict(variant)
+        leaves = typed.flatten(to_dict(from_config_dict(source)))
+        for field, value in variant.items():
+            assert leaves[field] == (list(value) if isinstance(value, tuple) else value)
+
+
+def test_config_file_defaults_agree_with_the_dataclasses():
+    source = study("base").get_config("signal", "paper")
+    assert from_config_dict(source) == Config(study="signal", scale="paper")
+    assert typed.flatten(source.to_dict()).keys() == typed.flatten(to_dict(from_config_dict(source))).keys()
+
+
+def test_paper_grids_are_the_published_ones():
+    signal = from_config_dict(study("signal").get_config("paper"))
+    assert signal.grid.num_runs == 100 and signal.grid.sep_size == (0.4,)
+    assert list(signal.grid.sep_col) == pytest.approx(np.linspace(0.1, 0.8, 20), abs=6e-4)
+    assert (signal.save.start, signal.save.count, signal.optim.steps) == (500, 60, 20_000)
+    size = from_config_dict(study("signal_size").get_config("paper"))
+    assert size.grid.num_runs == 100 and size.grid.sep_col == (0.4,)
+    assert list(size.grid.sep_size) == pytest.approx(np.linspace(0.2, 0.4, 20), abs=6e-4)
+    grid = from_config_dict(study("signal_grid").get_config("paper"))
+    assert grid.grid.num_runs == 245
+    assert (save_steps(grid.save, grid.optim.steps)[0], grid.save.count) == (10, 50)
+
+
+def test_quick_scale_has_enough_levels_and_seeds():
+    grid = from_config_dict(study("signal").get_config("quick")).grid
+    assert len(grid.sep_col) >= 3 and len(grid.seeds) >= 2
+
+
+def test_no_scale_follows_the_backend(monkeypatch):
+    module = study("signal")
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert module.get_config().scale == "quick"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert module.get_config().scale == "paper"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_unknown_scale_names_the_allowed_ones(name):
+    with pytest.raises(UserError, match="scale = 'papr': must be one of smoke, quick, paper, did you mean 'paper'"):
+        study(name).get_config("papr")
+
+
+def test_every_field_of_the_base_config_has_a_comment():
+    text = (ROOT / "configs" / "base.py").read_text()
+    paper = text[text.index("def _paper") : text.index("def _shrink_to_quick")].splitlines()
+    for i, line in enumerate(paper):
+        if re.match(r" {4}config\.[\w.]+ = ", line) and "ConfigDict()" not in line:
+            assert "  # " in line or paper[i - 1].lstrip().startswith("# "), line
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_config_docstring_gives_the_command(name):
+    text = ast.get_docstring(ast.parse((ROOT / "configs" / f"{name}.py").read_text()))
+    assert f"python -m cspace_jax.main --config=configs/{name}.py" in text
+
+
+PROGRAM = """
+from absl import app, flags
+from ml_collections import config_flags
+from cspace_jax.config import from_config_dict
+flag = config_flags.DEFINE_config_file("config")
+app.run(lambda _: print(from_config_dict(flag.value)))
+"""
+
+
+def run_with_flags(cwd: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_config_file_loads_from_the_root_and_takes_overrides():
+    done = run_with_flags(
+        ROOT,
+        "--config=configs/signal.py:smoke",
+        "--config.grid.sep_col=(0.2, 0.5, 0.8)",
+        "--config.grid.seeds=7",
+        "--config.optim.clip=1",
+        "--config.data.active=('color', 'size', 'bg_color')",
+        "--config.probe.data=((0.2, 0.1, 0.2, False), (0.8, 0.4, 0.2, True))",
+    )
+    assert done.returncode == 0, done.stderr
+    for piece in ("seeds=(7,)", "sep_col=(0.2, 0.5, 0.8)", "clip=1.0", "'bg_color'", "(0.8, 0.4, 0.2, True)", "smoke"):
+        assert piece in done.stdout
+
+
+def test_config_file_loads_by_absolute_path_beside_another_package_named_configs(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("raise RuntimeError('foreign package')\n")
+    done = run_with_flags(tmp_path, f"--config={ROOT / 'configs' / 'signal_size.py'}")
+    assert done.returncode == 0, done.stderr
+    assert "study='signal_size', scale='quick'" in done.stdout
+
+
+def test_sibling_of_a_copied_config_is_the_copy(tmp_path):
+    shutil.copytree(ROOT / "configs", tmp_path / "mine", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (tmp_path / "mine" / "base.py").read_text()
+    (tmp_path / "mine" / "base.py").write_text(text.replace("config.optim.steps = 6\n", "config.optim.steps = 9\n"))
+    assert config_files.load(tmp_path / "mine" / "signal.py").get_config("smoke").optim.steps == 9
+
+
+def test_missing_config_file_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="no such Python file"):
+        config_files.load(tmp_path / "absent.py")

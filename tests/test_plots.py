@@ -1,0 +1,213 @@
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import synthetic
+from PIL import Image
+from scipy import ndimage
+
+from cspace_jax import analysis, plots
+from cspace_jax.config import Config, DataConfig
+from cspace_jax.errors import UserError
+from cspace_jax.plots import animation, pictures, progress, style
+
+CONFIG = Config(study="signal", scale="quick", data=DataConfig(image_size=16))
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return synthetic.dataset(diverged=(4,))
+
+
+@pytest.fixture(scope="module")
+def samples(ds):
+    return synthetic.sample_images(ds)
+
+
+def panels(fig):
+    return [ax for ax in fig.axes if ax.get_label() != "<colorbar>" and ax.axison]
+
+
+def test_images_stand_upright_and_clipped():
+    image = np.zeros((4, 6, 3))
+    image[3, 0] = 2.0  # x at the right, y at the bottom
+    shown = style.upright(image)
+    assert shown.shape == (6, 4, 3) and shown[0, 3].tolist() == [1, 1, 1]  # origin="lower": row 0 is the bottom
+    assert style.upright(np.full((2, 2, 3), 255, np.uint8)).max() == 1.0
+
+
+def test_fig2_shows_each_class_with_its_values():
+    fig = plots.fig2(DataConfig(), {"sep_col": 0.8, "sep_size": 0.4, "sep_bg": 0.2})
+    (upper_left, upper_right), (lower_left, _) = np.reshape(panels(fig), (2, 2))
+    assert upper_right.get_title() == "11  blue small\nheld out"
+    assert upper_right.get_xlabel() == "colour (0.1, 0.1, 0.9)\nradius 0.25"
+    assert lower_left.get_xlabel() == "colour (0.9, 0.1, 0.1)\nradius 0.65"
+    assert "trained" in upper_left.get_title()
+    images, cv = plots.class_images(DataConfig(), {"sep_col": 0.8, "sep_size": 0.4, "sep_bg": 0.2})
+    np.testing.assert_allclose(images[1, 16, 16], [0.9, 0.1, 0.1], atol=0.02)  # centred, red
+    np.testing.assert_array_equal(lower_left.images[0].get_array(), np.clip(images[0].transpose(1, 0, 2), 0, 1))
+    assert cv.size.shape == (4,)
+
+
+def test_fig3_draws_speeds_and_marks_the_unlearned(ds):
+    fig = plots.fig3(ds)
+    color, size = panels(fig)
+    assert "pixel MSE" in color.get_xlabel() and "steps" in color.get_ylabel() and color.get_xscale() == "log"
+    labelled = {line.get_label(): line for line in color.lines if not line.get_label().startswith("_")}
+    assert set(labelled) == {"training classes", "held-out 11 (blue, small)"}
+    for label, line in labelled.items():
+        classes = [0, 1, 2] if label == "training classes" else [3]
+        medians = []
+        for level in analysis.levels(ds):
+            accuracy = analysis.accuracy_curves(ds, level.runs, classes, "naive")[..., 0]
+            medians.append(analysis.describe_times(analysis.learning_times(ds["step"].values, accuracy)["paper_80"]))
+        expected = sorted(1000 / one["median"] for one in medians if np.isfinite(one["median"]))
+        np.testing.assert_allclose(sorted(line.get_ydata()), expected)
+    never = [line for line in color.lines if line.get_gid() == "never"]
+    assert len(never) == 1 and never[0].get_ydata() == [0] and never[0].get_markerfacecolor() == "white"
+    assert [text.get_text() for text in color.texts] == ["3/3 never"]
+    assert not [line for line in size.lines if line.get_gid() == "never"]
+
+
+def test_fig4_draws_the_smoothed_mean_of_live_runs(ds):
+    for raw in (False, True):
+        fig = plots.fig4(ds, raw=raw)
+        training, held_out = panels(fig)
+        line = next(one for one in held_out.lines if one.get_label() == "11 sep_col=0.2")
+        mean = ds["prob"].sel(protocol="naive", klass="11").isel(run=[3, 5]).mean("run").values
+        expected = mean if raw else ndimage.gaussian_filter1d(mean, 2, axis=0, truncate=6)
+        np.testing.assert_allclose(line.get_xydata(), expected, atol=1e-6)
+        assert held_out.get_xlabel() == "P(blue)" and held_out.get_ylabel() == "P(small)"
+        assert sum(one.get_label().startswith(("00 ", "01 ", "10 ")) for one in training.lines) == 12
+        bar = next(ax for ax in fig.axes if ax.get_label() == "<colorbar>")
+        assert bar.get_ylabel() == "normalised colour signal"
+    colors = {one.get_color() for one in held_out.lines if one.get_label().startswith("11 ")}
+    assert len(colors) == 4
+
+
+def test_fig4_puts_images_at_the_corners(ds):
+    images = {k: np.full((8, 8, 3), 0.5) for k in range(4)}
+    fig = plots.fig4(ds, corner_images=images)
+    boxes = [one for one in panels(fig)[0].artists if hasattr(one, "xybox")]
+    assert sorted(tuple(box.xy) for box in boxes) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    words = [text.get_text() for text in panels(plots.fig4(ds))[0].texts]
+    assert sorted(words) == ["blue, large", "blue, small", "red, large", "red, small"]
+
+
+def test_fig13_has_a_panel_for_each_class(ds):
+    titles = [ax.get_title() for ax in panels(plots.fig13(ds))]
+    assert titles == ["00 (red, large)", "01 (red, small)", "10 (blue, large)", "11 (blue, small), held out"]
+
+
+def test_fig12_shows_loss_above_its_minimum_and_the_turn(ds):
+    assert progress.min_vlb(1e-3) == pytest.approx(-8.64, abs=1e-3)
+    fig = plots.fig12(ds, level=1)
+    loss, accuracy, space = panels(fig)
+    assert loss.get_yscale() == "log" and "bits / dim" in loss.get_ylabel()
+    expected = ds["loss"].sel(split="validation", term="total").isel(run=[3, 5]).mean("run") - progress.min_vlb(1e-3)
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), expected, rtol=1e-6)
+    joint = ds["joint_accuracy"].sel(protocol="naive", klass="11").isel(run=[3, 5]).mean("run")
+    line = next(one for one in accuracy.lines if one.get_label() == "11 (blue, small)")
+    np.testing.assert_allclose(line.get_ydata(), joint, atol=1e-6)
+    turn = analysis.memorisation(ds, analysis.levels(ds)[1], 3, "naive", 2.0)["turning_step"]
+    assert f"turn at {turn:,.0f}" in [text.get_text() for text in space.texts]
+    assert "mean of 2 seeds" in fig.get_suptitle()
+
+
+def test_fig12_takes_the_weakest_level_that_is_learned(ds):
+    assert progress.choose_level(analysis.levels(ds), ds, "naive") == 1
+
+
+def test_learning_curves_have_lines_bands_and_labels(ds):
+    axes = np.reshape(panels(plots.learning_curves(ds)), (2, 4))
+    assert axes[0, 0].get_ylabel() == "P(blue)" and axes[1, 3].get_xlabel() == "training step"
+    lines = [line for line in axes[0, 3].lines if line.get_label().startswith("sep_col")]
+    strongest = ds["prob"].sel(klass="11", concept="color", protocol="naive").isel(run=slice(9, 12))
+    np.testing.assert_allclose(lines[3].get_ydata(), strongest.mean("run"), atol=1e-6)
+    assert len(axes[0, 3].collections) == 4
+
+
+def test_sample_grid_shows_the_asked_run(ds, samples):
+    fig = plots.sample_grid(ds, samples, run=11, columns=5)
+    axes = np.reshape(panels(fig), (4, 5))
+    steps = pictures.choose_steps(sorted(samples), 5)
+    assert [ax.get_title() for ax in axes[0]] == [f"{step:,}" for step in steps]
+    np.testing.assert_allclose(axes[3, 4].images[0].get_array(), style.upright(samples[steps[-1]][11, 3, 0]))
+    assert "sep_col=0.8, seed 200" in fig.get_suptitle()
+
+
+def test_choose_steps_keeps_both_ends():
+    assert pictures.choose_steps(list(range(100)), 3) == [0, 50, 99]
+    assert pictures.choose_steps([5, 7], 8) == [5, 7]
+
+
+def test_animation_moves_points_and_changes_images(ds, samples, tmp_path):
+    fig, update = animation.dynamics(ds, samples)
+    space = fig.axes[0]
+    trail = next(line for line in space.lines if line.get_label() == "sep_col=0.8")
+    steps = ds["step"].values
+    update(int(steps[30]))
+    assert len(trail.get_xdata()) == 31 and f"{steps[30]:,}" in space.get_title()
+    stored = max(step for step in samples if step <= steps[30])
+    pictured = [ax for ax in fig.axes if ax.images]
+    np.testing.assert_allclose(pictured[0].images[0].get_array(), style.upright(samples[stored][9, 3, 0]))
+    path = plots.to_gif(ds, samples, tmp_path / "a.gif", frames=4, dpi=40)
+    with Image.open(path) as picture:
+        assert picture.n_frames == 4 and picture.info["loop"] == 0
+
+
+def test_files_are_written_and_equal_for_equal_figures(ds, tmp_path):
+    paths = [plots.save(plots.fig4(ds), tmp_path / name) for name in ("a", "b")]
+    assert [path.name for path in paths[0]] == ["a.png", "a.pdf"]
+    for one, two in zip(*paths, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    with Image.open(paths[0][0]) as picture:
+        assert picture.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+
+
+def test_draw_all_writes_every_name_and_leaves_no_state(ds, samples, tmp_path):
+    before = dict(matplotlib.rcParams)
+    written = plots.draw_all(ds, samples, CONFIG, tmp_path, ("fig2", "fig3", "samples"))
+    assert sorted(path.name for path in written) == [
+        "fig2.pdf", "fig2.png", "fig3.pdf", "fig3.png", "samples.pdf", "samples.png",
+    ]  # fmt: skip
+    assert all(path.stat().length > 1000 for path in written)
+    assert plt.get_fignums() == [] and dict(matplotlib.rcParams) == before
+    with pytest.raises(UserError, match="'fig5' is unknown"):
+        plots.draw_all(ds, samples, CONFIG, tmp_path, ("fig5",))
+
+
+def test_draw_all_says_what_it_leaves_out(ds, tmp_path):
+    lines = []
+    unknown = ds.assign(signal=ds["signal"] * np.nan)
+    assert plots.draw_all(unknown, {}, CONFIG, tmp_path, ("fig3", "gif", "samples"), lines.append) == []
+    assert len(lines) == 3 and "signal was not measured" in lines[0]
+
+
+@pytest.mark.parametrize("make", ["one level and seed", "all diverged", "two saves"])
+def test_small_datasets_are_drawn_in_reduced_form(make, tmp_path):
+    ds = {
+        "one level and seed": lambda: synthetic.dataset(levels=(0.2,), seeds=(0,), steps=(500, 1000, 5000)),
+        "all diverged": lambda: synthetic.dataset(levels=(0.2, 0.4), seeds=(0,), diverged=(0, 1)),
+        "two saves": lambda: synthetic.dataset(levels=(0.2, 0.4), seeds=(0, 1), steps=(1, 2)),
+    }[make]()
+    lines = []
+    names = ("fig3", "fig4", "fig12", "gif")
+    written = plots.draw_all(ds, synthetic.sample_images(ds, every=1), CONFIG, tmp_path, names, lines.append)
+    assert len(written) == (0 if make == "all diverged" else 7)
+    assert bool(lines) == (make == "all diverged")
+
+
+def test_three_concepts_are_drawn_as_projections():
+    ds = synthetic.dataset(
+        levels=(0.2, 0.6), seeds=(0, 1), active=("color", "size", "bg_color"), steps=(500, 2000, 9000)
+    )
+    fig = plots.fig13(ds)
+    labels = {(ax.get_xlabel(), ax.get_ylabel()) for ax in panels(fig)}
+    assert labels == {("P(blue)", "P(small)"), ("P(blue)", "P(dark)"), ("P(small)", "P(dark)")}
+    assert len(panels(fig)) == 24 and len(panels(plots.fig4(ds))) == 5
+    assert len(panels(plots.fig3(ds))) == 3 and len(panels(plots.learning_curves(ds))) == 24
+    assert len(panels(plots.fig12(ds))) == 3
+    assert (
+        len(panels(plots.fig2(DataConfig(active=("color", "size", "bg_color")), analysis.levels(ds)[0].setting))) == 8
+    )

@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from cspace_jax import concepts, results
+from cspace_jax.errors import UserError
+
+
+def test_measure_against_loops():
+    rng = np.random.default_rng(0)
+    bits = concepts.classes(("color", "size")).bits
+    probs = rng.random((2, 1, 4, 8, 2)).astype(np.float32)
+    probs[0, 0, 3, 0] = 0.5  # a tie goes to bit 0, as argmax does
+    measured = results.measure(probs, bits)
+    for r, k in np.ndindex(2, 4):
+        right = [
+            [int(np.argmax([1 - p, p])) == bit for p, bit in zip(one, bits[k], strict=True)] for one in probs[r, 0, k]
+        ]
+        correct = [
+            np.prod([p if bit else 1 - p for p, bit in zip(one, bits[k], strict=True)]) for one in probs[r, 0, k]
+        ]
+        np.testing.assert_allclose(measured["accuracy"][r, 0, k], np.mean(right, axis=0), atol=1e-6)
+        np.testing.assert_allclose(measured["joint_accuracy"][r, 0, k], np.mean(np.all(right, axis=1)), atol=1e-6)
+        np.testing.assert_allclose(measured["joint_prob"][r, 0, k], np.mean(correct), atol=1e-6)
+        np.testing.assert_allclose(measured["prob"][r, 0, k], probs[r, 0, k].mean(axis=0), atol=1e-6)
+
+
+def test_nan_is_never_counted_as_wrong_or_right():
+    probs = np.full((1, 1, 4, 3, 2), np.nan)
+    measured = results.measure(probs, concepts.classes(("color", "size")).bits)
+    assert all(np.isnan(value).all() for value in measured.values())
+
+
+def test_dataset_follows_the_schema_and_marks_diverged_runs():
+    ds = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100), diverged=(1,))
+    assert ds["prob"].dims == ("run", "step", "protocol", "klass", "concept")
+    assert ds["loss"].dims == ("run", "step", "split", "term")
+    assert ds["status"].values.tolist() == ["ok", "diverged", "ok", "ok"]
+    assert ds["klass"].values.tolist() == ["00", "01", "10", "11"]
+    assert ds["trained"].values.tolist() == [True, True, True, False]
+    assert ds["bit"].values[2].tolist() == [1, 0]
+    assert ds["seed"].values.tolist() == [0, 100, 0, 100]
+    assert np.isfinite(ds["prob"].values[[0, 2, 3]]).all()
+
+
+def test_netcdf_round_trip_keeps_values_types_and_attributes(tmp_path):
+    ds = synthetic.dataset(levels=(0.2,), seeds=(0, 2**32 - 1), probe_accuracy={"color": 1.0})
+    results.write_results(ds, tmp_path)
+    back = results.open_results(tmp_path)
+    assert back.identical(ds)
+    assert back["trained"].dtype == bool and back["seed"].values[1] == 2**32 - 1
+    assert results.config_of(back)["study"] == "signal"
+    assert json.loads(back.attrs["probe_accuracy"]) == {"color": 1.0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["concept_space.csv", "concept_space.nc"]
+
+
+def test_csv_is_equal_for_equal_runs_and_reads_back_exactly(tmp_path):
+    first, second = (synthetic.dataset(levels=(0.1 + 0.7 / 19, 0.2), seeds=(0,), diverged=(1,)) for _ in range(2))
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    _, one = results.write_results(first, tmp_path / "a")
+    _, two = results.write_results(second, tmp_path / "b")
+    assert one.read_bytes() == two.read_bytes()
+    table = pd.read_csv(one, dtype={"klass": str})
+    assert len(table) == first["prob"].size
+    expected = first["prob"].values.reshape(-1)
+    np.testing.assert_array_equal(table["prob"].to_numpy(np.float32), expected.astype(np.float32))
+    row = table[(table.run == 0) & (table.step == 20000) & (table.klass == "11") & (table.concept == "size")]
+    assert row.bit.item() == 1 and row.trained.item() == 0
+    joint = first["joint_accuracy"].sel(run=0, step=20000, klass="11").item()
+    assert row.joint_accuracy.item() == pytest.approx(joint, abs=1e-7)
+    assert table.sep_col.iloc[0] == pytest.approx(0.1 + 0.7 / 19, abs=1e-10)
+
+
+def test_evaluation_files_are_read_in_step_order(tmp_path):
+    arrays = {"prob_samples": np.zeros((1, 1, 4, 2, 2)), "samples": np.zeros((1, 4, 1, 8, 8, 3), np.uint8)}
+    for step in (1000, 500, 20):
+        np.savez(tmp_path / f"step_{step:08d}.npz", **arrays)
+    (tmp_path / ".step_00000700.npz.tmp").write_bytes(b"half")
+    (tmp_path / "other.npz").write_bytes(b"")
+    assert list(results.evaluation_files(tmp_path)) == [20, 500, 1000]
+    assert list(results.read_samples(tmp_path)) == [20, 500, 1000]
+    with pytest.raises(UserError, match="holds no array 'mean_rgb'"):
+        results.read_evaluation(tmp_path / "step_00000500.npz")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", b"\x93NUMPY"])
+def test_damaged_evaluation_is_one_clear_line(tmp_path, damage):
+    path = tmp_path / "step_00000500.npz"
+    path.write_bytes(damage)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        results.read_evaluation(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_damaged_results_are_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        results.open_results(tmp_path)
+    path, _ = results.write_results(synthetic.dataset(levels=(0.2,), seeds=(0,)), tmp_path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="cannot be read"):
+        results.open_results(tmp_path)
+
+
+def test_evaluation_of_another_grid_is_refused():
+    evaluation = {"prob_samples": np.zeros((3, 1, 4, 2, 2))}
+    with pytest.raises(UserError, match=r"step 500 .*\(3, 1, 4, 2\)"):
+        results.build_dataset({500: evaluation}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))
+    with pytest.raises(UserError, match="no evaluation"):
+        results.build_dataset({}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))

@@ -1,0 +1,271 @@
+"""The workdir: created or refused, written atomically, read back, its log cut on resume."""
+
+import dataclasses
+import errno
+import json
+import os
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from cspace_jax.config import Config, EngineConfig, GridConfig, OptimConfig
+from cspace_jax.errors import UserError
+from cspace_jax.workdir import (
+    Workdir,
+    append_metrics,
+    load,
+    prepare,
+    read_metrics,
+    truncate_metrics,
+    write_atomic,
+    writing,
+)
+
+CONFIG = Config(study="signal", scale="paper", grid=GridConfig(sep_col=(0.1, 0.174)))
+
+
+def one_line(error: pytest.ExceptionInfo) -> str:
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def fail_with(number: int):
+    def raise_it(*_args, **_kwargs):
+        raise OSError(number, os.strerror(number))
+
+    return raise_it
+
+
+def test_new_workdir_holds_config_and_environment(tmp_path):
+    workdir = prepare(tmp_path / "a" / "w", CONFIG, ["main.py", "--config=a b"])
+    assert sorted(p.name for p in workdir.root.iterdir()) == ["config.json", "env.json"]
+    env = json.loads(workdir.env.read_text())
+    assert env["command_line"] == "main.py '--config=a b'"
+    assert env["versions"]["jax"] and env["device_kind"] and env["device_count"] >= 1
+    assert env["earlier"] == []
+
+
+def test_load_returns_the_same_configuration(tmp_path):
+    made = prepare(tmp_path / "w", CONFIG)
+    workdir, config = load(tmp_path / "w")
+    assert (workdir, config) == (made, CONFIG)
+
+
+def test_same_command_enters_again_and_keeps_the_earlier_environment(tmp_path):
+    prepare(tmp_path, CONFIG, "first")
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    prepare(tmp_path, CONFIG, "second")
+    workdir = prepare(tmp_path, CONFIG, "third")
+    env = json.loads(workdir.env.read_text())
+    assert [env["command_line"], *(e["command_line"] for e in env["earlier"])] == ["third", "first", "second"]
+    assert (tmp_path / "metrics.jsonl").read_text() == "{}\n"
+
+
+def test_damaged_environment_does_not_stop_a_resume(tmp_path):
+    prepare(tmp_path, CONFIG)
+    (tmp_path / "env.json").write_text('{"earl')
+    assert json.loads(prepare(tmp_path, CONFIG).env.read_text())["earlier"] == []
+
+
+def test_how_runs_are_executed_may_change_on_resume(tmp_path):
+    prepare(tmp_path, CONFIG)
+    other = dataclasses.replace(CONFIG, engine=EngineConfig(wave=2), figures=("fig4",))
+    prepare(tmp_path, other)
+    assert load(tmp_path)[1] == other
+
+
+def test_workdir_of_another_config_is_refused_with_the_fields_named(tmp_path):
+    prepare(tmp_path, CONFIG)
+    other = dataclasses.replace(CONFIG, grid=GridConfig(), optim=OptimConfig(steps=900))
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path, other)
+    assert "differing in grid.sep_col, optim.steps" in one_line(error)
+    assert str(tmp_path) in one_line(error)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_folder_of_other_files_is_refused_untouched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="not empty .*'thesis.tex'.*not a workdir of cspace_jax") as error:
+        prepare(tmp_path, CONFIG)
+    one_line(error)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_folder_left_by_a_kill_before_the_config_was_written_is_taken(tmp_path):
+    (tmp_path / ".config.json.0123.tmp").write_text('{"stu')
+    assert prepare(tmp_path, CONFIG).config.exists()
+
+
+def test_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "w").write_text("x")
+    for call in (lambda: prepare(tmp_path / "w", CONFIG), lambda: load(tmp_path / "w")):
+        with pytest.raises(UserError, match="is a file, must be a folder") as error:
+            call()
+        one_line(error)
+
+
+def test_path_below_a_file_is_refused(tmp_path):
+    (tmp_path / "f").write_text("x")
+    with pytest.raises(UserError, match="part of the path is a file") as error:
+        prepare(tmp_path / "f" / "w", CONFIG)
+    one_line(error)
+
+
+@pytest.mark.parametrize("path", ["", "  "])
+def test_empty_path_is_refused(path):
+    with pytest.raises(UserError, match="must be the path of a folder"):
+        prepare(path, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EACCES, "no permission"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "quota"),
+    ],
+)
+def test_folder_that_cannot_be_made_is_refused_in_plain_words(tmp_path, monkeypatch, number, words):
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "mkdir", fail_with(number))
+    with pytest.raises(UserError, match=words) as error:
+        prepare(tmp_path / "w", CONFIG)
+    assert str(tmp_path / "w") in one_line(error)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_write_permission_is_refused(tmp_path):
+    (tmp_path / "w").mkdir(mode=0o555)
+    with pytest.raises(UserError, match="no permission"):
+        prepare(tmp_path / "w", CONFIG)
+
+
+@pytest.mark.parametrize("content", ["", '{"study": "sig', "\udcff", "[]", '{"study": "signal"}', "nul"])
+def test_damaged_config_is_one_clear_line_for_train_and_figures(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content.encode("utf8", "surrogateescape"))
+    for call in (lambda: prepare(tmp_path, CONFIG), lambda: load(tmp_path)):
+        with pytest.raises(UserError, match="config.json' (is damaged|does not fit)") as error:
+            call()
+        one_line(error)
+
+
+def test_config_of_another_version_names_the_unknown_field(tmp_path):
+    (tmp_path / "config.json").write_text('{"study": "signal", "scale": "paper", "optim": {"muon": true}}')
+    with pytest.raises(UserError, match="does not fit this version.*optim.muon = True: unknown field"):
+        load(tmp_path)
+
+
+def test_load_says_what_is_missing(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        load(tmp_path / "absent")
+    with pytest.raises(UserError, match="has no config.json"):
+        load(tmp_path)
+
+
+def test_paths_are_those_of_the_contract(tmp_path):
+    workdir = Workdir(epath.Path(tmp_path))
+    names = ["config", "env", "metrics", "checkpoints", "probe", "eval", "dataset", "table", "summary", "figures"]
+    assert [getattr(workdir, name).relative_to(workdir.root).as_posix() for name in names] == [
+        *("config.json", "env.json", "metrics.jsonl", "checkpoints", "probe", "eval"),
+        *("concept_space.nc", "concept_space.csv", "summary.json", "figures"),
+    ]
+    assert len({workdir, Workdir(epath.Path(tmp_path))}) == 1
+
+
+def test_bucket_paths_are_kept():
+    assert os.fspath(Workdir(epath.Path("gs://bucket/w")).metrics) == "gs://bucket/w/metrics.jsonl"
+
+
+@pytest.mark.parametrize("data", ["text\n", b"\x00\xff"])
+def test_write_atomic_replaces_and_makes_parents(tmp_path, data):
+    target = tmp_path / "a" / "b" / "f.bin"
+    write_atomic(target, "old")
+    write_atomic(target, data)
+    assert target.read_bytes() == (data.encode() if isinstance(data, str) else data)
+    assert [p.name for p in target.parent.iterdir()] == ["f.bin"]
+
+
+@pytest.mark.parametrize("place", ["fsync", "rename"])
+def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch, place):
+    target = tmp_path / "f.json"
+    write_atomic(target, "old")
+    if place == "fsync":
+        monkeypatch.setattr(os, "fsync", fail_with(errno.ENOSPC))
+    else:
+        monkeypatch.setattr(type(epath.Path(tmp_path)), "replace", fail_with(errno.ENOSPC))
+    with pytest.raises(UserError, match="no space left on the disk") as error:
+        write_atomic(target, "new")
+    assert str(target) in one_line(error)
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_interrupt_during_a_write_leaves_the_old_file(tmp_path, monkeypatch):
+    def interrupt(_fd):
+        raise KeyboardInterrupt
+
+    write_atomic(tmp_path / "f", "old")
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "f", "new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("f", "old")]
+
+
+def test_writing_leaves_other_errors_alone():
+    with pytest.raises(ZeroDivisionError), writing("x"):
+        _ = 1 / 0
+
+
+def test_a_full_device_is_reported():
+    with pytest.raises(UserError, match="cannot write '/dev/full': no space left on the disk"):
+        append_metrics("/dev/full", [{"step": 1}])
+
+
+def test_metrics_are_json_lines_of_plain_numbers(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    append_metrics(path, [{"run": np.int64(0), "step": 5, "loss": jnp.float32(0.5), "seed": 100}])
+    append_metrics(path, [{"run": 1, "loss": float("nan")}, {"run": 2, "loss": np.float32("inf")}])
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
+    assert rows == read_metrics(path)
+    assert rows[0] == {"run": 0, "step": 5, "loss": 0.5, "seed": 100}
+    assert [row["loss"] for row in rows] == [0.5, None, None]
+
+
+def test_read_metrics_of_an_absent_file_is_empty(tmp_path):
+    assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_truncation_drops_later_steps_and_a_torn_last_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    append_metrics(path, [{"run": r, "step": s} for s in (5, 10, 15) for r in (0, 1)])
+    with path.open("a") as file:
+        file.write('{"run": 0, "st')
+    truncate_metrics(path, 10)
+    assert [(row["step"], row["run"]) for row in read_metrics(path)] == [(5, 0), (5, 1), (10, 0), (10, 1)]
+    append_metrics(path, [{"run": 0, "step": 15}])
+    assert len(read_metrics(path)) == 5
+
+
+def test_truncation_completes_a_last_line_that_lacks_only_its_end(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"run": 0, "step": 5}\n{"run": 1, "step": 5}')
+    truncate_metrics(path, 5)
+    append_metrics(path, [{"run": 0, "step": 10}])
+    assert [row["step"] for row in read_metrics(path)] == [5, 5, 10]
+
+
+def test_truncation_of_one_wave_keeps_the_others(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    append_metrics(path, [{"run": r, "step": s} for r in (0, 1) for s in (5, 10)])
+    truncate_metrics(path, 5, runs=(1,))
+    assert [(row["run"], row["step"]) for row in read_metrics(path)] == [(0, 5), (0, 10), (1, 5)]
+
+
+def test_truncation_of_an_absent_file_makes_none(tmp_path):
+    truncate_metrics(tmp_path / "metrics.jsonl", 5)
+    assert list(tmp_path.iterdir()) == []
