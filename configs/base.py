@@ -118,6 +118,7 @@ def _paper(study: str) -> ConfigDict:
     config.evaluate.guidance = 1.0  # guidance weight w; 1 = plain conditional, others need p_uncond > 0
     config.evaluate.keep_samples = 4  # images stored per run, class and checkpoint, at most samples_per_class
     config.evaluate.losses = True  # also measure validation and test loss
+    config.evaluate.loss_images = 0  # most validation images the loss is measured on; 0 = all
 
     # The classifier that reads concepts off samples, trained once on diverse data and shared by all runs.
     config.probe = ConfigDict()
@@ -144,7 +145,7 @@ def _paper(study: str) -> ConfigDict:
     # How the grid is executed on the device; never changes a result beyond rounding.
     config.engine = ConfigDict()
     config.engine.convolution = "auto"  # auto, xla or matmul
-    config.engine.runs = "auto"  # auto, vmap, map or unroll
+    config.engine.runs = "auto"  # auto, vmap, map, unroll or loop
     config.engine.steps_per_call = 0  # training steps per compiled call; 0 = chosen for the backend
     config.engine.wave = 0  # most runs trained at once; 0 = all
 

@@ -57,7 +57,7 @@ def levels(ds: xr.Dataset) -> list[Level]:
     alive = ok_runs(ds)
     found = []
     for number, row in enumerate(rows):
-        setting = dict(zip(SETTINGS, map(float, row), strict=True))
+        setting: dict[str, float] = dict(zip(SETTINGS, map(float, row), strict=True))
         found.append(_level(ds, setting, varying, np.flatnonzero(member.ravel() == number), alive))
     return found
 
@@ -144,7 +144,7 @@ def reached(
     ds: xr.Dataset, level: Level, klass: int, protocol: str, threshold: float = PAPER_THRESHOLD
 ) -> dict[str, int]:
     """Count seeds whose accuracy reaches `threshold` on all concepts: at some save, and from some save to the end."""
-    above = (accuracy_curves(ds, level.runs, [klass], protocol) >= threshold).all(axis=-1)  # [r, t]
+    above = np.all(accuracy_curves(ds, level.runs, [klass], protocol) >= threshold, axis=-1)  # [r, t]
     return {"momentary": int(above.any(axis=1).sum()), "persistent": int(above[:, -1].sum()), "seeds": len(above)}
 
 
@@ -242,7 +242,7 @@ def order_check(signal: np.ndarray, medians: np.ndarray) -> dict[str, Any]:
     constant = any(len(set(rank)) == 1 for rank in ranks)
     return {
         "ordered": bool((times[1:] <= times[:-1]).all() and times[-1] < times[0]),
-        "spearman": float("nan") if constant else float(stats.pearsonr(*ranks).statistic),
+        "spearman": float("nan") if constant else float(np.corrcoef(*ranks)[0, 1]),
         "levels": len(times),
     }
 

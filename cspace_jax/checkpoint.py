@@ -10,9 +10,11 @@ import gc
 import logging
 import math
 import os
+import sys
+import time
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +26,10 @@ from cspace_jax.errors import UserError
 
 PyTree = Any
 PathLike = str | os.PathLike[str]
+T = TypeVar("T")
 
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
+_SETTLE_SECONDS = 0.2  # wait after a failed read for the others of the same call
 
 
 class CheckpointWriter:
@@ -53,10 +57,11 @@ class CheckpointWriter:
         """
         self.wait()
         self._step = step
+        contents = _pack(state)
         with self._report_failure():
             self._folder.mkdir(parents=True, exist_ok=True)
             _discard(self._folder / str(step))
-            self._pending = ocp.save_async(self._folder / str(step), _pack(state))
+            self._pending = ocp.save_async(self._folder / str(step), contents)
 
     def wait(self) -> None:
         """Wait until the save in flight is complete on disk."""
@@ -90,6 +95,11 @@ def steps(path: PathLike) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and ocp.is_orbax_checkpoint(p))
+
+
+def remove(path: PathLike, step: int) -> None:
+    """Remove the checkpoint of a step; nothing happens if there is none."""
+    _discard(_absolute(path) / str(step))
 
 
 def latest_step(path: PathLike) -> int | None:
@@ -142,6 +152,7 @@ def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> 
     directory, stored = _open(path, step)
     _check_fit(directory, stored, wanted, skip_axes=1)
     arrays: dict[str, np.ndarray] = {}
+    crc = np.zeros(0, np.uint32)
     for names in _groups(stored, wanted):
         part, crc = _load(directory, stored, names)
         if not 0 <= run < len(crc):
@@ -168,7 +179,7 @@ def _discard(directory: epath.Path) -> None:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _flatten(tree: PyTree) -> dict[str, Any]:
@@ -193,12 +204,12 @@ def _pack(state: PyTree) -> dict[str, Any]:
 
 def _checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """CRC-32 of each run's bytes, leaves in the tree's order: uint32 [r]."""
-    runs = min((len(array) for array in arrays.values()), default=0)
-    crc = np.zeros(runs, np.uint32)
+    runs = len(next(iter(arrays.values())))
+    crc = [0] * runs
     for array in arrays.values():
-        for run in range(runs):
-            crc[run] = zlib.crc32(np.ascontiguousarray(array[run]).reshape(-1).view(np.uint8), int(crc[run]))
-    return crc
+        rows = np.ascontiguousarray(array).reshape(runs, math.prod(array.shape[1:])).view(np.uint8)
+        crc = [zlib.crc32(row.data, before) for row, before in zip(rows, crc, strict=True)]
+    return np.array(crc, np.uint32)
 
 
 def _verify(directory: epath.Path, found: np.ndarray, stored: np.ndarray) -> None:
@@ -217,11 +228,10 @@ def _open(path: PathLike, step: int) -> tuple[epath.Path, dict[str, Any]]:
     if step not in available:
         listed = ", ".join(map(str, available)) or "none"
         raise UserError(f"checkpoint {directory}: there is no complete checkpoint of step {step}; there are: {listed}")
-    with _report_damage(directory):
-        metadata = ocp.metadata(directory).metadata
-        if not isinstance(metadata, dict) or "crc32" not in metadata:
-            raise ValueError("its description cannot be read")
-        return directory, metadata["leaves"]
+    metadata = _read(directory, lambda: ocp.metadata(directory)).metadata
+    if not isinstance(metadata, dict) or metadata.keys() != {"leaves", "crc32"}:
+        raise _damaged(directory, "its description cannot be read")
+    return directory, metadata["leaves"]
 
 
 def _check_fit(directory: epath.Path, stored: dict[str, Any], wanted: dict[str, Any], skip_axes: int) -> None:
@@ -265,8 +275,7 @@ def _load(
     names = list(names)
     # Targets are host arrays, never device arrays: those would ask for the devices that wrote the checkpoint.
     targets = dict.fromkeys(stored, ocp.PLACEHOLDER) | {name: np.empty((), stored[name].dtype) for name in names}
-    with _report_damage(directory):
-        loaded = ocp.load(directory, {"leaves": targets, "crc32": np.empty((), np.uint32)})
+    loaded = _read(directory, lambda: ocp.load(directory, {"leaves": targets, "crc32": np.empty((), np.uint32)}))
     return {name: loaded["leaves"][name] for name in names}, loaded["crc32"]
 
 
@@ -292,29 +301,31 @@ def _key_impl(leaf: Any) -> Any:
     return impl[-1]
 
 
-@contextlib.contextmanager
-def _report_damage(directory: epath.Path) -> Iterator[None]:
-    reason = ""
+def _read(directory: epath.Path, read: Callable[[], T]) -> T:
+    """Return `read()`; any failure of it is damage to the checkpoint."""
     with _quiet():
         try:
-            yield
-            return
+            return read()
         except Exception as e:
             reason = _line(e)
-        # Orbax leaves failed tasks behind, which log tracebacks when they are collected: let it happen in silence.
+        # The reads still in flight find their event loop closed, and failed tasks complain when they are collected:
+        # give both the moment they need, in silence.
+        time.sleep(_SETTLE_SECONDS)
         gc.collect()
     raise _damaged(directory, reason)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence logging: Orbax warns about what is usual here, and logs tracebacks of errors it also raises."""
-    before = logging.root.manager.disable
+    """Silence Orbax, which warns about what is usual here and prints tracebacks of errors that it also raises."""
+    before = logging.root.manager.disable, sys.unraisablehook
     logging.disable(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.disable(before[0])
+        sys.unraisablehook = before[1]
 
 
 def _line(error: BaseException) -> str:

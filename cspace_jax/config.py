@@ -74,4 +74,4 @@ def differing_fields(first: Config, second: Config) -> list[str]:
 
 
 def _free(name: str) -> bool:
-    return name.split(".")[0] in _FREE_GROUPS or name in _FREE_FIELDS
+    return name != "engine.wave" and (name.split(".")[0] in _FREE_GROUPS or name in _FREE_FIELDS)

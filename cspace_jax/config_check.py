@@ -83,6 +83,7 @@ LIMITS = {
     "evaluate.sampling_steps": _ONE_UP,
     "evaluate.guidance": _ZERO_UP,
     "evaluate.keep_samples": _ZERO_UP,
+    "evaluate.loss_images": _ZERO_UP,
     "probe.channels": _ONE_UP,
     "probe.blocks": _ONE_UP,
     "probe.groups": _ONE_UP,

@@ -14,8 +14,8 @@ CONDITIONINGS = ("sep_mlp", "common_linear", "common_zerolinear")
 SCHEDULES = ("learned_linear", "fixed_linear")
 DECAYS = ("constant", "cosine")
 CONVOLUTIONS = ("auto", "xla", "matmul")
-RUN_PLANS = ("auto", "vmap", "map", "unroll")
-FIGURES = ("fig2", "fig3", "fig4", "fig12", "fig13", "samples", "gif")
+RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
+FIGURES = ("fig2", "fig3", "fig4", "fig12", "fig13", "curves", "samples", "gif")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +116,7 @@ class EvaluateConfig:
     guidance: float = 1.0
     keep_samples: int = 4
     losses: bool = True
+    loss_images: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -130,7 +130,7 @@ def pixel_centers(size: int) -> np.ndarray:
 
 def offsets(cv: ConceptVector, image_size: int) -> tuple[Float[Array, "*b h 1"], Float[Array, "*b 1 w"]]:
     """Return the distances dx and dy of every pixel from the object's centre, ready to broadcast over the image."""
-    centers = pixel_centers(image_size)
+    centers = jnp.asarray(pixel_centers(image_size))
     return centers[:, None] - cv.x[..., None, None], centers[None, :] - cv.y[..., None, None]
 
 

@@ -1,21 +1,27 @@
 """Execution of a grid of runs: the only place where runs are stacked.
 
 Everything to the left of this module is a pure function of one run. A `Plan` says how those functions execute over the
-leading run axis; it changes speed and rounding, never results.
+runs; it changes speed and rounding, never results. Runs are held in parcels: a parcel is a stack of runs that one call
+of one compiled program advances on one device. A GPU or TPU has one parcel with all its runs; a CPU has one parcel per
+run, because there the same program called again and again is the fastest (BUILD_NOTES.md).
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cspace_jax import dgp, train
 from cspace_jax.config import Config, EngineConfig
 from cspace_jax.setting import Setting
 from cspace_jax.train import RunState, StepMetrics, TrainSpec
+
+PyTree = Any
+Parcels = list[PyTree]  # one stacked tree per parcel, each on its parcel's device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,56 +30,29 @@ class Plan:
 
     Attributes:
       convolution: "xla" or "matmul" (conv.py).
-      runs: "vmap" (one batched program), "map" (a compiled loop) or "unroll" (one copy of the program per run).
+      runs: "vmap" (one batched program), "map" (a compiled loop), "unroll" (one program with a copy per run) or "loop"
+        (the program of one run, called for each run).
       steps_per_call: training steps per compiled call; the host only sees the last one's metrics.
+      compiled_loops: whether the sampler is one compiled loop; else the host calls its steps one by one.
     """
 
     convolution: str
     runs: str
     steps_per_call: int
+    compiled_loops: bool
 
 
 def choose_plan(engine: EngineConfig, backend: str) -> Plan:
     """Fill the fields left to us ("auto" or 0) with what was measured best on a backend (BUILD_NOTES.md).
 
-    On a CPU convolutions are matmuls (XLA's grouped convolutions and convolutions in loops are slow there) and one
-    call is one step, because a loop saves nothing. Elsewhere 50 steps a call hide the cost of launching.
+    On a CPU, XLA's grouped convolutions and its convolutions inside loops are slow: each run is called by itself, one
+    step at a time. Elsewhere 50 steps a call hide the cost of launching.
     """
     cpu = backend == "cpu"
-    return Plan(
-        convolution=("matmul" if cpu else "xla") if engine.convolution == "auto" else engine.convolution,
-        runs="vmap" if engine.runs == "auto" else engine.runs,
-        steps_per_call=engine.steps_per_call or (1 if cpu else 50),
-    )
-
-
-def over_runs(function: Callable, layout: str, in_axes: tuple[int | None, ...]) -> Callable:
-    """Lift a function of one run to stacked arguments.
-
-    Args:
-      function: pure function of one run.
-      layout: "vmap", "map" or "unroll".
-      in_axes: per positional argument, 0 for stacked over runs or None for shared.
-
-    Returns:
-      A function whose outputs have a leading run axis.
-    """
-    if layout == "vmap":
-        return jax.vmap(function, in_axes=in_axes)
-
-    def call(arguments: tuple, stacked: tuple) -> Any:
-        rows = iter(stacked)
-        return function(*(next(rows) if axis == 0 else a for a, axis in zip(arguments, in_axes, strict=True)))
-
-    def lifted(*arguments: Any) -> Any:
-        stacked = tuple(a for a, axis in zip(arguments, in_axes, strict=True) if axis == 0)
-        if layout == "map":
-            return jax.lax.map(functools.partial(call, arguments), stacked)
-        runs = len(jax.tree.leaves(stacked)[0])
-        results = [call(arguments, jax.tree.map(lambda a, r=r: a[r], stacked)) for r in range(runs)]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
-
-    return lifted
+    convolution = "xla" if engine.convolution == "auto" else engine.convolution
+    runs = ("loop" if cpu else "vmap") if engine.runs == "auto" else engine.runs
+    steps_per_call = engine.steps_per_call or (1 if cpu else 50)
+    return Plan(convolution, runs, steps_per_call, compiled_loops=not cpu)
 
 
 def waves(runs: int, size: int) -> list[slice]:
@@ -82,41 +61,8 @@ def waves(runs: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, runs)) for start in range(0, runs, size)]
 
 
-def take_runs(setting: Setting, runs: slice) -> Setting:
-    """Return the stacked settings of some runs."""
-    return jax.tree.map(lambda leaf: leaf[runs], setting)
-
-
-class Engine:
-    """Compiled training of one wave of runs.
-
-    Args:
-      config: the study.
-      settings: stacked over the wave's runs [r].
-      plan: how runs execute.
-    """
-
-    def __init__(self, config: Config, settings: Setting, plan: Plan):
-        self.plan = plan
-        self.settings = settings
-        self.spec: TrainSpec = train.make_spec(config, plan.convolution)
-        self.data: dgp.Dataset = _prepare(train.make_data, self.spec, settings)
-
-    def init(self) -> RunState:
-        """Return the stacked state before the first step."""
-        return _prepare(train.init_run, self.spec, self.settings)
-
-    def abstract_state(self) -> RunState:
-        """Return shapes and types of the stacked state, without computing it."""
-        return jax.eval_shape(lambda settings: _stacked(train.init_run, self.spec)(settings), self.settings)
-
-    def train(self, state: RunState, step: int, count: int) -> tuple[RunState, StepMetrics]:
-        """Train all runs for `count` steps after `step`; `state` is donated. Metrics [r] are of the last step."""
-        return _train(self.spec, self.plan.runs, count, state, self.settings, self.data, jnp.int32(step))
-
-
-def chunks(start: int, stop: int, stops: list[int], most: int) -> list[tuple[int, int]]:
-    """Cut steps start .. stop into calls (first step, count) of at most `most` that end at every one of `stops`."""
+def chunks(start: int, stop: int, stops: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Cut steps start .. stop into calls (steps done before, count) of at most `most` that end at each of `stops`."""
     edges = sorted({s for s in stops if start < s < stop} | {start, stop})
     calls = []
     for low, high in zip(edges, edges[1:], strict=False):
@@ -124,26 +70,122 @@ def chunks(start: int, stop: int, stops: list[int], most: int) -> list[tuple[int
     return calls
 
 
-def _stacked(function: Callable, spec: TrainSpec) -> Callable:
-    return jax.vmap(functools.partial(function, spec))
+class Engine:
+    """Compiled execution of one wave of runs.
+
+    Args:
+      config: the study.
+      settings: stacked over the wave's runs [r].
+      plan: how runs execute.
+      devices: where parcels go, in turn; None takes all local devices.
+    """
+
+    def __init__(self, config: Config, settings: Setting, plan: Plan, devices: Sequence[jax.Device] | None = None):
+        self.plan = plan
+        self.spec: TrainSpec = train.make_spec(config, plan.convolution)
+        self.devices = list(devices or jax.local_devices())
+        self.runs = len(settings.seed)
+        self._slices = self._cut()
+        self.settings: Parcels = self.scatter(settings)
+        self._data: Parcels | None = None
+
+    def _cut(self) -> list[slice]:
+        if self.plan.runs == "loop":
+            return waves(self.runs, 1)
+        return waves(self.runs, -(-self.runs // len(self.devices)))
+
+    def init(self) -> Parcels:
+        """Return the states of all runs before the first step."""
+        return self.call(train.init_run, self.spec, self.settings)
+
+    def abstract_state(self) -> RunState:
+        """Return shapes and types of the state stacked over all runs, without computing it."""
+        setting = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.settings[0])
+        one = jax.eval_shape(functools.partial(train.init_run, self.spec), setting)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.runs, *leaf.shape), leaf.dtype), one)
+
+    def train(self, state: Parcels, step: int, count: int) -> tuple[Parcels, list[StepMetrics]]:
+        """Train all runs for `count` steps after `step`; `state` is donated. Metrics are of the last step."""
+        if self._data is None:
+            self._data = self.call(train.make_data, self.spec, self.settings)
+        function = functools.partial(_train_chunk, count)
+        outputs = self.call(function, self.spec, state, self.settings, self._data, shared=(np.int32(step),), donate=True)
+        return [state for state, _ in outputs], [metrics for _, metrics in outputs]
+
+    def call(
+        self, function: Callable, static: Any, *arguments: Parcels, shared: tuple = (), donate: bool = False
+    ) -> Parcels:
+        """Call `function(static, *one run's arguments, *shared)` for every run; returns before the results are ready.
+
+        Args:
+          function: pure function of one run; the same object (or an equal `functools.partial` of it) compiles once.
+          static: hashable first argument.
+          *arguments: stacked trees by parcel.
+          shared: further arguments that all runs share.
+          donate: whether the buffers of the first argument may be reused for the result.
+
+        Returns:
+          Results by parcel, stacked over its runs.
+        """
+        # A partial does not hash by value, its parts do.
+        bound = (function.func, *function.args) if isinstance(function, functools.partial) else (function,)
+        layout = "unroll" if self.plan.runs == "loop" else self.plan.runs
+        program = _program(bound, static, layout, len(arguments), len(shared), donate)
+        return [program(*parcel, *shared) for parcel in zip(*arguments, strict=True)]
+
+    def scatter(self, tree: PyTree) -> Parcels:
+        """Cut a tree stacked over all runs into parcels, each on its device."""
+
+        def place(runs: slice, i: int) -> PyTree:
+            return jax.device_put(jax.tree.map(lambda leaf: leaf[runs], tree), self.devices[i % len(self.devices)])
+
+        return [place(runs, i) for i, runs in enumerate(self._slices)]
+
+    def gather(self, parcels: Parcels) -> PyTree:
+        """Stack parcels into one tree over all runs, on the first device; a single parcel is returned as it is."""
+        if len(parcels) == 1:
+            return parcels[0]
+        local = [jax.device_put(parcel, self.devices[0]) for parcel in parcels]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *local)
+
+    def fetch(self, parcels: Parcels) -> PyTree:
+        """Wait for parcels and stack them into one tree of NumPy arrays over all runs."""
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parcels))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _prepare(function: Callable, spec: TrainSpec, settings: Setting) -> Any:
-    return _stacked(function, spec)(settings)
+def _train_chunk(count: int, spec: TrainSpec, *arguments: Any) -> tuple[RunState, StepMetrics]:
+    return train.train_chunk(spec, *arguments, count=count)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def _train(
-    spec: TrainSpec,
-    layout: str,
-    count: int,
-    state: RunState,
-    settings: Setting,
-    data: dgp.Dataset,
-    step: jax.Array,
-) -> tuple[RunState, StepMetrics]:
-    def one(state: RunState, setting: Setting, data: dgp.Dataset, step: jax.Array) -> tuple[RunState, StepMetrics]:
-        return train.train_chunk(spec, state, setting, data, step, count)
+@functools.lru_cache(maxsize=None)
+def _program(bound: tuple, static: Any, layout: str, stacked: int, shared: int, donate: bool) -> Callable:
+    function, *first = bound
+    one = functools.partial(function, *first, static)
+    lifted = over_runs(one, layout, stacked, shared)
+    return jax.jit(lifted, donate_argnums=(0,) if donate else ())
 
-    return over_runs(one, layout, (0, 0, 0, None))(state, settings, data, step)
+
+def over_runs(function: Callable, layout: str, stacked: int, shared: int = 0) -> Callable:
+    """Lift a function of one run to arguments stacked over runs.
+
+    Args:
+      function: pure function of one run.
+      layout: "vmap", "map" or "unroll".
+      stacked: number of leading arguments with a run axis.
+      shared: number of further arguments that all runs share.
+
+    Returns:
+      A function whose outputs have a leading run axis.
+    """
+    if layout == "vmap":
+        return jax.vmap(function, in_axes=(0,) * stacked + (None,) * shared)
+
+    def lifted(*arguments: Any) -> Any:
+        rows, common = arguments[:stacked], arguments[stacked:]
+        if layout == "map":
+            return jax.lax.map(lambda row: function(*row, *common), rows)
+        runs = len(jax.tree.leaves(rows)[0])
+        results = [function(*jax.tree.map(lambda leaf, r=r: leaf[r], rows), *common) for r in range(runs)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+    return lifted

@@ -124,7 +124,7 @@ def build_dataset(
         "signal_range": (("run", "concept"), unknown if signal_range is None else np.asarray(signal_range)),
     }
     failed = np.isnan(stacked["prob"]).any(axis=(1, 2, 3, 4))
-    failed = failed if diverged is None else failed | np.asarray(diverged, dtype=bool)
+    failed = np.asarray(failed if diverged is None else failed | np.asarray(diverged, dtype=bool))
     coords = _coordinates(settings, steps, classes, protocols, failed)
     config = dict(config or {})
     attributes = {

@@ -10,6 +10,7 @@ Three measures, each one number for every active concept, in the order of `data.
 Pairs of images share everything but the class: position, background, spread inside the class range and pixel noise.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -133,7 +134,7 @@ def jacobian(cv: ConceptVector, image_size: int, blur: float, edge: jax.typing.A
     Each field holds the derivative of the image by that concept: [h, w, 3], and [h, w, 3, 3] for the colours. The shape
     counts as a number from 0 (circle) to 1 (triangle). Units: brightness per unit of the concept.
     """
-    cv = cv.replace(shape=jnp.asarray(cv.shape, jnp.float32))
+    cv = dataclasses.replace(cv, shape=jnp.asarray(cv.shape, jnp.float32))
     return jax.jacfwd(lambda z: smooth_render(z, image_size, blur, edge))(cv)
 
 

@@ -28,7 +28,7 @@ def make_spec(config: Config, convolution: str) -> TrainSpec:
 
 @struct.dataclass
 class RunState:
-    """What changes while a run trains.
+    """What changes while a run trains; the step is kept outside, because all runs share it.
 
     Attributes:
       params: network and schedule parameters.
@@ -44,14 +44,15 @@ class RunState:
     order: jax.Array
     key: jax.Array
 
+    @property
+    def evaluated(self) -> dict:
+        """Parameters that evaluation uses: the average if there is one."""
+        return self.ema or self.params
+
 
 @struct.dataclass
 class StepMetrics:
-    """Scalars of one training step: loss and its terms in bits per dimension, gradient norm, schedule scalars.
-
-    `clipped_grad` is the median absolute entry of the clipped gradient: below AdamW's eps (1e-8) the optimiser is
-    still in the warm-up that eps and the clip make together.
-    """
+    """Scalars of one training step: loss and its terms in bits per dimension, gradient norm, schedule scalars."""
 
     loss: jax.Array
     diffusion: jax.Array
@@ -78,11 +79,6 @@ def init_run(spec: TrainSpec, setting: Setting) -> RunState:
 def make_data(spec: TrainSpec, setting: Setting) -> dgp.Dataset:
     """Draw the run's training set: concept vectors and noise keys, no pixels."""
     return dgp.make_dataset(rng.stream(rng.run_key(setting.seed), "data"), setting, spec.data)[0]
-
-
-def evaluated_params(spec: TrainSpec, state: RunState) -> dict:
-    """Return the parameters that evaluation uses: the average if there is one."""
-    return state.ema if spec.optim.ema > 0 else state.params
 
 
 def train_chunk(

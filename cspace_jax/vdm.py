@@ -199,6 +199,44 @@ def guided_eps(
     return unconditional + guidance * (conditional - unconditional)
 
 
+def sample_step(
+    params: dict,
+    vdm: Vdm,
+    z: Float[Array, "b h w c"],
+    c: Float[Array, "b 11"],
+    noise: Float[Array, "b h w c"],
+    i: jax.typing.ArrayLike,
+    steps: int,
+    guidance: jax.typing.ArrayLike | None = None,
+) -> Float[Array, "b h w c"]:
+    """Take ancestral step i = 0 .. steps - 1 of a uniform time grid from 1 to 0.
+
+    Noise is added at every step, the last included; the output is neither clipped nor rescaled (reference).
+
+    Args:
+      params: parameters of one run.
+      vdm: static description.
+      z: z_1, unit normal, at the first step; afterwards the output of the step before.
+      c: conditioning vectors.
+      noise: unit normal noise of this step.
+      i: number of steps done, may be traced.
+      steps: number of network evaluations of the whole sampler.
+      guidance: weight w of classifier-free guidance; None switches it off.
+
+    Returns:
+      The less noisy images; after the last step the samples, unclipped.
+    """
+    gamma_t = gamma(params, vdm, (steps - i) / steps)
+    gamma_s = gamma(params, vdm, (steps - i - 1) / steps)
+    alpha_t, sigma_t = alpha_sigma(gamma_t)
+    alpha_s, sigma_s = alpha_sigma(gamma_s)
+    # 1 - exp(gamma_s - gamma_t), without cancellation where the two are close.
+    decay = -jnp.expm1(gamma_s - gamma_t)
+    eps = guided_eps(params, vdm, z, jnp.full(z.shape[0], gamma_t), c, guidance)
+    mean = alpha_s / alpha_t * (z - decay * sigma_t * eps)
+    return mean + sigma_s * jnp.sqrt(decay) * noise
+
+
 def sample(
     params: dict,
     vdm: Vdm,
@@ -208,38 +246,9 @@ def sample(
     steps: int,
     guidance: jax.typing.ArrayLike | None = None,
 ) -> Float[Array, "b h w c"]:
-    """Draw samples by `steps` ancestral steps on a uniform time grid from 1 to 0.
+    """Draw samples by `steps` calls of `sample_step` from starting noise `z_1`; `noise(i)` is the noise of step i."""
 
-    Noise is added at every step, the last included; the output is neither clipped nor rescaled (reference).
+    def body(i: jax.Array, z: jax.Array) -> jax.Array:
+        return sample_step(params, vdm, z, c, noise(i), i, steps, guidance)
 
-    Args:
-      params: parameters of one run.
-      vdm: static description.
-      c: conditioning vectors.
-      z_1: starting noise.
-      noise: unit normal noise [b, h, w, c] of step i = 0 .. steps - 1 (i is traced).
-      steps: number of network evaluations.
-      guidance: weight w of classifier-free guidance; None switches it off.
-
-    Returns:
-      Images, unclipped.
-    """
-    batch = z_1.shape[0]
-
-    def step(i: jax.Array, z: jax.Array) -> jax.Array:
-        gamma_t = gamma(params, vdm, (steps - i) / steps)
-        gamma_s = gamma(params, vdm, (steps - i - 1) / steps)
-        alpha_t, sigma_t = alpha_sigma(gamma_t)
-        alpha_s, sigma_s = alpha_sigma(gamma_s)
-        # 1 - exp(gamma_s - gamma_t), without cancellation where the two are close.
-        decay = -jnp.expm1(gamma_s - gamma_t)
-        eps = guided_eps(params, vdm, z, jnp.full(batch, gamma_t), c, guidance)
-        mean = alpha_s / alpha_t * (z - decay * sigma_t * eps)
-        return mean + sigma_s * jnp.sqrt(decay) * noise(i)
-
-    return jax.lax.fori_loop(0, steps, step, z_1)
-
-
-def keyed_noise(key: jax.Array, shape: tuple[int, ...]) -> Callable[[jax.Array], jax.Array]:
-    """Return the noise function of `sample` that draws step i's noise from `key`."""
-    return lambda i: jax.random.normal(jax.random.fold_in(key, i), shape)
+    return jax.lax.fori_loop(0, steps, body, z_1)

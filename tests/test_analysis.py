@@ -238,3 +238,21 @@ def test_report_writes_strict_json_and_a_table(ds, tmp_path):
     assert "never 0/3" in printed and "01 0.1" in printed and "1 of 12 runs diverged" in printed
     assert "…" not in printed
     assert "learned sooner at every stronger signal" in printed
+
+
+def test_published_trajectories_give_the_published_numbers():
+    """Class 11 of the paper's Fig. 4 at 18 of its 60 saves (already smoothed), two decimals."""
+    steps = np.array([500, 1053, 1809, 2561, 3211, 3933, 4456, 5011, 5599, 6219, 6872, 7912, 9026, 10625, 12807, 15192,
+                      17782, 20000], float)  # fmt: skip
+    weak = np.array([[54, 47, 35, 19, 12, 8, 6, 7, 14, 24, 30, 38, 47, 50, 55, 61, 67, 72],
+                     [38, 54, 62, 63, 76, 84, 87, 91, 91, 89, 88, 91, 96, 97, 98, 98, 98, 99]]).T / 100  # fmt: skip
+    strong = np.array([[82, 81, 89, 94, 88, 85, 87, 89, 89, 89, 93, 97, 98, 99, 98, 99, 97, 98],
+                       [63, 56, 49, 37, 52, 69, 74, 79, 84, 90, 95, 98, 98, 98, 98, 96, 96, 97]]).T / 100  # fmt: skip
+    found = curves.find_memorisation(steps, weak, BITS, 3, TRAINED)
+    assert found.nearest == 1 and found.memorised and found.weak_min == 0.06
+    assert abs(found.turning_step - 4729) < 300  # published for all 60 saves
+    assert curves.crossing_time(steps, weak[:, 1]) == pytest.approx(3486, abs=100)
+    assert np.isnan(curves.crossing_time(steps, weak[:, 0]))
+    found = curves.find_memorisation(steps, strong, BITS, 3, TRAINED)
+    assert found.nearest == 2 and found.weak == 1 and found.turning_step == 2561
+    assert curves.crossing_time(steps, strong[:, 1]) == pytest.approx(5155, abs=100)

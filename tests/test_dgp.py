@@ -23,6 +23,8 @@ generation_conditionings = jax.jit(dgp.generation_conditionings, static_argnames
 sample_concepts = jax.jit(dgp.sample_concepts, static_argnames=("active", "at_mean"))
 images = jax.jit(dgp.images, static_argnames="data")
 add_noise = jax.jit(dgp.add_noise)
+render = jax.jit(dgp.render, static_argnames=("image_size", "blur", "triangles"))
+hard_mask = jax.jit(dgp.hard_mask, static_argnames="image_size")
 
 
 def data_key(seed: int = 0) -> jax.Array:
@@ -48,8 +50,7 @@ def assert_trees_equal(a, b, **tolerance):
 
 
 def test_images_equal_the_reference():
-    rendered = jax.jit(lambda cv: dgp.render(cv, 32, 1.0))(golden_vector())
-    np.testing.assert_allclose(rendered, GOLDEN["image_HWC"], atol=1e-6)
+    np.testing.assert_allclose(render(golden_vector(), 32, 1.0), GOLDEN["image_HWC"], atol=1e-6)
 
 
 def test_conditionings_equal_the_reference():
@@ -75,25 +76,25 @@ def oracle_mask(shape: int, x: float, y: float, r: float, size: int) -> np.ndarr
 def test_masks_equal_the_oracle(size):
     cv = golden_vector()
     expected = [oracle_mask(*vector, size) for vector in zip(cv.shape, cv.x, cv.y, cv.size, strict=True)]
-    np.testing.assert_array_equal(dgp.hard_mask(cv, size), np.stack(expected))
+    np.testing.assert_array_equal(hard_mask(cv, size), np.stack(expected))
 
 
 def test_triangle_area_is_half_its_side_squared():
     one = jax.tree.map(lambda leaf: leaf[:1], golden_vector())
     cv = one.replace(shape=jnp.array([1]), x=jnp.zeros(1), y=jnp.zeros(1), size=jnp.array([0.4]))
-    area = float(dgp.hard_mask(cv, 801).mean() * 4)
+    area = float(hard_mask(cv, 801).mean() * 4)
     assert area == pytest.approx(2 * np.pi / np.sqrt(3) * 0.4**2, rel=0.01)
 
 
 def test_circles_only_rendering_skips_triangles():
     cv = golden_vector()
-    circles = dgp.render(cv.replace(shape=jnp.zeros_like(cv.shape)), 16, 1.0)
-    np.testing.assert_array_equal(dgp.render(cv, 16, 1.0, triangles=False), circles)
+    circles = render(cv.replace(shape=jnp.zeros_like(cv.shape)), 16, 1.0)
+    np.testing.assert_array_equal(render(cv, 16, 1.0, triangles=False), circles)
 
 
 def test_first_image_axis_is_x():
     cv = jax.tree.map(lambda leaf: leaf[0], golden_vector()).replace(x=0.5, y=-0.5, size=0.2, shape=0)
-    mask = np.asarray(dgp.hard_mask(jax.tree.map(jnp.asarray, cv), 32))
+    mask = np.asarray(hard_mask(jax.tree.map(jnp.asarray, cv), 32))
     rows, columns = np.nonzero(mask)
     assert rows.mean() > 20 and columns.mean() < 11
 
@@ -115,7 +116,7 @@ def test_blur_of_zero_and_of_a_constant_change_nothing():
 def test_leading_axes_of_render_are_free():
     cv = golden_vector()
     grid = jax.tree.map(lambda leaf: leaf.reshape(3, 4, *leaf.shape[1:]), cv)
-    together, flat = dgp.render(grid, 16, 1.0), dgp.render(cv, 16, 1.0)
+    together, flat = render(grid, 16, 1.0), render(cv, 16, 1.0)
     np.testing.assert_allclose(together.reshape(flat.shape), flat, atol=1e-6)
 
 

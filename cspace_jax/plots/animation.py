@@ -51,7 +51,8 @@ def dynamics(
     colors, scale, index = style.signal_colors(found)
     shown = [(found[i], colors[i]) for i in choose_levels(found)]
     fig = style.new_figure(7.6, 4.3)
-    left, right = fig.subfigures(1, 2, width_ratios=[1.42, 1])
+    halves: Any = fig.subfigures(1, 2, width_ratios=[1.42, 1])
+    left, right = halves
     ax = left.subplots()
     concept_square(ax, ds, (0, min(1, ds.sizes["concept"] - 1)))
     if len(found) > 1:

@@ -8,12 +8,12 @@ from etils import epath
 from matplotlib.figure import Figure
 
 from cspace_jax import analysis
-from cspace_jax.config import Config
+from cspace_jax.config import FIGURES, Config
 from cspace_jax.errors import UserError
 from cspace_jax.plots import animation, pictures, progress, speeds, style, trajectories
 
 Samples = Mapping[int, np.ndarray]
-NAMES = ("fig2", "fig3", "fig4", "fig12", "fig13", "curves", "samples", "gif")
+NAMES = FIGURES
 
 
 def draw_all(

@@ -1,6 +1,8 @@
 """Figures made of images: Fig. 2 (the classes), and samples over training."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +30,7 @@ def class_images(
     cv = dgp.sample_concepts(jax.random.key(seed), ranges, jnp.asarray(bits), data.active, True)
     for name in ("x", "y"):
         if name not in data.active:
-            cv = cv.replace(**{name: jnp.zeros(len(bits))})
+            cv = dataclasses.replace(cv, **{name: jnp.zeros(len(bits))})
     return np.asarray(dgp.render(cv, data.image_size, data.blur)), jax.tree.map(np.asarray, cv)
 
 
@@ -50,7 +52,7 @@ def fig2(data: DataConfig, setting: Mapping[str, float], seed: int = 0) -> Figur
         ax.set_axis_off()
     for klass in range(classes.num):
         bits = classes.bits[klass]
-        ax = axes[1 - bits[1], bits[0]] if square else axes.ravel()[klass]
+        ax: Any = axes[1 - bits[1], bits[0]] if square else axes.ravel()[klass]
         ax.set_axis_on()
         _class_panel(ax, images[klass], cv, classes, klass)
     if square:
@@ -103,7 +105,7 @@ def sample_grid(
     per_class = min(per_class, samples[steps[0]].shape[2])
     rows = ds.sizes["klass"] * per_class
     fig = style.new_figure(0.95 * len(steps) + 1.3, 0.98 * rows + 0.7)
-    axes = fig.subplots(rows, len(steps), squeeze=False)
+    axes: Any = fig.subplots(rows, len(steps), squeeze=False)
     for row, column in np.ndindex(axes.shape):
         klass, number = divmod(row, per_class)
         trained = bool(ds["trained"].values[klass])

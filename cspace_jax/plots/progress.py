@@ -97,7 +97,9 @@ def _trajectory_panel(ax: Axes, ds: xr.Dataset, level: analysis.Level, protocol:
         if np.isfinite(step):
             at = int(np.flatnonzero(ds["step"].values == step)[0])
             ax.plot(*path[at, pair], "*", color=color, mec="black", ms=12, mew=0.6, zorder=6)
-            ax.annotate(f"turn at {step:,.0f}", path[at, pair], xytext=(8, -12), textcoords="offset points", fontsize=7)
+            ax.annotate(
+                f"turn at {step:,.0f}", tuple(path[at, pair]), xytext=(8, -12), textcoords="offset points", fontsize=7
+            )
 
 
 @style.styled()
@@ -121,7 +123,7 @@ def learning_curves(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     return fig
 
 
-def _draw_level(axes: np.ndarray, ds: xr.Dataset, level: analysis.Level, color: Any, protocol: str) -> None:
+def _draw_level(axes: Any, ds: xr.Dataset, level: analysis.Level, color: Any, protocol: str) -> None:
     chosen = ds["prob"].sel(protocol=protocol).isel(run=list(level.runs))
     values = chosen.transpose("run", "concept", "klass", "step").values
     low, high = curves.bootstrap_interval(values, "mean", resamples=500)

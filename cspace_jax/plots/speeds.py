@@ -67,7 +67,7 @@ def _draw_series(
         if never:
             _mark_never(ax, x, never, len(one), color, marker, place)
         median = curves.censored_median(one)
-        low, high = curves.bootstrap_interval(one, "median")
+        low, high = map(float, curves.bootstrap_interval(one, "median"))
         # an open end (never learned) is a speed of zero
         fast, slow = PER / low, 0.0 if np.isnan(high) else PER / high
         value = 0.0 if np.isnan(median) else PER / median

@@ -5,7 +5,7 @@ Figures are made without pyplot, so none is kept open and no global state change
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
@@ -15,7 +15,7 @@ from etils import epath
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
@@ -29,7 +29,7 @@ TRAINED_COLOR = "#0072B2"
 HELD_OUT_COLOR = "#D55E00"
 SIGNAL_MAP = "viridis"
 CONCEPT_NAMES = {"bg_color": "background", "color": "colour"}
-RC: Mapping[str, Any] = {
+RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -118,9 +118,9 @@ def signal_colors(found: list[analysis.Level]) -> tuple[list[Any], ScalarMappabl
     low, high = (values.min(), values.max()) if values.max() - values.min() > 1e-9 else (0.0, 1.0)
     # the bright end of the map is too pale on white
     shown = matplotlib.colormaps[SIGNAL_MAP].resampled(256)
-    cut = matplotlib.colors.ListedColormap(shown(np.linspace(0.0, 0.9, 256)))
+    cut = ListedColormap(shown(np.linspace(0.0, 0.9, 256)))
     scale = ScalarMappable(Normalize(low, high), cut)
-    return [scale.to_rgba(value) for value in values], scale, index
+    return [tuple(map(float, color)) for color in np.asarray(scale.to_rgba(values))], scale, index
 
 
 def signal_bar(fig: FigureBase, scale: ScalarMappable, ds: xr.Dataset, index: int, axes: Any) -> None:
@@ -142,7 +142,7 @@ def show_image(ax: Axes, image: np.ndarray, frame: Any = None, width: float = 1.
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     for spine in ax.spines.values():
-        spine.set(visible=True, color=frame or "#B0B0B0", linewidth=width if frame else 0.6)
+        spine.set(visible=True, color="#B0B0B0" if frame is None else frame, linewidth=0.6 if frame is None else width)
 
 
 def place_image(ax: Axes, image: np.ndarray, xy: tuple[float, float], offset: tuple[float, float], frame: str) -> None:

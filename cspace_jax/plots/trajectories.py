@@ -105,18 +105,18 @@ def concept_square(ax: Axes, ds: xr.Dataset, pair: tuple[int, int], images: Imag
 
 
 def _corner(
-    ax: Axes, ds: xr.Dataset, klass: int, corner: tuple[float, float], pair: tuple[int, int], images: Images | None
+    ax: Axes, ds: xr.Dataset, klass: int, corner: tuple[float, ...], pair: tuple[int, int], images: Images | None
 ) -> None:
     trained = bool(ds["trained"].values[klass])
     color = style.TRAINED_COLOR if trained else style.HELD_OUT_COLOR
     x, y = corner
     ax.plot(x, y, "P", color=color, ms=7, mec="white", mew=0.6, zorder=2, clip_on=False)
     if images and klass in images:
-        style.place_image(ax, images[klass], corner, (0, 24 if y else -39), color)
+        style.place_image(ax, images[klass], (x, y), (0, 24 if y else -39), color)
         return
     text = ", ".join(style.bit_label(str(ds["concept"].values[i]), int(b)) for i, b in zip(pair, corner, strict=True))
     ax.annotate(
-        text, corner, xytext=(-5 if x else 5, -7 if y else 7), textcoords="offset points", fontsize=6.5, color=color,
+        text, (x, y), xytext=(-5 if x else 5, -7 if y else 7), textcoords="offset points", fontsize=6.5, color=color,
         ha="right" if x else "left", va="top" if y else "bottom", zorder=6,
         bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7},
     )  # fmt: skip

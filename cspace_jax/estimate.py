@@ -1,0 +1,80 @@
+"""How long a study will take on this machine: operations counted by the compiler over a measured matmul speed."""
+
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+
+from cspace_jax import engine, grid, train, vdm
+from cspace_jax.concepts import CONDITIONING_DIM, classes
+from cspace_jax.config import Config, save_steps
+from cspace_jax.dgp import Dataset
+
+# Share of the speed of a large matrix product that whole training steps were measured to reach (BUILD_NOTES.md).
+_EFFICIENCY = {"cpu": 0.9, "gpu": 0.3, "tpu": 0.2}
+_OVERHEAD_SECONDS = 60.0  # compilation, probe, figures
+
+
+def step_flops(config: Config) -> float:
+    """Return the floating-point operations of one training step of one run, as the compiler counts them."""
+    spec = train.make_spec(config, "xla")
+    setting = _one_setting(config)
+    state = jax.eval_shape(functools.partial(train.init_run, spec), setting)
+    data: Dataset = jax.eval_shape(functools.partial(train.make_data, spec), setting)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    lowered = jax.jit(lambda *a: train.train_chunk(spec, *a, count=1)).lower(state, setting, data, step)
+    return _flops(lowered)
+
+
+def sample_flops(config: Config) -> float:
+    """Return the operations of sampling all classes of one run at one checkpoint."""
+    spec = train.make_spec(config, "xla")
+    state = jax.eval_shape(functools.partial(train.init_run, spec), _one_setting(config))
+    batch = classes(config.data.active).num * config.evaluate.samples_per_class
+    size = config.data.image_size
+    z = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+    gamma_t = jax.ShapeDtypeStruct((batch,), jnp.float32)
+    c = jax.ShapeDtypeStruct((batch, CONDITIONING_DIM), jnp.float32)
+    lowered = jax.jit(lambda p, *a: vdm.eps_hat(p, spec.vdm, *a)).lower(state.params, z, gamma_t, c)
+    twice = 2 if config.evaluate.guidance != 1.0 else 1
+    return _flops(lowered) * twice * config.evaluate.sampling_steps
+
+
+def matmul_speed(size: int = 1024, repeats: int = 5) -> float:
+    """Measure the floating-point operations per second of a float32 matrix product on the default device."""
+    a = jnp.ones((size, size))
+    product = jax.jit(lambda a: a @ a)
+    product(a).block_until_ready()
+    best = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        product(a).block_until_ready()
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best
+
+
+def estimate_seconds(config: Config) -> float:
+    """Estimate the time of the whole study on this machine, good to about a factor of two."""
+    saves = len(save_steps(config.save, config.optim.steps))
+    per_run = config.optim.steps * step_flops(config) + saves * sample_flops(config)
+    speed = matmul_speed() * _EFFICIENCY.get(jax.default_backend(), 0.2) * jax.local_device_count()
+    if jax.default_backend() == "cpu":
+        speed /= jax.local_device_count()  # CPU devices share the cores
+    return config.grid.num_runs * per_run / speed + _OVERHEAD_SECONDS
+
+
+def _one_setting(config: Config) -> train.Setting:
+    stacked = grid.stack(grid.grid_settings(config.grid)[:1])
+    return jax.tree.map(lambda leaf: leaf[0], stacked)
+
+
+def _flops(lowered: jax.stages.Lowered) -> float:
+    cost = lowered.cost_analysis()
+    return float(cost["flops"]) if cost else 0.0
+
+
+def describe_plan(config: Config) -> str:
+    """Return how the grid executes, in words."""
+    plan = engine.choose_plan(config.engine, jax.default_backend())
+    return f"runs {plan.runs}, convolution {plan.convolution}, {plan.steps_per_call} step(s) per call"

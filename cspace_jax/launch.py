@@ -1,0 +1,41 @@
+"""What has to be set before JAX starts: memory allocation, CPU devices and the compilation cache."""
+
+import os
+import pathlib
+import sys
+
+# XLA:CPU asks malloc for its buffers at every call. With glibc's defaults large ones are given back to the kernel each
+# time, and a good part of a training step is spent on faulting them in again.
+_TUNABLES = {
+    "glibc.malloc.hugetlb": "1",
+    "glibc.malloc.mmap_threshold": str(1 << 34),
+    "glibc.malloc.trim_threshold": str(1 << 34),
+}
+_RESTARTED = "CSPACE_JAX_RESTARTED"
+
+
+def restart_with_allocator_settings() -> None:
+    """Start this command again with glibc keeping its memory (Linux only, once); returns if there is nothing to do.
+
+    Set GLIBC_TUNABLES, or CSPACE_JAX_RESTARTED=1, to keep the allocator as it is.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("GLIBC_TUNABLES") or os.environ.get(_RESTARTED):
+        return
+    settings = ":".join(f"{name}={value}" for name, value in _TUNABLES.items())
+    print("cspace_jax: restarting with GLIBC_TUNABLES set, so that memory is not faulted in at every step", flush=True)
+    environment = {**os.environ, "GLIBC_TUNABLES": settings, _RESTARTED: "1"}
+    os.execve(sys.executable, sys.orig_argv, environment)
+
+
+def set_up_jax() -> None:
+    """Choose the number of CPU devices and a folder for compiled programs; must run before JAX's backend starts.
+
+    A second start on the same machine takes compiled programs from the cache, unless JAX_COMPILATION_CACHE_DIR says
+    otherwise.
+    """
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "cspace_jax" / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -1,0 +1,343 @@
+"""The stages of a study over a workdir: train, evaluate, collect. Each stage resumes where an earlier one stopped."""
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from etils import epath
+from tqdm import tqdm
+
+from cspace_jax import checkpoint, elicit, engine, grid, probe, results, rng, signal
+from cspace_jax.concepts import classes
+from cspace_jax.config import Config, save_steps, to_dict
+from cspace_jax.elicit import EvalSpec
+from cspace_jax.engine import Engine, Parcels
+from cspace_jax.errors import UserError
+from cspace_jax.train import StepMetrics
+from cspace_jax.workdir import Workdir, append_metrics, truncate_metrics, write_atomic
+
+PyTree = Any
+
+
+class Wave:
+    """The runs that are trained and evaluated at once, and where they keep their files.
+
+    Args:
+      workdir: of the study.
+      config: the study.
+      index: number of the wave.
+      runs: its rows of the grid.
+    """
+
+    def __init__(self, workdir: Workdir, config: Config, index: int, runs: slice):
+        self.rows = range(runs.start, runs.stop)
+        self.settings = grid.grid_settings(config.grid)[runs]
+        name = f"wave_{index:03d}"
+        self.params_folder = workdir.checkpoints / name / "params"
+        self.state_folder = workdir.checkpoints / name / "state"
+        self.eval_folder = workdir.eval / name
+
+    def eval_file(self, step: int) -> epath.Path:
+        """Return the raw evaluation of a step."""
+        return self.eval_folder / f"step_{step:08d}.npz"
+
+    def engine(self, config: Config) -> Engine:
+        """Return the engine that executes this wave."""
+        plan = engine.choose_plan(config.engine, jax.default_backend())
+        return Engine(config, grid.stack(self.settings), plan)
+
+
+def waves(workdir: Workdir, config: Config) -> list[Wave]:
+    """Cut the study's grid into waves, in grid order."""
+    cuts = engine.waves(config.grid.num_runs, config.engine.wave)
+    return [Wave(workdir, config, i, runs) for i, runs in enumerate(cuts)]
+
+
+def train(workdir: Workdir, config: Config) -> float:
+    """Train all runs to the last step, from their last checkpoints; returns the seconds it took."""
+    started = time.monotonic()
+    for wave in waves(workdir, config):
+        _train_wave(workdir, config, wave)
+    return time.monotonic() - started
+
+
+def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
+    saves, last = save_steps(config.save, config.optim.steps), config.optim.steps
+    done = _resumable_step(wave)
+    if done == last:
+        return
+    runner = wave.engine(config)
+    state = _restore_state(wave, runner, done)
+    truncate_metrics(workdir.metrics, done, wave.rows)
+    logs = [*range(0, last, config.optim.log_every), last]
+    calls = engine.chunks(done, last, [*saves, *logs], runner.plan.steps_per_call)
+    with Recorder(workdir, config, wave, done) as recorder, _Saver(wave) as saver:
+        for step, count in calls:
+            state, metrics = runner.train(state, step, count)
+            recorder.advance(step + count, metrics)
+            if step + count in saves:
+                saver.save(step + count, runner.gather(state))
+
+
+def _resumable_step(wave: Wave) -> int:
+    """Return the last step from which training can go on: a full state, with the parameters of every earlier save."""
+    return checkpoint.latest_step(wave.state_folder) or 0
+
+
+def _restore_state(wave: Wave, runner: Engine, step: int) -> Parcels:
+    if step == 0:
+        return runner.init()
+    return runner.scatter(checkpoint.restore(wave.state_folder, step, runner.abstract_state()))
+
+
+class _Saver:
+    """Save the parameters of every save step for evaluation, and the last full state for resuming.
+
+    The state is three times the parameters (AdamW's moments), so older ones are removed once a newer one is complete.
+    """
+
+    def __init__(self, wave: Wave):
+        self._params = checkpoint.CheckpointWriter(wave.params_folder)
+        self._state = checkpoint.CheckpointWriter(wave.state_folder)
+        self._folder = wave.state_folder
+
+    def save(self, step: int, state: PyTree) -> None:
+        # In this order: a state on disk promises that the parameters of its step and of all earlier ones are there.
+        self._finish()
+        self._params.save(step, state.evaluated)
+        self._params.wait()
+        self._state.save(step, state)
+
+    def _finish(self) -> None:
+        self._state.wait()
+        for old in checkpoint.steps(self._folder)[:-1]:
+            checkpoint.remove(self._folder, old)
+
+    def __enter__(self) -> "_Saver":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._params.__exit__(*error)  # type: ignore[arg-type]
+        self._state.__exit__(*error)  # type: ignore[arg-type]
+        if error[0] is None:
+            self._finish()
+
+
+class Recorder:
+    """Write metrics.jsonl, show progress with ETA, and report each run that diverges once.
+
+    Metrics are fetched one call late, so that the device never waits for the host.
+    """
+
+    def __init__(self, workdir: Workdir, config: Config, wave: Wave, done: int):
+        self._path, self._wave, self._optim = workdir.metrics, wave, config.optim
+        self._bar = progress(config.optim.steps, "train", done)
+        self._pending: tuple[int, list[StepMetrics]] | None = None
+        self._diverged: set[int] = set()
+        self._mark = (time.monotonic(), done)
+
+    def advance(self, step: int, metrics: list[StepMetrics]) -> None:
+        """Take the metrics of the call that ended at `step`, and deal with those of the call before."""
+        self._flush()
+        self._pending = (step, metrics)
+
+    def _flush(self) -> None:
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        jax.block_until_ready(metrics)
+        self._bar.update(step - self._bar.n)
+        if step % self._optim.log_every == 0 or step == self._optim.steps:
+            self._log(step, metrics)
+
+    def _log(self, step: int, metrics: list[StepMetrics]) -> None:
+        fetched: StepMetrics = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(metrics))
+        now, (then, before) = time.monotonic(), self._mark
+        rate = (step - before) / max(now - then, 1e-9)
+        self._mark = (now, step)
+        columns = vars(fetched)
+        rows = [
+            {"run": run, **setting, "step": step, **{k: v[i] for k, v in columns.items()}, "steps_per_second": rate}
+            for i, (run, setting) in enumerate(zip(self._wave.rows, self._wave.settings, strict=True))
+        ]
+        append_metrics(self._path, rows)
+        self._report_diverged(step, fetched)
+        alive = fetched.diffusion[np.isfinite(fetched.loss)]
+        loss = f"{alive.mean():.3f}" if alive.size else "nan"
+        self._bar.set_postfix_str(f"{rate * len(rows):.1f} run-steps/s, diffusion loss {loss} bits/dim")
+
+    def _report_diverged(self, step: int, metrics: StepMetrics) -> None:
+        for i in np.flatnonzero(~np.isfinite(metrics.loss)):
+            run = self._wave.rows[i]
+            if run not in self._diverged:
+                self._diverged.add(run)
+                self._bar.write(f"run {run} diverged (loss is not finite at step {step}); the other runs go on")
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self._flush()
+        self._bar.close()
+
+
+def progress(total: int, label: str, initial: int = 0) -> tqdm:
+    """Return a progress bar with ETA on standard error."""
+    return tqdm(total=total, initial=initial, desc=label, unit="step", dynamic_ncols=True, mininterval=0.5)
+
+
+def evaluate(workdir: Workdir, config: Config, train_probe: bool = True) -> float:
+    """Evaluate every saved step that has no evaluation yet; returns the seconds it took.
+
+    Raises:
+      UserError: a checkpoint or the probe is missing or unfit.
+    """
+    started = time.monotonic()
+    saves = save_steps(config.save, config.optim.steps)
+    todo = [(wave, [s for s in saves if not wave.eval_file(s).exists()]) for wave in waves(workdir, config)]
+    for wave, steps in todo:
+        _require_checkpoints(wave, steps)
+    if not any(steps for _, steps in todo):
+        return time.monotonic() - started
+    probe_spec, probe_params, _ = probe.load_or_train(config, workdir, train=train_probe)
+    with progress(sum(len(steps) for _, steps in todo), "evaluate") as bar:
+        for wave, steps in todo:
+            for step, arrays in _evaluate_wave(config, wave, steps, probe_spec, probe_params):
+                write_npz(wave.eval_file(step), arrays)
+                bar.update()
+    return time.monotonic() - started
+
+
+def _require_checkpoints(wave: Wave, steps: list[int]) -> None:
+    missing = sorted(set(steps) - set(checkpoint.steps(wave.params_folder)))
+    if missing:
+        raise UserError(f"checkpoint {wave.params_folder / str(missing[0])} is missing; run --mode=train first")
+
+
+def _evaluate_wave(
+    config: Config, wave: Wave, steps: list[int], probe_spec: probe.ProbeSpec, probe_params: dict
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    if not steps:
+        return
+    runner = wave.engine(config)
+    spec = elicit.make_spec(runner.spec, config, probe_spec)
+    prompts = runner.call(elicit.naive_prompts, spec, runner.settings)
+    losses = _loss_measure(runner, spec)
+    abstract = runner.abstract_state().evaluated
+    for step in steps:
+        params = runner.scatter(checkpoint.restore(wave.params_folder, step, abstract))
+        reading = runner.call(elicit.read, spec, sample(runner, spec, params, prompts), params, shared=(probe_params,))
+        yield step, {**vars(runner.fetch(reading)), "loss": losses(params)}
+
+
+def sample(runner: Engine, spec: EvalSpec, params: Parcels, prompts: Parcels) -> Parcels:
+    """Draw the samples of all runs: one compiled loop, or its steps called one by one where the plan says so."""
+    if runner.plan.compiled_loops:
+        return runner.call(elicit.draw, spec, params, prompts)
+    z = runner.call(elicit.start, spec, prompts)
+    for i in range(spec.evaluate.sampling_steps):
+        z = runner.call(elicit.denoise, spec, z, params, prompts, shared=(np.int32(i),), donate=True)
+    return z
+
+
+def _loss_measure(runner: Engine, spec: EvalSpec) -> Callable[[Parcels], np.ndarray]:
+    """Return the function from parameters to losses [r, split, term]; NaN for what is not measured."""
+    data = {}
+    for split in results.SPLITS:
+        count, _ = elicit.loss_batches(spec, split)
+        if count and spec.evaluate.losses:
+            data[split] = count, runner.call(_LOSS_DATA[split], spec, runner.settings)
+
+    def measure(params: Parcels) -> np.ndarray:
+        losses = np.full((runner.runs, len(results.SPLITS), len(results.TERMS)), np.nan, np.float32)
+        for split, (count, parcels) in data.items():
+            batches = [
+                runner.call(elicit.loss_batch, spec, params, runner.settings, parcels, shared=(np.int32(i),))
+                for i in range(count)
+            ]
+            losses[:, results.SPLITS.index(split)] = np.mean([runner.fetch(b) for b in batches], axis=0)
+        return losses
+
+    return measure
+
+
+def _validation_data(spec: EvalSpec, setting: Any) -> elicit.LossData:
+    return elicit.loss_data("validation", spec, setting)
+
+
+def _test_data(spec: EvalSpec, setting: Any) -> elicit.LossData:
+    return elicit.loss_data("test", spec, setting)
+
+
+_LOSS_DATA = {"validation": _validation_data, "test": _test_data}
+
+
+def write_npz(path: epath.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays as a compressed .npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(path, buffer.getvalue())
+
+
+def collect(workdir: Workdir, config: Config, probe_accuracy: dict[str, float] | None = None) -> xr.Dataset:
+    """Merge all evaluations into the labelled dataset, write concept_space.nc and .csv, and return it."""
+    steps = save_steps(config.save, config.optim.steps)
+    evaluations = {step: _merge_runs(workdir, config, step, results.MEASURED) for step in steps}
+    settings = grid.grid_settings(config.grid)
+    signals = _signals(config)
+    ds = results.build_dataset(
+        evaluations,
+        settings,
+        classes(config.data.active),
+        protocols=elicit.PROTOCOLS,
+        signal=signals["means"],
+        signal_range=signals["ranges"],
+        config=to_dict(config),
+        probe_accuracy=probe_accuracy,
+    )
+    results.write_results(ds, workdir.root)
+    return ds
+
+
+def samples(workdir: Workdir, config: Config) -> dict[int, np.ndarray]:
+    """Return the kept sample images by step: uint8 [r, k, n, h, w, 3]."""
+    steps = save_steps(config.save, config.optim.steps)
+    return {step: _merge_runs(workdir, config, step, ("samples",))["samples"] for step in steps}
+
+
+def _merge_runs(workdir: Workdir, config: Config, step: int, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    parts = [results.read_evaluation(wave.eval_file(step), keys) for wave in waves(workdir, config)]
+    return {key: np.concatenate([part[key] for part in parts]) for key in keys}
+
+
+def _signals(config: Config) -> dict[str, np.ndarray]:
+    """Measure the concept signal [r, c] of every run at the class means and on the training ranges."""
+    settings = grid.grid_settings(config.grid)
+    stacked = grid.stack(settings)
+    # Runs that differ in their seed alone have the same distribution of images: one fixed key, one measurement a level.
+    levels = {tuple(v for k, v in s.items() if k != "seed"): i for i, s in enumerate(settings)}
+    chosen = jax.tree.map(lambda leaf: leaf[np.array(list(levels.values()))], stacked)
+    key = rng.stream(rng.run_key(0), "signal")
+
+    def measure(setting: Any) -> dict[str, jax.Array]:
+        return {
+            "means": signal.pixel_signal(setting, config.data, key),
+            "ranges": signal.range_signal(setting, config.data, key),
+        }
+
+    measured = jax.device_get(jax.jit(lambda s: jax.lax.map(measure, s))(chosen))
+    rows = [list(levels).index(tuple(v for k, v in s.items() if k != "seed")) for s in settings]
+    return {name: values[rows] for name, values in measured.items()}
+
+
+def minutes(seconds: float) -> str:
+    """Return a duration in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{math.ceil(seconds / 3600)} h"
