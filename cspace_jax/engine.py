@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cspace_jax import dgp, train
+from cspace_jax import train
 from cspace_jax.config import Config, EngineConfig
 from cspace_jax.setting import Setting
 from cspace_jax.train import RunState, StepMetrics, TrainSpec
@@ -109,7 +109,8 @@ class Engine:
         if self._data is None:
             self._data = self.call(train.make_data, self.spec, self.settings)
         function = functools.partial(_train_chunk, count)
-        outputs = self.call(function, self.spec, state, self.settings, self._data, shared=(np.int32(step),), donate=True)
+        arguments = (state, self.settings, self._data)
+        outputs = self.call(function, self.spec, *arguments, shared=(np.int32(step),), donate=True)
         return [state for state, _ in outputs], [metrics for _, metrics in outputs]
 
     def call(
@@ -157,7 +158,7 @@ def _train_chunk(count: int, spec: TrainSpec, *arguments: Any) -> tuple[RunState
     return train.train_chunk(spec, *arguments, count=count)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _program(bound: tuple, static: Any, layout: str, stacked: int, shared: int, donate: bool) -> Callable:
     function, *first = bound
     one = functools.partial(function, *first, static)

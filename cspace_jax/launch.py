@@ -22,9 +22,13 @@ def restart_with_allocator_settings() -> None:
     if not sys.platform.startswith("linux") or os.environ.get("GLIBC_TUNABLES") or os.environ.get(_RESTARTED):
         return
     settings = ":".join(f"{name}={value}" for name, value in _TUNABLES.items())
-    print("cspace_jax: restarting with GLIBC_TUNABLES set, so that memory is not faulted in at every step", flush=True)
     environment = {**os.environ, "GLIBC_TUNABLES": settings, _RESTARTED: "1"}
     os.execve(sys.executable, sys.orig_argv, environment)
+
+
+def restarted() -> bool:
+    """Return whether this process was started again by `restart_with_allocator_settings`."""
+    return bool(os.environ.get(_RESTARTED)) and bool(os.environ.get("GLIBC_TUNABLES"))
 
 
 def set_up_jax() -> None:

@@ -1,8 +1,8 @@
 """Command line: train a grid of runs, read concept space at its checkpoints, draw the figures.
 
-    python -m cspace_jax.main --config=configs/signal.py --workdir=runs/signal
-    python -m cspace_jax.main --config=configs/signal.py:paper --workdir=runs/signal --config.grid.seeds="(0, 1)"
-    python -m cspace_jax.main --mode=figures --workdir=runs/signal
+python -m cspace_jax.main --config=configs/signal.py --workdir=runs/signal
+python -m cspace_jax.main --config=configs/signal.py:paper --workdir=runs/signal --config.grid.seeds="(0, 1)"
+python -m cspace_jax.main --mode=figures --workdir=runs/signal
 """
 
 import sys
@@ -80,8 +80,13 @@ def run(argv: Sequence[str]) -> None:
     else:
         config = from_config_dict(FLAGS.config)
         folder = workdir.prepare(FLAGS.workdir, config, sys.argv)
-    pipeline.announce(config, folder, mode)
+    pipeline.announce(config, folder, mode, scale_chosen=":" not in _config_argument())
     pipeline.run(config, folder, mode)
+
+
+def _config_argument() -> str:
+    values = [a.split("=", 1)[1] for a in sys.argv if a.startswith(("--config=", "-config="))]
+    return values[-1] if values else ":"
 
 
 def _exit_on_user_error(function: Callable[[Sequence[str]], Any], argv: Sequence[str]) -> Any:

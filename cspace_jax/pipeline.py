@@ -4,25 +4,30 @@ import json
 import time
 
 import jax
-import xarray as xr
 
-from cspace_jax import estimate, probe, report, results, study
+from cspace_jax import estimate, launch, probe, report, results, study
 from cspace_jax.config import Config
 from cspace_jax.plots import draw_all
 from cspace_jax.study import minutes
 from cspace_jax.workdir import Workdir, write_atomic
 
 
-def announce(config: Config, workdir: Workdir, mode: str) -> None:
-    """Say in one line what will be done, at which scale, on what, and how long it will take."""
+def announce(config: Config, workdir: Workdir, mode: str, scale_chosen: bool) -> None:
+    """Say in one line what will be done, at which scale, on what, and how long it will take.
+
+    `scale_chosen` tells that the command line named no scale, so that the device decided.
+    """
     runs, steps = config.grid.num_runs, config.optim.steps
     devices = jax.local_devices()
-    where = f"{len(devices)} x {devices[0].device_kind}"
-    line = f"cspace_jax: study {config.study}, scale {config.scale}, {runs} runs x {steps:,} steps on {where}"
+    reason = f" (chosen for a {jax.default_backend()})" if scale_chosen else ""
+    parts = [f"study {config.study}", f"scale {config.scale}{reason}", f"{runs} runs x {steps:,} steps"]
+    parts.append(f"{len(devices)} x {devices[0].device_kind}")
     if mode in ("train", "all"):
-        seconds = estimate.estimate_seconds(config)
-        line += f"; about {minutes(seconds)} if started afresh ({estimate.describe_plan(config)})"
-    print(f"{line}; workdir {workdir.root}", flush=True)
+        parts += [f"about {minutes(estimate.estimate_seconds(config))} if nothing is done yet"]
+        parts += [estimate.describe_plan(config)]
+    if launch.restarted():
+        parts.append("restarted with glibc keeping its memory")
+    print(f"cspace_jax: {', '.join(parts)}, workdir {workdir.root}", flush=True)
 
 
 def run(config: Config, workdir: Workdir, mode: str) -> None:
@@ -37,26 +42,22 @@ def run(config: Config, workdir: Workdir, mode: str) -> None:
       UserError: something that the user can put right.
     """
     times = _Times(workdir)
-    if mode == "all":
+    if mode in ("eval", "all"):
         with times.measure("probe"):
-            probe.load_or_train(config, workdir)  # first, so that an unfit probe costs no training
+            loaded = probe.load_or_train(config, workdir)  # first, so that an unfit probe costs no training
     if mode in ("train", "all"):
         with times.measure("train"):
             study.train(workdir, config)
     if mode in ("eval", "all"):
+        spec, params, info = loaded
         with times.measure("evaluate"):
-            study.evaluate(workdir, config)
-        ds = _results(config, workdir)
+            study.evaluate(workdir, config, spec, params)
+        ds = study.collect(workdir, config, info["accuracy"])
         report.report(ds, workdir.root, wall_times=times.seconds)
     if mode in ("figures", "all"):
         ds = results.open_results(workdir.root)
         written = draw_all(ds, study.samples(workdir, config), config, workdir.figures, config.figures)
         print(f"{len(written)} files in {workdir.figures}")
-
-
-def _results(config: Config, workdir: Workdir) -> xr.Dataset:
-    _, _, info = probe.load_or_train(config, workdir)
-    return study.collect(workdir, config, info["accuracy"])
 
 
 class _Times:

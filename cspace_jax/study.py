@@ -58,17 +58,15 @@ def waves(workdir: Workdir, config: Config) -> list[Wave]:
     return [Wave(workdir, config, i, runs) for i, runs in enumerate(cuts)]
 
 
-def train(workdir: Workdir, config: Config) -> float:
-    """Train all runs to the last step, from their last checkpoints; returns the seconds it took."""
-    started = time.monotonic()
+def train(workdir: Workdir, config: Config) -> None:
+    """Train all runs to the last step, from their last checkpoints."""
     for wave in waves(workdir, config):
         _train_wave(workdir, config, wave)
-    return time.monotonic() - started
 
 
 def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
     saves, last = save_steps(config.save, config.optim.steps), config.optim.steps
-    done = _resumable_step(wave)
+    done = checkpoint.latest_step(wave.state_folder) or 0
     if done == last:
         return
     runner = wave.engine(config)
@@ -82,11 +80,6 @@ def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
             recorder.advance(step + count, metrics)
             if step + count in saves:
                 saver.save(step + count, runner.gather(state))
-
-
-def _resumable_step(wave: Wave) -> int:
-    """Return the last step from which training can go on: a full state, with the parameters of every earlier save."""
-    return checkpoint.latest_step(wave.state_folder) or 0
 
 
 def _restore_state(wave: Wave, runner: Engine, step: int) -> Parcels:
@@ -136,7 +129,7 @@ class Recorder:
 
     def __init__(self, workdir: Workdir, config: Config, wave: Wave, done: int):
         self._path, self._wave, self._optim = workdir.metrics, wave, config.optim
-        self._bar = progress(config.optim.steps, "train", done)
+        self._bar = progress(config.optim.steps, "train", "step", done)
         self._pending: tuple[int, list[StepMetrics]] | None = None
         self._diverged: set[int] = set()
         self._mark = (time.monotonic(), done)
@@ -187,31 +180,28 @@ class Recorder:
         self._bar.close()
 
 
-def progress(total: int, label: str, initial: int = 0) -> tqdm:
+def progress(total: int, label: str, unit: str, initial: int = 0) -> tqdm:
     """Return a progress bar with ETA on standard error."""
-    return tqdm(total=total, initial=initial, desc=label, unit="step", dynamic_ncols=True, mininterval=0.5)
+    return tqdm(total=total, initial=initial, desc=label, unit=unit, dynamic_ncols=True, mininterval=0.5)
 
 
-def evaluate(workdir: Workdir, config: Config, train_probe: bool = True) -> float:
-    """Evaluate every saved step that has no evaluation yet; returns the seconds it took.
+def evaluate(workdir: Workdir, config: Config, probe_spec: probe.ProbeSpec, probe_params: dict) -> None:
+    """Evaluate every saved step that has no evaluation yet.
 
     Raises:
-      UserError: a checkpoint or the probe is missing or unfit.
+      UserError: a checkpoint is missing or unfit.
     """
-    started = time.monotonic()
     saves = save_steps(config.save, config.optim.steps)
     todo = [(wave, [s for s in saves if not wave.eval_file(s).exists()]) for wave in waves(workdir, config)]
     for wave, steps in todo:
         _require_checkpoints(wave, steps)
     if not any(steps for _, steps in todo):
-        return time.monotonic() - started
-    probe_spec, probe_params, _ = probe.load_or_train(config, workdir, train=train_probe)
-    with progress(sum(len(steps) for _, steps in todo), "evaluate") as bar:
+        return
+    with progress(sum(len(steps) for _, steps in todo), "evaluate", "checkpoint") as bar:
         for wave, steps in todo:
             for step, arrays in _evaluate_wave(config, wave, steps, probe_spec, probe_params):
                 write_npz(wave.eval_file(step), arrays)
                 bar.update()
-    return time.monotonic() - started
 
 
 def _require_checkpoints(wave: Wave, steps: list[int]) -> None:

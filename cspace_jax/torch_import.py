@@ -97,7 +97,8 @@ def _network_rows(spec: UNetSpec) -> Iterator[Row]:
 
 def _unused_names(spec: UNetSpec) -> set[str]:
     last = len(spec.channels) - 1
-    return {f"{path}.{last}.{kind}.{part}" for path, kind in (("downs", "down"), ("ups", "up")) for part in ("weight", "bias")}
+    layers = (f"downs.{last}.down", f"ups.{last}.up")
+    return {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
 
 
 def _convert(array: np.ndarray, layout: str) -> np.ndarray:

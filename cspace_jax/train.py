@@ -137,9 +137,7 @@ def _train_step(
     return new_state, _metrics(spec, params, loss, terms, grads)
 
 
-def _next_batch(
-    spec: TrainSpec, order: jax.Array, stream: jax.Array, step: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _next_batch(spec: TrainSpec, order: jax.Array, stream: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return (this epoch's permutation, the batch's indices).
 
     Batches have a fixed shape: the images that do not fill a batch at the end of an epoch wait for the next epoch's

@@ -1,6 +1,7 @@
 """The U-Net of the reference implementation: noise predictor of the diffusion model and backbone of the probe.
 
-Hidden behind `init_params` and `apply`: the rest of the project sees plain nested dicts of arrays, which stack over runs.
+Hidden behind `init_params` and `apply`: the rest of the project sees plain nested dicts of arrays, which stack over
+runs.
 Sources: reference implementation (networks and blocks); paper appendix A.2.
 """
 

@@ -88,7 +88,9 @@ def test_every_gradient(golden, model, params):
     floor = 1e-7 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(theirs["network"]))
 
     def check(path, a, b):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max() + floor, err_msg=jax.tree_util.keystr(path))
+        np.testing.assert_allclose(
+            a, b, rtol=0, atol=1e-4 * np.abs(b).max() + floor, err_msg=jax.tree_util.keystr(path)
+        )
 
     jax.tree_util.tree_map_with_path(check, ours, theirs)
 
@@ -109,7 +111,9 @@ def test_one_clipped_adamw_step(golden, model, params):
 @pytest.mark.parametrize(("key", "guidance"), [("sample", None), ("sample_cfg_w2", 2.0)])
 def test_ancestral_samples(golden, model, params, key, guidance):
     noises = nhwc(golden[f"{key}_noise"])
-    draw = jax.jit(lambda p: vdm.sample(p, model, golden["c"], nhwc(golden["sample_z1"]), lambda i: noises[i], 4, guidance))
+    draw = jax.jit(
+        lambda p: vdm.sample(p, model, golden["c"], nhwc(golden["sample_z1"]), lambda i: noises[i], 4, guidance)
+    )
     theirs = np.moveaxis(golden[f"{key}_out"], 1, -1)
     np.testing.assert_allclose(draw(params), theirs, atol=1e-4 * np.abs(theirs).max())
 
