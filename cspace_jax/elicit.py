@@ -93,7 +93,7 @@ def _guidance(spec: EvalSpec) -> float | None:
 def _noise(spec: EvalSpec, prompts: Prompts, i: jax.Array) -> jax.Array:
     protocols, num, samples = spec.shape
     size = spec.train.data.image_size
-    noise = jax.random.normal(jax.random.fold_in(prompts.key, i), (num * samples, size, size, 3))
+    noise = rng.normal(jax.random.fold_in(prompts.key, i), (num * samples, size, size, 3))
     return jnp.tile(noise, (protocols, 1, 1, 1))
 
 

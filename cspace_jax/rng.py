@@ -4,6 +4,8 @@ Keys are typed threefry keys. Other generators are avoided on purpose: `rbg` und
 run's key.
 """
 
+import math
+
 import jax
 
 # The only table of stream numbers. Numbers are part of the results: append, never renumber.
@@ -13,6 +15,14 @@ STREAMS = {"data": 0, "init": 1, "train": 2, "eval": 3, "probe": 4, "signal": 5}
 def run_key(seed: jax.typing.ArrayLike) -> jax.Array:
     """Return the typed threefry key of a run from its integer seed (scalar, may be traced)."""
     return jax.random.key(seed, impl="threefry2x32")
+
+
+def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Draw unit normal numbers of a shape: the numbers of `jax.random.normal`, drawn flat.
+
+    XLA compiles a flat draw about five times faster than a four-dimensional one (0.18 s instead of 0.93 s on a CPU).
+    """
+    return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
 def stream(key: jax.Array, name: str) -> jax.Array:

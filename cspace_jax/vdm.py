@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from cspace_jax import unet
+from cspace_jax import rng, unet
 from cspace_jax.config import DiffusionConfig, NetworkConfig
 
 _LN2 = 0.6931471805599453
@@ -120,8 +120,8 @@ def draw_loss_noise(key: jax.Array, shape: tuple[int, ...]) -> LossNoise:
     key_t, key_eps, key_eps_0 = jax.random.split(key, 3)
     return LossNoise(
         t=antithetic_times(key_t, shape[0]),
-        eps=jax.random.normal(key_eps, shape),
-        eps_0=jax.random.normal(key_eps_0, shape),
+        eps=rng.normal(key_eps, shape),
+        eps_0=rng.normal(key_eps_0, shape),
     )
 
 

@@ -142,16 +142,21 @@ with CheckpointWriter(sys.argv[2]) as writer:
 """
 
 
-def script(code: str, *args: object, **kwargs) -> subprocess.Popen:
+def script(code: str, *args: object) -> subprocess.Popen:
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], env=env, text=True, **kwargs)
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run_script(code: str, *args: object) -> None:
+    with script(code, *args) as child:
+        _, errors = child.communicate()
+    assert child.returncode == 0, errors
 
 
 def test_moves_between_devices(saved, tmp_path):
     """Written by one device, read and written by three, read by one again."""
-    child = script(_OTHER_DEVICES, saved, tmp_path, stderr=subprocess.PIPE)
-    _, errors = child.communicate(timeout=300)
-    assert child.returncode == 0, errors
+    run_script(_OTHER_DEVICES, saved, tmp_path)
     assert_same_bits(restore(tmp_path, 1, abstract(make_state())), make_state(0))
     assert_same_bits(restore_run(tmp_path, 1, abstract(make_state()), 2), run_of(make_state(0), 2))
 
@@ -175,11 +180,10 @@ def test_kill_in_a_save_leaves_complete_checkpoints_only(tmp_path):
     state = {f"w{i}": jnp.full((2, 50_000), 1.0) for i in range(40)}
     caught = 0
     for moment in range(5):
-        child = script(_SAVER, tmp_path, stdout=subprocess.PIPE)
-        assert child.stdout is not None and child.stdout.readline() == "go\n"
-        time.sleep(0.027 * moment)
-        child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=300)
+        with script(_SAVER, tmp_path) as child:
+            assert child.stdout is not None and child.stdout.readline() == "go\n"
+            time.sleep(0.027 * moment)
+            child.send_signal(signal.SIGKILL)
         caught += any(not name.isdecimal() for name in os.listdir(tmp_path))
         assert 0 in steps(tmp_path)
         for step in steps(tmp_path):
@@ -300,9 +304,7 @@ assert steps(sys.argv[1]) == [1]
 
 
 def test_write_error_in_the_background_is_reported(tmp_path):
-    child = script(_SMALL_DISK, tmp_path, stderr=subprocess.PIPE)
-    _, errors = child.communicate(timeout=300)
-    assert child.returncode == 0, errors
+    run_script(_SMALL_DISK, tmp_path)
 
 
 def test_error_of_the_body_outlives_that_of_the_writer(tmp_path, monkeypatch):
