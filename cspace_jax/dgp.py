@@ -5,7 +5,6 @@ All functions are pure and may be jitted and vmapped over settings and keys. Ima
 (the paper's appendix A.1 gives the outline).
 """
 
-import math
 from functools import lru_cache
 
 import jax
@@ -15,7 +14,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 from scipy import ndimage
 
-from cspace_jax import concepts
+from cspace_jax import concepts, rng
 from cspace_jax.concepts import ConceptVector, Ranges
 from cspace_jax.config import DataConfig
 from cspace_jax.setting import Setting
@@ -186,7 +185,7 @@ def add_noise(
     `key` has the leading axes of `image`. The noise of an image depends on its key alone, not on the batch it is in.
     """
     # Flat draws compile four times faster than shaped ones and give the same numbers.
-    noise = jax.vmap(lambda k: jax.random.normal(k, (math.prod(image.shape[-3:]),)))(key.reshape(-1))
+    noise = jax.vmap(lambda k: rng.normal(k, image.shape[-3:]))(key.reshape(-1))
     return jnp.clip(image + scale * noise.reshape(image.shape), 0.0, 1.0)
 
 
