@@ -67,7 +67,7 @@ def _head(spec: ProbeSpec) -> _Head:
     return _Head(spec.unet.groups, 2 * spec.num_concepts)
 
 
-def init_params(key: jax.Array, spec: ProbeSpec, init_scale: float = 0.02) -> dict:
+def init_params(key: jax.Array, spec: ProbeSpec, init_scale: jax.typing.ArrayLike = 0.02) -> dict:
     """Draw {"backbone": ..., "head": ...}; only the backbone is multiplied by `init_scale` (reference)."""
     backbone_key, head_key = jax.random.split(key)
     head = _head(spec).init(head_key, jnp.zeros((1, spec.unet.out_channels)))["params"]

@@ -1,7 +1,7 @@
 """Measure the concept signal of the paper's levels and compare it with its closed form.
 
-    python experiments/concept_signal.py
-    python experiments/concept_signal.py --sep_col=0.2,0.4,0.8 --sep_size= --at_sep_size=0.35 --image_size=16 --blur=0.5
+    python -m experiments.concept_signal
+    python -m experiments.concept_signal --sep_col=0.2,0.4,0.8 --sep_size= --at_sep_size=0.35 --image_size=16 --blur=0.5
 
 Two sweeps: colour levels at one size level, and size levels at one colour level. Printed for each level and concept:
 
@@ -144,7 +144,9 @@ def _draw_sweep(ax: Axes, concept: int, levels: Levels, measured: dict[str, np.n
 def _draw_normalised(ax: Axes, concept: int, levels: Levels, measured: dict[str, np.ndarray]) -> None:
     x = [level[concept] for level in levels]
     for index, color in enumerate((style.HELD_OUT_COLOR, style.TRAINED_COLOR)):
-        ax.plot(x, measured["normalised"][:, index], "o-", ms=3, color=color, label=style.concept_title(CONCEPTS[index]))
+        ax.plot(
+            x, measured["normalised"][:, index], "o-", ms=3, color=color, label=style.concept_title(CONCEPTS[index])
+        )
     ax.set(xlabel=f"{style.concept_title(CONCEPTS[concept])} separation", ylabel="normalised signal", ylim=(0, 1.05))
     ax.legend()
 

@@ -1,0 +1,380 @@
+"""Training of a grid: the same numbers whatever the plan, the chunks, the neighbours, the interruptions, the devices."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from cspace_jax import checkpoint, conv, dgp, elicit, engine, optim, probe, rng, train, vdm
+from cspace_jax.config import EngineConfig, OptimConfig
+from cspace_jax.engine import Engine, Plan
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONFIG = tiny.study()
+SETTINGS = tiny.settings(CONFIG, slice(0, 3))
+LAYOUTS = ("loop", "vmap", "map", "unroll")
+REFERENCE = Plan("xla", "loop", 1, compiled_loops=False)
+
+# Another plan sums in another order. Adam divides by the root of the second moment, so a rounding error of a gradient
+# near zero can grow to a good part of the learning rate, 1e-3; the clipped gradients of these tests are near zero all.
+ROUNDING = {"rtol": 1e-4, "atol": 2e-6}
+
+
+def make(plan=REFERENCE, config=CONFIG, settings=SETTINGS, **more):
+    return Engine(config, settings, plan, **more)
+
+
+def copied(parcels):
+    """Return parcels that may be donated while the originals stay."""
+    return jax.tree.map(jnp.copy, parcels)
+
+
+def trained(runner, state, calls=((0, 1), (1, 1))):
+    """Train a copy of `state` by calls (steps before, count); return states and metrics stacked over all runs."""
+    state = copied(state)
+    for step, count in calls:
+        state, metrics = runner.train(state, step, count)
+    return tiny.raw(runner.gather(state)), runner.fetch(metrics)
+
+
+@functools.cache
+def started():
+    """The three runs' initial states, stacked, as every plan must start."""
+    runner = make()
+    return runner.gather(runner.init())
+
+
+@functools.cache
+def outcome(plan, calls=((0, 1), (1, 1))):
+    runner = make(plan)
+    return trained(runner, runner.scatter(started()), calls)
+
+
+def row(tree, r):
+    return jax.tree.map(lambda leaf: leaf[r : r + 1], tree)
+
+
+@pytest.mark.parametrize("convolution", conv.METHODS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_plan_gives_the_same_training(layout, convolution):
+    state, metrics = outcome(Plan(convolution, layout, 1, compiled_loops=False))
+    expected_state, expected_metrics = outcome(REFERENCE)
+    tiny.assert_close(metrics, expected_metrics, **ROUNDING)
+    tiny.assert_close(state, expected_state, **ROUNDING)
+
+
+@pytest.mark.parametrize("r", range(3))
+def test_a_run_in_the_grid_is_the_run_alone_bit_for_bit(r):
+    alone = make(settings=tiny.settings(CONFIG, slice(r, r + 1)))
+    tiny.assert_same_bits(alone.gather(alone.init()), row(started(), r))
+    tiny.assert_same_bits(trained(alone, alone.init()), row(outcome(REFERENCE), r))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_data_and_initial_states_do_not_depend_on_the_layout(layout):
+    runner = make(Plan("xla", layout, 1, compiled_loops=False))
+    drawn = runner.fetch(runner.call(_concepts, runner.spec, runner.settings))
+    for r in range(3):
+        setting = jax.tree.map(lambda leaf, r=r: leaf[r], SETTINGS)
+        tiny.assert_close(row(drawn, r), jax.tree.map(lambda a: a[None], _concepts(runner.spec, setting)), atol=1e-6)
+
+
+def _concepts(spec, setting):
+    data = train.make_data(spec, setting)
+    return dgp.conditionings(data, spec.data), data.klass, jax.random.key_data(data.noise_key)
+
+
+def test_runs_of_a_grid_differ():
+    state, metrics = outcome(REFERENCE)
+    assert len(set(metrics.loss.tolist())) == 3
+    kernel = state.params["network"]["conv_in"]["kernel"]
+    assert np.abs(kernel[0] - kernel[1]).max() > 1e-2  # another seed
+    same_seed = tiny.settings(CONFIG, slice(0, None, 2))
+    assert same_seed.seed.tolist() == [0, 0]
+    data = [tiny.raw(_concepts(make().spec, jax.tree.map(lambda leaf, r=r: leaf[r], same_seed))) for r in (0, 1)]
+    assert np.abs(data[0][0] - data[1][0]).max() > 1e-2  # another signal
+
+
+SIX_STEPS = tuple((i, 1) for i in range(6))  # over the end of the first epoch of 5 batches
+
+
+def test_results_do_not_depend_on_the_length_of_chunks():
+    plan = Plan("matmul", "vmap", 1, compiled_loops=True)
+    state, metrics = outcome(plan, SIX_STEPS)
+    expected_state, expected_metrics = outcome(plan, ((0, 3), (3, 3)))
+    np.testing.assert_array_equal(state.order, expected_state.order)
+    tiny.assert_close(metrics, expected_metrics, **ROUNDING)
+    tiny.assert_close(state, expected_state, **ROUNDING)
+
+
+def averaged(layout):
+    config = tiny.study(optim={"ema": 0.9, "decay": "cosine"})
+    return make(Plan("xla", layout, 1, compiled_loops=False), config)
+
+
+@pytest.mark.parametrize("layout", ["loop", "vmap"])
+def test_stopping_and_resuming_is_bitwise(layout, tmp_path):
+    runner = averaged(layout)
+    straight = trained(runner, runner.init(), SIX_STEPS)
+    state = runner.init()
+    with checkpoint.CheckpointWriter(tmp_path) as writer:
+        for step, count in SIX_STEPS[:3]:
+            state, _ = runner.train(state, step, count)
+        writer.save(3, runner.gather(state))
+        for step, count in SIX_STEPS[3:5]:  # the save must not see what is done to the state afterwards
+            state, _ = runner.train(state, step, count)
+    fresh = averaged(layout)
+    restored = fresh.scatter(checkpoint.restore(tmp_path, 3, fresh.abstract_state()))
+    tiny.assert_same_bits(trained(fresh, restored, SIX_STEPS[3:]), straight)
+
+
+@pytest.mark.parametrize("layout", ["loop", "vmap"])
+@pytest.mark.parametrize("convolution", conv.METHODS)
+def test_a_run_that_is_nan_leaves_all_others_unchanged(layout, convolution):
+    plan = Plan(convolution, layout, 1, compiled_loops=False)
+    poisoned = started().replace(params=jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), started().params))
+    runner = make(plan)
+    state, metrics = trained(runner, runner.scatter(poisoned))
+    assert np.isnan(metrics.loss[1]) and all(np.isnan(row(leaf, 1)).all() for leaf in jax.tree.leaves(state.params))
+    for r in (0, 2):
+        tiny.assert_same_bits(row((state, metrics), r), row(outcome(plan), r))
+
+
+DEVICES = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import test_engine as t, tiny
+one, two = jax.devices()
+runs = {}
+for devices in ([one], [two], [one, two]):
+    runner = t.make(devices=devices)
+    runs[len(runs)] = t.trained(runner, runner.init())
+tiny.assert_same_bits(runs[1], runs[0])
+tiny.assert_same_bits(runs[2], runs[0])
+parcels = t.make(devices=[one, two]).init()
+assert [next(iter(p.params["network"]["conv_in"]["kernel"].devices())) for p in parcels] == [one, two, one]
+vmapped = t.make(t.Plan("xla", "vmap", 1, False), devices=[one, two])
+assert [len(s.seed) for s in vmapped.settings] == [2, 1] and vmapped.runs == 3
+print("equal")
+"""
+
+
+def test_number_of_devices_changes_nothing():
+    cache = jax.config.jax_compilation_cache_dir or ""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths, "JAX_COMPILATION_CACHE_DIR": cache}
+    env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    done = subprocess.run([sys.executable, "-c", DEVICES], env=env, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "equal\n", done.stderr
+
+
+@functools.cache
+def batches(seed, epochs=3):
+    """Indices of every batch [epoch, batch, b] of a run."""
+    spec = make().spec
+    stream = rng.stream(rng.run_key(seed), "train")
+    order = jnp.zeros(spec.data.train_images, jnp.int32)
+    advance = jax.jit(lambda order, step: train._next_batch(spec, order, stream, step))
+    rows = []
+    for step in range(epochs * (spec.data.train_images // spec.optim.batch_size)):
+        order, index = advance(order, step)
+        rows.append(np.asarray(index))
+    return np.stack(rows).reshape(epochs, -1, spec.optim.batch_size)
+
+
+def test_an_epoch_visits_every_image_once():
+    for epoch in batches(0):
+        assert sorted(epoch.ravel().tolist()) == list(range(20))
+
+
+def test_epochs_and_seeds_have_their_own_order():
+    orders = [epoch.ravel().tolist() for seed in (0, 1) for epoch in batches(seed)]
+    assert len({tuple(order) for order in orders}) == 6
+
+
+def test_images_that_fill_no_batch_wait_for_the_next_epoch():
+    config = tiny.study(optim={"batch_size": 8})
+    spec = make(config=config).spec
+    stream = rng.stream(rng.run_key(0), "train")
+    seen, order = [], jnp.zeros(20, jnp.int32)
+    for step in range(6):  # 2 batches of 8 an epoch, 4 images left out
+        order, index = train._next_batch(spec, order, stream, step)
+        seen.append(set(index.tolist()))
+        assert len(seen[-1]) == 8
+    assert all(not seen[i] & seen[i + 1] for i in (0, 2, 4))
+    assert set().union(*seen) == set(range(20))
+
+
+class Consumed:
+    """Record every random key that is drawn from or split, by name of the run it belongs to."""
+
+    def __init__(self, monkeypatch):
+        self.keys = []
+        for name in ("normal", "uniform", "bernoulli", "permutation", "randint", "split"):
+            original = getattr(jax.random, name)
+            monkeypatch.setattr(jax.random, name, functools.partial(self._call, original))
+        monkeypatch.setattr(dgp, "add_noise", self._add_noise)
+        monkeypatch.setattr(vdm, "init_params", self._init)
+        monkeypatch.setattr(vdm, "loss_terms", self._loss)
+
+    def _take(self, key):
+        self.keys += [tuple(data) for data in np.asarray(jax.random.key_data(key)).reshape(-1, 2).tolist()]
+
+    def _call(self, original, key, *args, **kwargs):
+        self._take(key)
+        return original(key, *args, **kwargs)
+
+    def _add_noise(self, image, key, scale=None):
+        return image  # by design an image has the same noise each time; its keys are taken where they are made
+
+    def _init(self, key, *_):
+        self._take(key)
+        return {"w": jnp.ones(())}
+
+    def _loss(self, params, model, x, c, noise, data_noise, dropout_key=None):
+        if dropout_key is not None:
+            self._take(dropout_key)
+        one = jnp.ones(len(x)) * params["w"]
+        return vdm.LossTerms(one, one, one)
+
+
+def evaluation_spec(config):
+    probe_spec = probe.make_spec(config, "xla")
+    return elicit.make_spec(train.make_spec(config, "xla"), config, probe_spec)
+
+
+def test_no_key_is_used_twice(monkeypatch):
+    config = tiny.study(diffusion={"p_uncond": 0.1, "schedule": "fixed_linear"}, network={"dropout": 0.1})
+    spec = evaluation_spec(config)
+    consumed = Consumed(monkeypatch)
+    with jax.disable_jit():
+        for seed in (0, 7):
+            setting = dataclasses.replace(jax.tree.map(lambda leaf: leaf[0], SETTINGS), seed=jnp.uint32(seed))
+            state, data = train.init_run(spec.train, setting), train.make_data(spec.train, setting)
+            consumed._take(data.noise_key)
+            for step in range(11):  # two epochs and a step
+                state, _ = train.train_chunk(spec.train, state, setting, data, jnp.int32(step), 1)
+            prompts = elicit.naive_prompts(spec, setting)
+            for i in range(spec.evaluate.sampling_steps + 1):
+                elicit._noise(spec, prompts, i)
+            test = elicit.loss_data("test", spec, setting)
+            consumed._take(test.batch.noise_key)
+            validation_key = jax.random.fold_in(rng.stream(rng.run_key(seed), "eval"), 1)
+            elicit.loss_batch(spec, state.params, setting, test, 0)
+            elicit.loss_batch(spec, state.params, setting, test.replace(key=validation_key), 0)
+    assert len(consumed.keys) > 300
+    repeated = {key for key in consumed.keys if consumed.keys.count(key) > 1}
+    assert not repeated
+
+
+def test_weight_average_equals_the_numpy_oracle():
+    runner = averaged("loop")
+    state = runner.init()
+    params = [tiny.raw(state[0].params)]
+    for step in range(4):
+        state, _ = runner.train(state, step, 1)
+        params.append(tiny.raw(state[0].params))
+    expected = jax.tree.map(lambda leaf: leaf.astype(np.float64), params[0])
+    for step, new in enumerate(params[1:]):
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = jax.tree.map(lambda e, p, d=decay: d * e + (1 - d) * p, expected, new)
+    tiny.assert_close(state[0].ema, expected, rtol=1e-5, atol=1e-7)
+    assert state[0].evaluated is state[0].ema
+    plain = make().init()[0]
+    assert plain.ema == {} and plain.evaluated is plain.params
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_adamw_with_decay_equals_the_numpy_oracle(decay):
+    config = OptimConfig(steps=8, decay=decay, clip=0.5)
+    rng_ = np.random.default_rng(0)
+    params = {"w": rng_.normal(size=(3, 2)).astype(np.float32), "b": np.float32(0.7)}
+    transform = optim.make_optimizer(config, learning_rate=0.1, weight_decay=0.2)
+    state = transform.init(params)
+    update = jax.jit(transform.update)
+    flat = np.append(params["w"].ravel(), params["b"]).astype(np.float64)
+    m, v = np.zeros(7), np.zeros(7)
+    for i in range(8):
+        g = rng_.normal(size=7) * (0.1 if i % 2 else 1.0)  # clipped at every second step
+        tree = {"w": np.float32(g[:6].reshape(3, 2)), "b": np.float32(g[6])}
+        updates, state = update(tree, state, params)
+        params = jax.tree.map(lambda p, u: np.asarray(p + u), params, updates)
+        g = g * min(1.0, 0.5 / (np.linalg.norm(g) + 1e-6))
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        step = m / (1 - 0.9 ** (i + 1)) / (np.sqrt(v / (1 - 0.999 ** (i + 1))) + 1e-8) + 0.2 * flat
+        factor = 0.5 * (1 + np.cos(np.pi * i / 8)) if decay == "cosine" else 1.0
+        flat = flat - 0.1 * factor * step
+        np.testing.assert_allclose(np.append(params["w"].ravel(), params["b"]), flat, rtol=1e-4, atol=1e-6)
+
+
+def test_schedule_and_weights_move_in_training():
+    state, metrics = outcome(REFERENCE)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.params, tiny.raw(started().params))
+    # The reconstruction term alone fills the clipped gradient, so b moves by the learning rate a step (facts).
+    np.testing.assert_allclose(metrics.schedule_b, -5 - 2e-3, atol=2e-4)
+    np.testing.assert_allclose(state.params["schedule"]["b"], metrics.schedule_b)
+    assert moved["network"]["conv_out"]["kernel"] > 0
+
+
+def test_metrics_are_those_of_the_loss_at_the_start():
+    _, metrics = outcome(REFERENCE, ((0, 1),))
+    assert metrics.loss == pytest.approx(4852, abs=60)  # few pixels, so the noise does not average out
+    total = metrics.diffusion + metrics.latent + metrics.reconstruction
+    np.testing.assert_allclose(metrics.loss, total, rtol=1e-6)
+    assert (metrics.grad_norm > 4000).all()
+
+
+def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
+    assert engine.choose_plan(EngineConfig(), "cpu") == Plan("xla", "loop", 1, compiled_loops=False)
+    for backend in ("gpu", "tpu"):
+        plan = engine.choose_plan(EngineConfig(), backend)
+        assert (plan.runs, plan.compiled_loops) == ("vmap", True) and plan.steps_per_call > 1
+    chosen = engine.choose_plan(EngineConfig(convolution="matmul", runs="unroll", steps_per_call=7), "cpu")
+    assert (chosen.convolution, chosen.runs, chosen.steps_per_call) == ("matmul", "unroll", 7)
+
+
+@pytest.mark.parametrize(("runs", "size"), [(5, 0), (5, 5), (5, 2), (5, 9), (1, 1)])
+def test_waves_cover_the_grid_in_order(runs, size):
+    cuts = engine.waves(runs, size)
+    assert [r for cut in cuts for r in range(runs)[cut]] == list(range(runs))
+    assert all(len(range(runs)[cut]) <= (size or runs) for cut in cuts)
+
+
+@pytest.mark.parametrize(("start", "most"), [(0, 50), (0, 1), (7, 4)])
+def test_calls_are_contiguous_and_end_at_every_stop(start, most):
+    stops = [0, 10, 13, 100, 250]
+    calls = engine.chunks(start, 100, stops, most)
+    ends = [step + count for step, count in calls]
+    assert [step for step, _ in calls] == [start, *ends[:-1]] and ends[-1] == 100
+    assert {s for s in stops if start < s <= 100} <= set(ends)
+    assert all(1 <= count <= most for _, count in calls)
+    assert engine.chunks(100, 100, stops, most) == []
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_training_and_sampling_lower_for_accelerators(platform):
+    config = tiny.study(optim={"ema": 0.9}, diffusion={"p_uncond": 0.1}, evaluate={"guidance": 2.0})
+    runner = make(Plan("xla", "vmap", 3, compiled_loops=True), config)
+    spec, eval_spec = runner.spec, evaluation_spec(config)
+    state, setting = runner.abstract_state(), runner.settings[0]
+    data = jax.eval_shape(jax.vmap(functools.partial(train.make_data, spec)), setting)
+    chunk = engine.over_runs(functools.partial(train.train_chunk, spec, count=3), "vmap", 3, 1)
+    prompts = jax.eval_shape(jax.vmap(functools.partial(elicit.naive_prompts, eval_spec)), setting)
+    draw = engine.over_runs(functools.partial(elicit.draw, eval_spec), "vmap", 2)
+    init = engine.over_runs(functools.partial(train.init_run, spec), "vmap", 1)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    for function, arguments in [
+        (init, (setting,)),
+        (chunk, (state, setting, data, step)),
+        (draw, (state.evaluated, prompts)),
+    ]:
+        exported = jax.export.export(jax.jit(function), platforms=[platform])(*arguments)
+        assert exported.platforms == (platform,) and len(exported.mlir_module_serialized) > 1000

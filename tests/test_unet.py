@@ -1,0 +1,270 @@
+"""The U-Net and its convolutions against NumPy oracles, published parameter counts and PyTorch's initialisation."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from scipy import signal
+
+from cspace_jax import conv, unet, vdm
+from cspace_jax.config import DiffusionConfig, NetworkConfig
+
+SPEC = vdm.make_vdm(tiny.NETWORK, DiffusionConfig(), "matmul").network
+SIZE = tiny.DATA.image_size
+forward = jax.jit(unet.apply, static_argnames="spec")
+
+
+def spec_of(**changes):
+    return vdm.make_vdm(NetworkConfig(**changes), DiffusionConfig(), "matmul").network
+
+
+@functools.cache
+def initial(conditioning="sep_mlp", scale=1.0):
+    spec = vdm.make_vdm(NetworkConfig(channels=(8, 16), conditioning=conditioning), DiffusionConfig(), "xla").network
+    params = jax.jit(unet.init_params, static_argnums=1)(jax.random.key(3), spec, scale)
+    return jax.tree.map(np.asarray, params)
+
+
+def inputs(batch=2):
+    keys = jax.random.split(jax.random.key(1), 3)
+    z = jax.random.normal(keys[0], (batch, SIZE, SIZE, 3))
+    return z, jax.random.uniform(keys[1], (batch,)), jax.random.uniform(keys[2], (batch, 11))
+
+
+@functools.cache
+def awake(conditioning="sep_mlp"):
+    """The tiny network's parameters with noise in the layers that start at zero, but not in the projections."""
+    spec = vdm.make_vdm(NetworkConfig(**{**vars(tiny.NETWORK), "conditioning": conditioning}), DiffusionConfig(), "xla")
+    params = jax.jit(unet.init_params, static_argnums=1)(jax.random.key(0), spec.network)
+
+    def wake(path, leaf):
+        name = jax.tree_util.keystr(path)
+        noise = np.random.default_rng(leaf.size).normal(size=leaf.shape).astype(np.float32)
+        return leaf + 0.3 * noise if "conv_1" in name or "conv_out" in name else leaf
+
+    return spec.network, jax.tree_util.tree_map_with_path(wake, params)
+
+
+# Published counts hold two layers that are never used and that we do not make: the down- and up-convolution of the
+# outermost levels (facts of the reference implementation).
+def unused(channels):
+    return 4 * channels[-1] ** 2 + channels[-1] + 4 * channels[0] ** 2 + channels[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "published"),
+    [
+        ({}, 10_913_859),
+        ({"conditioning": "common_linear"}, 10_086_019),
+        ({"conditioning": "common_zerolinear"}, 10_086_019),
+        ({"channels": (64, 128, 128)}, 4_605_379),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(changes, published):
+    model = vdm.make_vdm(NetworkConfig(**changes), DiffusionConfig(), "xla")
+    params = jax.eval_shape(lambda key: vdm.init_params(key, model), jax.random.key(0))
+    assert unet.count_params(params["network"]) == published - unused(model.network.channels)
+    assert unet.count_params(params) == published - unused(model.network.channels) + 2  # b and w of the schedule
+
+
+def test_paper_network_has_10_635_011_parameters():
+    params = jax.eval_shape(lambda key: unet.init_params(key, spec_of()), jax.random.key(0))
+    assert unet.count_params(params) == 10_635_011
+
+
+def layers(params, path=()):
+    """Yield (path, layer) for every dict that holds arrays."""
+    for name, child in params.items():
+        if isinstance(child, dict):
+            yield from layers(child, (*path, name))
+    if not all(isinstance(child, dict) for child in params.values()):
+        yield path, params
+
+
+@pytest.mark.parametrize("conditioning", ["sep_mlp", "common_linear", "common_zerolinear"])
+def test_zero_layers_are_exactly_those_of_the_reference(conditioning):
+    for path, layer in layers(initial(conditioning)):
+        projection = any(name.startswith("project_") for name in path)
+        zero = path[-1] in ("conv_1", "conv_out") or (projection and conditioning == "common_zerolinear")
+        if "kernel" in layer:
+            assert bool((layer["kernel"] == 0).all() and (layer["bias"] == 0).all()) == zero, path
+
+
+def fan_in(path, kernel):
+    if path[-1].startswith("up_"):  # PyTorch takes the output channels of a transposed convolution
+        return 4 * kernel.shape[-1]
+    return math.prod(kernel.shape[:-1])
+
+
+def test_layers_start_uniform_within_pytorchs_bounds():
+    checked = set()
+    for path, layer in layers(initial()):
+        if "scale" in layer:
+            assert (layer["scale"] == 1).all() and (layer["bias"] == 0).all(), path
+        elif path[-1] not in ("conv_1", "conv_out"):
+            kernel, bound = layer["kernel"], fan_in(path, layer["kernel"]) ** -0.5
+            assert np.abs(kernel).max() <= bound and np.abs(layer["bias"]).max() <= bound, path
+            assert layer["bias"].any(), path
+            spread = kernel.std() / (bound / math.sqrt(3))
+            assert abs(spread - 1) < 4 / math.sqrt(kernel.size), path  # 4.5 standard errors
+            checked.add(path[-1].rstrip("0123456789"))
+    assert {"conv_", "skip", "conv_in", "down_0_conv", "up_1_conv", "q", "dense_"} <= checked
+
+
+def test_layers_are_drawn_independently():
+    kernels = [layer["kernel"].ravel()[:64] for path, layer in layers(initial()) if layer.get("kernel") is not None]
+    kernels = [k / k.std() for k in kernels if k.size == 64 and k.any()]
+    correlation = np.corrcoef(np.stack(kernels)) - np.eye(len(kernels))
+    assert np.abs(correlation).max() < 0.7
+
+
+def test_init_scale_scales_every_parameter():
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 0.1 * b, rtol=1e-6), initial(scale=0.1), initial())
+
+
+def oracle_group_norm(x, scale, bias, groups, eps):
+    x = np.asarray(x, np.float64)
+    grouped = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
+    mean, var = grouped.mean((1, 3), keepdims=True), grouped.var((1, 3), keepdims=True)
+    return ((grouped - mean) / np.sqrt(var + eps)).reshape(x.shape) * scale + bias
+
+
+@pytest.mark.parametrize(
+    ("level", "spread", "tolerance"),
+    [(0.0, 1.0, 2e-6), (300.0, 1.0, 2e-4), (3000.0, 0.3, 6e-3), (0.0, 1e-4, 1e-5)],
+)
+@pytest.mark.parametrize("shape", [(3, 5, 4, 12), (3, 12)])
+def test_group_norm_equals_the_float64_oracle(level, spread, tolerance, shape):
+    rng = np.random.default_rng(0)
+    x = (level * (1 + 0.01 * np.arange(12)) + spread * rng.normal(size=shape)).astype(np.float32)
+    scale, bias = rng.normal(size=(2, 12)).astype(np.float32)
+    ours = jax.jit(unet.group_norm, static_argnums=(3, 4))(x, scale, bias, 3, 1e-6)
+    expected = oracle_group_norm(x, scale, bias, 3, 1e-6)
+    np.testing.assert_allclose(ours, expected, atol=tolerance * np.abs(expected).max())
+
+
+def test_group_norm_has_no_cancellation_where_one_pass_variance_fails():
+    rng = np.random.default_rng(0)
+    x = (3000 + 0.3 * rng.normal(size=(2, 16, 16, 4))).astype(np.float32)
+    ours = unet.group_norm(jnp.asarray(x), jnp.ones(4), jnp.zeros(4), 1, 1e-6)
+    np.testing.assert_allclose(np.std(ours), 1.0, rtol=1e-3)
+
+
+def correlate(x, kernel, mode):
+    """Slide a kernel over [b, h, w, ci] with SciPy, in float64: the convolution of neural networks."""
+    x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    pairs = [[signal.correlate2d(x[b, :, :, i], kernel[:, :, i, o], mode) for o in range(kernel.shape[3])]
+             for b in range(len(x)) for i in range(x.shape[3])]  # fmt: skip
+    stacked = np.array(pairs).reshape(len(x), x.shape[3], kernel.shape[3], *pairs[0][0].shape)
+    return np.moveaxis(stacked.sum(1), 1, -1)
+
+
+def oracle_up(x, kernel):
+    x = np.asarray(x, np.float64)
+    images = [sum(np.kron(image[:, :, i, None], kernel[:, :, i]) for i in range(x.shape[-1])) for image in x]
+    return np.stack(images)
+
+
+CONVOLUTIONS = {
+    "3x3": (conv.conv_3x3, (3, 3), lambda x, k: correlate(x, k, "same")),
+    "down": (conv.conv_2x2_down, (2, 2), lambda x, k: correlate(x, k, "valid")[:, ::2, ::2]),
+    "up": (conv.conv_2x2_up, (2, 2), oracle_up),
+}
+
+
+@pytest.mark.parametrize("method", conv.METHODS)
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_convolutions_and_their_gradients_equal_the_oracle(kind, method):
+    op, size, oracle = CONVOLUTIONS[kind]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
+    kernel = rng.normal(size=(*size, 3, 5)).astype(np.float32)
+    out, pull = jax.vjp(lambda x, k: op(x, k, method), x, kernel)
+    np.testing.assert_allclose(out, oracle(x, kernel), atol=2e-5)
+    g = rng.normal(size=out.shape).astype(np.float32)
+    dx, dkernel = pull(jnp.asarray(g))
+    # The operation is linear in each argument, so the oracle alone gives every directional derivative exactly.
+    for _ in range(4):
+        v, w = rng.normal(size=x.shape), rng.normal(size=kernel.shape)
+        np.testing.assert_allclose((dx * v).sum(), (g * oracle(v, kernel)).sum(), rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose((dkernel * w).sum(), (g * oracle(x, w)).sum(), rtol=1e-4, atol=1e-3)
+
+
+def test_1x1_convolution_mixes_channels():
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(1, 1, 5, 2))
+    ours = conv.conv_1x1(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
+    np.testing.assert_allclose(ours, np.einsum("bhwi,io->bhwo", x, kernel[0, 0]), atol=1e-5)
+
+
+def test_networks_agree_between_convolution_methods():
+    spec, params = awake()
+    other = vdm.make_vdm(tiny.NETWORK, DiffusionConfig(), "matmul").network
+    assert spec.convolution == "xla"
+
+    def scalar(params, spec):
+        out = unet.apply(params, spec, *inputs())
+        return (out**2).mean(), out
+
+    (_, a), grads_a = jax.jit(jax.value_and_grad(scalar, has_aux=True), static_argnums=1)(params, spec)
+    (_, b), grads_b = jax.jit(jax.value_and_grad(scalar, has_aux=True), static_argnums=1)(params, other)
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(grads_a))
+    tiny.assert_close(grads_a, grads_b, atol=1e-5 * largest, rtol=1e-3)
+
+
+def test_output_is_the_input_at_the_start():
+    params = jax.jit(unet.init_params, static_argnums=1)(jax.random.key(0), SPEC)
+    z, t, c = inputs()
+    np.testing.assert_array_equal(forward(params, SPEC, z, t, c), z)
+
+
+def test_dropout_acts_only_with_a_key():
+    spec, params = awake()
+    without = vdm.make_vdm(NetworkConfig(**{**vars(tiny.NETWORK), "dropout": 0.0}), DiffusionConfig(), "xla").network
+    plain = forward(params, spec, *inputs())
+    np.testing.assert_array_equal(forward(params, without, *inputs()), plain)
+    np.testing.assert_array_equal(forward(params, without, *inputs(), jax.random.key(1)), plain)
+    one, two = (forward(params, spec, *inputs(), jax.random.key(i)) for i in (1, 2))
+    assert np.abs(one - plain).max() > 1e-3 and np.abs(one - two).max() > 1e-3
+
+
+def test_time_features_have_the_reference_frequencies():
+    t = np.array([0.0, 0.37, 1.2, -0.4], np.float32)
+    features = np.asarray(jax.jit(unet.time_features)(t))
+    frequencies = np.logspace(0, -4, 32)
+    assert frequencies[0] == 1 and frequencies[-1] == 1e-4
+    angles = 1000 * t.astype(np.float64)[:, None] * frequencies
+    np.testing.assert_allclose(features, np.concatenate([np.sin(angles), np.cos(angles)], 1), atol=2e-4)
+
+
+def influence(conditioning):
+    """Largest change of the output for a change of every conditioning entry [11], and for the time."""
+    spec, params = awake(conditioning)
+    z, t, c = inputs()
+    by_c = jax.jit(jax.jacfwd(lambda c: unet.apply(params, spec, z, t, c)[0, 0, 0]))(c)[:, 0]
+    by_t = jax.jit(jax.jacfwd(lambda t: unet.apply(params, spec, z, t, c)[0, 0, 0]))(t)[:, 0]
+    return np.abs(by_c).max(0), np.abs(by_t).max()
+
+
+def test_every_conditioning_entry_reaches_the_output():
+    by_c, by_t = influence("sep_mlp")
+    assert by_c.min() > 1e-5 and by_t > 1e-5
+
+
+def test_zero_projections_shut_conditioning_and_time_out_at_the_start():
+    by_c, by_t = influence("common_zerolinear")
+    assert by_c.max() == 0 and by_t == 0
+
+
+def test_samples_of_a_batch_do_not_mix():
+    spec, params = awake()
+    z, t, c = inputs()
+    together = forward(params, spec, z, t, c)
+    others = forward(params, spec, z.at[1].add(1.0), t.at[1].set(0.0), c.at[1].set(-1.0))
+    np.testing.assert_array_equal(others[0], together[0])
+    assert np.abs(others[1] - together[1]).max() > 1e-3

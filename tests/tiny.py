@@ -1,0 +1,85 @@
+"""The smallest studies that still use every part of the program, shared by the tests so that each compiles once."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from cspace_jax import config_schema as schema
+from cspace_jax import grid
+from cspace_jax.config import Config, from_config_dict
+
+NETWORK = schema.NetworkConfig(channels=(4, 8), blocks=1, groups=2, heads=2, dropout=0.1)
+DATA = schema.DataConfig(image_size=8, blur=0.5, images_per_class=8, test_images_per_class=2)  # 20 train, 4 validate
+PROBE = schema.ProbeConfig(
+    channels=(4, 8),
+    groups=2,
+    heads=2,
+    out_channels=4,
+    steps=2,
+    batch_size=8,
+    images_per_class=2,
+    test_images_per_class=2,
+    min_accuracy=0.0,
+)
+
+
+def study(**groups: Any) -> Config:
+    """Return a study of 2 signal levels x 2 seeds and 6 steps; `groups` are changes, such as optim={"ema": 0.9}."""
+    base = Config(
+        study="tiny",
+        scale="smoke",
+        grid=schema.GridConfig(seeds=(0, 7), sep_col=(0.2, 0.8)),
+        data=DATA,
+        network=NETWORK,
+        optim=schema.OptimConfig(batch_size=4, steps=6, log_every=2),
+        save=schema.SaveConfig(steps=(2, 5, 6)),
+        evaluate=schema.EvaluateConfig(samples_per_class=2, sampling_steps=2, keep_samples=1),
+        probe=PROBE,
+        engine=schema.EngineConfig(steps_per_call=1),
+        figures=(),
+    )
+    changed = {name: dataclasses.replace(getattr(base, name), **changes) for name, changes in groups.items()}
+    return dataclasses.replace(base, **changed)
+
+
+def checked(config: Config) -> Config:
+    """Return the configuration after the checks that one from a file passes."""
+    from cspace_jax.config import to_dict
+
+    return from_config_dict(to_dict(config))
+
+
+def settings(config: Config, runs: slice = slice(None)) -> Any:
+    """Return the stacked settings of some runs of a study."""
+    return grid.stack(grid.grid_settings(config.grid)[runs])
+
+
+def raw(tree: Any) -> Any:
+    """Return a tree of NumPy arrays, random keys as their data."""
+
+    def one(leaf: Any) -> np.ndarray:
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.array(jax.random.key_data(leaf) if is_key else leaf)
+
+    return jax.tree.map(one, tree)
+
+
+def assert_same_bits(actual: Any, expected: Any) -> None:
+    """Fail unless two trees of arrays are equal bit for bit; a NaN equals itself."""
+
+    def one(path: Any, a: np.ndarray, b: np.ndarray) -> None:
+        same = a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+        assert same, f"{jax.tree_util.keystr(path)}: largest difference {np.abs(a - b).max()}"
+
+    jax.tree_util.tree_map_with_path(one, raw(actual), raw(expected))
+
+
+def assert_close(actual: Any, expected: Any, **tolerance: float) -> None:
+    """Fail unless two trees of arrays are close; `tolerance` goes to `numpy.testing.assert_allclose`."""
+
+    def one(path: Any, a: np.ndarray, b: np.ndarray) -> None:
+        np.testing.assert_allclose(a, b, **tolerance, err_msg=jax.tree_util.keystr(path))
+
+    jax.tree_util.tree_map_with_path(one, raw(actual), raw(expected))
