@@ -11,6 +11,7 @@ _TUNABLES = {
     "glibc.malloc.mmap_threshold": str(1 << 34),
     "glibc.malloc.trim_threshold": str(1 << 34),
 }
+MAX_CPU_DEVICES = 2  # each device compiles its own copy of a program
 _RESTARTED = "CSPACE_JAX_RESTARTED"
 
 
@@ -39,6 +40,9 @@ def set_up_jax() -> None:
     """
     import jax
 
+    # Two runs at a time: parts of a small network's step do not use a second core.
+    if jax.config.jax_num_cpu_devices < 1:
+        jax.config.update("jax_num_cpu_devices", min(MAX_CPU_DEVICES, os.cpu_count() or 1))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "cspace_jax" / "xla"))

@@ -174,10 +174,14 @@ def _draw_batches(task: _Task, key: jax.Array, n: int) -> Int[Array, "step b"]:
     return orders[:, : per_epoch * size].reshape(-1, size)[: task.probe.steps]
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _start(task: _Task, key: jax.Array) -> _State:
-    params = init_params(key, task.spec, task.probe.init_scale)
-    return _State(params, task.optimizer.init(params))
+    def draw(key: jax.Array) -> _State:
+        params = init_params(key, task.spec, task.probe.init_scale)
+        return _State(params, task.optimizer.init(params))
+
+    # Dozens of random generators in one program: XLA optimises them on a CPU for longer than a small probe trains.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(draw, compiler_options=options)(key)
 
 
 @functools.partial(jax.jit, static_argnums=0)
