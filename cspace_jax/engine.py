@@ -80,11 +80,11 @@ class Engine:
       devices: where parcels go, in turn; None takes all local devices.
     """
 
-    def __init__(self, config: Config, settings: Setting, plan: Plan, devices: Sequence[jax.Device] | None = None):
+    def __init__(self, config: Config, settings: Setting, plan: Plan, devices: Sequence[Any] | None = None):
         self.plan = plan
         self.spec: TrainSpec = train.make_spec(config, plan.convolution)
         self.devices = list(devices or jax.local_devices())
-        self.runs = len(settings.seed)
+        self.runs = jnp.shape(settings.seed)[0]
         self._slices = self._cut()
         self.settings: Parcels = self.scatter(settings)
         self._data: Parcels | None = None

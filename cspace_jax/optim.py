@@ -3,6 +3,8 @@
 Both act on ALL parameters, norm weights, biases and the two schedule scalars included (reference implementation).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,9 +20,9 @@ def decay_factor(optim: OptimConfig) -> optax.Schedule:
 
 
 def make_optimizer(
-    optim: OptimConfig, learning_rate: jax.typing.ArrayLike, weight_decay: jax.typing.ArrayLike
+    optim: OptimConfig, learning_rate: Any, weight_decay: Any
 ) -> optax.GradientTransformation:
-    """Build clip + AdamW; `learning_rate` and `weight_decay` may be traced, so that they can vary over a grid."""
+    """Build clip + AdamW; `learning_rate` and `weight_decay` are scalars, traced where they vary over a grid."""
     factor = decay_factor(optim)
     return optax.chain(
         optax.stateless(lambda grads, _: clip_by_global_norm(grads, optim.clip)),
@@ -30,12 +32,12 @@ def make_optimizer(
     )
 
 
-def global_norm(tree: dict) -> jax.Array:
+def global_norm(tree: Any) -> jax.Array:
     """Return the L2 norm over all entries of all arrays."""
     return optax.tree.norm(tree)
 
 
-def clip_by_global_norm(grads: dict, max_norm: float) -> dict:
+def clip_by_global_norm(grads: Any, max_norm: float) -> Any:
     """Scale gradients down to a global norm of at most `max_norm`, dividing by (norm + 1e-6) as PyTorch does.
 
     optax's own clip divides by the norm alone; at a clip of 0.01 the difference is visible in the golden step.

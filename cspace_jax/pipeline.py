@@ -42,13 +42,14 @@ def run(config: Config, workdir: Workdir, mode: str) -> None:
       UserError: something that the user can put right.
     """
     times = _Times(workdir)
-    if mode in ("eval", "all"):
-        with times.measure("probe"):
-            loaded = probe.load_or_train(config, workdir)  # first, so that an unfit probe costs no training
+    loaded = None
+    if mode in ("train", "eval", "all"):
+        with times.measure("probe"):  # first, so that an unfit probe costs no training
+            loaded = probe.load_or_train(config, workdir, train=mode != "eval")
     if mode in ("train", "all"):
         with times.measure("train"):
             study.train(workdir, config)
-    if mode in ("eval", "all"):
+    if loaded is not None and mode in ("eval", "all"):
         spec, params, info = loaded
         with times.measure("evaluate"):
             study.evaluate(workdir, config, spec, params)
@@ -65,7 +66,13 @@ class _Times:
 
     def __init__(self, workdir: Workdir):
         self._path = workdir.root / "times.json"
-        self.seconds: dict[str, float] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self.seconds = self._read()
+
+    def _read(self) -> dict[str, float]:
+        try:
+            return {str(stage): float(seconds) for stage, seconds in json.loads(self._path.read_text()).items()}
+        except (OSError, ValueError, AttributeError, TypeError):  # none yet, or damaged: only the sums start anew
+            return {}
 
     def measure(self, stage: str) -> "_Stage":
         """Return a context manager that adds the time of its body to `stage`."""

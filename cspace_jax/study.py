@@ -65,8 +65,9 @@ def train(workdir: Workdir, config: Config) -> None:
 
 
 def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
-    saves, last = save_steps(config.save, config.optim.steps), config.optim.steps
-    done = checkpoint.latest_step(wave.state_folder) or 0
+    last = config.optim.steps
+    saves = {*save_steps(config.save, last), last}  # the last step too, else every start would train up to it again
+    done = _resumable_step(config, wave)
     if done == last:
         return
     runner = wave.engine(config)
@@ -79,11 +80,28 @@ def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
             state, metrics = runner.train(state, step, count)
             recorder.advance(step + count, metrics)
             if step + count in saves:
+                recorder.flush()  # a state on disk promises the metrics of all steps before it
                 saver.save(step + count, runner.gather(state))
+
+
+def _resumable_step(config: Config, wave: Wave) -> int:
+    """Return the step of the last state, 0 if there is none or if a checkpoint to evaluate before it was removed."""
+    done = checkpoint.latest_step(wave.state_folder) or 0
+    lost = [s for s in _unread(config, wave) if s <= done and s not in checkpoint.steps(wave.params_folder)]
+    if lost:
+        print(f"checkpoint {wave.params_folder / str(lost[0])} is missing: training starts again from step 0")
+    return 0 if lost else done
+
+
+def _unread(config: Config, wave: Wave) -> list[int]:
+    """Return the saved steps that have no evaluation yet."""
+    return [s for s in save_steps(config.save, config.optim.steps) if not wave.eval_file(s).exists()]
 
 
 def _restore_state(wave: Wave, runner: Engine, step: int) -> Parcels:
     if step == 0:
+        for later in checkpoint.steps(wave.state_folder):  # of a training that starts again
+            checkpoint.remove(wave.state_folder, later)
         return runner.init()
     return runner.scatter(checkpoint.restore(wave.state_folder, step, runner.abstract_state()))
 
@@ -136,10 +154,11 @@ class Recorder:
 
     def advance(self, step: int, metrics: list[StepMetrics]) -> None:
         """Take the metrics of the call that ended at `step`, and deal with those of the call before."""
-        self._flush()
+        self.flush()
         self._pending = (step, metrics)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Deal with the metrics that were taken last."""
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
@@ -176,7 +195,7 @@ class Recorder:
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is None:
-            self._flush()
+            self.flush()
         self._bar.close()
 
 
@@ -191,8 +210,7 @@ def evaluate(workdir: Workdir, config: Config, probe_spec: probe.ProbeSpec, prob
     Raises:
       UserError: a checkpoint is missing or unfit.
     """
-    saves = save_steps(config.save, config.optim.steps)
-    todo = [(wave, [s for s in saves if not wave.eval_file(s).exists()]) for wave in waves(workdir, config)]
+    todo = [(wave, _unread(config, wave)) for wave in waves(workdir, config)]
     for wave, steps in todo:
         _require_checkpoints(wave, steps)
     if not any(steps for _, steps in todo):
@@ -268,7 +286,7 @@ def _test_data(spec: EvalSpec, setting: Any) -> elicit.LossData:
 _LOSS_DATA = {"validation": _validation_data, "test": _test_data}
 
 
-def write_npz(path: epath.Path, arrays: dict[str, np.ndarray]) -> None:
+def write_npz(path: epath.Path, arrays: dict[str, Any]) -> None:
     """Write named arrays as a compressed .npz, atomically."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)

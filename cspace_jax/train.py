@@ -1,6 +1,7 @@
 """Training of ONE run as pure functions: `init_run` and `train_chunk`. Stacking over runs happens in `engine.py`."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -132,7 +133,7 @@ def _train_step(
 
     (loss, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = _optimizer(spec, setting).update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params: Any = optax.apply_updates(state.params, updates)
     new_state = RunState(params, opt_state, _average(spec, state.ema, params, step), order, state.key)
     return new_state, _metrics(spec, params, loss, terms, grads)
 

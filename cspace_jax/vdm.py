@@ -193,8 +193,8 @@ def guided_eps(
     if guidance is None:
         return eps_hat(params, vdm, z, gamma_t, c)
     null = jnp.full_like(c, vdm.diffusion.null_value)
-    twice = (jnp.concatenate([a, a]) for a in (z, gamma_t))
-    both = eps_hat(params, vdm, *twice, jnp.concatenate([c, null]))
+    z, gamma_t, c = (jnp.concatenate(pair) for pair in ((z, z), (gamma_t, gamma_t), (c, null)))
+    both = eps_hat(params, vdm, z, gamma_t, c)
     conditional, unconditional = jnp.split(both, 2)
     return unconditional + guidance * (conditional - unconditional)
 

@@ -1,5 +1,6 @@
 """The U-Net and its convolutions against NumPy oracles, published parameter counts and PyTorch's initialisation."""
 
+import dataclasses
 import functools
 import math
 
@@ -13,20 +14,20 @@ from scipy import signal
 from cspace_jax import conv, unet, vdm
 from cspace_jax.config import DiffusionConfig, NetworkConfig
 
-SPEC = vdm.make_vdm(tiny.NETWORK, DiffusionConfig(), "matmul").network
 SIZE = tiny.DATA.image_size
 forward = jax.jit(unet.apply, static_argnames="spec")
 
 
-def spec_of(**changes):
-    return vdm.make_vdm(NetworkConfig(**changes), DiffusionConfig(), "matmul").network
+def spec_of(convolution="xla", **changes):
+    return vdm.make_vdm(NetworkConfig(**changes), DiffusionConfig(), convolution).network
 
 
 @functools.cache
 def initial(conditioning="sep_mlp", scale=1.0):
-    spec = vdm.make_vdm(NetworkConfig(channels=(8, 16), conditioning=conditioning), DiffusionConfig(), "xla").network
-    params = jax.jit(unet.init_params, static_argnums=1)(jax.random.key(3), spec, scale)
-    return jax.tree.map(np.asarray, params)
+    # Both projections of the shared conditioning need no more than one level.
+    channels = (8, 16) if conditioning == "sep_mlp" else (8,)
+    spec = spec_of(channels=channels, blocks=1, conditioning=conditioning)
+    return jax.tree.map(np.asarray, tiny.init_params(jax.random.key(3), spec, scale))
 
 
 def inputs(batch=2):
@@ -37,16 +38,17 @@ def inputs(batch=2):
 
 @functools.cache
 def awake(conditioning="sep_mlp"):
-    """The tiny network's parameters with noise in the layers that start at zero, but not in the projections."""
-    spec = vdm.make_vdm(NetworkConfig(**{**vars(tiny.NETWORK), "conditioning": conditioning}), DiffusionConfig(), "xla")
-    params = jax.jit(unet.init_params, static_argnums=1)(jax.random.key(0), spec.network)
+    """The tiny network and parameters of which none is zero, except the projections that are meant to start there."""
+    spec = spec_of(**{**vars(tiny.NETWORK), "conditioning": conditioning})
+    shapes = jax.eval_shape(lambda key: unet.init_params(key, spec), jax.random.key(0))
+    rng = np.random.default_rng(0)
 
-    def wake(path, leaf):
-        name = jax.tree_util.keystr(path)
-        noise = np.random.default_rng(leaf.size).normal(size=leaf.shape).astype(np.float32)
-        return leaf + 0.3 * noise if "conv_1" in name or "conv_out" in name else leaf
+    def draw(path, leaf):
+        asleep = "project_" in jax.tree_util.keystr(path) and conditioning.endswith("zerolinear")
+        spread = 0.0 if asleep else max(1, math.prod(leaf.shape[:-1])) ** -0.5
+        return (spread * rng.normal(size=leaf.shape)).astype(np.float32)
 
-    return spec.network, jax.tree_util.tree_map_with_path(wake, params)
+    return spec, jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 # Published counts hold two layers that are never used and that we do not make: the down- and up-convolution of the
@@ -116,7 +118,7 @@ def test_layers_start_uniform_within_pytorchs_bounds():
 
 
 def test_layers_are_drawn_independently():
-    kernels = [layer["kernel"].ravel()[:64] for path, layer in layers(initial()) if layer.get("kernel") is not None]
+    kernels = [layer["kernel"].ravel()[:64] for _, layer in layers(initial()) if "kernel" in layer]
     kernels = [k / k.std() for k in kernels if k.size == 64 and k.any()]
     correlation = np.corrcoef(np.stack(kernels)) - np.eye(len(kernels))
     assert np.abs(correlation).max() < 0.7
@@ -183,6 +185,7 @@ def test_convolutions_and_their_gradients_equal_the_oracle(kind, method):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
     kernel = rng.normal(size=(*size, 3, 5)).astype(np.float32)
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     out, pull = jax.vjp(lambda x, k: op(x, k, method), x, kernel)
     np.testing.assert_allclose(out, oracle(x, kernel), atol=2e-5)
     g = rng.normal(size=out.shape).astype(np.float32)
@@ -203,7 +206,7 @@ def test_1x1_convolution_mixes_channels():
 
 def test_networks_agree_between_convolution_methods():
     spec, params = awake()
-    other = vdm.make_vdm(tiny.NETWORK, DiffusionConfig(), "matmul").network
+    other = dataclasses.replace(spec, convolution="matmul")
     assert spec.convolution == "xla"
 
     def scalar(params, spec):
@@ -218,19 +221,26 @@ def test_networks_agree_between_convolution_methods():
 
 
 def test_output_is_the_input_at_the_start():
-    params = jax.jit(unet.init_params, static_argnums=1)(jax.random.key(0), SPEC)
+    spec = spec_of(channels=(8,), blocks=1, conditioning="common_linear")
     z, t, c = inputs()
-    np.testing.assert_array_equal(forward(params, SPEC, z, t, c), z)
+    np.testing.assert_array_equal(forward(initial("common_linear"), spec, z, t, c), z)
 
 
 def test_dropout_acts_only_with_a_key():
     spec, params = awake()
-    without = vdm.make_vdm(NetworkConfig(**{**vars(tiny.NETWORK), "dropout": 0.0}), DiffusionConfig(), "xla").network
+    without = dataclasses.replace(spec, dropout=0.0)
     plain = forward(params, spec, *inputs())
     np.testing.assert_array_equal(forward(params, without, *inputs()), plain)
     np.testing.assert_array_equal(forward(params, without, *inputs(), jax.random.key(1)), plain)
     one, two = (forward(params, spec, *inputs(), jax.random.key(i)) for i in (1, 2))
     assert np.abs(one - plain).max() > 1e-3 and np.abs(one - two).max() > 1e-3
+
+
+def test_dropout_keeps_the_mean_and_its_rate():
+    x = jnp.ones((4, 50, 50, 2))
+    out = np.asarray(unet.drop_out(jax.random.key(0), x, 0.2))
+    assert set(np.unique(out)) == {np.float32(0), np.float32(1.25)}
+    assert abs((out == 0).mean() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / x.size)
 
 
 def test_time_features_have_the_reference_frequencies():

@@ -22,6 +22,12 @@ def schedule(b=-5.0, w=15.0):
     return {"network": {}, "schedule": {"b": jnp.float32(b), "w": jnp.float32(w)}}
 
 
+def initial(model):
+    """Parameters at the start of training, the network's as far as these tests need them."""
+    network = jax.tree.map(np.zeros_like, jax.eval_shape(lambda: unet.init_params(jax.random.key(0), model.network)))
+    return {"network": network, "schedule": schedule()["schedule"]}
+
+
 def images(batch=4, size=8, seed=0):
     return jax.random.uniform(jax.random.key(seed), (batch, size, size, 3))
 
@@ -63,9 +69,9 @@ def expected_reconstruction(b, data_noise):
 @pytest.mark.parametrize(("b", "data_noise"), [(-5.0, 1e-3), (-13.8, 1e-3), (-2.0, 0.1)])
 def test_reconstruction_term_has_its_closed_form(silent, b, data_noise):
     x = images()
-    terms = vdm.loss_terms(schedule(b), LEARNED, x, None, noise_of(x), data_noise)
+    terms = vdm.loss_terms(schedule(b), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x), data_noise)
     np.testing.assert_allclose(terms.reconstruction, expected_reconstruction(b, data_noise), rtol=1e-5, atol=1e-5)
-    drawn = vdm.loss_terms(schedule(b), LEARNED, x, None, noise_of(x, signs=False), data_noise).reconstruction.mean()
+    drawn = vdm.loss_terms(schedule(b), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x, signs=False), data_noise).reconstruction.mean()
     error = 0.5 * math.exp(b) / data_noise**2 / LN2 * math.sqrt(2 / x.size)
     assert abs(drawn - expected_reconstruction(b, data_noise)) < 4 * error
 
@@ -76,7 +82,7 @@ def test_latent_term_has_its_closed_form(silent, b, w, level):
     x = jnp.full((2, 4, 4, 3), level)
     variance = special.expit(b + w)
     expected = 0.5 * (variance + (1 - variance) * level**2 - math.log(variance) - 1) / LN2
-    terms = vdm.loss_terms(schedule(b, w), LEARNED, x, None, noise_of(x), 1e-3)
+    terms = vdm.loss_terms(schedule(b, w), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x), 1e-3)
     np.testing.assert_allclose(terms.latent, expected, rtol=2e-5)
 
 
@@ -84,7 +90,7 @@ def test_diffusion_term_weighs_the_error_by_the_slope(network):
     network(lambda z, gamma_t, c: jnp.zeros_like(z))
     x = images()
     noise = noise_of(x)
-    terms = vdm.loss_terms(schedule(-4.0, -7.0), LEARNED, x, None, noise, 1e-3)  # w counts by its absolute value
+    terms = vdm.loss_terms(schedule(-4.0, -7.0), LEARNED, x, jnp.zeros((len(x), 11)), noise, 1e-3)  # w counts by its absolute value
     expected = 0.5 * 7 * np.mean(np.asarray(noise.eps, np.float64) ** 2, (1, 2, 3)) / LN2
     np.testing.assert_allclose(terms.diffusion, expected, rtol=1e-5)
 
@@ -100,7 +106,7 @@ def test_diffusion_term_of_a_perfect_network_is_zero(network):
         return (z - alpha[:, None, None, None] * x) / sigma[:, None, None, None]
 
     network(predict)
-    terms = vdm.loss_terms(schedule(), LEARNED, x, None, noise, 1e-3)
+    terms = vdm.loss_terms(schedule(), LEARNED, x, jnp.zeros((len(x), 11)), noise, 1e-3)
     np.testing.assert_allclose(terms.diffusion, 0.0, atol=1e-9)
     np.testing.assert_allclose(seen["gamma"], -5 + 15 * noise.t, rtol=1e-6)
     np.testing.assert_array_equal(terms.total, terms.diffusion + terms.latent + terms.reconstruction)
@@ -234,7 +240,7 @@ def test_sampler_calls_its_steps_in_order_on_a_uniform_grid(network):
     network(lambda z, gamma_t, c: seen.append(np.asarray(gamma_t)) or jnp.zeros_like(z))
     z = images()
     for i in range(4):
-        z = vdm.sample_step(schedule(), LEARNED, z, None, jnp.zeros_like(z), i, 4)
+        z = vdm.sample_step(schedule(), LEARNED, z, jnp.zeros((len(z), 11)), jnp.zeros_like(z), i, 4)
     np.testing.assert_allclose([g[0] for g in seen], [10.0, 6.25, 2.5, -1.25], rtol=1e-6)
     # Without predicted or added noise the image only changes its amplitude.
     np.testing.assert_allclose(z, images() * np.sqrt(special.expit(5.0) / special.expit(-10.0)), rtol=1e-4)
@@ -245,7 +251,7 @@ def test_sampler_adds_noise_at_every_step_the_last_included(network):
     z = jnp.zeros((1, 8, 8, 3))
     for i in range(4):
         noise = jnp.ones_like(z)
-        step = vdm.sample_step(schedule(), LEARNED, z, None, noise, i, 4)
+        step = vdm.sample_step(schedule(), LEARNED, z, jnp.zeros((len(z), 11)), noise, i, 4)
         expected = math.sqrt(special.expit(-5 + 15 * (3 - i) / 4) * -math.expm1(-15 / 4))
         np.testing.assert_allclose(step, expected, rtol=1e-5)
 

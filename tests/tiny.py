@@ -8,7 +8,8 @@ import numpy as np
 
 from cspace_jax import config_schema as schema
 from cspace_jax import grid
-from cspace_jax.config import Config, from_config_dict
+from cspace_jax import unet
+from cspace_jax.config import Config, from_config_dict, to_dict
 
 NETWORK = schema.NetworkConfig(channels=(4, 8), blocks=1, groups=2, heads=2, dropout=0.1)
 DATA = schema.DataConfig(image_size=8, blur=0.5, images_per_class=8, test_images_per_class=2)  # 20 train, 4 validate
@@ -46,9 +47,13 @@ def study(**groups: Any) -> Config:
 
 def checked(config: Config) -> Config:
     """Return the configuration after the checks that one from a file passes."""
-    from cspace_jax.config import to_dict
-
     return from_config_dict(to_dict(config))
+
+
+# A network's start is dozens of random generators: optimising them takes longer than all the tests that need one.
+init_params = jax.jit(
+    unet.init_params, static_argnums=1, compiler_options={"xla_backend_optimization_level": 0}
+)
 
 
 def settings(config: Config, runs: slice = slice(None)) -> Any:
