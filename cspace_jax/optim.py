@@ -19,9 +19,7 @@ def decay_factor(optim: OptimConfig) -> optax.Schedule:
     return optax.constant_schedule(1.0)
 
 
-def make_optimizer(
-    optim: OptimConfig, learning_rate: Any, weight_decay: Any
-) -> optax.GradientTransformation:
+def make_optimizer(optim: OptimConfig, learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
     """Build clip + AdamW; `learning_rate` and `weight_decay` are scalars, traced where they vary over a grid."""
     factor = decay_factor(optim)
     return optax.chain(

@@ -12,13 +12,12 @@ import json
 import math
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
-from flax import struct
+from flax import struct, traverse_util
 from jaxtyping import Array, Int
 from tqdm import tqdm
 
@@ -205,7 +204,8 @@ def _step(task: _Task, state: _State, batch: dgp.Dataset, dropout_key: jax.Array
     images, bits = dgp.images(batch, task.data), _bits(task, batch)
     value, grads = jax.value_and_grad(loss)(state.params, task.spec, images, bits, dropout_key)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
-    return _State(optax.apply_updates(state.params, updates), opt_state), value
+    params: Any = optax.apply_updates(state.params, updates)
+    return _State(params, opt_state), value
 
 
 def _bits(task: _Task, batch: dgp.Dataset) -> Int[Array, "b concept"]:
@@ -266,7 +266,8 @@ def _train_and_save(config: Config, file: epath.Path) -> tuple[dict, Info]:
     params, info = train_probe(config)
     if jax.process_index() == 0:
         buffer = io.BytesIO()
-        np.savez(buffer, **flax.traverse_util.flatten_dict(jax.device_get(params), sep="/"))
+        arrays: dict[str, Any] = dict(traverse_util.flatten_dict(jax.device_get(params), sep="/"))
+        np.savez(buffer, **arrays)
         write_atomic(file, buffer.getvalue())
         write_atomic(file.with_suffix(".json"), json.dumps(info, indent=2) + "\n")  # last: it completes the pair
     return params, info
@@ -293,7 +294,7 @@ def _decode(arrays: bytes, text: bytes, spec: ProbeSpec, config: Config) -> tupl
         raise ValueError("its .json belongs to another probe")
     info["steps"] = int(info["steps"])
     with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
-        params = flax.traverse_util.unflatten_dict(dict(stored), sep="/")
+        params = traverse_util.unflatten_dict(dict(stored), sep="/")
     check_fit(params, spec)
     return jax.tree.map(jnp.asarray, params), info
 

@@ -5,12 +5,13 @@ reference takes the maximum).
 """
 
 import dataclasses
+from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax import traverse_util
 from jaxtyping import Array, Float, Int
 
 from cspace_jax import rng, torch_import, unet
@@ -87,7 +88,8 @@ def logits(
     """
     features = unet.apply(params["backbone"], spec.unet, images, dropout_key=dropout_key)
     pooled = features.max(axis=(1, 2))
-    return _head(spec).apply({"params": params["head"]}, pooled).reshape(-1, spec.num_concepts, 2)
+    pairs: Any = _head(spec).apply({"params": params["head"]}, pooled)
+    return pairs.reshape(-1, spec.num_concepts, 2)
 
 
 def probabilities(params: dict, spec: ProbeSpec, images: Float[Array, "b h w 3"]) -> Float[Array, "b concept"]:
@@ -127,7 +129,8 @@ def from_torch(path: str, spec: ProbeSpec) -> dict:
 def check_fit(params: dict, spec: ProbeSpec) -> None:
     """Raise ValueError unless `params` has the names and shapes of this probe."""
     wanted = jax.eval_shape(lambda key: init_params(key, spec), rng.run_key(0))
-    flat, flat_wanted = (flax.traverse_util.flatten_dict(tree, sep="/") for tree in (params, wanted))
+    flat: dict[str, Any] = dict(traverse_util.flatten_dict(params, sep="/"))
+    flat_wanted: dict[str, Any] = dict(traverse_util.flatten_dict(wanted, sep="/"))
     if set(flat) != set(flat_wanted):
         raise ValueError(f"its arrays differ in {', '.join(sorted(set(flat) ^ set(flat_wanted)))}")
     for name, array in flat.items():

@@ -1,4 +1,4 @@
-"""Training of a grid: the same numbers whatever the plan, the chunks, the neighbours, the interruptions, the devices."""
+"""Training of a grid: the same numbers whatever the plan, chunks, neighbours, interruptions and devices."""
 
 import dataclasses
 import functools

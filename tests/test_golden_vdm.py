@@ -1,4 +1,4 @@
-"""The U-Net, the loss, its gradients, one optimiser step and the sampler against numbers of the reference implementation.
+"""U-Net, loss, gradients, one optimiser step and the sampler against numbers of the reference implementation.
 
 `golden/vdm_small.npz` holds random weights and inputs put through the reference implementation (see golden/README.md).
 If one of these tests fails after a change, the change altered the model, not only its speed.

@@ -22,10 +22,11 @@ def schedule(b=-5.0, w=15.0):
     return {"network": {}, "schedule": {"b": jnp.float32(b), "w": jnp.float32(w)}}
 
 
-def initial(model):
-    """Parameters at the start of training, the network's as far as these tests need them."""
-    network = jax.tree.map(np.zeros_like, jax.eval_shape(lambda: unet.init_params(jax.random.key(0), model.network)))
-    return {"network": network, "schedule": schedule()["schedule"]}
+@pytest.fixture
+def initial(monkeypatch):
+    """Return a function that makes a model's parameters at the start, without the network's."""
+    monkeypatch.setattr(unet, "init_params", lambda *_: {})
+    return lambda model: vdm.init_params(jax.random.key(0), model)
 
 
 def images(batch=4, size=8, seed=0):
@@ -54,10 +55,9 @@ def noise_of(x, seed=0, signs=True):
     return noise.replace(eps_0=jnp.sign(noise.eps_0)) if signs else noise
 
 
-def test_initial_loss_is_the_published_one():
+def test_initial_loss_is_the_published_one(initial, silent):
     x = images(batch=16)
-    params = jax.jit(vdm.init_params, static_argnums=1)(jax.random.key(0), LEARNED)
-    terms = jax.jit(vdm.loss_terms, static_argnums=1)(params, LEARNED, x, jnp.ones((16, 11)), noise_of(x), 1e-3)
+    terms = vdm.loss_terms(initial(LEARNED), LEARNED, x, jnp.ones((16, 11)), noise_of(x), 1e-3)
     assert float(terms.total.mean()) == pytest.approx(4852, abs=3)
     assert float(terms.reconstruction.mean()) > 0.99 * float(terms.total.mean())
 
@@ -71,7 +71,9 @@ def test_reconstruction_term_has_its_closed_form(silent, b, data_noise):
     x = images()
     terms = vdm.loss_terms(schedule(b), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x), data_noise)
     np.testing.assert_allclose(terms.reconstruction, expected_reconstruction(b, data_noise), rtol=1e-5, atol=1e-5)
-    drawn = vdm.loss_terms(schedule(b), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x, signs=False), data_noise).reconstruction.mean()
+    drawn = vdm.loss_terms(
+        schedule(b), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x, signs=False), data_noise
+    ).reconstruction.mean()
     error = 0.5 * math.exp(b) / data_noise**2 / LN2 * math.sqrt(2 / x.size)
     assert abs(drawn - expected_reconstruction(b, data_noise)) < 4 * error
 
@@ -90,7 +92,9 @@ def test_diffusion_term_weighs_the_error_by_the_slope(network):
     network(lambda z, gamma_t, c: jnp.zeros_like(z))
     x = images()
     noise = noise_of(x)
-    terms = vdm.loss_terms(schedule(-4.0, -7.0), LEARNED, x, jnp.zeros((len(x), 11)), noise, 1e-3)  # w counts by its absolute value
+    terms = vdm.loss_terms(
+        schedule(-4.0, -7.0), LEARNED, x, jnp.zeros((len(x), 11)), noise, 1e-3
+    )  # w counts by its absolute value
     expected = 0.5 * 7 * np.mean(np.asarray(noise.eps, np.float64) ** 2, (1, 2, 3)) / LN2
     np.testing.assert_allclose(terms.diffusion, expected, rtol=1e-5)
 
@@ -154,22 +158,23 @@ def test_guidance_extrapolates_from_the_null_prediction(network, guidance):
     np.testing.assert_allclose(ours, null + weight * (plain - null), rtol=1e-5, atol=1e-5)
 
 
-def test_a_learned_schedule_starts_at_its_ends_and_is_trained():
-    params = jax.eval_shape(lambda key: vdm.init_params(key, LEARNED), jax.random.key(0))
+def test_a_learned_schedule_starts_at_its_ends_and_is_trained(initial, silent):
+    params = initial(LEARNED)
     assert params["schedule"].keys() == {"b", "w"}
+    np.testing.assert_allclose(vdm.gamma(params, LEARNED, np.array([0.0, 0.5, 1.0])), [-5.0, 2.5, 10.0])
     x = images(batch=2)
-    initial = jax.jit(vdm.init_params, static_argnums=1)(jax.random.key(0), LEARNED)
-    np.testing.assert_allclose(vdm.gamma(initial, LEARNED, np.array([0.0, 0.5, 1.0])), [-5.0, 2.5, 10.0])
-    loss = lambda p: vdm.loss_terms(p, LEARNED, x, jnp.ones((2, 11)), noise_of(x), 1e-3).total.mean()  # noqa: E731
-    grads = jax.jit(jax.grad(loss))(initial)["schedule"]
+
+    def loss(params):
+        return vdm.loss_terms(params, LEARNED, x, jnp.ones((2, 11)), noise_of(x), 1e-3).total.mean()
+
+    grads = jax.grad(loss)(params)["schedule"]
     # The reconstruction term dominates: its derivative with respect to b is exp(b) / (2 noise^2 ln 2).
     assert float(grads["b"]) == pytest.approx(0.5 * math.exp(-5) / 1e-6 / LN2, rel=1e-2)
     assert 0 < abs(float(grads["w"])) < 10
 
 
-def test_a_fixed_schedule_has_no_parameters():
-    params = jax.eval_shape(lambda key: vdm.init_params(key, FIXED), jax.random.key(0))
-    assert params["schedule"] == {}
+def test_a_fixed_schedule_has_no_parameters(initial):
+    assert initial(FIXED)["schedule"] == {}
     gamma = vdm.gamma({"schedule": {}}, FIXED, np.array([0.0, 0.25, 1.0]))
     np.testing.assert_allclose(gamma, [-4.0, -1.5, 6.0])
     alpha, sigma = vdm.alpha_sigma(gamma)

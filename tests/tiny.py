@@ -7,8 +7,7 @@ import jax
 import numpy as np
 
 from cspace_jax import config_schema as schema
-from cspace_jax import grid
-from cspace_jax import unet
+from cspace_jax import grid, unet
 from cspace_jax.config import Config, from_config_dict, to_dict
 
 NETWORK = schema.NetworkConfig(channels=(4, 8), blocks=1, groups=2, heads=2, dropout=0.1)
@@ -51,9 +50,7 @@ def checked(config: Config) -> Config:
 
 
 # A network's start is dozens of random generators: optimising them takes longer than all the tests that need one.
-init_params = jax.jit(
-    unet.init_params, static_argnums=1, compiler_options={"xla_backend_optimization_level": 0}
-)
+init_params = jax.jit(unet.init_params, static_argnums=1, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def settings(config: Config, runs: slice = slice(None)) -> Any:
