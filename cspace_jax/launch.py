@@ -41,7 +41,7 @@ def set_up_jax() -> None:
     import jax
 
     # Two runs at a time: parts of a small network's step do not use a second core.
-    if jax.config.read("jax_num_cpu_devices") < 1:
+    if jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_num_cpu_devices", min(MAX_CPU_DEVICES, os.cpu_count() or 1))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"

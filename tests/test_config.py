@@ -261,8 +261,13 @@ def test_differing_fields_are_named_in_order():
 
 
 def test_fields_that_never_change_a_result_do_not_differ():
-    free = {"engine.wave": 3, "engine.runs": "map", "figures": (), "optim.log_every": 5, "probe.cache_dir": "x"}
+    free = {"engine.steps_per_call": 3, "engine.runs": "map", "figures": (), "optim.log_every": 5, "probe.cache_dir": "x"}
     assert differing_fields(changed(), from_config_dict(make(free))) == []
+
+
+def test_waves_are_part_of_a_workdir():
+    # Checkpoints lie in one folder a wave, so another cut of the grid cannot resume them.
+    assert differing_fields(changed(), from_config_dict(make({"engine.wave": 3}))) == ["engine.wave"]
 
 
 def test_figure_names_are_free_of_repetitions():

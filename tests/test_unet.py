@@ -15,7 +15,7 @@ from cspace_jax import conv, unet, vdm
 from cspace_jax.config import DiffusionConfig, NetworkConfig
 
 SIZE = tiny.DATA.image_size
-forward = jax.jit(unet.apply, static_argnames="spec")
+forward = jax.jit(unet.apply, static_argnames="spec", compiler_options=tiny.COMPILE_FAST)
 
 
 def spec_of(convolution="xla", **changes):
@@ -204,22 +204,6 @@ def test_1x1_convolution_mixes_channels():
     np.testing.assert_allclose(ours, np.einsum("bhwi,io->bhwo", x, kernel[0, 0]), atol=1e-5)
 
 
-def test_networks_agree_between_convolution_methods():
-    spec, params = awake()
-    other = dataclasses.replace(spec, convolution="matmul")
-    assert spec.convolution == "xla"
-
-    def scalar(params, spec):
-        out = unet.apply(params, spec, *inputs())
-        return (out**2).mean(), out
-
-    (_, a), grads_a = jax.jit(jax.value_and_grad(scalar, has_aux=True), static_argnums=1)(params, spec)
-    (_, b), grads_b = jax.jit(jax.value_and_grad(scalar, has_aux=True), static_argnums=1)(params, other)
-    np.testing.assert_allclose(a, b, atol=1e-5)
-    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(grads_a))
-    tiny.assert_close(grads_a, grads_b, atol=1e-5 * largest, rtol=1e-3)
-
-
 def test_output_is_the_input_at_the_start():
     spec = spec_of(channels=(8,), blocks=1, conditioning="common_linear")
     z, t, c = inputs()
@@ -253,17 +237,21 @@ def test_time_features_have_the_reference_frequencies():
 
 
 def influence(conditioning):
-    """Largest change of the output for a change of every conditioning entry [11], and for the time."""
+    """Slope of one output pixel along every conditioning entry [11] and along the time."""
     spec, params = awake(conditioning)
     z, t, c = inputs()
-    by_c = jax.jit(jax.jacfwd(lambda c: unet.apply(params, spec, z, t, c)[0, 0, 0]))(c)[:, 0]
-    by_t = jax.jit(jax.jacfwd(lambda t: unet.apply(params, spec, z, t, c)[0, 0, 0]))(t)[:, 0]
-    return np.abs(by_c).max(0), np.abs(by_t).max()
+
+    def pixel(params, t, c):
+        return unet.apply(params, spec, z, t, c)[0, 2, 3, 1]
+
+    by_t, by_c = jax.jit(jax.grad(pixel, (1, 2)), compiler_options=tiny.COMPILE_FAST)(params, t, c)
+    assert not by_c[1].any()  # the other sample of the batch
+    return np.abs(by_c[0]), np.abs(by_t[0])
 
 
 def test_every_conditioning_entry_reaches_the_output():
     by_c, by_t = influence("sep_mlp")
-    assert by_c.min() > 1e-5 and by_t > 1e-5
+    assert by_c.min() > 1e-6 and by_t > 1e-6
 
 
 def test_zero_projections_shut_conditioning_and_time_out_at_the_start():

@@ -85,7 +85,7 @@ def test_latent_term_has_its_closed_form(silent, b, w, level):
     variance = special.expit(b + w)
     expected = 0.5 * (variance + (1 - variance) * level**2 - math.log(variance) - 1) / LN2
     terms = vdm.loss_terms(schedule(b, w), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x), 1e-3)
-    np.testing.assert_allclose(terms.latent, expected, rtol=2e-5)
+    np.testing.assert_allclose(terms.latent, expected, rtol=2e-5, atol=3e-7)  # cancels to 1e-5 where little is left
 
 
 def test_diffusion_term_weighs_the_error_by_the_slope(network):

@@ -49,8 +49,9 @@ def checked(config: Config) -> Config:
     return from_config_dict(to_dict(config))
 
 
-# A network's start is dozens of random generators: optimising them takes longer than all the tests that need one.
-init_params = jax.jit(unet.init_params, static_argnums=1, compiler_options={"xla_backend_optimization_level": 0})
+# Optimising a program takes longer than running it once on these sizes, a network's start above all.
+COMPILE_FAST = {"xla_backend_optimization_level": 0}
+init_params = jax.jit(unet.init_params, static_argnums=1, compiler_options=COMPILE_FAST)
 
 
 def settings(config: Config, runs: slice = slice(None)) -> Any:
