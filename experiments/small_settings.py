@@ -47,8 +47,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "narrow": {"network.channels": (16, 32)},
     "slow_rate": {"grid.learning_rate": (1e-3,)},
     "cosine": {"optim.decay": "cosine"},
-    "average": {"optim.ema": 0.99},
-    "weak_size": {"grid.sep_size": (0.3,)},
+    "no_average": {"optim.ema": 0.0},
+    "weak_size": {"grid.sep_size": (0.25,)},
     "learned_schedule": {"diffusion.schedule": "learned_linear"},
     "paper_clip": {"optim.clip": 0.01},
 }

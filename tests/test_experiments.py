@@ -49,7 +49,10 @@ def execute(notebook, parameters):
     module.Image = lambda filename, width: (pathlib.Path(filename).read_bytes()[:4], width)
     namespace["display"] = module.display  # a notebook has it without an import
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+        shell = types.ModuleType("IPython")
+        shell.version_info = (8, 24)  # Matplotlib asks for it
+        shell.get_ipython = lambda: None
+        patch.setitem(sys.modules, "IPython", shell)
         patch.setitem(sys.modules, "IPython.display", module)
         patch.chdir(EXPERIMENTS)  # where a notebook's kernel starts
         for tags, source in code_cells(notebook):
@@ -253,7 +256,7 @@ def test_all_variants_are_valid():
     [
         (concept_signal, ["--sep_col=0.2,x"], "argument --sep_col: '0.2,x': must be float values"),
         (concept_signal, ["--sep_col=", "--sep_size="], "at least one of the two sweeps"),
-        (concept_signal, ["--sep_col=1.5"], "grid.sep_col = 1.5"),
+        (concept_signal, ["--sep_col=1.5"], "grid.sep_col[0] = 1.5"),
         (concept_signal, ["--blur=20"], "data.blur = 20.0"),
         (concept_signal, ["--images=0"], "images = 0"),
         (compare_published, [], "--workdir"),
