@@ -41,8 +41,8 @@ TOLERANCE = 1e-6  # of separations called equal; settings are stored as float32 
 EARLY = 0.075  # share of the steps left out of the lowest P(blue): 1,500 of 20,000
 MAX_NAMED = 6  # differing fields named in one line
 TRAJECTORY = {
-    "t80_color": "T80 colour", "t80_size": "T80 size", "t80_joint": "T80 joint", "min_blue": "lowest P(blue)",
-    "final_blue": "final P(blue)", "final_small": "final P(small)",
+    "t80_color": "T80 colour", "t80_size": "T80 size", "t80_joint": "T80 joint", "min_blue": "lowest blue",
+    "final_blue": "final blue", "final_small": "final small",
 }  # fmt: skip
 LEARNED = {"color": "colour learned", "size": "size learned"}
 Values = dict[str, float]

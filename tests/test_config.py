@@ -261,7 +261,13 @@ def test_differing_fields_are_named_in_order():
 
 
 def test_fields_that_never_change_a_result_do_not_differ():
-    free = {"engine.steps_per_call": 3, "engine.runs": "map", "figures": (), "optim.log_every": 5, "probe.cache_dir": "x"}
+    free = {
+        "engine.steps_per_call": 3,
+        "engine.runs": "map",
+        "figures": (),
+        "optim.log_every": 5,
+        "probe.cache_dir": "x",
+    }
     assert differing_fields(changed(), from_config_dict(make(free))) == []
 
 
