@@ -56,13 +56,15 @@ def loss_noise(golden):
 
 
 def mean_loss(params, model, golden):
-    terms = vdm.loss_terms(params, model, nhwc(golden["x"]), golden["c"], loss_noise(golden), DATA_NOISE)
+    terms = vdm.loss_terms(params, model, nhwc(golden["x"]), jnp.asarray(golden["c"]), loss_noise(golden), DATA_NOISE)
     return terms.total.mean(), terms
 
 
 def test_network_output(golden, model, params):
     gamma_t = jnp.asarray(golden["unet_t"]) * 15.0 - 5.0
-    ours = jax.jit(vdm.eps_hat, static_argnums=1)(params, model, nhwc(golden["unet_z"]), gamma_t, golden["c"])
+    ours = jax.jit(vdm.eps_hat, static_argnums=1)(
+        params, model, nhwc(golden["unet_z"]), gamma_t, jnp.asarray(golden["c"])
+    )
     assert relative_error(ours, np.moveaxis(golden["unet_eps_hat"], 1, -1)) < 1e-5
 
 
@@ -112,7 +114,9 @@ def test_one_clipped_adamw_step(golden, model, params):
 def test_ancestral_samples(golden, model, params, key, guidance):
     noises = nhwc(golden[f"{key}_noise"])
     draw = jax.jit(
-        lambda p: vdm.sample(p, model, golden["c"], nhwc(golden["sample_z1"]), lambda i: noises[i], 4, guidance)
+        lambda p: vdm.sample(
+            p, model, jnp.asarray(golden["c"]), nhwc(golden["sample_z1"]), lambda i: noises[i], 4, guidance
+        )
     )
     theirs = np.moveaxis(golden[f"{key}_out"], 1, -1)
     np.testing.assert_allclose(draw(params), theirs, atol=1e-4 * np.abs(theirs).max())
