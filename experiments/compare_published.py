@@ -188,16 +188,25 @@ def deviations(config: Config) -> list[str]:
 
 
 @style.styled()
-def figure(ds: xr.Dataset, parts: list[tuple[list[Row], dict[str, str]]], published: dict[str, Any]) -> Figure:
-    """Draw measured against published numbers, one panel a table, and trajectories where published ones exist."""
+def figure(
+    ds: xr.Dataset, parts: list[tuple[list[Row], dict[str, str]]], published: dict[str, Any], comparable: bool
+) -> Figure:
+    """Draw measured against published numbers, one panel a table, and trajectories where published ones exist.
+
+    Unless steps are `comparable`, the line of equality is left out and the title says that only the order counts.
+    """
     shown = [(rows, columns) for rows, columns in parts if rows]
     paths = _published_paths(parts[0][0], published)
     fig = style.new_figure(3.6 * (len(shown) + bool(paths)), 3.4)
     axes = list(np.ravel(fig.subplots(1, len(shown) + bool(paths), squeeze=False)))
     for ax, (rows, columns) in zip(axes, shown, strict=False):
         _draw_times(ax, rows, [key for key in columns if not key.startswith(("min", "final"))], columns, ds)
+        if comparable:
+            ax.axline((0, 0), slope=1, color="#8C8C8C", lw=0.8)
     if paths:
         _draw_paths(axes[-1], ds, paths)
+    if not comparable:
+        fig.suptitle("not the paper's setting: only the order of the levels is comparable", fontsize=9)
     return fig
 
 
@@ -207,7 +216,6 @@ def _draw_times(ax: Axes, rows: list[Row], keys: list[str], columns: dict[str, s
     for key, color, marker in zip(keys, style.OKABE_ITO, "osD", strict=False):
         pairs = np.array([[row.published[key], row.ours[key]] for row in rows], dtype=float)
         ax.plot(*np.nan_to_num(pairs, nan=edge).T, marker, color=color, ms=5, mfc="none", label=columns[key])
-    ax.plot([0, latest], [0, latest], "-", color="#8C8C8C", lw=0.8)
     for line in (ax.axhline, ax.axvline):
         line(edge, color="#8C8C8C", lw=0.8, ls=":")
     ax.text(0, edge, "never", va="bottom", fontsize=7)
@@ -293,7 +301,8 @@ def run(arguments: Sequence[str]) -> None:
     console.width = max(console.width, 120)
     parts = report(ds, config, console)
     if any(rows for rows, _ in parts):
-        print(*style.save(figure(ds, parts, load_published()), args.out or figures / "published"), sep="\n")
+        drawn = figure(ds, parts, load_published(), comparable=not deviations(config))
+        print(*style.save(drawn, args.out or figures / "published"), sep="\n")
 
 
 if __name__ == "__main__":

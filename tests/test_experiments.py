@@ -180,6 +180,11 @@ def test_comparison_at_paper_scale_matches_levels_exactly(at_paper_scale, capsys
     assert crossing < rows[2].ours["t80_color"] < crossing + 1000  # 80 % comes after the centre
     assert compare_published.agreement(rows, "t80_color") == pytest.approx(np.sqrt(0.75))  # theirs ties two at never
     assert (folder / "figures" / "published.png").exists() and (folder / "figures" / "published.pdf").exists()
+    parts, published = [(rows, compare_published.TRAJECTORY)], compare_published.load_published()
+    for comparable in (True, False):  # the line of equality and the warning exclude each other
+        fig = compare_published.figure(ds, parts, published, comparable)
+        diagonals = [line for line in fig.axes[0].lines if getattr(line, "_slope", None) == 1]
+        assert len(diagonals) == comparable and bool(fig.get_suptitle()) != comparable
 
 
 def test_learned_counts_never_as_the_last_step():
