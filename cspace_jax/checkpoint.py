@@ -29,7 +29,7 @@ PathLike = str | os.PathLike[str]
 T = TypeVar("T")
 
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
-_SETTLE_SECONDS = 0.2  # wait after a failed read for the others of the same call
+_SETTLE_SECONDS = 0.2  # wait after a failed read or write for the others of the same call
 
 
 class CheckpointWriter:
@@ -82,11 +82,14 @@ class CheckpointWriter:
 
     @contextlib.contextmanager
     def _report_failure(self) -> Iterator[None]:
-        try:
-            with _quiet():
+        with _quiet():
+            try:
                 yield
-        except Exception as e:
-            raise UserError(f"checkpoint {self._folder / str(self._step)}: cannot be written ({_line(e)})") from e
+                return
+            except Exception as e:
+                reason = _line(e)
+            _settle()
+        raise UserError(f"checkpoint {self._folder / str(self._step)}: cannot be written ({reason})")
 
 
 def steps(path: PathLike) -> list[int]:
@@ -203,10 +206,10 @@ def _pack(state: PyTree) -> dict[str, Any]:
 
 
 def _checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """CRC-32 of each run's bytes, leaves in the tree's order: uint32 [r]."""
+    """CRC-32 of each run's bytes, leaves in the order of their names (JAX sorts dicts, not dataclasses): uint32 [r]."""
     runs = len(next(iter(arrays.values())))
     crc = [0] * runs
-    for array in arrays.values():
+    for _, array in sorted(arrays.items()):
         rows = np.ascontiguousarray(array).reshape(runs, math.prod(array.shape[1:])).view(np.uint8)
         crc = [zlib.crc32(row.data, before) for row, before in zip(rows, crc, strict=True)]
     return np.array(crc, np.uint32)
@@ -308,11 +311,17 @@ def _read(directory: epath.Path, read: Callable[[], T]) -> T:
             return read()
         except Exception as e:
             reason = _line(e)
-        # The reads still in flight find their event loop closed, and failed tasks complain when they are collected:
-        # give both the moment they need, in silence.
-        time.sleep(_SETTLE_SECONDS)
-        gc.collect()
+        _settle()
     raise _damaged(directory, reason)
+
+
+def _settle() -> None:
+    """Let what is still in flight after a failure fail too; to be called in silence.
+
+    It finds its event loop closed, and failed tasks complain when they are collected.
+    """
+    time.sleep(_SETTLE_SECONDS)
+    gc.collect()
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ python -m cspace_jax.main --config=configs/signal.py:paper --workdir=runs/signal
 python -m cspace_jax.main --mode=figures --workdir=runs/signal
 """
 
+import logging as python_logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -37,7 +39,7 @@ config_flags.DEFINE_config_file(
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parse the command line; every mistake is one UserError instead of a traceback."""
-    _check_config_file(argv)
+    _check_config_arguments(argv)
     try:
         return FLAGS(list(argv))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -45,16 +47,52 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         raise UserError(f"command line: {text}") from error
 
 
-def _check_config_file(argv: Sequence[str]) -> None:
-    # config_flags wraps what goes wrong inside a config file in a traceback; here it goes wrong with its own message.
+def _config_values(argv: Sequence[str]) -> list[str]:
+    """Return the values given to --config, "--config=FILE" or "--config FILE"."""
+    values = []
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config") and (equals or following is not None):
+            values.append(value if equals else str(following))
+    return values
+
+
+def _check_config_arguments(argv: Sequence[str]) -> None:
+    # config_flags wraps what goes wrong inside a config file in a traceback, and names only the last part of an
+    # unknown field; here both go wrong with their own message.
+    for value in _config_values(argv):
+        config = _load_config(*value.partition(":")[::2])
+        for argument in argv:
+            if argument.startswith(("--config.", "-config.")):
+                _check_field(config, argument.partition("=")[0].partition(".")[2])
+
+
+def _load_config(path: str, scale: str) -> Any:
     from cspace_jax import config_files
 
-    for value in (a.split("=", 1)[1] for a in argv if a.startswith(("--config=", "-config="))):
-        path, _, scale = value.partition(":")
+    try:
         module = config_files.load(path)
         if not hasattr(module, "get_config"):
             raise UserError(f"config = {path!r}: defines no function get_config")
-        module.get_config(scale) if scale else module.get_config()
+        return module.get_config(scale) if scale else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # whatever the file does
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+        raise UserError(f"config = {path!r}: cannot be used, {reason}") from error
+
+
+def _check_field(config: Any, path: str) -> None:
+    from cspace_jax import typed
+
+    group = config
+    for name in path.partition("[")[0].split("."):
+        known = list(group.keys()) if hasattr(group, "keys") else []
+        if name not in known:
+            raise UserError(f"config.{path}: unknown field {name!r}{typed.closest(name, known)}")
+        group = group[name]
 
 
 def run(argv: Sequence[str]) -> None:
@@ -80,13 +118,9 @@ def run(argv: Sequence[str]) -> None:
     else:
         config = from_config_dict(FLAGS.config)
         folder = workdir.prepare(FLAGS.workdir, config, sys.argv)
-    pipeline.announce(config, folder, mode, scale_chosen=":" not in _config_argument())
+    chosen = not all(":" in value for value in _config_values(sys.argv))
+    pipeline.announce(config, folder, mode, scale_chosen=chosen)
     pipeline.run(config, folder, mode)
-
-
-def _config_argument() -> str:
-    values = [a.split("=", 1)[1] for a in sys.argv if a.startswith(("--config=", "-config="))]
-    return values[-1] if values else ":"
 
 
 def _exit_on_user_error(function: Callable[[Sequence[str]], Any], argv: Sequence[str]) -> Any:
@@ -103,9 +137,13 @@ def _exit_on_user_error(function: Callable[[Sequence[str]], Any], argv: Sequence
 
 def main() -> None:
     """Start the command line."""
-    launch.restart_with_allocator_settings()
-    launch.set_up_jax()
+    hurried = any(value.endswith(":smoke") for value in _config_values(sys.argv))
+    if not hurried:
+        launch.restart_with_allocator_settings()
+    launch.set_up_jax(hurried)
     logging.set_verbosity(logging.WARNING)  # libraries report at INFO what is usual here
+    # Where one write of a checkpoint fails, many do; the first is reported, the others would leave a traceback each.
+    python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
     app.run(partial(_exit_on_user_error, run), flags_parser=partial(_exit_on_user_error, parse_flags))
 
 

@@ -1,5 +1,6 @@
 """The whole of a study, stage after stage: probe, training, evaluation, results, figures."""
 
+import contextlib
 import json
 import time
 
@@ -7,6 +8,7 @@ import jax
 
 from cspace_jax import estimate, launch, probe, report, results, study
 from cspace_jax.config import Config
+from cspace_jax.errors import UserError
 from cspace_jax.plots import draw_all
 from cspace_jax.study import minutes
 from cspace_jax.workdir import Workdir, write_atomic
@@ -91,5 +93,7 @@ class _Stage:
     def __enter__(self) -> None:
         self._started = time.monotonic()
 
-    def __exit__(self, *_: object) -> None:
-        self._times.add(self._stage, time.monotonic() - self._started)
+    def __exit__(self, *error: object) -> None:
+        # The error of the body is the one to report, not that its disk has no space for the time either.
+        with contextlib.suppress(*((UserError,) if error[0] else ())):
+            self._times.add(self._stage, time.monotonic() - self._started)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cspace_jax import config_schema as schema
 from cspace_jax import grid, unet
-from cspace_jax.config import Config, from_config_dict, to_dict
+from cspace_jax.config import Config
 
 NETWORK = schema.NetworkConfig(channels=(4, 8), blocks=1, groups=2, heads=2, dropout=0.1)
 DATA = schema.DataConfig(image_size=8, blur=0.5, images_per_class=8, test_images_per_class=2)  # 20 train, 4 validate
@@ -40,13 +40,13 @@ def study(**groups: Any) -> Config:
         engine=schema.EngineConfig(steps_per_call=1),
         figures=(),
     )
-    changed = {name: dataclasses.replace(getattr(base, name), **changes) for name, changes in groups.items()}
-    return dataclasses.replace(base, **changed)
+    return changed(base, **groups)
 
 
-def checked(config: Config) -> Config:
-    """Return the configuration after the checks that one from a file passes."""
-    return from_config_dict(to_dict(config))
+def changed(config: Config, **groups: Any) -> Config:
+    """Return a study with changes to its groups, such as engine={"wave": 2}."""
+    new = {name: dataclasses.replace(getattr(config, name), **changes) for name, changes in groups.items()}
+    return dataclasses.replace(config, **new)
 
 
 # Optimising a program takes longer than running it once on these sizes, a network's start above all.

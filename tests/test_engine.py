@@ -18,7 +18,8 @@ from cspace_jax.config import EngineConfig, OptimConfig
 from cspace_jax.engine import Engine, Plan
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CONFIG = tiny.study()
+# One level, for the time that many plans take to compile; everything that a step can do is switched on.
+CONFIG = tiny.study(network={"channels": (4,)}, optim={"ema": 0.9, "decay": "cosine"}, diffusion={"p_uncond": 0.1})
 SETTINGS = tiny.settings(CONFIG, slice(0, 3))
 LAYOUTS = ("loop", "vmap", "map", "unroll")
 REFERENCE = Plan("xla", "loop", 1, compiled_loops=False)
@@ -53,22 +54,43 @@ def started():
 
 
 @functools.cache
-def outcome(plan, calls=((0, 1), (1, 1))):
-    runner = make(plan)
-    return trained(runner, runner.scatter(started()), calls)
+def outcome(plan, calls=((0, 1), (1, 1)), runs=3):
+    runner = make(plan, settings=tiny.settings(CONFIG, slice(0, runs)))
+    return trained(runner, runner.scatter(rows(started(), runs)), calls)
+
+
+def rows(tree, count):
+    return jax.tree.map(lambda leaf: leaf[:count], tree)
 
 
 def row(tree, r):
     return jax.tree.map(lambda leaf: leaf[r : r + 1], tree)
 
 
-@pytest.mark.parametrize("convolution", conv.METHODS)
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("layout", "convolution"),
+    # Unrolled, each run is the program of the run alone: one way of computing convolutions tells as much as two.
+    [(layout, method) for layout in LAYOUTS for method in conv.METHODS if (layout, method) != ("unroll", "matmul")],
+)
 def test_every_plan_gives_the_same_training(layout, convolution):
-    state, metrics = outcome(Plan(convolution, layout, 1, compiled_loops=False))
-    expected_state, expected_metrics = outcome(REFERENCE)
+    runs = 2 if layout == "unroll" else 3  # it compiles a copy of the program for each
+    state, metrics = outcome(Plan(convolution, layout, 1, compiled_loops=False), runs=runs)
+    expected_state, expected_metrics = rows(outcome(REFERENCE), runs)
     tiny.assert_close(metrics, expected_metrics, **ROUNDING)
     tiny.assert_close(state, expected_state, **ROUNDING)
+    assert_close_moments(state, expected_state)
+
+
+def assert_close_moments(state, expected):
+    """Compare Adam's means of the clipped gradients, far smaller than the weights, leaf by leaf."""
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.opt_state[1].mu["network"]))
+
+    def check(path, a, b):
+        # Some gradients are zero but for rounding, such as that of the keys' bias under the softmax.
+        atol = 1e-3 * np.abs(b).max() + 1e-6 * largest
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol, err_msg=jax.tree_util.keystr(path))
+
+    jax.tree_util.tree_map_with_path(check, state.opt_state[1].mu, expected.opt_state[1].mu)
 
 
 @pytest.mark.parametrize("r", range(3))
@@ -111,27 +133,24 @@ def test_results_do_not_depend_on_the_length_of_chunks():
     state, metrics = outcome(plan, SIX_STEPS)
     expected_state, expected_metrics = outcome(plan, ((0, 3), (3, 3)))
     np.testing.assert_array_equal(state.order, expected_state.order)
+    assert_close_moments(state, expected_state)
     tiny.assert_close(metrics, expected_metrics, **ROUNDING)
     tiny.assert_close(state, expected_state, **ROUNDING)
 
 
-def averaged(layout):
-    config = tiny.study(optim={"ema": 0.9, "decay": "cosine"})
-    return make(Plan("xla", layout, 1, compiled_loops=False), config)
-
-
 @pytest.mark.parametrize("layout", ["loop", "vmap"])
 def test_stopping_and_resuming_is_bitwise(layout, tmp_path):
-    runner = averaged(layout)
-    straight = trained(runner, runner.init(), SIX_STEPS)
-    state = runner.init()
+    plan = Plan("xla", layout, 1, compiled_loops=False)
+    runner = make(plan)
+    straight = trained(runner, runner.scatter(started()), SIX_STEPS)
+    state = copied(runner.scatter(started()))
     with checkpoint.CheckpointWriter(tmp_path) as writer:
         for step, count in SIX_STEPS[:3]:
             state, _ = runner.train(state, step, count)
         writer.save(3, runner.gather(state))
         for step, count in SIX_STEPS[3:5]:  # the save must not see what is done to the state afterwards
             state, _ = runner.train(state, step, count)
-    fresh = averaged(layout)
+    fresh = make(plan)
     restored = fresh.scatter(checkpoint.restore(tmp_path, 3, fresh.abstract_state()))
     tiny.assert_same_bits(trained(fresh, restored, SIX_STEPS[3:]), straight)
 
@@ -185,7 +204,7 @@ def batches(seed, epochs=3):
     advance = jax.jit(lambda order, step: train._next_batch(spec, order, stream, step))
     rows = []
     for step in range(epochs * (spec.data.train_images // spec.optim.batch_size)):
-        order, index = advance(order, step)
+        order, index = advance(order, jnp.int32(step))
         rows.append(np.asarray(index))
     return np.stack(rows).reshape(epochs, -1, spec.optim.batch_size)
 
@@ -206,7 +225,7 @@ def test_images_that_fill_no_batch_wait_for_the_next_epoch():
     stream = rng.stream(rng.run_key(0), "train")
     seen, order = [], jnp.zeros(20, jnp.int32)
     for step in range(6):  # 2 batches of 8 an epoch, 4 images left out
-        order, index = train._next_batch(spec, order, stream, step)
+        order, index = train._next_batch(spec, order, stream, jnp.int32(step))
         seen.append(set(index.tolist()))
         assert len(seen[-1]) == 8
     assert all(not seen[i] & seen[i + 1] for i in (0, 2, 4))
@@ -252,7 +271,7 @@ def evaluation_spec(config):
 
 
 def test_no_key_is_used_twice(monkeypatch):
-    config = tiny.study(diffusion={"p_uncond": 0.1, "schedule": "fixed_linear"}, network={"dropout": 0.1})
+    config = tiny.study(diffusion={"p_uncond": 0.1, "schedule": "fixed_linear"})
     spec = evaluation_spec(config)
     consumed = Consumed(monkeypatch)
     with jax.disable_jit():
@@ -264,19 +283,19 @@ def test_no_key_is_used_twice(monkeypatch):
                 state, _ = train.train_chunk(spec.train, state, setting, data, jnp.int32(step), 1)
             prompts = elicit.naive_prompts(spec, setting)
             for i in range(spec.evaluate.sampling_steps + 1):
-                elicit._noise(spec, prompts, i)
+                elicit._noise(spec, prompts, jnp.int32(i))
             test = elicit.loss_data("test", spec, setting)
             consumed._take(test.batch.noise_key)
             validation_key = jax.random.fold_in(rng.stream(rng.run_key(seed), "eval"), 1)
-            elicit.loss_batch(spec, state.params, setting, test, 0)
-            elicit.loss_batch(spec, state.params, setting, test.replace(key=validation_key), 0)
-    assert len(consumed.keys) > 300
+            elicit.loss_batch(spec, state.params, setting, test, jnp.int32(0))
+            elicit.loss_batch(spec, state.params, setting, test.replace(key=validation_key), jnp.int32(0))
+    assert len(consumed.keys) > 200
     repeated = {key for key in consumed.keys if consumed.keys.count(key) > 1}
     assert not repeated
 
 
 def test_weight_average_equals_the_numpy_oracle():
-    runner = averaged("loop")
+    runner = make()
     state = runner.init()
     params = [tiny.raw(state[0].params)]
     for step in range(4):
@@ -288,7 +307,7 @@ def test_weight_average_equals_the_numpy_oracle():
         expected = jax.tree.map(lambda e, p, d=decay: d * e + (1 - d) * p, expected, new)
     tiny.assert_close(state[0].ema, expected, rtol=1e-5, atol=1e-7)
     assert state[0].evaluated is state[0].ema
-    plain = make().init()[0]
+    plain = make(config=tiny.study()).abstract_state()
     assert plain.ema == {} and plain.evaluated is plain.params
 
 
@@ -312,7 +331,7 @@ def test_adamw_with_decay_equals_the_numpy_oracle(decay):
         step = m / (1 - 0.9 ** (i + 1)) / (np.sqrt(v / (1 - 0.999 ** (i + 1))) + 1e-8) + 0.2 * flat
         factor = 0.5 * (1 + np.cos(np.pi * i / 8)) if decay == "cosine" else 1.0
         flat = flat - 0.1 * factor * step
-        np.testing.assert_allclose(np.append(params["w"].ravel(), params["b"]), flat, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(np.append(params["w"].ravel(), params["b"]), flat, rtol=1e-4, atol=1e-5)
 
 
 def test_schedule_and_weights_move_in_training():
@@ -326,10 +345,22 @@ def test_schedule_and_weights_move_in_training():
 
 def test_metrics_are_those_of_the_loss_at_the_start():
     _, metrics = outcome(REFERENCE, ((0, 1),))
-    assert metrics.loss == pytest.approx(4852, abs=60)  # few pixels, so the noise does not average out
+    # A batch has 768 pixels, so the square of their noise is known to 5 %.
+    assert metrics.loss == pytest.approx(4852, rel=4 * (2 / 768) ** 0.5)
     total = metrics.diffusion + metrics.latent + metrics.reconstruction
     np.testing.assert_allclose(metrics.loss, total, rtol=1e-6)
     assert (metrics.grad_norm > 4000).all()
+
+
+@pytest.mark.parametrize("layout", ["vmap", "map", "unroll"])
+def test_a_function_of_one_run_is_lifted_over_runs(layout):
+    def one(x, tree, shift):
+        return {"sum": x.sum() * tree["factor"] + shift, "x": x + shift}
+
+    x, factor = np.arange(12.0).reshape(3, 2, 2), np.array([1.0, 10.0, 100.0])
+    out = jax.jit(engine.over_runs(one, layout, 2, 1))(x, {"factor": factor}, 0.5)
+    np.testing.assert_allclose(out["sum"], x.sum((1, 2)) * factor + 0.5)
+    np.testing.assert_allclose(out["x"], x + 0.5)
 
 
 def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
@@ -359,8 +390,7 @@ def test_calls_are_contiguous_and_end_at_every_stop(start, most):
     assert engine.chunks(100, 100, stops, most) == []
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_training_and_sampling_lower_for_accelerators(platform):
+def test_training_and_sampling_lower_for_accelerators():
     config = tiny.study(optim={"ema": 0.9}, diffusion={"p_uncond": 0.1}, evaluate={"guidance": 2.0})
     runner = make(Plan("xla", "vmap", 3, compiled_loops=True), config)
     spec, eval_spec = runner.spec, evaluation_spec(config)
@@ -376,5 +406,5 @@ def test_training_and_sampling_lower_for_accelerators(platform):
         (chunk, (state, setting, data, step)),
         (draw, (state.evaluated, prompts)),
     ]:
-        exported = jax.export.export(jax.jit(function), platforms=[platform])(*arguments)
-        assert exported.platforms == (platform,) and len(exported.mlir_module_serialized) > 1000
+        exported = jax.export.export(jax.jit(function), platforms=["cuda", "tpu"])(*arguments)
+        assert exported.platforms == ("cuda", "tpu") and len(exported.mlir_module_serialized) > 1000

@@ -1,0 +1,452 @@
+"""The command line: every study from start to figures, kills at any moment, and mistakes that cost one line."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+from absl.testing import flagsaver
+
+from cspace_jax import launch, main
+from cspace_jax.workdir import read_metrics
+
+# How ml_collections loads config files.
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+STUDIES = ("signal", "signal_size", "signal_grid")
+FIGURES = {
+    "signal": (),  # all
+    "signal_size": ("--config.figures=('fig4', 'fig12')",),
+    "signal_grid": ("--config.figures=('fig3',)",),
+}
+# The contract of a workdir (README).
+FILES = ("config.json", "env.json", "metrics.jsonl", "concept_space.nc", "concept_space.csv", "summary.json")
+
+
+def study(name="signal"):
+    return f"--config={ROOT / 'configs' / name}.py:smoke"
+
+
+@dataclasses.dataclass
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*arguments):
+    """Carry out a command line in this process, where programs that were compiled once need no time."""
+    argv = ["main.py", *map(str, arguments)]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), flagsaver.flagsaver(), arguments_of(argv):
+        main.FLAGS.unparse_flags()
+        try:
+            rest = main._exit_on_user_error(main.parse_flags, argv)
+            main._exit_on_user_error(main.run, rest)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def arguments_of(argv):
+    before, sys.argv = sys.argv, argv
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def environment(**more):
+    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or ""}
+    least = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
+    return {**os.environ, "CSPACE_JAX_RESTARTED": "1", "PYTHONPATH": str(ROOT), **cache, **least, **more}
+
+
+def process(*arguments, **more):
+    line = [sys.executable, "-m", "cspace_jax.main", *map(str, arguments)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, env=environment(**more), **streams)
+
+
+def real_command(*arguments, **more):
+    running = process(*arguments, **more)
+    out, err = running.communicate(timeout=300)
+    return Done(running.returncode, out, err)
+
+
+def snapshot(folder, ignored=()):
+    """Every file with its time of change and content."""
+    files = [path for path in pathlib.Path(folder).rglob("*") if path.is_file() and path.name not in ignored]
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The workdirs of all studies, each made by one command."""
+    folders = {}
+    for name in STUDIES:
+        folders[name] = tmp_path_factory.mktemp("work") / name
+        done = command(study(name), f"--workdir={folders[name]}", *FIGURES[name])
+        assert done.code == 0, done.err
+        first = done.out.splitlines()[0]
+        assert (
+            f"study {name}, scale smoke, 4 runs x 6 steps" in first and "about" in first and "run-steps/s" in done.err
+        )
+    return folders
+
+
+DRAWN = {
+    "signal": {"fig2.png", "fig4.png", "fig4.pdf", "fig12.png", "fig13.png", "gif.gif"},
+    "signal_size": {"fig4.png", "fig12.png"},
+    "signal_grid": {"fig3.png", "fig3.pdf"},
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_leaves_the_promised_files(name, finished):
+    folder = finished[name]
+    assert all((folder / file).stat().st_size > 0 for file in FILES)
+    names = {path.name for path in (folder / "figures").rglob("*.*")}
+    assert DRAWN[name] <= names, names
+    assert not list(folder.rglob("*.tmp"))
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["study"], config["scale"]) == (name, "smoke")
+    env = json.loads((folder / "env.json").read_text())
+    assert env["backend"] == "cpu" and "main.py" in env["command_line"] and env["versions"]["jax"]
+    assert len(read_metrics(folder / "metrics.jsonl")) == 4 * 3
+    assert {"probe", "train", "evaluate"} <= json.loads((folder / "times.json").read_text()).keys()
+
+
+MADE_AGAIN = ("env.json", "times.json", "summary.json", "concept_space.nc")
+
+
+def test_the_same_command_again_only_redraws(finished, tmp_path):
+    folder = copy_of(finished["signal"], tmp_path)
+    before = snapshot(folder)
+    done = command(study(), f"--workdir={folder}", "--config.figures=('fig4',)")
+    assert done.code == 0, done.err
+    after = snapshot(folder)
+    changed = {name for name in before if before[name][0] != after[name][0]}
+    assert changed <= {*MADE_AGAIN, "config.json", "concept_space.csv", "figures/fig4.png", "figures/fig4.pdf"}
+    for name in ("concept_space.csv", "metrics.jsonl"):
+        assert after[name][1] == before[name][1]
+    assert "figures/fig4.png" in changed and "train:" not in done.err
+
+
+def test_figures_need_no_config(finished, tmp_path):
+    folder = copy_of(finished["signal"], tmp_path)
+    shutil.rmtree(folder / "figures")
+    shutil.rmtree(folder / "checkpoints")
+    done = command("--mode=figures", f"--workdir={folder}")
+    assert done.code == 0, done.err
+    drawn, original = ({p.name for p in (f / "figures").rglob("*.*")} for f in (folder, finished["signal"]))
+    assert drawn == original
+
+
+def test_evaluation_needs_no_config(finished, tmp_path):
+    folder = copy_of(finished["signal"], tmp_path)
+    table = (folder / "concept_space.csv").read_bytes()
+    (folder / "concept_space.csv").unlink()
+    next(folder.rglob("step_00000003.npz")).unlink()
+    done = command("--mode=eval", f"--workdir={folder}")
+    assert done.code == 0, done.err
+    assert (folder / "concept_space.csv").read_bytes() == table
+
+
+def test_training_and_evaluation_can_be_separate_commands(finished, tmp_path):
+    folder = tmp_path / "w"
+    for mode in ("train", "eval"):
+        done = command(study(), f"--workdir={folder}", f"--mode={mode}")
+        assert done.code == 0, done.err
+        assert (folder / "concept_space.csv").exists() == (mode == "eval")
+    assert (folder / "concept_space.csv").read_bytes() == (finished["signal"] / "concept_space.csv").read_bytes()
+
+
+def test_damaged_files_that_only_inform_are_made_again(finished, tmp_path):
+    folder = copy_of(finished["signal"], tmp_path)
+    for name in ("env.json", "times.json", "summary.json"):
+        (folder / name).write_text("{")
+    done = command(study(), f"--workdir={folder}", "--config.figures=()")
+    assert done.code == 0, done.err
+    assert all(json.loads((folder / name).read_text()) for name in ("env.json", "times.json", "summary.json"))
+
+
+def copy_of(folder, tmp_path):
+    return pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+# Kills. Cheap steps and many saves, so that a random moment can be in any of them.
+
+LONG = (
+    *("--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=3"),
+    *("--config.save.start=4", "--config.save.count=8", "--config.figures=()", "--config.evaluate.losses=False"),
+)
+
+
+def appears(folder, pattern):
+    return lambda: any(folder.glob(pattern))
+
+
+def kill_when(moment, *arguments):
+    """Start a command, kill -9 it as soon as `moment()` is true; return whether that was before its end."""
+    running = process(*arguments)
+    while running.poll() is None and not moment():
+        time.sleep(0.002)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    return running.returncode == -signal.SIGKILL
+
+
+def seconds_after(condition, seconds):
+    """Return the moment that many seconds after `condition()` became true."""
+    since = []
+
+    def moment():
+        if condition() and not since:
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() > since[0] + seconds
+
+    return moment
+
+
+def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path, finished):
+    arguments = (study(), *LONG, f"--config.probe.cache_dir={finished['signal'] / 'probe'}")
+    straight = command(*arguments, f"--workdir={tmp_path / 'straight'}")
+    assert straight.code == 0, straight.err
+    folder = tmp_path / "killed"
+    line = (*arguments, f"--workdir={folder}")
+    chance = random.Random(int.from_bytes(os.urandom(4), "big"))
+    wait = chance.uniform(0.0, 0.5)
+    print("random wait", wait)  # shown if the test fails
+    started = appears(folder, "metrics.jsonl")
+    moments = [
+        appears(folder, "checkpoints/wave_000/params/*"),  # while a checkpoint is being written
+        seconds_after(started, wait),  # at a random moment of training
+        appears(folder, "eval/wave_000/*"),  # in the evaluation, while a file is being written or just after
+    ]
+    killed = [kill_when(moment, *line) for moment in moments]
+    assert killed[0] and killed[2]  # the second may have come too late
+    done = real_command(*line)
+    assert done.code == 0, done.err
+    assert (folder / "concept_space.csv").read_bytes() == (tmp_path / "straight" / "concept_space.csv").read_bytes()
+    logs = [read_metrics(f / "metrics.jsonl") for f in (folder, tmp_path / "straight")]
+    ours, theirs = ({(r["run"], r["step"]): {**r, "steps_per_second": 0} for r in rows} for rows in logs)
+    assert ours == theirs and len(logs[0]) == len(ours) == 2 * 14
+    states = list((folder / "checkpoints" / "wave_000" / "state").iterdir())
+    assert [path.name for path in states] == ["40"], "rests of killed saves are left"
+
+
+def test_a_bad_command_line_in_a_real_process_is_one_line_also_after_the_restart():
+    more = {"CSPACE_JAX_RESTARTED": "", "GLIBC_TUNABLES": ""}
+    done = real_command(study().replace(":smoke", ":quick"), "--config.optim.stepz=3", **more)
+    assert done.code == 2 and done.out == ""
+    assert done.err == "error: config.optim.stepz: unknown field 'stepz', did you mean 'steps'?\n"
+
+
+RESTART = """
+import os, sys
+from cspace_jax import launch
+launch.restart_with_allocator_settings()
+launch.set_up_jax()
+import jax
+print(sys.argv[1:], os.environ["GLIBC_TUNABLES"].count("glibc.malloc"), launch.restarted(), jax.device_count())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+def test_the_program_restarts_once_with_its_arguments_and_allocator_settings(tmp_path):
+    (tmp_path / "program.py").write_text(RESTART)
+    env = environment(CSPACE_JAX_RESTARTED="", GLIBC_TUNABLES="", JAX_NUM_CPU_DEVICES="3")
+    line = [sys.executable, str(tmp_path / "program.py"), "--flag=a b", "c"]
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "['--flag=a b', 'c'] 3 True 3\n", done.stderr
+
+
+def test_a_user_keeps_the_allocator_settings_of_the_environment(monkeypatch):
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("restarted"))
+    monkeypatch.delenv("CSPACE_JAX_RESTARTED", raising=False)
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
+    launch.restart_with_allocator_settings()
+
+
+# Mistakes: arguments beside the study, and what the one line must say.
+
+MISTAKES = {
+    "unknown field": (["--config.optim.stepz=3"], "config.optim.stepz: unknown field 'stepz', did you mean 'steps'"),
+    "unknown group": (["--config.optin.steps=3"], "config.optin.steps: unknown field 'optin'"),
+    "wrong type": (["--config.optim.steps=abc"], "config.optim.steps=abc"),
+    "wrong type in a tuple": (["--config.grid.sep_col=(0.2,'a')"], "grid.sep_col[1] = 'a': must be a number"),
+    "value missing": (["--config.optim.steps"], "config.optim.steps"),
+    "negative separation": (["--config.grid.sep_col=(-0.2,)"], "grid.sep_col[0] = -0.2: must be in (0, 0.8]"),
+    "colour means outside": (["--config.grid.sep_col=(0.9,)"], "must stay within [0, 1]"),
+    "size means outside": (["--config.grid.sep_size=(0.8,)"], "grid.sep_size[0] = 0.8"),
+    "empty axis": (["--config.grid.sep_size=()"], "grid.sep_size = (): an axis of the grid needs at least one"),
+    "no seeds": (["--config.grid.seeds=()"], "grid.seeds = ()"),
+    "negative seed": (["--config.grid.seeds=(-1,)"], "grid.seeds[0] = -1"),
+    "repeated seed": (["--config.grid.seeds=(1, 1)"], "1 is repeated"),
+    "zero steps": (["--config.optim.steps=0"], "optim.steps = 0"),
+    "save past the end": (["--config.save.steps=(2, 60)"], "save.steps[1] = 60: must be at most optim.steps = 6"),
+    "save start past the end": (["--config.save.start=7"], "save.start = 7"),
+    "image not divisible": (["--config.data.image_size=9"], "data.image_size = 9: must be divisible by 2"),
+    "one concept": (["--config.data.active=('color',)"], "must hold 2 or 3 concepts"),
+    "no such concept": (["--config.data.active=('color', 'weight')"], "data.active = 'weight'"),
+    "concepts out of order": (["--config.data.active=('size', 'color')"], "must follow the order"),
+    "groups do not divide": (["--config.network.groups=3"], "network.groups = 3: must divide"),
+    "dropout of one": (["--config.network.dropout=1.0"], "network.dropout = 1.0: must be in [0, 1)"),
+    "batch too large": (["--config.optim.batch_size=999"], "optim.batch_size = 999"),
+    "guidance without training": (["--config.evaluate.guidance=2.0"], "evaluate.guidance = 2.0"),
+    "no such figure": (["--config.figures=('fig99',)"], "figures = 'fig99'"),
+    "no such plan": (["--config.engine.runs=scan"], "engine.runs = 'scan': must be one of auto, vmap, map"),
+    "unknown mode": (["--mode=fit"], "mode = 'fit': must be one of train, eval, figures, all"),
+    "unknown flag": (["--wrkdir=x"], "Unknown command line flag 'wrkdir'"),
+    "stray argument": (["extra"], "unexpected argument 'extra'"),
+    "another config": (["--config.optim.batch_size=4"], "belongs to another config, differing in optim.batch_size"),
+    "another wave": (["--config.engine.wave=1"], "belongs to another config, differing in engine.wave"),
+}
+
+
+def assert_one_line(done, words):
+    assert done.code == 2, (done.out, done.err)
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1 and words in done.err, done.err
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_and_changes_nothing(name, finished):
+    arguments, words = MISTAKES[name]
+    folder = finished["signal"]
+    before = snapshot(folder)
+    assert_one_line(command(study(), f"--workdir={folder}", *arguments), words)
+    assert snapshot(folder) == before
+
+
+BAD_FILES = {
+    "syntax": ("def get_config(:\n", "SyntaxError"),
+    "failing": ("def get_config(scale=None):\n    return nothing\n", "NameError: name 'nothing' is not defined"),
+    "empty": ("", "defines no function get_config"),
+    "no config": ("def get_config(scale=None):\n    return 3\n", "config = 3: must be a group of fields"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_config_file_is_one_line(name, tmp_path):
+    text, words = BAD_FILES[name]
+    (tmp_path / "bad.py").write_text(text)
+    assert_one_line(command(f"--config={tmp_path / 'bad.py'}", f"--workdir={tmp_path / 'w'}"), words)
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("form", ["--config={}", "--config {}"])
+def test_a_missing_config_file_or_scale_is_one_line(form, tmp_path):
+    for value, words in [
+        (tmp_path / "none.py", "no such Python file"),
+        (f"{ROOT}/configs/signal.py:papr", "scale = 'papr': must be one of smoke, quick, paper, did you mean 'paper'?"),
+    ]:
+        assert_one_line(command(*form.format(value).split(), f"--workdir={tmp_path / 'w'}"), words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--mode=all"], "config is not given"),
+        (["--mode=eval"], "workdir is not given"),
+        (["--mode=figures", "--workdir="], "workdir is not given"),
+        (["--mode=figures", "--workdir=/nowhere/w"], "no such folder"),
+        (["--mode=eval", "--workdir=/nowhere/w"], "no such folder"),
+        ([study(), "--workdir=/dev/null/w"], "a part of the path is a file"),
+        ([study(), "--workdir=/proc/w"], "cannot write '/proc/w'"),
+        ([study(), f"--workdir={ROOT / 'pyproject.toml'}"], "is a file, must be a folder"),
+        ([study(), f"--workdir={ROOT}"], "is not empty"),
+    ],
+)
+def test_a_bad_place_is_one_line(arguments, words, monkeypatch):
+    if "--mode=all" in arguments:
+        arguments = [*arguments, "--workdir=/nowhere/w"]
+    if arguments == ["--mode=eval"]:
+        arguments = [study(), "--mode=eval"]
+    assert_one_line(command(*arguments), words)
+
+
+def test_evaluation_before_training_is_one_line(finished, tmp_path):
+    folder = tmp_path / "w"
+    done = command(study(), f"--workdir={folder}", "--mode=eval")
+    assert_one_line(done, "there is no usable trained probe")
+    shutil.copytree(finished["signal"] / "probe", folder / "probe")
+    done = command(study(), f"--workdir={folder}", "--mode=eval")
+    assert_one_line(done, "params/2 is missing; run --mode=train first")
+    assert_one_line(command("--mode=figures", f"--workdir={folder}"), "run --mode=eval first")
+
+
+def test_a_missing_or_unfit_probe_is_one_line(finished, tmp_path):
+    folder = copy_of(finished["signal"], tmp_path)
+    shutil.rmtree(folder / "probe")
+    before = snapshot(folder, ignored=("env.json", "times.json"))
+    assert_one_line(command("--mode=eval", f"--workdir={folder}"), "there is no usable trained probe at")
+    assert snapshot(folder, ignored=("env.json", "times.json")) == before
+    unfit = command(study(), f"--workdir={tmp_path / 'w'}", "--config.probe.min_accuracy=0.9")
+    assert_one_line(without_progress(unfit), "probe.min_accuracy = 0.9: the probe reads")
+    assert not (tmp_path / "w" / "metrics.jsonl").exists()
+
+
+def without_progress(done):
+    """The same without the progress bars that a command had shown before it failed."""
+    lines = done.err.replace("\r", "\n").splitlines(True)
+    bars = ("train:", "evaluate:", "probe:", "\n")
+    return dataclasses.replace(done, err="".join(line for line in lines if not line.startswith(bars)))
+
+
+DAMAGED = {
+    "config.json": ("--mode=eval", "is damaged"),
+    "concept_space.nc": ("--mode=figures", "cannot be read"),
+    "step_00000003.npz": ("--mode=eval", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_one_line(name, finished, tmp_path):
+    mode, words = DAMAGED[name]
+    folder = copy_of(finished["signal"], tmp_path)
+    file = next(folder.rglob(name))
+    os.truncate(file, file.stat().st_size // 2)
+    before = snapshot(folder, ignored=("env.json", "times.json"))
+    assert_one_line(command(mode, f"--workdir={folder}"), words)
+    assert snapshot(folder, ignored=("env.json", "times.json")) == before
+
+
+def damage(folder):
+    for file in folder.rglob("*"):
+        if file.is_file() and file.stat().st_size > 100:
+            os.truncate(file, file.stat().st_size // 2)
+
+
+def test_a_truncated_checkpoint_in_a_real_process_is_one_line(finished, tmp_path):
+    folder = copy_of(finished["signal"], tmp_path)
+    damage(folder / "checkpoints" / "wave_000" / "params" / "3")
+    next(folder.rglob("step_00000003.npz")).unlink()
+    done = real_command("--mode=eval", f"--workdir={folder}")
+    assert_one_line(without_progress(done), "params/3: is damaged")
+
+
+def test_a_full_disk_in_a_real_process_is_one_line(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        done = real_command(study(), f"--workdir={disk / 'w'}")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert_one_line(without_progress(done), "params/2: cannot be written")

@@ -1,0 +1,303 @@
+"""The stages of a study: waves, interruptions at any step, lost files, runs that diverge, a disk that fills up."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from etils import epath
+
+from cspace_jax import checkpoint, elicit, engine, probe, study, train
+from cspace_jax.engine import Engine, Plan
+from cspace_jax.errors import UserError
+from cspace_jax.workdir import Workdir, read_metrics
+
+CONFIG = tiny.study(network={"channels": (4,)}, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0})
+SAVES = (2, 5, 6)
+
+
+def probe_of(config):
+    spec = probe.make_spec(config, "xla")
+    draw = jax.jit(probe.init_params, static_argnums=1, compiler_options=tiny.COMPILE_FAST)
+    return spec, draw(jax.random.key(0), spec, 1.0)
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """A probe that was never trained: here only the same numbers count."""
+    return probe_of(CONFIG)
+
+
+def carry_out(root, config, reader):
+    """Train, evaluate and collect in a workdir; return it."""
+    workdir = Workdir(epath.Path(root))
+    workdir.root.mkdir(exist_ok=True)
+    study.train(workdir, config)
+    study.evaluate(workdir, config, *reader)
+    study.collect(workdir, config)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, reader):
+    return carry_out(tmp_path_factory.mktemp("work") / "w", CONFIG, reader)
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    (tmp_path / "w").mkdir()
+    return Workdir(epath.Path(tmp_path / "w"))
+
+
+def snapshot(workdir):
+    """Every file of a workdir with its time of change and content."""
+    files = [path for path in pathlib.Path(workdir.root).rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def logged(workdir):
+    """The metrics without the speed, each run and step once."""
+    rows = read_metrics(workdir.metrics)
+    keys = [(row["run"], row["step"]) for row in rows]
+    assert len(keys) == len(set(keys)), "a step was logged twice"
+    return {key: {k: v for k, v in row.items() if k != "steps_per_second"} for key, row in zip(keys, rows, strict=True)}
+
+
+def assert_equals_finished(workdir, finished):
+    assert workdir.table.read_bytes() == finished.table.read_bytes()
+    assert logged(workdir) == logged(finished)
+
+
+def test_metrics_have_each_run_and_logged_step_with_its_setting(finished):
+    rows = logged(finished)
+    assert set(rows) == {(run, step) for run in range(4) for step in (2, 4, 6)}
+    assert (rows[3, 4]["seed"], rows[3, 4]["sep_col"]) == (7, 0.8)
+    fields = {"loss", "diffusion", "latent", "reconstruction", "grad_norm", "schedule_b", "schedule_w"}
+    assert all(fields <= row.keys() and np.isfinite([row[name] for name in fields]).all() for row in rows.values())
+
+
+def test_evaluations_and_results_are_complete(finished):
+    with np.load(finished.eval / "wave_000" / "step_00000005.npz") as arrays:
+        assert {name: arrays[name].shape for name in arrays} == {
+            "prob_samples": (4, 1, 4, 2, 2),
+            "mean_rgb": (4, 1, 4, 3),
+            "samples": (4, 4, 1, 8, 8, 3),
+            "schedule_b": (4,),
+            "schedule_w": (4,),
+            "loss": (4, 2, 4),
+        }
+        assert np.isfinite(arrays["loss"]).all() and (arrays["schedule_w"] == 15).all()
+    assert checkpoint.steps(finished.checkpoints / "wave_000" / "params") == list(SAVES)
+    assert checkpoint.steps(finished.checkpoints / "wave_000" / "state") == [6]
+    assert len(finished.table.read_text().splitlines()) == 1 + 4 * 3 * 4 * 2
+
+
+def test_a_second_start_changes_nothing(finished, reader):
+    before = snapshot(finished)
+    study.train(finished, CONFIG)
+    study.evaluate(finished, CONFIG, *reader)
+    assert snapshot(finished) == before
+
+
+@pytest.mark.parametrize("wave", [1, 3])
+def test_waves_give_the_same_results(wave, finished, reader, workdir):
+    config = tiny.changed(CONFIG, engine={"wave": wave})
+    carry_out(workdir.root, config, reader)
+    assert len(list(workdir.checkpoints.iterdir())) == -(-4 // wave)
+    assert_equals_finished(workdir, finished)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of the program may catch it."""
+
+
+def killed_at(monkeypatch, owner, name, number):
+    """Let the call `number` (from 0) of a function end the program instead."""
+    original, count = getattr(owner, name), iter(range(10**6))
+
+    def call(*args, **kwargs):
+        if next(count) == number:
+            raise Killed
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_training_stopped_at_any_step_goes_on_to_the_same_results(step, monkeypatch, finished, reader, workdir):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, Engine, "train", step)
+        study.train(workdir, CONFIG)
+    carry_out(workdir.root, CONFIG, reader)
+    assert_equals_finished(workdir, finished)
+
+
+@pytest.mark.parametrize("number", [0, 1, 4])  # parameters and state of the three saves, in turn
+def test_training_stopped_before_any_save_goes_on_to_the_same_results(number, monkeypatch, finished, reader, workdir):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, checkpoint.CheckpointWriter, "save", number)
+        study.train(workdir, CONFIG)
+    carry_out(workdir.root, CONFIG, reader)
+    assert_equals_finished(workdir, finished)
+
+
+def test_a_state_on_disk_has_all_metrics_before_it(monkeypatch, finished, reader, workdir):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, study.Recorder, "__exit__", 0)  # after the last state is complete
+        study.train(workdir, CONFIG)
+    assert checkpoint.latest_step(workdir.checkpoints / "wave_000" / "state") == 6
+    carry_out(workdir.root, CONFIG, reader)
+    assert_equals_finished(workdir, finished)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_evaluation_stopped_at_any_checkpoint_goes_on(number, monkeypatch, finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    shutil.rmtree(workdir.eval)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, study, "write_npz", number)
+        study.evaluate(workdir, CONFIG, *reader)
+    assert len(list(workdir.eval.glob("*/*.npz"))) == number
+    carry_out(workdir.root, CONFIG, reader)
+    assert_equals_finished(workdir, finished)
+
+
+def copy_of(workdir, tmp_path):
+    shutil.copytree(workdir.root, tmp_path / "copy")
+    return Workdir(epath.Path(tmp_path / "copy"))
+
+
+def test_a_lost_checkpoint_is_trained_again_unless_it_was_evaluated(finished, reader, tmp_path, capsys):
+    workdir = copy_of(finished, tmp_path)
+    checkpoint.remove(workdir.checkpoints / "wave_000" / "params", 5)
+    before = snapshot(workdir)
+    carry_out(workdir.root, CONFIG, reader)
+    assert {k: v for k, v in snapshot(workdir).items() if "concept_space" not in k} == {
+        k: v for k, v in before.items() if "concept_space" not in k
+    }
+    (workdir.eval / "wave_000" / "step_00000005.npz").unlink()
+    with pytest.raises(UserError, match="params/5 is missing; run --mode=train first"):
+        study.evaluate(workdir, CONFIG, *reader)
+    carry_out(workdir.root, CONFIG, reader)
+    assert "params/5 is missing: training starts again from step 0" in capsys.readouterr().out
+    assert_equals_finished(workdir, finished)
+
+
+def test_a_damaged_checkpoint_is_one_line_and_can_be_put_right(finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    folder = workdir.checkpoints / "wave_000" / "params" / "2"
+    for file in pathlib.Path(folder).rglob("*"):
+        if file.is_file() and file.stat().st_size > 100:
+            os.truncate(file, file.stat().st_size // 2)
+    (workdir.eval / "wave_000" / "step_00000002.npz").unlink()
+    with pytest.raises(UserError, match=r"params/2.*damaged|params/2 is missing"):
+        study.evaluate(workdir, CONFIG, *reader)
+    shutil.rmtree(folder)
+    carry_out(workdir.root, CONFIG, reader)
+    assert_equals_finished(workdir, finished)
+
+
+def test_a_damaged_evaluation_names_the_file(finished, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    file = workdir.eval / "wave_000" / "step_00000002.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match="step_00000002.npz cannot be read .*delete the file"):
+        study.collect(workdir, CONFIG)
+
+
+def test_steps_after_the_last_save_are_trained_once(monkeypatch, reader, workdir):
+    config = tiny.changed(CONFIG, save={"steps": (2,)})
+    carry_out(workdir.root, config, reader)
+    assert {step for _, step in logged(workdir)} == {2, 4, 6}
+    monkeypatch.setattr(Engine, "train", None)
+    study.train(workdir, config)
+
+
+def test_a_run_that_diverges_is_reported_once_and_the_others_stay(reader, workdir, finished, capsys):
+    config = tiny.changed(CONFIG, grid={"learning_rate": (1e-3, 1e30)})
+    carry_out(workdir.root, config, reader)
+    out = capsys.readouterr().out
+    broken = [2, 3, 6, 7]  # the learning rate varies faster than the signal, the seed fastest
+    assert [out.count(f"run {run} diverged") for run in range(8)] == [int(run in broken) for run in range(8)]
+    ds = study.results.open_results(workdir.root)
+    assert ds["status"].values.tolist() == ["diverged" if run in broken else "ok" for run in range(8)]
+    kept = study.results.open_results(finished.root)
+    np.testing.assert_array_equal(ds["prob"].values[[0, 1, 4, 5]], kept["prob"].values)
+    rows = logged(workdir)
+    assert rows[2, 6]["loss"] is None and np.isfinite(rows[0, 6]["loss"])
+
+
+def test_metrics_are_written_a_call_late_and_at_logged_steps_only(workdir):
+    wave = study.waves(workdir, CONFIG)[0]
+    names = train.StepMetrics.__dataclass_fields__
+
+    def metrics(step):
+        return [
+            train.StepMetrics(**{name: np.full(1, 10.0 * r + step, np.float32) for name in names}) for r in range(4)
+        ]
+
+    def steps():
+        return sorted({step for _, step in logged(workdir)})
+
+    with study.Recorder(workdir, CONFIG, wave, 0) as recorder:
+        recorder.advance(2, metrics(2))
+        assert steps() == []
+        recorder.advance(3, metrics(3))
+        assert steps() == [2]
+        recorder.advance(4, metrics(4))
+        recorder.flush()
+        assert steps() == [2, 4]
+        recorder.advance(6, metrics(6))
+    assert steps() == [2, 4, 6]
+    assert logged(workdir)[3, 4]["loss"] == 34.0
+
+
+def test_one_compiled_loop_samples_what_the_steps_one_by_one_do(reader):
+    settings = tiny.settings(CONFIG, slice(0, 1))
+    samples = []
+    for loops in (False, True):
+        runner = Engine(CONFIG, settings, Plan("xla", "loop", 1, compiled_loops=loops))
+        spec = elicit.make_spec(runner.spec, CONFIG, reader[0])
+        prompts = runner.call(elicit.naive_prompts, spec, runner.settings)
+        params = [state.evaluated for state in runner.init()]
+        params = jax.tree.map(lambda leaf: leaf + 0.01, params)
+        samples.append(runner.fetch(study.sample(runner, spec, params, prompts)))
+    assert samples[0].shape == (1, 8, 8, 8, 3) and np.abs(samples[0]).max() > 0.1
+    np.testing.assert_allclose(samples[0], samples[1], atol=1e-4)
+
+
+def test_a_full_disk_is_one_line_and_training_goes_on_when_there_is_space(tmp_path, finished, reader):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", disk], capture_output=True)
+    if mount.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        with pytest.raises(UserError, match="cannot be written|cannot write"):
+            carry_out(disk / "w", CONFIG, reader)
+        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        assert_equals_finished(carry_out(disk / "w", CONFIG, reader), finished)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_waves_have_their_own_folders_and_rows(workdir):
+    waves = study.waves(workdir, tiny.changed(CONFIG, engine={"wave": 3}))
+    assert [list(wave.rows) for wave in waves] == [[0, 1, 2], [3]]
+    assert len({wave.params_folder for wave in waves} | {wave.state_folder for wave in waves}) == 4
+    assert waves[1].eval_file(7).name == "step_00000007.npz"
+    assert engine.waves(4, 3) == [slice(0, 3), slice(3, 4)]
+
+
+def test_durations_are_in_words():
+    assert [study.minutes(s) for s in (3.2, 89, 100, 5000, 20000)] == ["3 s", "89 s", "2 min", "83 min", "6 h"]
+
+
+def test_metrics_of_nan_are_strict_json(workdir):
+    study.append_metrics(workdir.metrics, [{"run": 0, "step": 1, "loss": np.float32(np.nan)}])
+    assert json.loads(workdir.metrics.read_text()) == {"run": 0, "step": 1, "loss": None}
