@@ -108,9 +108,11 @@ class Engine:
         """Train all runs for `count` steps after `step`; `state` is donated. Metrics are of the last step."""
         if self._data is None:
             self._data = self.call(train.make_data, self.spec, self.settings)
-        function = functools.partial(_train_chunk, count)
         arguments = (state, self.settings, self._data)
-        outputs = self.call(function, self.spec, *arguments, shared=(np.int32(step),), donate=True)
+        # A loop, even of one step, is slow on a CPU; elsewhere one program serves chunks of all lengths.
+        single = count == 1 and self.plan.steps_per_call == 1
+        function, counts = (train.train_step, ()) if single else (train.train_chunk, (np.int32(count),))
+        outputs = self.call(function, self.spec, *arguments, shared=(np.int32(step), *counts), donate=True)
         return [state for state, _ in outputs], [metrics for _, metrics in outputs]
 
     def call(
@@ -119,7 +121,7 @@ class Engine:
         """Call `function(static, *one run's arguments, *shared)` for every run; returns before the results are ready.
 
         Args:
-          function: pure function of one run; the same object (or an equal `functools.partial` of it) compiles once.
+          function: pure function of one run; the same function compiles once.
           static: hashable first argument.
           *arguments: stacked trees by parcel.
           shared: further arguments that all runs share.
@@ -128,10 +130,8 @@ class Engine:
         Returns:
           Results by parcel, stacked over its runs.
         """
-        # A partial does not hash by value, its parts do.
-        bound = (function.func, *function.args) if isinstance(function, functools.partial) else (function,)
         layout = "unroll" if self.plan.runs == "loop" else self.plan.runs
-        program = _program(bound, static, layout, len(arguments), len(shared), donate)
+        program = _program(function, static, layout, len(arguments), len(shared), donate)
         return [program(*parcel, *shared) for parcel in zip(*arguments, strict=True)]
 
     def scatter(self, tree: PyTree) -> Parcels:
@@ -154,15 +154,9 @@ class Engine:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parcels))
 
 
-def _train_chunk(count: int, spec: TrainSpec, *arguments: Any) -> tuple[RunState, StepMetrics]:
-    return train.train_chunk(spec, *arguments, count=count)
-
-
 @functools.cache
-def _program(bound: tuple, static: Any, layout: str, stacked: int, shared: int, donate: bool) -> Callable:
-    function, *first = bound
-    one = functools.partial(function, *first, static)
-    lifted = over_runs(one, layout, stacked, shared)
+def _program(function: Callable, static: Any, layout: str, stacked: int, shared: int, donate: bool) -> Callable:
+    lifted = over_runs(functools.partial(function, static), layout, stacked, shared)
     return jax.jit(lifted, donate_argnums=(0,) if donate else ())
 
 

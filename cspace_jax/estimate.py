@@ -23,7 +23,7 @@ def step_flops(config: Config) -> float:
     state = jax.eval_shape(functools.partial(train.init_run, spec), setting)
     data: Dataset = jax.eval_shape(functools.partial(train.make_data, spec), setting)
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    lowered = jax.jit(lambda *a: train.train_chunk(spec, *a, count=1)).lower(state, setting, data, step)
+    lowered = jax.jit(lambda *a: train.train_step(spec, *a)).lower(state, setting, data, step)
     return _flops(lowered)
 
 

@@ -1,6 +1,7 @@
 """Training of ONE run as pure functions: `init_run` and `train_chunk`. Stacking over runs happens in `engine.py`."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -83,9 +84,9 @@ def make_data(spec: TrainSpec, setting: Setting) -> dgp.Dataset:
 
 
 def train_chunk(
-    spec: TrainSpec, state: RunState, setting: Setting, data: dgp.Dataset, step: jax.Array, count: int
+    spec: TrainSpec, state: RunState, setting: Setting, data: dgp.Dataset, step: jax.Array, count: jax.Array | int
 ) -> tuple[RunState, StepMetrics]:
-    """Train for `count` steps.
+    """Train for `count` steps in a compiled loop.
 
     Args:
       spec: static description.
@@ -94,28 +95,24 @@ def train_chunk(
       data: the run's training set, from `make_data`.
       step: steps done so far, an int32 scalar that all runs share (not batched under `vmap`: the shuffle at the start
         of an epoch is then a real branch).
-      count: static number of steps.
+      count: number of steps, at least 1, shared likewise; when traced, one program serves chunks of any length.
 
     Returns:
       The new state and the metrics of the last step.
     """
-    if count == 1:
-        return _train_step(spec, state, setting, data, step)
 
-    def body(state: RunState, i: jax.Array) -> tuple[RunState, StepMetrics]:
-        return _train_step(spec, state, setting, data, step + i)
+    def body(i: jax.Array, carry: tuple[RunState, StepMetrics]) -> tuple[RunState, StepMetrics]:
+        return train_step(spec, carry[0], setting, data, step + i)
 
-    state, metrics = jax.lax.scan(body, state, jnp.arange(count, dtype=jnp.int32))
-    return state, jax.tree.map(lambda m: m[-1], metrics)
-
-
-def _optimizer(spec: TrainSpec, setting: Setting) -> optax.GradientTransformation:
-    return optim.make_optimizer(spec.optim, setting.learning_rate, setting.weight_decay)
+    shapes = jax.eval_shape(functools.partial(train_step, spec), state, setting, data, step)[1]
+    metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, count, body, (state, metrics))
 
 
-def _train_step(
+def train_step(
     spec: TrainSpec, state: RunState, setting: Setting, data: dgp.Dataset, step: jax.Array
 ) -> tuple[RunState, StepMetrics]:
+    """Train for one step; arguments and results as those of `train_chunk`."""
     stream = rng.stream(state.key, "train")
     order, index = _next_batch(spec, state.order, stream, step)
     batch = data.take(index)
@@ -136,6 +133,10 @@ def _train_step(
     params: Any = optax.apply_updates(state.params, updates)
     new_state = RunState(params, opt_state, _average(spec, state.ema, params, step), order, state.key)
     return new_state, _metrics(spec, params, loss, terms, grads)
+
+
+def _optimizer(spec: TrainSpec, setting: Setting) -> optax.GradientTransformation:
+    return optim.make_optimizer(spec.optim, setting.learning_rate, setting.weight_decay)
 
 
 def _next_batch(spec: TrainSpec, order: jax.Array, stream: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -129,7 +129,7 @@ def test_state_may_be_donated_during_and_after(tmp_path):
 
 _OTHER_DEVICES = """
 import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=3"
+os.environ["JAX_NUM_CPU_DEVICES"] = "3"  # with the parent's XLA_FLAGS, so that both draw the same bits
 import jax
 from test_checkpoint import *
 sharding = jax.NamedSharding(jax.make_mesh((3,), ("runs",)), jax.P("runs"))

@@ -22,6 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = tiny.study(network={"channels": (4,)}, optim={"ema": 0.9, "decay": "cosine"}, diffusion={"p_uncond": 0.1})
 SETTINGS = tiny.settings(CONFIG, slice(0, 3))
 LAYOUTS = ("loop", "vmap", "map", "unroll")
+PLANS = [("loop", "matmul"), ("vmap", "xla"), ("vmap", "matmul"), ("map", "matmul"), ("unroll", "xla")]
 REFERENCE = Plan("xla", "loop", 1, compiled_loops=False)
 
 # Another plan sums in another order. Adam divides by the root of the second moment, so a rounding error of a gradient
@@ -280,7 +281,7 @@ def test_no_key_is_used_twice(monkeypatch):
             state, data = train.init_run(spec.train, setting), train.make_data(spec.train, setting)
             consumed._take(data.noise_key)
             for step in range(11):  # two epochs and a step
-                state, _ = train.train_chunk(spec.train, state, setting, data, jnp.int32(step), 1)
+                state, _ = train.train_step(spec.train, state, setting, data, jnp.int32(step))
             prompts = elicit.naive_prompts(spec, setting)
             for i in range(spec.evaluate.sampling_steps + 1):
                 elicit._noise(spec, prompts, jnp.int32(i))
@@ -396,14 +397,14 @@ def test_training_and_sampling_lower_for_accelerators():
     spec, eval_spec = runner.spec, evaluation_spec(config)
     state, setting = runner.abstract_state(), runner.settings[0]
     data = jax.eval_shape(jax.vmap(functools.partial(train.make_data, spec)), setting)
-    chunk = engine.over_runs(functools.partial(train.train_chunk, spec, count=3), "vmap", 3, 1)
+    chunk = engine.over_runs(functools.partial(train.train_chunk, spec), "vmap", 3, 2)
     prompts = jax.eval_shape(jax.vmap(functools.partial(elicit.naive_prompts, eval_spec)), setting)
     draw = engine.over_runs(functools.partial(elicit.draw, eval_spec), "vmap", 2)
     init = engine.over_runs(functools.partial(train.init_run, spec), "vmap", 1)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     for function, arguments in [
         (init, (setting,)),
-        (chunk, (state, setting, data, step)),
+        (chunk, (state, setting, data, step, step)),
         (draw, (state.evaluated, prompts)),
     ]:
         exported = jax.export.export(jax.jit(function), platforms=["cuda", "tpu"])(*arguments)

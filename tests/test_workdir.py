@@ -72,7 +72,7 @@ def test_damaged_environment_does_not_stop_a_resume(tmp_path):
 
 def test_how_runs_are_executed_may_change_on_resume(tmp_path):
     prepare(tmp_path, CONFIG)
-    other = dataclasses.replace(CONFIG, engine=EngineConfig(wave=2), figures=("fig4",))
+    other = dataclasses.replace(CONFIG, engine=EngineConfig(runs="map"), figures=("fig4",))
     prepare(tmp_path, other)
     assert load(tmp_path)[1] == other
 
