@@ -6,7 +6,7 @@ The size signal is fixed and the colour signal goes from weak to strong. Expect 
 signal, and the held-out class 11 (blue, small) to be drawn first like the training class that shares its stronger
 concept: like 01 (red, small) at the weakest colour signal, like 10 (blue, large) at the strongest.
 
-Scales: `smoke` 4 runs, `quick` 6 runs of 2,000 steps, `paper` 100 runs of 20,000 steps.
+Scales: `smoke` 4 runs, `quick` 6 runs of 2,400 steps, `paper` 100 runs of 20,000 steps.
 Time and numbers: see README.
 """
 
@@ -21,7 +21,7 @@ base = sibling(__file__, "base")
 
 SEP_COL = {
     "smoke": (0.2, 0.8),
-    "quick": (0.15, 0.5, 0.8),
+    "quick": (0.15, 0.35, 0.8),
     "paper": (
         *(0.1, 0.137, 0.174, 0.211, 0.247, 0.284, 0.321, 0.358, 0.395, 0.432),
         *(0.468, 0.505, 0.542, 0.579, 0.616, 0.653, 0.689, 0.726, 0.763, 0.8),

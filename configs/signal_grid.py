@@ -5,7 +5,7 @@
 All combinations of colour and size signals. Expect the colour of class 11 to be learned sooner at stronger colour
 signal and later at stronger size signal, and its size sooner at stronger size signal.
 
-Scales: `smoke` 4 runs, `quick` 8 runs of 2,000 steps, `paper` 245 runs (7 x 7 x 5 seeds) of 20,000 steps.
+Scales: `smoke` 4 runs, `quick` 8 runs of 2,400 steps, `paper` 245 runs (7 x 7 x 5 seeds) of 20,000 steps.
 Time and numbers: see README.
 """
 
@@ -19,7 +19,7 @@ from cspace_jax.config_files import sibling
 base = sibling(__file__, "base")
 
 SEP_COL = {"smoke": (0.2, 0.8), "quick": (0.2, 0.8), "paper": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
-SEP_SIZE = {"smoke": (0.2, 0.4), "quick": (0.2, 0.4), "paper": (0.2, 0.233, 0.266, 0.3, 0.333, 0.366, 0.4)}
+SEP_SIZE = {"smoke": (0.2, 0.4), "quick": (0.2, 0.3), "paper": (0.2, 0.233, 0.266, 0.3, 0.333, 0.366, 0.4)}
 
 
 def get_config(scale: str | None = None) -> ConfigDict:

@@ -5,7 +5,7 @@
 Expect the held-out class 11 (blue, small) to swing by class 10 (blue, large) when the size signal is weak and by class
 01 (red, small) when it is strong, and size to be learned sooner at stronger signal.
 
-Scales: `smoke` 4 runs, `quick` 6 runs of 2,000 steps, `paper` 100 runs of 20,000 steps.
+Scales: `smoke` 4 runs, `quick` 6 runs of 2,400 steps, `paper` 100 runs of 20,000 steps.
 Time and numbers: see README.
 """
 
@@ -20,7 +20,7 @@ base = sibling(__file__, "base")
 
 SEP_SIZE = {
     "smoke": (0.2, 0.4),
-    "quick": (0.2, 0.3, 0.4),
+    "quick": (0.15, 0.225, 0.3),
     "paper": (
         *(0.2, 0.211, 0.221, 0.232, 0.242, 0.253, 0.263, 0.274, 0.284, 0.295),
         *(0.305, 0.316, 0.326, 0.337, 0.347, 0.358, 0.368, 0.379, 0.389, 0.4),

@@ -43,7 +43,7 @@ def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequ
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
 
 

@@ -8,14 +8,14 @@ python -m cspace_jax.main --mode=figures --workdir=runs/signal
 import logging as python_logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cspace_jax import launch
+from cspace_jax import command, launch
 from cspace_jax.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -123,18 +123,6 @@ def run(argv: Sequence[str]) -> None:
     pipeline.run(config, folder, mode)
 
 
-def _exit_on_user_error(function: Callable[[Sequence[str]], Any], argv: Sequence[str]) -> Any:
-    """Call a function; bad input prints one line on standard error and exits with code 2."""
-    try:
-        return function(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
-
-
 def main() -> None:
     """Start the command line."""
     hurried = any(value.endswith(":smoke") for value in _config_values(sys.argv))
@@ -144,7 +132,7 @@ def main() -> None:
     logging.set_verbosity(logging.WARNING)  # libraries report at INFO what is usual here
     # Where one write of a checkpoint fails, many do; the first is reported, the others would leave a traceback each.
     python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
-    app.run(partial(_exit_on_user_error, run), flags_parser=partial(_exit_on_user_error, parse_flags))
+    app.run(partial(command.exit_on_user_error, run), flags_parser=partial(command.exit_on_user_error, parse_flags))
 
 
 if __name__ == "__main__":

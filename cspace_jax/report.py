@@ -17,6 +17,12 @@ from cspace_jax.workdir import write_atomic
 
 SUMMARY_NAME = "summary.json"
 
+_TITLE = "Steps to 80 % accuracy that stays: median over seeds, and how many learned if not all did"
+_LEGEND = (
+    "taken for: the seen class that an unseen class is first drawn as, and how low its weak concept fell; turn: the "
+    "step of that; 80 %: seeds that reach it on all concepts, at some save and at the last."
+)
+
 
 def to_json(value: Any) -> Any:
     """Return `value` as strict JSON types: NaN and infinities become None, NumPy scalars and arrays plain Python."""
@@ -42,8 +48,9 @@ def write_summary(summary: Mapping[str, Any], folder: epath.PathLike) -> epath.P
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the learning times and what the held-out classes were first mistaken for, one row a level and class."""
     console = console or Console()
+    console.print(_TITLE, highlight=False)
     console.print(_table(summary))
-    for line in sentences(summary):
+    for line in [_LEGEND, *sentences(summary)]:
         console.print(line, highlight=False)
 
 
@@ -72,31 +79,35 @@ def _known(value: float | None) -> bool:
 
 def _table(summary: Mapping[str, Any]) -> Table:
     concepts = list(summary["levels"][0]["signal"])
-    table = Table(
-        title="Steps to 80 % accuracy that stays: median over seeds, and seeds that learned if not all did",
-        caption="taken for: training class a held-out class was memorised as, and how low its weak concept "
-        "fell; turn: the step of that; "
-        "ever, end: seeds at 80 % on all concepts at some save, at the last save",
-        box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1 if len(concepts) < 3 else 0, 0, 0), pad_edge=False,
-    )  # fmt: skip
-    table.add_column("level", no_wrap=True)
+    padding = (0, 1 if len(concepts) < 3 else 0, 0, 0)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=padding, pad_edge=False)
+    axis, labels = _labels([level["label"] for level in summary["levels"]])
+    table.add_column(axis)
     table.add_column("class", no_wrap=True)
-    for name in [*concepts, "all", "taken for", "turn", "ever", "end"]:
+    for name in [*concepts, "all", "taken for", "turn", "80 %"]:
         table.add_column(name, justify="right", no_wrap=True)
-    for level in summary["levels"]:
-        _add_level(table, level, concepts)
+    for label, level in zip(labels, summary["levels"], strict=True):
+        _add_level(table, label, level, concepts)
     return table
 
 
-def _add_level(table: Table, level: Mapping[str, Any], concepts: list[str]) -> None:
+def _labels(labels: list[str]) -> tuple[str, list[str]]:
+    """Return (header, shortened labels): "axis=value" becomes "value" below "axis" where only one axis varies."""
+    pairs = [label.partition("=") for label in labels]
+    if len({axis for axis, *_ in pairs}) == 1 and not any("=" in value for *_, value in pairs):
+        return pairs[0][0], [value for *_, value in pairs]
+    return "level", labels
+
+
+def _add_level(table: Table, label: str, level: Mapping[str, Any], concepts: list[str]) -> None:
     times = level["training_classes"]["learning_times"]
-    table.add_row(level["label"], "trained", *(_time(times[name]["paper_80"]) for name in [*concepts, "joint"]))
+    table.add_row(label, "seen", *(_time(times[name]["paper_80"]) for name in [*concepts, "joint"]))
     for name, block in level["classes"].items():
         if not block["trained"]:
             times, found, count = block["learning_times"], block["memorisation"], block["reached_80"]
             cells = [_time(times[concept]["paper_80"]) for concept in [*concepts, "joint"]]
-            counts = [f"{count[kind]}/{count['seeds']}" for kind in ("momentary", "persistent")]
-            table.add_row("", name, *cells, _mistaken(found), _turning(found), *counts)
+            counts = f"{count['momentary']}, {count['persistent']} of {count['seeds']}"
+            table.add_row("", name, *cells, _mistaken(found), _turning(found), counts)
     table.add_section()
 
 

@@ -44,11 +44,14 @@ THRESHOLD = 0.8
 # Overrides of configs/signal.py, dotted as on the command line.
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
-    "narrow": {"network.channels": (16, 32)},
-    "slow_rate": {"grid.learning_rate": (1e-3,)},
+    "small_images": {"data.image_size": 12},
+    "narrow": {"network.channels": (24, 48)},
+    "weak_size": {"grid.sep_size": (0.2,)},
+    "strong_size": {"grid.sep_size": (0.3,)},
+    "half_batch": {"optim.batch_size": 8, "optim.steps": 3_600},
+    "high_rate": {"grid.learning_rate": (5e-3,)},
     "cosine": {"optim.decay": "cosine"},
     "no_average": {"optim.ema": 0.0},
-    "weak_size": {"grid.sep_size": (0.25,)},
     "learned_schedule": {"diffusion.schedule": "learned_linear"},
     "paper_clip": {"optim.clip": 0.01},
 }

@@ -17,6 +17,7 @@ import jax
 import pytest
 from absl.testing import flagsaver
 
+from cspace_jax import command as command_line
 from cspace_jax import launch, main
 from cspace_jax.workdir import read_metrics
 
@@ -54,8 +55,8 @@ def command(*arguments):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), flagsaver.flagsaver(), arguments_of(argv):
         main.FLAGS.unparse_flags()
         try:
-            rest = main._exit_on_user_error(main.parse_flags, argv)
-            main._exit_on_user_error(main.run, rest)
+            rest = command_line.exit_on_user_error(main.parse_flags, argv)
+            command_line.exit_on_user_error(main.run, rest)
         except SystemExit as exit_:
             code = int(exit_.code or 0)
     return Done(code, out.getvalue(), err.getvalue())
