@@ -120,6 +120,18 @@ def _paper(study: str) -> ConfigDict:
     config.evaluate.losses = True  # also measure validation and test loss
     config.evaluate.loss_images = 0  # most validation images the loss is measured on; 0 = all
 
+    # Further protocols that held-out classes are asked with at every save: none, or the battery of configs/hidden.py.
+    config.elicit = ConfigDict()
+    # overprompt, overprompt_published, latent, guidance, patch; joined "a+b"; controls "a_random", "a_shuffled"
+    config.elicit.protocols = ()
+    config.elicit.concept = "color"  # the concept that is exaggerated
+    config.elicit.samples = 32  # per run, query, class and checkpoint
+    config.elicit.overprompt = (0.0, 0.25, 0.75, 1.25, 1.75)  # lambda of mu + lambda (mu_1 - mu_0); published at .2
+    config.elicit.alpha = (0.1, 1.0, 2.0)  # strength of the amplified embedding of a latent intervention
+    config.elicit.beta = (0.1,)  # strength of the removed one; all pairs with alpha are tried
+    config.elicit.guidance = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # weights w
+    config.elicit.images_per_call = 0  # most images of a run sampled at once; 0 = all
+
     # The classifier that reads concepts off samples, trained once on diverse data and shared by all runs.
     config.probe = ConfigDict()
     config.probe.channels = (32, 32, 32)  # per level of its U-Net
@@ -177,6 +189,7 @@ def _shrink_to_quick(config: ConfigDict) -> None:
     config.evaluate.samples_per_class = 16
     config.evaluate.sampling_steps = 20
     config.evaluate.loss_images = 64
+    config.elicit.samples = 16
     config.probe.channels = (16, 16)
     config.probe.out_channels = 32
     config.probe.dropout = 0.0
@@ -204,6 +217,7 @@ def _shrink_to_smoke(config: ConfigDict) -> None:
     config.evaluate.samples_per_class = 3
     config.evaluate.sampling_steps = 3
     config.evaluate.keep_samples = 2
+    config.elicit.samples = 4
     config.probe.channels = (8, 8)
     config.probe.out_channels = 8
     config.probe.steps = 4

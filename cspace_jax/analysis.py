@@ -45,7 +45,8 @@ class Level:
 
 def ok_runs(ds: xr.Dataset) -> np.ndarray:
     """Return a mask [r] of the runs that neither were marked diverged nor hold a NaN coordinate."""
-    finite = np.isfinite(ds["prob"].transpose("run", ...).values).reshape(ds.sizes["run"], -1).all(axis=1)
+    prob = ds["prob"].isel(protocol=0)  # of all classes; further protocols ask for held-out ones only
+    finite = np.isfinite(prob.transpose("run", ...).values).reshape(ds.sizes["run"], -1).all(axis=1)
     return finite & (ds["status"].values == "ok")
 
 

@@ -47,7 +47,7 @@ __all__ = [
 # How the grid is executed, how often a line is logged, where the probe is cached and which figures are drawn never
 # change a stored result beyond rounding.
 # The size of waves is the exception: checkpoints lie in one folder a wave.
-_FREE_GROUPS = ("engine", "figures")
+_FREE_GROUPS = ("engine", "figures", "elicit")
 _FREE_FIELDS = ("optim.log_every", "probe.cache_dir")
 
 

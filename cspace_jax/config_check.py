@@ -84,6 +84,9 @@ LIMITS = {
     "evaluate.guidance": _ZERO_UP,
     "evaluate.keep_samples": _ZERO_UP,
     "evaluate.loss_images": _ZERO_UP,
+    "elicit.samples": Interval(2),  # a setting is chosen on one half and scored on the other
+    "elicit.guidance": _ZERO_UP,
+    "elicit.images_per_call": _ZERO_UP,
     "probe.channels": _ONE_UP,
     "probe.blocks": _ONE_UP,
     "probe.groups": _ONE_UP,
@@ -114,7 +117,7 @@ REASONS = {
 
 def check(config: schema.Config) -> None:
     """Raise UserError, one line naming field, value and what is allowed, for the first thing that is wrong."""
-    for step in (_names, _limits, _grid, _data, _networks, _diffusion, _save, _batches, _probe_data, _figures):
+    for step in (_names, _limits, _grid, _data, _networks, _diffusion, _elicit, _save, _batches, _probe_data, _figures):
         step(config)
 
 
@@ -209,6 +212,18 @@ def _diffusion(config: schema.Config) -> None:
     if evaluate.keep_samples > evaluate.samples_per_class:
         limit = f"must be at most evaluate.samples_per_class = {evaluate.samples_per_class}"
         fail("evaluate.keep_samples", evaluate.keep_samples, limit)
+
+
+def _elicit(config: schema.Config) -> None:
+    elicit = config.elicit
+    _distinct("elicit.protocols", elicit.protocols)
+    if elicit.protocols:
+        one_of("elicit.concept", elicit.concept, config.data.active)
+    for name in ("overprompt", "alpha", "beta", "guidance"):
+        values = getattr(elicit, name)
+        if not values:
+            fail(f"elicit.{name}", values, "needs at least one value")
+        _distinct(f"elicit.{name}", values)
 
 
 def _save(config: schema.Config) -> None:

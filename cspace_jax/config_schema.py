@@ -15,7 +15,7 @@ SCHEDULES = ("learned_linear", "fixed_linear")
 DECAYS = ("constant", "cosine")
 CONVOLUTIONS = ("auto", "xla", "matmul")
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
-FIGURES = ("fig2", "fig3", "fig4", "fig12", "fig13", "curves", "samples", "gif")
+FIGURES = ("fig2", "fig3", "fig4", "fig6", "fig12", "fig13", "elicitation", "curves", "samples", "gif")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +120,25 @@ class EvaluateConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ElicitConfig:
+    """The battery of protocols that held-out classes are asked with besides naive prompting, at every saved step.
+
+    Names of protocols: `protocols.parse`; none switches the battery off. `overprompt` holds the factors lambda of
+    mu + lambda (mu_1 - mu_0), `alpha` and `beta` the strengths of latent interventions, all combined, `guidance` the
+    weights w.
+    """
+
+    protocols: tuple[str, ...] = ()
+    concept: str = "color"
+    samples: int = 32
+    overprompt: tuple[float, ...] = (0.0, 0.25, 0.75, 1.25, 1.75)
+    alpha: tuple[float, ...] = (0.1, 1.0, 2.0)
+    beta: tuple[float, ...] = (0.1,)
+    guidance: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    images_per_call: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class ProbeConfig:
     """The classifier that reads concepts off samples, and the diverse data it is trained on.
 
@@ -174,6 +193,7 @@ class Config:
     optim: OptimConfig = OptimConfig()
     save: SaveConfig = SaveConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    elicit: ElicitConfig = ElicitConfig()
     probe: ProbeConfig = ProbeConfig()
     engine: EngineConfig = EngineConfig()
     figures: tuple[str, ...] = FIGURES

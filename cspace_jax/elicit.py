@@ -1,8 +1,8 @@
-"""What a model can produce: protocols become conditioning vectors, one sampler draws, the probe reads.
+"""What a model can produce: queries become conditionings, one sampler draws, the probe reads.
 
-Pure functions of ONE run. A protocol is data: the arrays of `Prompts`. All protocols, classes and samples of a run form
-one batch [b], b = (protocol, class, sample), sample fastest. Random numbers are common: the same starting noise and
-step noise for every protocol and checkpoint, so that differences between them are paired.
+Pure functions of ONE run. What is asked for is data: the arrays of `Prompts`. All queries, classes and samples of a run
+form one batch [b], b = (query, class, sample), sample fastest. Random numbers are common: the same starting noise and
+step noise for every query and checkpoint, so that differences between them are paired.
 """
 
 import dataclasses
@@ -12,33 +12,47 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from cspace_jax import dgp, probe, rng, vdm
+from cspace_jax import dgp, probe, protocols, rng, unet, vdm
 from cspace_jax.concepts import classes
 from cspace_jax.config import Config, EvaluateConfig
+from cspace_jax.config_schema import ElicitConfig
 from cspace_jax.probe import ProbeSpec
+from cspace_jax.protocols import Query
 from cspace_jax.setting import Setting
 from cspace_jax.train import TrainSpec
-
-PROTOCOLS = ("naive",)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalSpec:
-    """Everything static about evaluation."""
+    """Everything static about evaluation; `shape` is (queries, classes, samples per class) of one batch."""
 
     train: TrainSpec
     evaluate: EvaluateConfig
     probe: ProbeSpec
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(protocols, classes, samples per class)."""
-        return len(PROTOCOLS), classes(self.train.data.active).num, self.evaluate.samples_per_class
+    elicit: ElicitConfig
+    shape: tuple[int, int, int]
 
 
 def make_spec(train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec) -> EvalSpec:
-    """Collect the static parts of an evaluation."""
-    return EvalSpec(train_spec, config.evaluate, probe_spec)
+    """Collect the static parts of naive prompting of every class."""
+    shape = (1, classes(config.data.active).num, config.evaluate.samples_per_class)
+    return EvalSpec(train_spec, config.evaluate, probe_spec, config.elicit, shape)
+
+
+def make_battery_spec(train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec) -> EvalSpec:
+    """Collect the static parts of the battery of protocols on the held-out classes.
+
+    The first element of `shape` is the number of queries of one batch: all, or as many as `elicit.images_per_call`
+    images hold.
+    """
+    per_query = len(classes(config.data.active).held_out_ids) * config.elicit.samples
+    total = len(protocols.layout(config.elicit))
+    most = max(1, config.elicit.images_per_call // per_query) if config.elicit.images_per_call else total
+    calls = -(-total // most)
+    shape = (-(-total // calls), len(classes(config.data.active).held_out_ids), config.elicit.samples)
+    guidance = 2.0 if protocols.uses_guidance(config.elicit) else 1.0  # only whether it is 1 is looked at
+    evaluate = dataclasses.replace(config.evaluate, keep_samples=0, guidance=guidance)
+    return EvalSpec(train_spec, evaluate, probe_spec, config.elicit, shape)
 
 
 @struct.dataclass
@@ -46,12 +60,16 @@ class Prompts:
     """What one run is asked for, and the key of the noise it answers with.
 
     Attributes:
-      conditioning: [b, 11].
+      conditioning: vectors [b, 11], or their projections by block.
       key: random key of the samples.
+      guidance: weight of each sample [b]; None takes the weight of the configuration.
+      null: the null conditioning, in the form of `conditioning`; None is the null vector.
     """
 
-    conditioning: jax.Array
+    conditioning: vdm.Conditioning
     key: jax.Array
+    guidance: jax.Array | None = None
+    null: vdm.Conditioning | None = None
 
 
 def naive_prompts(spec: EvalSpec, setting: Setting) -> Prompts:
@@ -66,6 +84,69 @@ def naive_prompts(spec: EvalSpec, setting: Setting) -> Prompts:
     return Prompts(conditioning.reshape(-1, conditioning.shape[-1]), jax.random.fold_in(rng.stream(key, "eval"), 0))
 
 
+def battery(spec: EvalSpec, setting: Setting) -> Query:
+    """Build all queries of the battery [queries, held-out classes, ...], naive prompting first."""
+    key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 3)
+    return protocols.queries(spec.elicit, spec.train.data.active, setting, key)
+
+
+def prepare(spec: EvalSpec, params: dict, patch: dict, queries: Query, setting: Setting) -> Prompts:
+    """Turn the queries of one batch [q, held-out classes, ...] into prompts: project, patch, edit, repeat.
+
+    Args:
+      spec: static description of the battery.
+      params: parameters that are asked.
+      patch: parameters whose conditioning projections patched queries use.
+      queries: of one batch.
+      setting: the run's numbers.
+    """
+    flat: Query = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), queries)
+    network = spec.train.vdm.network
+
+    def project(c: jax.Array) -> dict[str, jax.Array]:
+        own, other = (unet.project_conditioning(one["network"], network, c) for one in (params, patch))
+        return jax.tree.map(lambda a, b: jnp.where(flat.patched[:, None], b, a), own, other)
+
+    key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 4)
+    null = jnp.full_like(flat.conditioning, spec.train.vdm.diffusion.null_value)
+    edited = edit(project(flat.conditioning), project(flat.amplified), project(flat.removed), flat, key)
+
+    def repeat(tree: vdm.Conditioning) -> vdm.Conditioning:
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf, spec.shape[2], axis=0), tree)
+
+    noise_key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 0)
+    guided = spec.evaluate.guidance != 1.0
+    weights = jnp.repeat(flat.guidance, spec.shape[2]) if guided else None
+    return Prompts(repeat(edited), noise_key, weights, repeat(project(null)) if guided else None)
+
+
+def edit(
+    h: dict[str, jax.Array], amplified: dict[str, jax.Array], removed: dict[str, jax.Array], query: Query,
+    key: jax.Array,
+) -> dict[str, jax.Array]:  # fmt: skip
+    """Apply each query's linear latent intervention to its embeddings: block -> [q, d].
+
+    With b and l the amplified and the removed embedding at length 1: h1 = h + alpha <h, b> b, then
+    h1 - beta <h1, l> l (reference implementation). Where `query.random` is not 0, the change keeps its length and takes
+    a random direction, which depends on that number, the key and the block.
+    """
+    edited = {}
+    for number, name in enumerate(h):
+        block = h[name]
+        up, down = _unit(amplified[name]), _unit(removed[name])
+        first = block + query.alpha[:, None] * (block * up).sum(-1, keepdims=True) * up
+        second = first - query.beta[:, None] * (first * down).sum(-1, keepdims=True) * down
+        keys = jax.vmap(lambda i, n=number: jax.random.fold_in(jax.random.fold_in(key, n), i))(query.random)
+        direction = _unit(jax.vmap(lambda k, d=block.shape[-1]: jax.random.normal(k, (d,)))(keys))
+        length = jnp.linalg.norm(second - block, axis=-1, keepdims=True)
+        edited[name] = jnp.where((query.random > 0)[:, None], block + length * direction, second)
+    return edited
+
+
+def _unit(vectors: jax.Array) -> jax.Array:
+    return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
 def start(spec: EvalSpec, prompts: Prompts) -> Float[Array, "b h w 3"]:
     """Draw the starting noise z_1 of a run's batch."""
     return _noise(spec, prompts, jnp.int32(0))
@@ -76,8 +157,9 @@ def denoise(
 ) -> Float[Array, "b h w 3"]:
     """Take ancestral step i of a run's batch."""
     noise = _noise(spec, prompts, i + 1)
-    steps, guidance = spec.evaluate.sampling_steps, _guidance(spec)
-    return vdm.sample_step(params, spec.train.vdm, z, prompts.conditioning, noise, i, steps, guidance)
+    guidance = _guidance(spec) if prompts.guidance is None else prompts.guidance
+    steps = spec.evaluate.sampling_steps
+    return vdm.sample_step(params, spec.train.vdm, z, prompts.conditioning, noise, i, steps, guidance, prompts.null)
 
 
 def draw(spec: EvalSpec, params: dict, prompts: Prompts) -> Float[Array, "b h w 3"]:
@@ -91,10 +173,10 @@ def _guidance(spec: EvalSpec) -> float | None:
 
 
 def _noise(spec: EvalSpec, prompts: Prompts, i: jax.Array) -> jax.Array:
-    protocols, num, samples = spec.shape
+    queries, num, samples = spec.shape
     size = spec.train.data.image_size
     noise = rng.normal(jax.random.fold_in(prompts.key, i), (num * samples, size, size, 3))
-    return jnp.tile(noise, (protocols, 1, 1, 1))
+    return jnp.tile(noise, (queries, 1, 1, 1))
 
 
 @struct.dataclass
@@ -102,9 +184,9 @@ class Reading:
     """What a run's samples show.
 
     Attributes:
-      prob_samples: probability of bit value 1, [protocol, class, sample, concept].
-      mean_rgb: mean colour of the object, [protocol, class, channel].
-      samples: a few images of the first protocol, uint8 [class, kept, h, w, 3].
+      prob_samples: probability of bit value 1, [query, class, sample, concept].
+      mean_rgb: mean colour of the object, [query, class, channel].
+      samples: a few images of the first query, uint8 [class, kept, h, w, 3].
       schedule_b: intercept of the noise schedule, scalar.
       schedule_w: its slope, scalar.
     """
@@ -118,14 +200,14 @@ class Reading:
 
 def read(spec: EvalSpec, z: Float[Array, "b h w 3"], params: dict, probe_params: dict) -> Reading:
     """Read the concepts of a run's finished samples with the probe."""
-    protocols, num, samples = spec.shape
-    images = z.reshape(protocols, num, samples, *z.shape[1:])
+    queries, num, samples = spec.shape
+    images = z.reshape(queries, num, samples, *z.shape[1:])
     prob = probe.probabilities(probe_params, spec.probe, z)
     b, w = vdm.schedule_scalars(params, spec.train.vdm)
     kept = jnp.clip(images[0, :, : spec.evaluate.keep_samples], 0.0, 1.0)
     return Reading(
-        prob_samples=_keep_nan(prob, z).reshape(protocols, num, samples, -1),
-        mean_rgb=object_color(z).reshape(protocols, num, samples, 3).mean(2),
+        prob_samples=_keep_nan(prob, z).reshape(queries, num, samples, -1),
+        mean_rgb=object_color(z).reshape(queries, num, samples, 3).mean(2),
         samples=jnp.round(kept * 255.0).astype(jnp.uint8),
         schedule_b=b,
         schedule_w=w,

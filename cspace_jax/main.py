@@ -3,9 +3,11 @@
 python -m cspace_jax.main --config=configs/signal.py --workdir=runs/signal
 python -m cspace_jax.main --config=configs/signal.py:paper --workdir=runs/signal --config.grid.seeds="(0, 1)"
 python -m cspace_jax.main --mode=figures --workdir=runs/signal
+python -m cspace_jax.main --mode=elicit --workdir=runs/signal --config.elicit.protocols="('overprompt', 'latent')"
 """
 
 import logging as python_logging
+import pathlib
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,32 +21,44 @@ from cspace_jax import command, launch
 from cspace_jax.errors import UserError
 
 FLAGS = flags.FLAGS
-MODES = ("train", "eval", "figures", "all")
+MODES = ("train", "eval", "elicit", "figures", "all")
+OF_A_WORKDIR = ("eval", "elicit", "figures")  # modes that need no --config
 
 flags.DEFINE_string("workdir", None, "Folder of checkpoints, results and figures; an existing one is resumed.")
 flags.DEFINE_string(
     "mode",
     "all",
-    "train: only train. eval: read concept space at the checkpoints. figures: draw again from stored results. "
-    "all: everything that is not done yet.",
+    "train: only train. eval: read concept space at the checkpoints. elicit: ask the checkpoints with the protocols of "
+    "elicit.protocols. figures: draw again from stored results. all: everything that is not done yet.",
 )
 config_flags.DEFINE_config_file(
     "config",
     None,
     "Study and scale, such as configs/signal.py:quick (scales: smoke, quick, paper; none: quick on a CPU, paper on an "
     "accelerator). Any field can be overridden: --config.optim.steps=4000. Not needed for an existing workdir with "
-    "--mode=eval or --mode=figures.",
+    "--mode=eval, --mode=elicit or --mode=figures.",
 )
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parse the command line; every mistake is one UserError instead of a traceback."""
+    argv = _with_stored_config(argv)
     _check_config_arguments(argv)
     try:
         return FLAGS(list(argv))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise UserError(f"command line: {text}") from error
+
+
+def _with_stored_config(argv: Sequence[str]) -> list[str]:
+    """Let overrides without a --config change the configuration that the workdir holds."""
+    overridden = any(argument.startswith(("--config.", "-config.")) for argument in argv)
+    named = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
+    if not overridden or _config_values(argv) or named.get("mode") not in OF_A_WORKDIR or "workdir" not in named:
+        return list(argv)
+    stored = pathlib.Path(__file__).with_name("stored_config.py")
+    return [argv[0], f"--config={stored}:{named['workdir']}", *argv[1:]]
 
 
 def _config_values(argv: Sequence[str]) -> list[str]:
@@ -112,7 +126,7 @@ def run(argv: Sequence[str]) -> None:
     if not FLAGS.workdir:
         raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
     if FLAGS.config is None:
-        if mode not in ("eval", "figures"):
+        if mode not in OF_A_WORKDIR:
             raise UserError("config is not given: for example --config=configs/signal.py")
         folder, config = workdir.load(FLAGS.workdir)
     else:

@@ -5,8 +5,9 @@ import json
 import time
 
 import jax
+import xarray as xr
 
-from cspace_jax import estimate, launch, probe, report, results, study
+from cspace_jax import battery, capability, estimate, launch, probe, protocols, report, results, study
 from cspace_jax.config import Config
 from cspace_jax.errors import UserError
 from cspace_jax.plots import draw_all
@@ -38,29 +39,50 @@ def run(config: Config, workdir: Workdir, mode: str) -> None:
     Args:
       config: the study.
       workdir: prepared for it.
-      mode: "train", "eval" (with the results written), "figures" (from stored results only) or "all".
+      mode: "train", "eval" (with the results written), "elicit" (the battery of protocols on finished checkpoints,
+        added to the results), "figures" (from stored results only) or "all".
 
     Raises:
       UserError: something that the user can put right.
     """
+    battery.check(config)
+    if mode == "elicit" and not config.elicit.protocols:
+        raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
     times = _Times(workdir)
     loaded = None
-    if mode in ("train", "eval", "all"):
+    if mode != "figures":
         with times.measure("probe"):  # first, so that an unfit probe costs no training
-            loaded = probe.load_or_train(config, workdir, train=mode != "eval")
+            loaded = probe.load_or_train(config, workdir, train=mode in ("train", "all"))
     if mode in ("train", "all"):
         with times.measure("train"):
             study.train(workdir, config)
-    if loaded is not None and mode in ("eval", "all"):
+    if loaded is not None and mode in ("eval", "elicit", "all"):
         spec, params, info = loaded
         with times.measure("evaluate"):
             study.evaluate(workdir, config, spec, params)
-        ds = study.collect(workdir, config, info["accuracy"])
+        if config.elicit.protocols and mode in ("elicit", "all"):
+            with times.measure("elicit"):
+                battery.evaluate(workdir, config, spec, params)
+        ds = collect(workdir, config, info["accuracy"])
         report.report(ds, workdir.root, wall_times=times.seconds)
-    if mode in ("figures", "all"):
+    if mode in ("figures", "elicit", "all"):
         ds = results.open_results(workdir.root)
         written = draw_all(ds, study.samples(workdir, config), config, workdir.figures, config.figures)
         print(f"{len(written)} files in {workdir.figures}")
+
+
+def collect(workdir: Workdir, config: Config, probe_accuracy: dict[str, float] | None = None) -> xr.Dataset:
+    """Merge all evaluations, and the battery where it is complete, into the labelled dataset; write it and return it.
+
+    Raises:
+      UserError: an evaluation is missing or damaged.
+    """
+    ds = study.collect(workdir, config, probe_accuracy)
+    if battery.finished(workdir, config):
+        names, queries = zip(*protocols.layout(config.elicit), strict=True)
+        ds = capability.extend(ds, battery.load(workdir, config), names, queries)
+    results.write_results(ds, workdir.root)
+    return ds
 
 
 class _Times:

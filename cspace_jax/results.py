@@ -123,7 +123,7 @@ def build_dataset(
         "signal": (("run", "concept"), unknown if signal is None else np.asarray(signal)),
         "signal_range": (("run", "concept"), unknown if signal_range is None else np.asarray(signal_range)),
     }
-    failed = np.isnan(stacked["prob"]).any(axis=(1, 2, 3, 4))
+    failed = np.isnan(stacked["prob"][:, :, 0]).any(axis=(1, 2, 3))
     failed = np.asarray(failed if diverged is None else failed | np.asarray(diverged, dtype=bool))
     coords = _coordinates(settings, steps, classes, protocols, failed)
     config = dict(config or {})
@@ -163,8 +163,8 @@ def _coordinates(
 def to_table(ds: xr.Dataset) -> pd.DataFrame:
     """Return the tidy table: one row per run, step, protocol, class and concept, as text that is equal for equal runs.
 
-    Numbers take the shortest text that reads back as the same float32 (measurements) or to ten digits (settings);
-    an unknown value is empty.
+    Protocols after the first are asked for held-out classes only. Numbers take the shortest text that reads back as the
+    same float32 (measurements) or to ten digits (settings); an unknown value is empty.
     """
     shape = tuple(ds.sizes[name] for name in ("run", "step", "protocol", "klass", "concept"))
     index = dict(zip(("run", "step", "protocol", "klass", "concept"), np.indices(shape).reshape(5, -1), strict=True))
@@ -181,7 +181,8 @@ def to_table(ds: xr.Dataset) -> pd.DataFrame:
         values = ds[name].transpose("run", "step", "protocol", "klass", ...).values
         values = values if values.ndim == 5 else values[..., None]
         columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
-    return pd.DataFrame(columns)
+    asked = (index["protocol"] == 0) | ~ds["trained"].values[index["klass"]]
+    return pd.DataFrame(columns)[asked]
 
 
 def _shortest(values: np.ndarray) -> np.ndarray:

@@ -212,7 +212,7 @@ def evaluate(workdir: Workdir, config: Config, probe_spec: probe.ProbeSpec, prob
     """
     todo = [(wave, _unread(config, wave)) for wave in waves(workdir, config)]
     for wave, steps in todo:
-        _require_checkpoints(wave, steps)
+        require_checkpoints(wave, steps)
     if not any(steps for _, steps in todo):
         return
     with progress(sum(len(steps) for _, steps in todo), "evaluate", "checkpoint") as bar:
@@ -222,7 +222,8 @@ def evaluate(workdir: Workdir, config: Config, probe_spec: probe.ProbeSpec, prob
                 bar.update()
 
 
-def _require_checkpoints(wave: Wave, steps: list[int]) -> None:
+def require_checkpoints(wave: Wave, steps: list[int]) -> None:
+    """Raise UserError if the parameters of any of the steps are missing."""
     missing = sorted(set(steps) - set(checkpoint.steps(wave.params_folder)))
     if missing:
         raise UserError(f"checkpoint {wave.params_folder / str(missing[0])} is missing; run --mode=train first")
@@ -294,23 +295,21 @@ def write_npz(path: epath.Path, arrays: dict[str, Any]) -> None:
 
 
 def collect(workdir: Workdir, config: Config, probe_accuracy: dict[str, float] | None = None) -> xr.Dataset:
-    """Merge all evaluations into the labelled dataset, write concept_space.nc and .csv, and return it."""
+    """Merge all evaluations of naive prompting into the labelled dataset."""
     steps = save_steps(config.save, config.optim.steps)
     evaluations = {step: _merge_runs(workdir, config, step, results.MEASURED) for step in steps}
     settings = grid.grid_settings(config.grid)
     signals = _signals(config)
-    ds = results.build_dataset(
+    return results.build_dataset(
         evaluations,
         settings,
         classes(config.data.active),
-        protocols=elicit.PROTOCOLS,
+        protocols=("naive",),
         signal=signals["means"],
         signal_range=signals["ranges"],
         config=to_dict(config),
         probe_accuracy=probe_accuracy,
     )
-    results.write_results(ds, workdir.root)
-    return ds
 
 
 def samples(workdir: Workdir, config: Config) -> dict[int, np.ndarray]:

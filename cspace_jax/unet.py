@@ -7,7 +7,7 @@ Sources: reference implementation (networks and blocks); paper appendix A.2.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -188,13 +188,17 @@ class ResidualBlock(nn.Module):
     spec: UNetSpec
 
     @nn.compact
-    def __call__(self, x: jax.Array, embeddings: dict[str, jax.Array], train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, embeddings: dict[str, jax.Array], projected: jax.Array | None, train: bool
+    ) -> jax.Array:
         spec, features = self.spec, self.features
         h = gelu(GroupNorm(spec.groups, name="norm_0")(x))
         h = Conv(features, "3x3", spec.convolution, name="conv_0")(h)
         kind = spec.conditioning.split("_")[-1]
         for name, embedding in embeddings.items():
             h = h + Projection(features, kind, name=f"project_{name}")(embedding)[:, None, None, :]
+        if projected is not None:
+            h = h + projected[:, None, None, :]
         h = gelu(GroupNorm(spec.groups, name="norm_1")(h))
         if train:
             h = drop_out(self.make_rng("dropout"), h, spec.dropout)
@@ -230,16 +234,20 @@ class UNet(nn.Module):
     spec: UNetSpec
 
     @nn.compact
-    def __call__(self, z: jax.Array, t: jax.Array | None, c: jax.Array | None, train: bool) -> jax.Array:
+    def __call__(
+        self, z: jax.Array, t: jax.Array | None, c: jax.Array | Mapping[str, jax.Array] | None, train: bool
+    ) -> jax.Array:
         spec = self.spec
+        projected: Mapping[str, jax.Array] = c if isinstance(c, Mapping) else {}
         embeddings: dict[str, jax.Array] = {}
         if t is not None and c is not None:
             embeddings["time"] = MLP(TIME_FEATURES, name="embed_time")(time_features(t))
+        if isinstance(c, jax.Array):
             common = spec.conditioning.startswith("common")
             embeddings["vector"] = MLP(COMMON_FEATURES, name="embed_vector")(c) if common else c
 
         def block(x: jax.Array, features: int, name: str) -> jax.Array:
-            return ResidualBlock(features, spec, name=name)(x, embeddings, train)
+            return ResidualBlock(features, spec, name=name)(x, embeddings, projected.get(name), train)
 
         def convolve(x: jax.Array, features: int, kind: str, name: str, zero_init: bool = False) -> jax.Array:
             return Conv(features, kind, spec.convolution, zero_init, name=name)(x)
@@ -303,7 +311,7 @@ def apply(
     spec: UNetSpec,
     z: Float[Array, "b h w ci"],
     t: Float[Array, " b"] | None = None,
-    c: Float[Array, "b 11"] | None = None,
+    c: Float[Array, "b 11"] | Mapping[str, jax.Array] | None = None,
     dropout_key: jax.Array | None = None,
 ) -> Float[Array, "b h w co"]:
     """Evaluate the network.
@@ -313,7 +321,8 @@ def apply(
       spec: the same static description.
       z: noisy images (or images, for the probe).
       t: normalised time (gamma - gamma_min) / (gamma_max - gamma_min); None for an unconditioned network.
-      c: conditioning vectors; None for an unconditioned network.
+      c: conditioning vectors, or what every block makes of them (`project_conditioning`, perhaps edited); None for an
+        unconditioned network.
       dropout_key: switches dropout on; None for evaluation and sampling.
 
     Returns:
@@ -323,6 +332,35 @@ def apply(
     rngs: Any = {"dropout": dropout_key} if train else {}
     output: Any = UNet(spec).apply({"params": params}, z, t, c, train=train, rngs=rngs)
     return output
+
+
+def block_features(spec: UNetSpec) -> dict[str, int]:
+    """Return the width of every residual block by its name, in the order of the forward pass."""
+    levels = [(level, i, width) for level, width in enumerate(spec.channels) for i in range(spec.blocks)]
+    down = {f"down_{level}_block_{i}": width for level, i, width in levels}
+    middle = {"mid_block_0": spec.channels[-1], "mid_block_1": spec.channels[-1]}
+    up = {f"up_{level}_block_{i}": width for level, i, width in sorted(levels, key=lambda one: (-one[0], one[1]))}
+    return down | middle | up
+
+
+def project_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) -> dict[str, jax.Array]:
+    """Return what every residual block adds for conditioning vectors `c`: block name -> [b, width of the block].
+
+    It depends on neither image nor time, so a sampler computes it once; and it is where latent interventions act and
+    where one network's conditioning can be patched into another (reference implementation).
+
+    Errors: ValueError for a network without conditioning.
+    """
+    if spec.conditioning == "none":
+        raise ValueError("the network has no conditioning to project")
+    kind = spec.conditioning.split("_")[-1]
+    if spec.conditioning.startswith("common"):
+        c = MLP(COMMON_FEATURES).apply({"params": params["embed_vector"]}, c)  # type: ignore[assignment]
+    projected: dict[str, Any] = {
+        name: Projection(features, kind).apply({"params": params[name]["project_vector"]}, c)
+        for name, features in block_features(spec).items()
+    }
+    return projected
 
 
 def count_params(params: dict) -> int:

@@ -5,7 +5,7 @@ gamma(t) = b + |w| t is minus the log signal-to-noise ratio; alpha^2 = sigmoid(-
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,10 @@ from cspace_jax import rng, unet
 from cspace_jax.config import DiffusionConfig, NetworkConfig
 
 _LN2 = 0.6931471805599453
+
+
+# Conditioning vectors [b, 11], or what every block of the network makes of them (`unet.project_conditioning`).
+Conditioning = Float[Array, "b 11"] | Mapping[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +78,7 @@ def eps_hat(
     vdm: Vdm,
     z: Float[Array, "b h w c"],
     gamma_t: Float[Array, " b"],
-    c: Float[Array, "b 11"],
+    c: Conditioning,
     dropout_key: jax.Array | None = None,
 ) -> Float[Array, "b h w c"]:
     """Predict the noise in z.
@@ -187,27 +191,40 @@ def drop_conditioning(
 
 
 def guided_eps(
-    params: dict, vdm: Vdm, z: jax.Array, gamma_t: jax.Array, c: jax.Array, guidance: jax.typing.ArrayLike | None
+    params: dict,
+    vdm: Vdm,
+    z: jax.Array,
+    gamma_t: jax.Array,
+    c: Conditioning,
+    guidance: jax.typing.ArrayLike | None,
+    null: Conditioning | None = None,
 ) -> jax.Array:
-    """Predict noise with classifier-free guidance, eps_null + w (eps_cond - eps_null); None is plain conditional."""
+    """Predict noise with classifier-free guidance, eps_null + w (eps_cond - eps_null); None is plain conditional.
+
+    The weight is one number or one a sample, [b]; `null` replaces the null vector -1 and must be given with projected
+    conditionings.
+    """
     if guidance is None:
         return eps_hat(params, vdm, z, gamma_t, c)
-    null = jnp.full_like(c, vdm.diffusion.null_value)
-    z, gamma_t, c = (jnp.concatenate(pair) for pair in ((z, z), (gamma_t, gamma_t), (c, null)))
+    if null is None:
+        null = jax.tree.map(lambda leaf: jnp.full_like(leaf, vdm.diffusion.null_value), c)
+    z, gamma_t, c = jax.tree.map(lambda *pair: jnp.concatenate(pair), (z, gamma_t, c), (z, gamma_t, null))
     both = eps_hat(params, vdm, z, gamma_t, c)
     conditional, unconditional = jnp.split(both, 2)
-    return unconditional + guidance * (conditional - unconditional)
+    weight = jnp.asarray(guidance)[..., None, None, None]
+    return unconditional + weight * (conditional - unconditional)
 
 
 def sample_step(
     params: dict,
     vdm: Vdm,
     z: Float[Array, "b h w c"],
-    c: Float[Array, "b 11"],
+    c: Conditioning,
     noise: Float[Array, "b h w c"],
     i: jax.typing.ArrayLike,
     steps: int,
     guidance: jax.typing.ArrayLike | None = None,
+    null: Conditioning | None = None,
 ) -> Float[Array, "b h w c"]:
     """Take ancestral step i = 0 .. steps - 1 of a uniform time grid from 1 to 0.
 
@@ -217,11 +234,12 @@ def sample_step(
       params: parameters of one run.
       vdm: static description.
       z: z_1, unit normal, at the first step; afterwards the output of the step before.
-      c: conditioning vectors.
+      c: conditioning vectors, or their projections.
       noise: unit normal noise of this step.
       i: number of steps done, may be traced.
       steps: number of network evaluations of the whole sampler.
-      guidance: weight w of classifier-free guidance; None switches it off.
+      guidance: weight w of classifier-free guidance, one or one a sample; None switches it off.
+      null: conditioning of the unconditional prediction; None is the null vector.
 
     Returns:
       The less noisy images; after the last step the samples, unclipped.
@@ -232,7 +250,7 @@ def sample_step(
     alpha_s, sigma_s = alpha_sigma(gamma_s)
     # 1 - exp(gamma_s - gamma_t), without cancellation where the two are close.
     decay = -jnp.expm1(gamma_s - gamma_t)
-    eps = guided_eps(params, vdm, z, jnp.full(z.shape[0], gamma_t), c, guidance)
+    eps = guided_eps(params, vdm, z, jnp.full(z.shape[0], gamma_t), c, guidance, null)
     mean = alpha_s / alpha_t * (z - decay * sigma_t * eps)
     return mean + sigma_s * jnp.sqrt(decay) * noise
 

@@ -1,0 +1,126 @@
+"""From the raw battery to capability: what a protocol can elicit, and what taking a maximum alone would give.
+
+NumPy only. Axis letters: r run, q query, k held-out class, s sample, c concept, p protocol. The score of a query is the
+probability that the probe gives to the class asked for: the mean over samples of the product over concepts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cspace_jax import results
+
+VARIABLES = ("capability", "capability_split", "capability_product", "best_query")
+
+
+def joint(prob_samples: np.ndarray, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return P(class asked for) per sample [..., q, k, s], and the product of the concepts' means [..., q, k].
+
+    Args:
+      prob_samples: P(bit = 1) [..., q, k, s, c].
+      bits: of the classes [k, c].
+    """
+    truth = np.asarray(bits, bool)[:, None, :]
+    correct = np.where(truth, prob_samples, 1 - np.asarray(prob_samples, np.float32))
+    return correct.prod(-1), correct.mean(-2).prod(-1)
+
+
+def split_capability(scores: np.ndarray) -> np.ndarray:
+    """Return capability without the gain of the maximum: the query is chosen on one half, scored on the other.
+
+    Mean of both directions, halves being even and odd samples. scores: [..., q, k, s] -> [..., k]. Unlike the plain
+    maximum its expectation is never above the best query's.
+    """
+    halves = scores[..., 0::2].mean(-1), scores[..., 1::2].mean(-1)
+    return np.mean([_take(one, other.argmax(-2)) for one, other in (halves, halves[::-1])], axis=0)
+
+
+def _take(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(values, index[..., None, :], axis=-2)[..., 0, :]
+
+
+def measure(prob_samples: np.ndarray, bits: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return each protocol's capability [r, p, k] and what its best query shows.
+
+    Args:
+      prob_samples: [r, q, k, s, c].
+      bits: of the held-out classes [k, c].
+      names: protocol of every query [q]; protocols come in the order of their first query.
+
+    Returns:
+      capability: largest score over the protocol's queries.
+      capability_split: the same without the gain of the maximum, `split_capability`.
+      capability_product: largest product of the concepts' means (the published measure).
+      best_query: number of the best query among the protocol's own.
+      prob_samples: of the best query [r, p, k, s, c].
+    """
+    scores, products = joint(prob_samples, bits)
+    rows = [np.array([i for i, name in enumerate(names) if name == one]) for one in dict.fromkeys(names)]
+    measured: dict[str, list[np.ndarray]] = {name: [] for name in (*VARIABLES, "prob_samples")}
+    for row in rows:
+        means = scores[:, row].mean(-1)
+        best = means.argmax(1)  # [r, k]
+        measured["capability"].append(means.max(1))
+        measured["capability_split"].append(split_capability(scores[:, row]))
+        measured["capability_product"].append(products[:, row].max(1))
+        measured["best_query"].append(best)
+        chosen = np.take_along_axis(prob_samples[:, row], best[:, None, :, None, None], axis=1)
+        measured["prob_samples"].append(chosen[:, 0])
+    return {name: np.stack(values, axis=1) for name, values in measured.items()}
+
+
+def extend(
+    ds: xr.Dataset, battery: Mapping[int, Mapping[str, np.ndarray]], names: Sequence[str], queries: Sequence[Any]
+) -> xr.Dataset:
+    """Add the battery's protocols to a dataset of naive prompting.
+
+    The coordinates of an elicited protocol are those of its best query; classes it was not asked for are NaN. Adds
+    `VARIABLES` [run, step, protocol, klass], also for naive prompting, whose capability is that of the battery's own
+    naive samples: the same starting noise as all others. `capability_init` [run, protocol, klass] is the network at
+    initialisation.
+
+    Args:
+      ds: dataset whose only protocol is naive.
+      battery: raw battery by step, step 0 included.
+      names: protocol of every query, naive first.
+      queries: values of every query, kept as an attribute.
+    """
+    held_out = np.flatnonzero(~ds["trained"].values)
+    bits = ds["bit"].values[held_out]
+    order = list(dict.fromkeys(names))
+    measured = {step: measure(raw["prob_samples"], bits, names) for step, raw in battery.items()}
+    at = [measured[int(step)] for step in ds["step"].values]
+    extended = ds.reindex(protocol=order)
+    shape = (ds.sizes["run"], ds.sizes["step"], len(order), ds.sizes["klass"])
+    for name in VARIABLES:
+        values = np.full(shape, np.nan, np.float32)
+        values[..., held_out] = np.stack([one[name] for one in at], axis=1)
+        extended[name] = (("run", "step", "protocol", "klass"), values)
+    start = np.full((shape[0], *shape[2:]), np.nan, np.float32)
+    start[..., held_out] = measured[0]["capability"]
+    extended["capability_init"] = (("run", "protocol", "klass"), start)
+    concept_space = [results.measure(one["prob_samples"][:, 1:], bits) for one in at]
+    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
+        values = extended[name].transpose("run", "step", "protocol", "klass", ...).values.copy()
+        values[:, :, 1:, held_out] = np.stack([one[name] for one in concept_space], axis=1)
+        extended[name] = (extended[name].dims, values)
+    extended["mean_rgb"] = _colors(extended, battery, at, names, held_out)
+    extended.attrs["queries"] = repr([(name, values) for name, values in zip(names, queries, strict=True)])
+    return extended
+
+
+def _colors(
+    ds: xr.Dataset, battery: Mapping[int, Mapping[str, np.ndarray]], at: list[dict[str, np.ndarray]],
+    names: Sequence[str], held_out: np.ndarray,
+) -> tuple[tuple[str, ...], np.ndarray]:  # fmt: skip
+    values = ds["mean_rgb"].transpose("run", "step", "protocol", "klass", "channel").values.copy()
+    order = list(dict.fromkeys(names))
+    for t, step in enumerate(ds["step"].values):
+        for p, name in enumerate(order[1:], start=1):
+            row = [i for i, one in enumerate(names) if one == name]
+            colors = battery[int(step)]["mean_rgb"][:, row]  # [r, q, k, 3]
+            best = at[t]["best_query"][:, p]
+            values[:, t, p, held_out] = np.take_along_axis(colors, best[:, None, :, None], axis=1)[:, 0]
+    return ("run", "step", "protocol", "klass", "channel"), values
