@@ -126,7 +126,7 @@ def _paper(study: str) -> ConfigDict:
     config.elicit.protocols = ()
     config.elicit.concept = "color"  # the concept that is exaggerated
     config.elicit.samples = 32  # per run, query, class and checkpoint
-    config.elicit.overprompt = (0.0, 0.25, 0.75, 1.25, 1.75)  # lambda of mu + lambda (mu_1 - mu_0); published at .2
+    config.elicit.overprompt = (0.0, 0.25, 0.75, 1.25, 1.75)  # lambda of mu + lambda (mu_1 - mu_0)
     config.elicit.alpha = (0.1, 1.0, 2.0)  # strength of the amplified embedding of a latent intervention
     config.elicit.beta = (0.1,)  # strength of the removed one; all pairs with alpha are tried
     config.elicit.guidance = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # weights w

@@ -38,6 +38,7 @@ def get_config(scale: str | None = None) -> ConfigDict:
         config.grid.seeds = (0, 100, 200, 300, 400)
         config.optim.steps = 3_000
         config.save.count = 16
+        config.elicit.protocols = (*PROTOCOLS, "overprompt_published")
     if config.scale == "paper":
         config.grid.sep_col = (0.174,)
         config.elicit.protocols = (*PROTOCOLS, "overprompt_published", "overprompt_published_random")

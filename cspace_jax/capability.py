@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cspace_jax import results
+from cspace_jax import analysis, curves, results
+from cspace_jax.protocols import NAIVE
 
 VARIABLES = ("capability", "capability_split", "capability_product", "best_query")
 
@@ -124,3 +125,60 @@ def _colors(
             best = at[t]["best_query"][:, p]
             values[:, t, p, held_out] = np.take_along_axis(colors, best[:, None, :, None], axis=1)[:, 0]
     return ("run", "step", "protocol", "klass", "channel"), values
+
+
+def emergence(steps: np.ndarray, scores: np.ndarray, threshold: float = analysis.PAPER_THRESHOLD) -> np.ndarray:
+    """Return the step [r] at which each curve [r, t] reaches `threshold` for good; NaN if never."""
+    return np.array([curves.crossing_time(steps, one, threshold) for one in scores])
+
+
+def summarise(ds: xr.Dataset) -> list[dict[str, Any]]:
+    """Return the numbers of the battery by level, held-out class and protocol as plain dicts and lists.
+
+    emergence: of `capability_split`, over seeds; emergence_max: of the plain maximum. gap_to_naive: steps from a
+    protocol's emergence to that of naive prompting, seeds in which both emerge. sooner_than_naive: seeds in which it
+    emerges earlier, "never" counting as last. after_turn: emergence minus the turning point of the seed's trajectory
+    under naive prompting.
+    """
+    found = []
+    sigma = analysis.default_sigma(ds)
+    for level in analysis.levels(ds):
+        classes = {
+            str(ds["klass"].values[klass]): _class_block(ds, level, int(klass), sigma)
+            for klass in np.flatnonzero(~ds["trained"].values)
+            if level.runs
+        }
+        found.append({"label": level.label, "setting": level.setting, "classes": classes})
+    return found
+
+
+def _class_block(ds: xr.Dataset, level: analysis.Level, klass: int, sigma: float) -> dict[str, Any]:
+    chosen = ds.isel(run=list(level.runs), klass=klass)
+    steps = ds["step"].values
+    turns = analysis.memorisation(ds, level, klass, NAIVE, sigma)["per_seed"]["turning_step"]
+    naive = emergence(steps, _curve(chosen, "capability_split", NAIVE))
+    block = {}
+    for name in map(str, ds["protocol"].values):
+        split, plain = (_curve(chosen, kind, name) for kind in ("capability_split", "capability"))
+        times = emergence(steps, split)
+        low, high = curves.bootstrap_interval(split[:, -1])
+        learned = times[np.isfinite(times)]
+        block[name] = {
+            "emergence": analysis.describe_times(times),
+            "emergence_max": analysis.describe_times(emergence(steps, plain)),
+            "emergence_std": float(learned.std(ddof=1)) if len(learned) > 1 else float("nan"),
+            "gap_to_naive": (naive - times).tolist(),
+            "sooner_than_naive": int((np.nan_to_num(times, nan=np.inf) < np.nan_to_num(naive, nan=np.inf)).sum()),
+            "after_turn": (times - np.array(turns, float)).tolist(),
+            "final": float(plain[:, -1].mean()),
+            "final_product": float(_curve(chosen, "capability_product", name)[:, -1].mean()),
+            "final_split": float(split[:, -1].mean()),
+            "final_split_interval": [float(low), float(high)],
+            "best_split": float(split.mean(0).max()),
+            "at_initialisation": float(chosen["capability_init"].sel(protocol=name).mean()),
+        }
+    return block
+
+
+def _curve(chosen: xr.Dataset, kind: str, name: str) -> np.ndarray:
+    return chosen[kind].sel(protocol=name).transpose("run", "step").values

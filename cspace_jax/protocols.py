@@ -127,7 +127,7 @@ def overprompt_published(query: Query, target: Target, value: float) -> Query:
 
 @protocol("latent", values=lambda config: tuple(itertools.product(config.alpha, config.beta)), follows=True)
 def latent(query: Query, target: Target, value: tuple[float, float]) -> Query:
-    """Edit every block's embedding h of the conditioning: h + alpha <h, b> b, then minus beta <., l> l (`elicit.edit`)."""
+    """Edit every block's embedding h: h + alpha <h, b> b, then minus beta <., l> l with unit b, l (`elicit.edit`)."""
     alpha, beta = value
     return query.replace(
         alpha=jnp.float32(alpha), beta=jnp.float32(beta), amplified=target.strong, removed=target.opposite

@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax import analysis
+from cspace_jax import analysis, capability, protocols
 from cspace_jax.workdir import write_atomic
 
 SUMMARY_NAME = "summary.json"
@@ -45,6 +45,34 @@ def write_summary(summary: Mapping[str, Any], folder: epath.PathLike) -> epath.P
     return path
 
 
+_ELICIT_TITLE = "\nWhat protocols elicit: steps until P(class asked for) is 0.8 and stays there"
+_ELICIT_LEGEND = (
+    "emerges: median over seeds, and how many if not all; std: over the seeds that did; sooner: seeds in which it "
+    "emerges before naive prompting does; end, best: mean P(class) at the last save and at the best save (the query is "
+    "chosen on one half of the samples and scored on the other); max: plain maximum over queries, last save."
+)
+
+
+def _elicitation_table(levels: list[dict[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    axis, labels = _labels([level["label"] for level in levels])
+    for name in (axis, "class", "protocol"):
+        table.add_column(name, no_wrap=bool(name))
+    for name in ("emerges", "std", "sooner", "end", "best", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, level in zip(labels, levels, strict=True):
+        for klass, block in level["classes"].items():
+            for name, one in block.items():
+                sooner = "" if name == protocols.NAIVE else f"{one['sooner_than_naive']}/{one['emergence']['seeds']}"
+                numbers = (one["final_split"], one["best_split"], one["final"])
+                cells = [f"{number:.2f}" if _known(number) else "" for number in numbers]
+                spread = f"{one['emergence_std']:,.0f}" if _known(one["emergence_std"]) else ""
+                table.add_row(label, klass, name, _time(one["emergence"]), spread, sooner, *cells)
+                label = klass = ""
+        table.add_section()
+    return table
+
+
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the learning times and what the held-out classes were first mistaken for, one row a level and class."""
     console = console or Console()
@@ -52,6 +80,10 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     console.print(_table(summary))
     for line in [_LEGEND, *sentences(summary)]:
         console.print(line, highlight=False)
+    if summary.get("elicitation"):
+        console.print(_ELICIT_TITLE, highlight=False)
+        console.print(_elicitation_table(summary["elicitation"]))
+        console.print(_ELICIT_LEGEND, highlight=False)
 
 
 def report(
@@ -62,6 +94,8 @@ def report(
 ) -> dict[str, Any]:
     """Summarise a dataset, write summary.json into a folder, print the table; returns the summary."""
     summary = analysis.summarise(ds, wall_times=wall_times)
+    if "capability" in ds:
+        summary["elicitation"] = capability.summarise(ds)
     write_summary(summary, folder)
     print_summary(summary, console)
     return summary
@@ -92,9 +126,14 @@ def _table(summary: Mapping[str, Any]) -> Table:
 
 
 def _labels(labels: list[str]) -> tuple[str, list[str]]:
-    """Return (header, shortened labels): "axis=value" becomes "value" below "axis" where only one axis varies."""
+    """Return (header, shortened labels): "axis=value" becomes "value" below "axis" where only one axis varies.
+
+    The label of an only level says nothing and is left out.
+    """
+    if len(labels) == 1:
+        return "", [""]
     pairs = [label.partition("=") for label in labels]
-    if len({axis for axis, *_ in pairs}) == 1 and not any("=" in value for *_, value in pairs):
+    if len({axis for axis, *_ in pairs}) == 1 and all(sign and "=" not in value for _, sign, value in pairs):
         return pairs[0][0], [value for *_, value in pairs]
     return "level", labels
 

@@ -25,11 +25,13 @@ from cspace_jax.workdir import read_metrics
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-STUDIES = ("signal", "signal_size", "signal_grid")
+STUDIES = ("signal", "signal_size", "signal_grid", "hidden")
+RUNS = {"signal": 4, "signal_size": 4, "signal_grid": 4, "hidden": 2}
 FIGURES = {
     "signal": (),  # all
     "signal_size": ("--config.figures=('fig4', 'fig12')",),
     "signal_grid": ("--config.figures=('fig3',)",),
+    "hidden": ("--config.figures=('fig6', 'elicitation')", "--config.elicit.overprompt=(1.0,)"),
 }
 # The contract of a workdir (README).
 FILES = ("config.json", "env.json", "metrics.jsonl", "concept_space.nc", "concept_space.csv", "summary.json")
@@ -105,7 +107,9 @@ def finished(tmp_path_factory):
         assert done.code == 0, done.err
         first = done.out.splitlines()[0]
         assert (
-            f"study {name}, scale smoke, 4 runs x 6 steps" in first and "about" in first and "run-steps/s" in done.err
+            f"study {name}, scale smoke, {RUNS[name]} runs x 6 steps" in first
+            and "about" in first
+            and "run-steps/s" in done.err
         )
     return folders
 
@@ -114,6 +118,7 @@ DRAWN = {
     "signal": {"fig2.png", "fig4.png", "fig4.pdf", "fig12.png", "fig13.png", "gif.gif"},
     "signal_size": {"fig4.png", "fig12.png"},
     "signal_grid": {"fig3.png", "fig3.pdf"},
+    "hidden": {"fig6.png", "fig6.pdf", "elicitation.png"},
 }
 
 
@@ -128,8 +133,20 @@ def test_a_study_leaves_the_promised_files(name, finished):
     assert (config["study"], config["scale"]) == (name, "smoke")
     env = json.loads((folder / "env.json").read_text())
     assert env["backend"] == "cpu" and "main.py" in env["command_line"] and env["versions"]["jax"]
-    assert len(read_metrics(folder / "metrics.jsonl")) == 4 * 3
+    assert len(read_metrics(folder / "metrics.jsonl")) == RUNS[name] * 3
     assert {"probe", "train", "evaluate"} <= json.loads((folder / "times.json").read_text()).keys()
+
+
+def test_protocols_are_added_to_a_finished_study(finished, tmp_path):
+    folder = copy_of(finished["signal"], tmp_path)
+    before = (folder / "concept_space.csv").read_text().splitlines()
+    more = ["--config.elicit.protocols=('overprompt',)", "--config.elicit.overprompt=(1.0,)"]
+    done = command("--mode=elicit", f"--workdir={folder}", *more, "--config.figures=('fig6',)")
+    assert done.code == 0, done.err
+    after = (folder / "concept_space.csv").read_text().splitlines()
+    assert set(before) < set(after) and all(",overprompt,11," in line for line in set(after) - set(before))
+    assert "What protocols elicit" in done.out and (folder / "figures" / "fig6.png").exists()
+    assert "elicitation" in json.loads((folder / "summary.json").read_text())
 
 
 MADE_AGAIN = ("env.json", "times.json", "summary.json", "concept_space.nc")
@@ -312,7 +329,12 @@ MISTAKES = {
     "guidance without training": (["--config.evaluate.guidance=2.0"], "evaluate.guidance = 2.0"),
     "no such figure": (["--config.figures=('fig99',)"], "figures = 'fig99'"),
     "no such plan": (["--config.engine.runs=scan"], "engine.runs = 'scan': must be one of auto, vmap, map"),
-    "unknown mode": (["--mode=fit"], "mode = 'fit': must be one of train, eval, figures, all"),
+    "unknown mode": (["--mode=fit"], "mode = 'fit': must be one of train, eval, elicit, figures, all"),
+    "unknown protocol": (
+        ["--config.elicit.protocols=('overpromt',)"],
+        "elicit.protocols = 'overpromt': unknown protocol 'overpromt', did you mean 'overprompt'",
+    ),
+    "no protocol": (["--mode=elicit"], "elicit.protocols is empty"),
     "unknown flag": (["--wrkdir=x"], "Unknown command line flag 'wrkdir'"),
     "stray argument": (["extra"], "unexpected argument 'extra'"),
     "another config": (["--config.optim.batch_size=4"], "belongs to another config, differing in optim.batch_size"),

@@ -12,7 +12,7 @@ import pytest
 import tiny
 from etils import epath
 
-from cspace_jax import checkpoint, elicit, engine, probe, study, train
+from cspace_jax import checkpoint, elicit, engine, pipeline, probe, study, train
 from cspace_jax.engine import Engine, Plan
 from cspace_jax.errors import UserError
 from cspace_jax.workdir import Workdir, read_metrics
@@ -39,7 +39,7 @@ def carry_out(root, config, reader):
     workdir.root.mkdir(exist_ok=True)
     study.train(workdir, config)
     study.evaluate(workdir, config, *reader)
-    study.collect(workdir, config)
+    pipeline.collect(workdir, config)
     return workdir
 
 

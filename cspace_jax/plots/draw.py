@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cspace_jax import analysis
 from cspace_jax.config import FIGURES, Config
 from cspace_jax.errors import UserError
-from cspace_jax.plots import animation, pictures, progress, speeds, style, trajectories
+from cspace_jax.plots import animation, elicitation, pictures, progress, speeds, style, trajectories
 
 Samples = Mapping[int, np.ndarray]
 NAMES = FIGURES
@@ -47,6 +47,8 @@ def draw_all(
 def _cannot(name: str, ds: xr.Dataset, samples: Samples) -> str:
     if name in ("samples", "gif") and not samples:
         return "no sample images are stored"
+    if name in ("fig6", "elicitation") and "capability" not in ds:
+        return "no protocols besides naive prompting were measured (elicit.protocols)"
     if name == "fig3" and not np.isfinite(ds["signal"].values).all():
         return "the concept signal was not measured"
     return ""
@@ -62,7 +64,14 @@ def _figure(name: str, ds: xr.Dataset, samples: Samples, config: Config) -> Figu
         return draw(ds, corner_images=dict(enumerate(images)))
     if name == "samples":
         return pictures.sample_grid(ds, samples, run=_shown_run(ds))
-    return {"fig3": speeds.fig3, "fig12": progress.fig12, "curves": progress.learning_curves}[name](ds)
+    others: dict[str, Callable[[xr.Dataset], Figure]] = {
+        "fig3": speeds.fig3,
+        "fig6": elicitation.fig6,
+        "fig12": progress.fig12,
+        "elicitation": elicitation.overview,
+        "curves": progress.learning_curves,
+    }
+    return others[name](ds)
 
 
 def display_setting(ds: xr.Dataset) -> dict[str, float]:

@@ -1,0 +1,137 @@
+"""The stage that asks checkpoints with the battery: files, resuming, controls, and what it adds to the results."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+from etils import epath
+from test_study import copy_of, probe_of
+
+from cspace_jax import battery, capability, pipeline, report, study
+from cspace_jax.errors import UserError
+from cspace_jax.workdir import Workdir
+
+CONFIG = tiny.study(
+    grid={"sep_col": (0.2,)},
+    network={"channels": (4,)},
+    diffusion={"schedule": "fixed_linear"},
+    optim={"clip": 1.0},
+    elicit={"protocols": ("overprompt", "overprompt_random", "latent", "patch"), "samples": 2},
+)
+QUERIES = 1 + 5 + 5 + 3 + 1
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return probe_of(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, reader):
+    workdir = Workdir(epath.Path(tmp_path_factory.mktemp("work")))
+    study.train(workdir, CONFIG)
+    study.evaluate(workdir, CONFIG, *reader)
+    battery.evaluate(workdir, CONFIG, *reader)
+    pipeline.collect(workdir, CONFIG)
+    return workdir
+
+
+def files_of(workdir, config=CONFIG):
+    return sorted(path for path in battery.folder(workdir, config).glob("*/*.npz"))
+
+
+def test_every_save_and_the_initialisation_are_measured(finished):
+    assert [path.name for path in files_of(finished)] == [f"step_{step:08d}.npz" for step in (0, 2, 5, 6)]
+    raw = battery.load(finished, CONFIG)
+    assert raw[0]["prob_samples"].shape == (2, QUERIES, 1, 2, 2)
+    # A network at initialisation returns its input: whatever it is asked, it draws the same.
+    assert np.ptp(raw[0]["prob_samples"], axis=1).max() < 1e-5
+
+
+def test_patching_the_last_checkpoint_with_itself_changes_nothing(finished):
+    raw = battery.load(finished, CONFIG)
+    np.testing.assert_allclose(raw[6]["prob_samples"][:, -1], raw[6]["prob_samples"][:, 0], atol=1e-5)
+
+
+def test_results_hold_every_protocol_and_naive_prompting_as_it_was(finished, reader, tmp_path):
+    ds = pipeline.collect(finished, CONFIG)
+    assert ds["protocol"].values.tolist() == ["naive", *CONFIG.elicit.protocols]
+    assert not np.isnan(ds["capability"].isel(klass=3)).any() and np.isnan(ds["capability"].isel(klass=0)).all()
+    assert (ds["status"] == "ok").all()
+    # The best query's coordinates are those of the protocol, and its score is the capability.
+    one = ds.sel(protocol="overprompt", klass="11")
+    np.testing.assert_allclose(one["joint_prob"], one["capability"], rtol=1e-5)
+    assert (ds["capability"] >= ds["capability_split"] - 1e-6).isel(klass=3).all()
+    without = tiny.changed(CONFIG, elicit={"protocols": ()})
+    plain = study.collect(finished, without)
+    for name in ("prob", "joint_accuracy", "loss"):
+        naive = ds[name].sel(protocol="naive") if "protocol" in ds[name].dims else ds[name]
+        expected = plain[name].sel(protocol="naive") if "protocol" in plain[name].dims else plain[name]
+        np.testing.assert_array_equal(naive.values, expected.values)
+
+
+def test_an_interrupted_battery_goes_on(finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    table = finished.table.read_bytes()
+    kept, lost = files_of(workdir)[1:3]
+    lost.unlink()
+    before = kept.stat().st_mtime_ns
+    with pytest.raises(UserError, match="is not complete; run --mode=elicit first"):
+        battery.load(workdir, CONFIG)
+    battery.evaluate(workdir, CONFIG, *reader)
+    pipeline.collect(workdir, CONFIG)
+    assert workdir.table.read_bytes() == table and kept.stat().st_mtime_ns == before
+
+
+def test_smaller_calls_give_the_same_numbers(finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    for path in files_of(workdir):
+        path.unlink()
+    config = tiny.changed(CONFIG, elicit={"images_per_call": 8})  # four queries a call, the last call padded
+    battery.evaluate(workdir, config, *reader)
+    ours, theirs = battery.load(workdir, config), battery.load(finished, CONFIG)
+    for step in theirs:
+        np.testing.assert_allclose(ours[step]["prob_samples"], theirs[step]["prob_samples"], atol=1e-4)
+
+
+def test_another_battery_leaves_the_first(finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    config = tiny.changed(CONFIG, elicit={"protocols": ("patch",)})
+    battery.evaluate(workdir, config, *reader)
+    assert len(files_of(workdir)) == len(files_of(workdir, config)) == 4
+    assert battery.finished(workdir, CONFIG) and battery.finished(workdir, config)
+
+
+def test_a_missing_checkpoint_is_one_line(finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    files_of(workdir)[1].unlink()
+    shutil.rmtree(workdir.checkpoints / "wave_000" / "params" / "6")
+    with pytest.raises(UserError, match="params/6 is missing; run --mode=train first"):
+        battery.evaluate(workdir, CONFIG, *reader)
+
+
+def test_guidance_without_training_for_it_is_a_warning(capsys):
+    battery.check(tiny.changed(CONFIG, elicit={"protocols": ("guidance",)}))
+    assert "diffusion.p_uncond = 0" in capsys.readouterr().out
+    battery.check(tiny.changed(CONFIG, elicit={"protocols": ("guidance",)}, diffusion={"p_uncond": 0.1}))
+    assert not capsys.readouterr().out
+
+
+def test_the_summary_counts_seeds_and_gaps(finished):
+    """Capability curves put in by hand: overprompting emerges first in both seeds, naive prompting in one."""
+    ds = pipeline.collect(finished, CONFIG)
+    values = ds["capability_split"].values
+    values[..., 3] = 0.0
+    naive, pushed = 0, 1
+    values[0, 2, naive, 3] = 1.0
+    values[:, 1:, pushed, 3] = 0.8
+    (level,) = capability.summarise(ds)
+    block = level["classes"]["11"]
+    assert block["naive"]["emergence"]["learned"] == 1 and block["overprompt"]["emergence"]["learned"] == 2
+    assert block["overprompt"]["sooner_than_naive"] == 2 and block["latent"]["sooner_than_naive"] == 0
+    assert block["overprompt"]["emergence"]["median"] == pytest.approx(5.0)
+    gap = block["overprompt"]["gap_to_naive"]
+    assert gap[0] == pytest.approx(5.8 - 5.0) and np.isnan(gap[1])
+    text = report.to_json(level)
+    assert text["classes"]["11"]["naive"]["emergence"]["per_seed"][1] is None

@@ -1,0 +1,303 @@
+"""Elicitation protocols: what they ask for, their controls, latent edits by hand, capability without its maximum."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from cspace_jax import capability, elicit, probe, protocols, train, unet, vdm
+from cspace_jax.concepts import SLICES, class_ranges, classes, mean_conditionings
+from cspace_jax.config_schema import ElicitConfig
+from cspace_jax.errors import UserError
+
+ACTIVE = ("color", "size")
+KEY = jax.random.key(5)
+CONFIG = tiny.study(
+    network={"channels": (4,), "dropout": 0.0},
+    diffusion={"schedule": "fixed_linear", "p_uncond": 0.1},
+    elicit={"samples": 2},
+)
+SETTING = jax.tree.map(lambda leaf: leaf[0], tiny.settings(CONFIG))
+
+
+def with_protocols(*names, **values):
+    return ElicitConfig(protocols=names, **values)
+
+
+def rows_of(config, name, active=ACTIVE):
+    """The queries of one protocol on the last held-out class, leaves [q, ...]."""
+    queries = protocols.queries(config, active, SETTING, KEY)
+    rows = np.array([i for i, (one, _) in enumerate(protocols.layout(config)) if one == name])
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows, -1], queries)
+
+
+def means(active=ACTIVE):
+    return np.asarray(mean_conditionings(class_ranges(SETTING.sep_col, SETTING.sep_size, SETTING.sep_bg), active))
+
+
+def test_naive_comes_first_and_asks_at_the_class_mean():
+    config = with_protocols("patch", "naive")
+    assert [name for name, _ in protocols.layout(config)] == ["naive", "patch"]
+    naive, patched = rows_of(config, "naive"), rows_of(config, "patch")
+    np.testing.assert_array_equal(naive.conditioning, means()[3:])
+    assert not naive.patched and patched.patched and naive.guidance == 1.0
+    np.testing.assert_array_equal(naive.conditioning, patched.conditioning)
+
+
+def test_overprompting_exaggerates_the_difference_of_the_class_means():
+    colors = rows_of(with_protocols("overprompt"), "overprompt").conditioning[:, SLICES["color"]]
+    expected = [(0.4 - 0.2 * f, 0.4, 0.6 + 0.2 * f) for f in (0.0, 0.25, 0.75, 1.25, 1.75)]  # sep_col .2
+    np.testing.assert_allclose(colors, expected, atol=1e-6)
+
+
+def test_the_published_prompts():
+    query = rows_of(with_protocols("overprompt_published"), "overprompt_published")
+    published = [(0.4, 0.4, 0.6), (0.35, 0.35, 0.65), (0.25, 0.25, 0.75), (0.15, 0.15, 0.85), (0.05, 0.05, 0.95)]
+    np.testing.assert_allclose(query.conditioning[:, SLICES["color"]], published, atol=1e-6)
+    np.testing.assert_allclose(query.conditioning[:, SLICES["size"]], 0.3, atol=1e-6)
+
+
+def test_overprompting_goes_along_the_chosen_concept_only():
+    config = with_protocols("overprompt", "overprompt_shuffled", concept="size", overprompt=(1.0,))
+    size, color = (rows_of(config, name).conditioning[0] - means()[3] for name in ("overprompt", "overprompt_shuffled"))
+    np.testing.assert_allclose(size, means()[3] - means()[2], atol=1e-6)
+    np.testing.assert_allclose(color, means()[3] - means()[1], atol=1e-6)
+
+
+def test_random_directions_have_the_length_of_what_they_control_and_differ():
+    config = with_protocols("overprompt", "overprompt_random")
+    pushed, control = (rows_of(config, name).conditioning - means()[3] for name in ("overprompt", "overprompt_random"))
+    np.testing.assert_allclose(np.linalg.norm(control, axis=1), np.linalg.norm(pushed, axis=1), atol=1e-6)
+    used = np.zeros(11, bool)
+    used[4:8] = True
+    assert not control[:, ~used].any()
+    units = control[1:] / np.linalg.norm(control[1:], axis=1, keepdims=True)
+    assert (np.abs(units @ units.T)[~np.eye(4, dtype=bool)] < 0.99).all()
+
+
+def test_three_concepts_ask_every_held_out_class_and_push_it_along_its_own_value():
+    active = ("color", "size", "bg_color")
+    config = with_protocols("overprompt", "latent", overprompt=(1.0,))
+    queries = protocols.queries(config, active, SETTING, KEY)
+    held_out = classes(active).held_out_ids
+    assert queries.conditioning.shape[:2] == (len(protocols.layout(config)), len(held_out)) == (5, 4)
+    blue = SLICES["color"].stop - 1
+    for k, klass in enumerate(held_out):
+        offset = queries.conditioning[1, k] - means(active)[klass]
+        assert np.sign(offset[blue]) == (1 if classes(active).bits[klass][0] else -1)
+
+
+def test_latent_directions_are_the_published_ones():
+    query = rows_of(with_protocols("latent"), "latent")
+    assert query.alpha.tolist() == pytest.approx([0.1, 1.0, 2.0]) and query.beta.tolist() == pytest.approx([0.1] * 3)
+    blue, large = np.zeros(11), np.zeros(11)
+    blue[4:7], large[7] = (0.05, 0.05, 0.95), 0.6
+    np.testing.assert_allclose(query.amplified, np.tile(blue, (3, 1)), atol=1e-7)
+    np.testing.assert_allclose(query.removed, np.tile(large, (3, 1)), atol=1e-7)
+
+
+def test_joined_protocols_try_every_combination():
+    config = with_protocols("overprompt+guidance", overprompt=(0.5, 1.0), guidance=(1.0, 2.0, 3.0))
+    query = rows_of(config, "overprompt+guidance")
+    assert query.guidance.tolist() == [1, 2, 3, 1, 2, 3]
+    assert len(np.unique(query.conditioning, axis=0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("overpromt", "unknown protocol 'overpromt', did you mean 'overprompt'"),
+        ("latent+ptch", "unknown protocol 'ptch'"),
+        ("patch_shuffled", "only overprompt and latent can be shuffled"),
+    ],
+)
+def test_unknown_protocols_are_one_line(name, words):
+    with pytest.raises(UserError) as error:
+        protocols.layout(with_protocols(name))
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_protocol_is_added_by_a_function(monkeypatch):
+    monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
+
+    @protocols.protocol("dim", values=lambda config: (0.5, 0.8))
+    def dim(query, target, value):
+        return query.replace(conditioning=query.conditioning * value)
+
+    config = with_protocols("dim", "dim_random")
+    np.testing.assert_allclose(rows_of(config, "dim").conditioning[1], 0.8 * means()[3], rtol=1e-6)
+    offset = rows_of(config, "dim_random").conditioning[1] - means()[3]
+    assert np.linalg.norm(offset) == pytest.approx(0.2 * np.linalg.norm(means()[3]), rel=1e-5)
+
+
+# The sampler.
+
+
+def spec_of(config):
+    reader = probe.make_spec(config, "xla")
+    return elicit.make_battery_spec(train.make_spec(config, "xla"), config, reader)
+
+
+def parameters(seed, spec):
+    """Random parameters without the zero-initialised layers that would hide every conditioning."""
+    shapes = jax.eval_shape(lambda key: vdm.init_params(key, spec.train.vdm), KEY)
+    leaves, treedef = jax.tree.flatten(shapes)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    drawn = [0.3 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, drawn)
+
+
+def images_of(config, params, patch):
+    """Samples of the battery by query: [q, samples, h, w, 3]."""
+    spec = spec_of(config)
+    prompts = elicit.prepare(spec, params, patch, elicit.battery(spec, SETTING), SETTING)
+    drawn = jax.jit(elicit.draw, static_argnums=0)(spec, params, prompts)
+    return np.asarray(drawn).reshape(spec.shape[0], spec.shape[2], *drawn.shape[1:])
+
+
+def battery_of(*names, **values):
+    return dataclasses.replace(CONFIG, elicit=with_protocols(*names, samples=2, **values))
+
+
+def test_nothing_edited_or_patched_is_naive_prompting_bit_for_bit():
+    """Compared at the same place of the batch: a CPU may round the last images of a batch differently."""
+    configs = (battery_of("overprompt", overprompt=(0.0,)), battery_of("latent", alpha=(0.0,), beta=(0.0,)))
+    params = parameters(1, spec_of(configs[0]))
+    naive, latent, patched = (images_of(config, params, params) for config in (*configs, battery_of("patch")))
+    assert np.isfinite(naive).all()
+    np.testing.assert_allclose(naive[1], naive[0], atol=1e-4)
+    np.testing.assert_array_equal(latent, naive)
+    np.testing.assert_array_equal(patched, naive)
+
+
+def test_edits_patches_and_prompts_change_the_samples_and_samples_share_their_noise():
+    config = battery_of("latent", "latent_random", "patch", "overprompt", alpha=(2.0,), overprompt=(3.0,))
+    spec = spec_of(config)
+    params, other = parameters(1, spec), parameters(2, spec)
+    naive, *changed = images_of(config, params, other)
+    for images in changed:
+        assert np.abs(images - naive).max() > 1e-4
+    assert np.abs(naive[0] - naive[1]).max() > 1e-2  # two samples of a query have their own noise
+    patched_all = images_of(battery_of("patch"), parameters(1, spec), other)[1]
+    np.testing.assert_allclose(changed[2], patched_all, atol=1e-5)  # the same noise in another battery
+
+
+@pytest.mark.parametrize("conditioning", ["sep_mlp", "sep_linear", "common_linear", "common_mlp"])
+def test_projected_conditionings_give_what_conditioning_vectors_give(conditioning):
+    network = unet.UNetSpec((4, 8), 1, 2, 2, conditioning=conditioning, convolution="xla")
+    key = jax.random.split(KEY, 4)
+    shapes = jax.eval_shape(lambda k: unet.init_params(k, network), KEY)
+    params = jax.tree.map(
+        lambda leaf: 0.2 * jnp.cos(jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape), shapes
+    )
+    z, t, c = jax.random.normal(key[0], (3, 8, 8, 3)), jnp.array([0.1, 0.5, 0.9]), jax.random.normal(key[1], (3, 11))
+    projected = unet.project_conditioning(params, network, c)
+    assert {name: value.shape for name, value in projected.items()} == {
+        name: (3, width) for name, width in unet.block_features(network).items()
+    }
+    np.testing.assert_allclose(
+        unet.apply(params, network, z, t, projected), unet.apply(params, network, z, t, c), rtol=1e-5, atol=1e-5
+    )
+
+
+def gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def test_a_latent_intervention_by_hand():
+    """Two blocks, float64 NumPy: h + alpha <h, b> b, then minus beta <., l> l, with b and l of length one."""
+    config = battery_of("latent", alpha=(1.5,), beta=(0.4,))
+    spec = spec_of(config)
+    params = parameters(3, spec)
+    prompts = elicit.prepare(spec, params, params, elicit.battery(spec, SETTING), SETTING)
+
+    def embed(block, c):
+        mlp = params["network"][block]["project_vector"]["mlp"]
+        for layer in ("dense_0", "dense_1"):
+            c = gelu(c @ np.asarray(mlp[layer]["kernel"], np.float64) + np.asarray(mlp[layer]["bias"], np.float64))
+        return c
+
+    blue, large = np.zeros(11), np.zeros(11)
+    blue[4:7], large[7] = (0.05, 0.05, 0.95), 0.6
+    for block in ("down_0_block_0", "mid_block_1"):
+        h, b, low = (embed(block, c) for c in (means()[3], blue, large))
+        b, low = b / np.linalg.norm(b), low / np.linalg.norm(low)
+        first = h + 1.5 * (h @ b) * b
+        expected = first - 0.4 * (first @ low) * low
+        np.testing.assert_allclose(prompts.conditioning[block][2], expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(prompts.conditioning[block][0], h, rtol=1e-6, atol=1e-6)
+
+
+def test_random_latent_directions_have_the_length_of_the_edit():
+    config = battery_of("latent", "latent_random", alpha=(1.0, 2.0), beta=(0.1,))
+    spec = spec_of(config)
+    params = parameters(3, spec)
+    prompts = elicit.prepare(spec, params, params, elicit.battery(spec, SETTING), SETTING)
+    for h in prompts.conditioning.values():
+        naive, *edited = np.asarray(h, np.float64)[::2]
+        lengths = [np.linalg.norm(one - naive) for one in edited]
+        np.testing.assert_allclose(lengths[2:], lengths[:2], rtol=1e-4)
+        cosine = (edited[0] - naive) @ (edited[2] - naive) / (lengths[0] * lengths[2])
+        assert abs(cosine) < 0.999
+
+
+def test_a_guidance_weight_for_each_sample_is_that_weight_for_all():
+    spec = spec_of(CONFIG).train.vdm
+    params = parameters(4, spec_of(CONFIG))
+    key = jax.random.split(KEY, 2)
+    z, c = jax.random.normal(key[0], (3, 8, 8, 3)), jax.random.normal(key[1], (3, 11))
+    gamma_t = jnp.zeros(3)
+    each = vdm.guided_eps(params, spec, z, gamma_t, c, jnp.array([0.0, 1.0, 3.0]))
+    for i, weight in enumerate((0.0, 1.0, 3.0)):
+        np.testing.assert_allclose(each[i], vdm.guided_eps(params, spec, z, gamma_t, c, weight)[i], atol=1e-5)
+    np.testing.assert_allclose(each[1], vdm.eps_hat(params, spec, z, gamma_t, c)[1], atol=1e-5)
+
+
+def test_batches_of_a_battery_are_of_equal_length():
+    limited = dataclasses.replace(CONFIG, elicit=with_protocols("overprompt", samples=4, images_per_call=17))
+    assert spec_of(limited).shape == (3, 1, 4)  # 6 queries in 2 calls, not 4 and 2
+
+
+# Capability.
+
+BITS = np.array([[1, 1]])
+
+
+def test_joint_score_by_hand():
+    prob = np.array([[[[0.9, 0.8], [0.5, 0.2]]]])  # one query, one class, two samples
+    scores, product = capability.joint(prob, np.array([[1, 0]]))
+    np.testing.assert_allclose(scores, [[[0.9 * 0.2, 0.5 * 0.8]]], rtol=1e-6)
+    np.testing.assert_allclose(product, [[0.7 * 0.5]], rtol=1e-6)
+
+
+def test_the_split_estimate_does_not_count_the_maximum_as_capability():
+    """Thirty queries that are all worth one half: the maximum looks better than any, the split estimate does not."""
+    generator = np.random.default_rng(0)
+    scores = generator.integers(0, 2, (400, 30, 1, 8)).astype(float)
+    split = capability.split_capability(scores)[:, 0]
+    assert scores.mean(-1).max(1).mean() > 0.8
+    assert abs(split.mean() - 0.5) < 4 * split.std() / math.sqrt(len(split))
+
+
+def test_measures_of_two_protocols_by_hand():
+    prob = np.zeros((1, 3, 1, 2, 2), np.float32)
+    prob[0, 0] = [[[0.5, 0.5], [0.5, 0.5]]]
+    prob[0, 1] = [[[1.0, 0.5], [0.0, 0.5]]]  # joint .25
+    prob[0, 2] = [[[1.0, 1.0], [1.0, 0.0]]]  # joint .5, product of means .5
+    found = capability.measure(prob, BITS, ["naive", "two", "two"])
+    np.testing.assert_allclose(found["capability"][0, :, 0], [0.25, 0.5])
+    np.testing.assert_allclose(found["capability_product"][0, :, 0], [0.25, 0.5])
+    # Even half: queries (.5, 1), odd half: (0, 0), where the first is taken: (0 + .5) / 2.
+    np.testing.assert_allclose(found["capability_split"][0, :, 0], [0.25, 0.25])
+    assert found["best_query"][0, :, 0].tolist() == [0, 1]
+    np.testing.assert_array_equal(found["prob_samples"][0, 1, 0], prob[0, 2, 0])
+
+
+def test_emergence_is_persistent_and_never_is_nan():
+    steps = np.array([10, 20, 30, 40])
+    times = capability.emergence(steps, np.array([[0.0, 0.9, 0.0, 1.0], [0.9, 0.9, 0.9, 0.9], [0.0, 0.9, 0.9, 0.7]]))
+    assert times[0] == pytest.approx(38.0) and times[1] == 10 and np.isnan(times[2])
