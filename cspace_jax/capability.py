@@ -80,13 +80,13 @@ def extend(
     The coordinates of an elicited protocol are those of its best query; classes it was not asked for are NaN. Adds
     `VARIABLES` [run, step, protocol, klass], also for naive prompting, whose capability is that of the battery's own
     naive samples: the same starting noise as all others. `capability_init` [run, protocol, klass] is the network at
-    initialisation.
+    initialisation, `query_prob` [run, step, query, klass, concept] holds the coordinates of every query.
 
     Args:
       ds: dataset whose only protocol is naive.
       battery: raw battery by step, step 0 included.
       names: protocol of every query, naive first.
-      queries: values of every query, kept as an attribute.
+      queries: values of every query, kept as the coordinate `query_value`.
     """
     held_out = np.flatnonzero(~ds["trained"].values)
     bits = ds["bit"].values[held_out]
@@ -108,8 +108,11 @@ def extend(
         values[:, :, 1:, held_out] = np.stack([one[name] for one in concept_space], axis=1)
         extended[name] = (extended[name].dims, values)
     extended["mean_rgb"] = _colors(extended, battery, at, names, held_out)
-    extended.attrs["queries"] = repr([(name, values) for name, values in zip(names, queries, strict=True)])
-    return extended
+    every = np.full((*shape[:2], len(names), shape[3], ds.sizes["concept"]), np.nan, np.float32)
+    every[:, :, :, held_out] = np.stack([battery[int(s)]["prob_samples"].mean(4) for s in ds["step"].values], axis=1)
+    extended["query_prob"] = (("run", "step", "query", "klass", "concept"), every)
+    labels = [", ".join(f"{value}" for value in values if value is not None) for values in queries]
+    return extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", labels))
 
 
 def _colors(

@@ -21,7 +21,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.train import StepMetrics
 from cspace_jax.workdir import Workdir, append_metrics, truncate_metrics, write_atomic
 
-PyTree = Any
+STATE_SECONDS = 30.0  # least time between two full states
 
 
 class Wave:
@@ -75,13 +75,13 @@ def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
     truncate_metrics(workdir.metrics, done, wave.rows)
     logs = [*range(0, last, config.optim.log_every), last]
     calls = engine.chunks(done, last, [*saves, *logs], runner.plan.steps_per_call)
-    with Recorder(workdir, config, wave, done) as recorder, _Saver(wave) as saver:
+    with Recorder(workdir, config, wave, done) as recorder, _Saver(wave, last) as saver:
         for step, count in calls:
             state, metrics = runner.train(state, step, count)
             recorder.advance(step + count, metrics)
             if step + count in saves:
                 recorder.flush()  # a state on disk promises the metrics of all steps before it
-                saver.save(step + count, runner.gather(state))
+                saver.save(step + count, runner, state)
 
 
 def _resumable_step(config: Config, wave: Wave) -> int:
@@ -109,20 +109,25 @@ def _restore_state(wave: Wave, runner: Engine, step: int) -> Parcels:
 class _Saver:
     """Save the parameters of every save step for evaluation, and the last full state for resuming.
 
-    The state is three times the parameters (AdamW's moments), so older ones are removed once a newer one is complete.
+    The state is three times the parameters (AdamW's moments), so it is saved at most every STATE_SECONDS and at the
+    last save, and older ones are removed once a newer one is complete. After an interruption the steps since the last
+    state are trained again.
     """
 
-    def __init__(self, wave: Wave):
+    def __init__(self, wave: Wave, last: int):
         self._params = checkpoint.CheckpointWriter(wave.params_folder)
         self._state = checkpoint.CheckpointWriter(wave.state_folder)
-        self._folder = wave.state_folder
+        self._folder, self._last = wave.state_folder, last
+        self._saved = time.monotonic()
 
-    def save(self, step: int, state: PyTree) -> None:
+    def save(self, step: int, runner: Engine, state: Parcels) -> None:
         # In this order: a state on disk promises that the parameters of its step and of all earlier ones are there.
         self._finish()
-        self._params.save(step, state.evaluated)
+        self._params.save(step, runner.gather([parcel.evaluated for parcel in state]))
         self._params.wait()
-        self._state.save(step, state)
+        if step == self._last or time.monotonic() - self._saved >= STATE_SECONDS:
+            self._state.save(step, runner.gather(state))
+            self._saved = time.monotonic()
 
     def _finish(self) -> None:
         self._state.wait()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -121,13 +122,10 @@ def test_unknown_protocols_are_one_line(name, words):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_protocol_is_added_by_a_function(monkeypatch):
+def test_the_readme_adds_a_protocol(monkeypatch):
     monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
-
-    @protocols.protocol("dim", values=lambda config: (0.5, 0.8))
-    def dim(query, target, value):
-        return query.replace(conditioning=query.conditioning * value)
-
+    readme = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
+    exec(readme.split("### Add a protocol")[1].split("```python")[1].split("```")[0], {})
     config = with_protocols("dim", "dim_random")
     np.testing.assert_allclose(rows_of(config, "dim").conditioning[1], 0.8 * means()[3], rtol=1e-6)
     offset = rows_of(config, "dim_random").conditioning[1] - means()[3]

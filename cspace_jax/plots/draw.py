@@ -49,6 +49,8 @@ def _cannot(name: str, ds: xr.Dataset, samples: Samples) -> str:
         return "no sample images are stored"
     if name in ("fig6", "elicitation") and "capability" not in ds:
         return "no protocols besides naive prompting were measured (elicit.protocols)"
+    if name == "fig16" and not elicitation.guided(ds):
+        return "guidance was not among the protocols (elicit.protocols)"
     if name == "fig3" and not np.isfinite(ds["signal"].values).all():
         return "the concept signal was not measured"
     return ""
@@ -68,6 +70,7 @@ def _figure(name: str, ds: xr.Dataset, samples: Samples, config: Config) -> Figu
         "fig3": speeds.fig3,
         "fig6": elicitation.fig6,
         "fig12": progress.fig12,
+        "fig16": elicitation.fig16,
         "elicitation": elicitation.overview,
         "curves": progress.learning_curves,
     }

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from cspace_jax import analysis, capability, curves
 from cspace_jax.plots import progress, style
+from cspace_jax.plots.trajectories import concept_square, draw_path
 from cspace_jax.protocols import NAIVE, RANDOM, SHUFFLED
 
 PANELS = (NAIVE, "latent", "overprompt")  # in the order of the paper's Fig. 6
@@ -132,3 +133,32 @@ def _draw_emergence(
     ax.set(ylim=(len(names) - 0.4, -0.9), xlim=(0, last * 1.04))
     ax.set_title("step to 80 % for good, a dot a seed (x: never)")
     style.step_axis(ax)
+
+
+def guided(ds: xr.Dataset) -> bool:
+    """Return whether the dataset holds guidance at several weights."""
+    return "query_protocol" in ds.coords and "guidance" in ds["query_protocol"].values
+
+
+@style.styled()
+def fig16(ds: xr.Dataset) -> Figure:
+    """Draw trajectories of the unseen class under classifier-free guidance, coloured by its weight (paper Fig. 16).
+
+    Mean over seeds, smoothed as Fig. 4; up to three levels: weakest, middle, strongest.
+    """
+    found = [level for level in analysis.levels(ds) if level.runs]
+    shown = [found[i] for i in sorted({0, len(found) // 2, len(found) - 1})]
+    klass = _held_out(ds)
+    rows = np.flatnonzero(ds["query_protocol"].values == "guidance")
+    fig = style.new_figure(3.1 * len(shown) + 1.0, 3.2)
+    axes = fig.subplots(1, len(shown), squeeze=False)[0]
+    shades = matplotlib.colormaps[style.SIGNAL_MAP](np.linspace(0.0, 0.9, len(rows)))
+    for ax, level in zip(axes, shown, strict=True):
+        concept_square(ax, ds, (0, 1))
+        for row, color in zip(rows, shades, strict=True):
+            chosen = ds["query_prob"].isel(run=list(level.runs), query=int(row), klass=klass).mean("run")
+            path = curves.smooth(chosen.transpose("step", "concept").values, analysis.default_sigma(ds))
+            draw_path(ax, path[:, :2], color, f"w = {ds['query_value'].values[row]}")
+        ax.set_title(level.label)
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig
