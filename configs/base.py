@@ -185,7 +185,7 @@ def _shrink_to_quick(config: ConfigDict) -> None:
     config.optim.clip = 1.0  # the paper's 0.01 is a warm-up of thousands of steps
     config.optim.ema = 0.99  # a small network at this learning rate wavers from step to step
     config.optim.log_every = 50
-    config.save.start, config.save.count = 150, 20
+    config.save.start, config.save.count = 150, 16
     config.evaluate.samples_per_class = 16
     config.evaluate.sampling_steps = 20
     config.evaluate.loss_images = 64

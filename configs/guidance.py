@@ -35,7 +35,6 @@ def get_config(scale: str | None = None) -> ConfigDict:
     config.figures = ("fig16", "elicitation", "fig12")
     if config.scale == "quick":
         config.optim.steps = 3_000
-        config.save.count = 16
     if config.scale == "paper":
         config.optim.steps = 60_000
         config.save.start, config.save.count = 50, 120
