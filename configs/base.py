@@ -130,7 +130,8 @@ def _paper(study: str) -> ConfigDict:
     config.elicit.alpha = (0.1, 1.0, 2.0)  # strength of the amplified embedding of a latent intervention
     config.elicit.beta = (0.1,)  # strength of the removed one; all pairs with alpha are tried
     config.elicit.guidance = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # weights w
-    config.elicit.images_per_call = 0  # most images of a run sampled at once; 0 = all
+    config.elicit.patch_step = 0  # saved step whose conditioning projections patching uses; 0 = the last
+    config.elicit.images_per_call = 0  # most images of a run sampled at once; 0 = what the device holds
 
     # The classifier that reads concepts off samples, trained once on diverse data and shared by all runs.
     config.probe = ConfigDict()
@@ -160,6 +161,7 @@ def _paper(study: str) -> ConfigDict:
     config.engine.runs = "auto"  # auto, vmap, map, unroll or loop
     config.engine.steps_per_call = 0  # training steps per compiled call; 0 = chosen for the backend
     config.engine.wave = 0  # most runs trained at once; 0 = all
+    config.engine.state_seconds = 30.0  # least time between two full states to resume from
 
     config.figures = FIGURES  # which figures are drawn
     return config

@@ -37,7 +37,6 @@ def get_config(scale: str | None = None) -> ConfigDict:
     if config.scale == "quick":
         config.grid.seeds = (0, 100, 200, 300, 400)
         config.optim.steps = 3_000
-        config.elicit.protocols = (*PROTOCOLS, "overprompt_published")
     if config.scale == "paper":
         config.grid.sep_col = (0.174,)
         config.elicit.protocols = (*PROTOCOLS, "overprompt_published", "overprompt_published_random")

@@ -4,6 +4,7 @@ One compiled sampler serves all protocols, classes, samples and runs of every ch
 initialisation, a control. Files lie in a folder named after the battery, so another battery never touches them.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -19,9 +20,14 @@ from cspace_jax.elicit import EvalSpec
 from cspace_jax.engine import Engine, Parcels
 from cspace_jax.errors import UserError
 from cspace_jax.study import Wave, progress, require_checkpoints, sample, waves, write_npz
-from cspace_jax.workdir import Workdir
+from cspace_jax.workdir import Workdir, write_atomic
 
 MEASURED = ("prob_samples", "mean_rgb")
+_SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
+
+
+IMAGES_PER_CALL = 4096  # of all runs of an accelerator, where the config leaves it open
+DESCRIPTION = "battery.json"
 
 
 def check(config: Config) -> None:
@@ -41,20 +47,18 @@ def steps(config: Config) -> tuple[int, ...]:
 
 def folder(workdir: Workdir, config: Config) -> epath.Path:
     """Return where a battery keeps its files, by a hash of all that decides its numbers."""
-    decisive = {**to_dict(config)["elicit"], "sampling_steps": config.evaluate.sampling_steps}
+    decisive = {**to_dict(config)["elicit"], **{name: to_dict(config)["evaluate"][name] for name in _SAMPLER}}
     del decisive["images_per_call"]
-    text = json.dumps(decisive, sort_keys=True)
+    text = json.dumps(decisive, sort_keys=True) + protocols.fingerprint(config.elicit)
     return workdir.root / "elicit" / hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _file(workdir: Workdir, config: Config, wave: Wave, step: int) -> epath.Path:
-    return folder(workdir, config) / wave.params_folder.parent.name / f"step_{step:08d}.npz"
+def _file(root: epath.Path, wave: Wave, step: int) -> epath.Path:
+    return root / wave.params_folder.parent.name / f"step_{step:08d}.npz"
 
 
-def finished(workdir: Workdir, config: Config) -> bool:
-    """Return whether the config has a battery and all of it is measured."""
-    files = [_file(workdir, config, wave, step) for wave in waves(workdir, config) for step in steps(config)]
-    return bool(config.elicit.protocols) and all(file.exists() for file in files)
+def _complete(workdir: Workdir, config: Config, root: epath.Path) -> bool:
+    return all(_file(root, wave, step).exists() for wave in waves(workdir, config) for step in steps(config))
 
 
 def evaluate(workdir: Workdir, config: Config, probe_spec: probe.ProbeSpec, probe_params: dict) -> None:
@@ -64,18 +68,37 @@ def evaluate(workdir: Workdir, config: Config, probe_spec: probe.ProbeSpec, prob
       UserError: a checkpoint is missing or unfit.
     """
     cut = waves(workdir, config)
-    todo = [(wave, [s for s in steps(config) if not _file(workdir, config, wave, s).exists()]) for wave in cut]
+    root = folder(workdir, config)
+    todo = [(wave, [s for s in steps(config) if not _file(root, wave, s).exists()]) for wave in cut]
     for wave, missing in todo:
         require_checkpoints(wave, [step for step in missing if step])
         if missing:
-            require_checkpoints(wave, [config.optim.steps])  # whose projections are patched in
+            require_checkpoints(wave, [_patch_step(config)])
     if not any(missing for _, missing in todo):
         return
+    names, values = zip(*protocols.layout(config.elicit), strict=True)
+    described = {"protocols": names, "values": [_label(one) for one in values], "samples": config.elicit.samples}
+    write_atomic(root / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
     with progress(sum(len(missing) for _, missing in todo), "elicit", "checkpoint") as bar:
         for wave, missing in todo:
             for step, arrays in _evaluate_wave(config, wave, missing, probe_spec, probe_params):
-                write_npz(_file(workdir, config, wave, step), arrays)
+                write_npz(_file(root, wave, step), arrays)
                 bar.update()
+
+
+def _patch_step(config: Config) -> int:
+    return config.elicit.patch_step or save_steps(config.save, config.optim.steps)[-1]
+
+
+def _label(values: tuple[Any, ...]) -> str:
+    return ", ".join(str(value) for value in values if value is not None)
+
+
+def _images_per_call(config: Config, runner: Engine) -> int:
+    if config.elicit.images_per_call or jax.default_backend() == "cpu":
+        return config.elicit.images_per_call
+    runs = -(-runner.runs // len(runner.devices))
+    return max(1, IMAGES_PER_CALL // runs)
 
 
 def _evaluate_wave(
@@ -84,7 +107,7 @@ def _evaluate_wave(
     if not missing:
         return
     runner = wave.engine(config)
-    spec = elicit.make_battery_spec(runner.spec, config, probe_spec)
+    spec = elicit.make_battery_spec(runner.spec, config, probe_spec, _images_per_call(config, runner))
     batches = _batches(spec, runner.call(elicit.battery, spec, runner.settings))
     total = len(protocols.layout(config.elicit))
     abstract = runner.abstract_state().evaluated
@@ -94,7 +117,7 @@ def _evaluate_wave(
             return [state.evaluated for state in runner.init()]
         return runner.scatter(checkpoint.restore(wave.params_folder, step, abstract))
 
-    patch = load(config.optim.steps)
+    patch = load(_patch_step(config))
     for step in missing:
         params = load(step)
         read = [_measure(runner, spec, params, patch, batch, probe_params) for batch in batches]
@@ -118,17 +141,62 @@ def _measure(
     return vars(runner.fetch(reading))
 
 
-def load(workdir: Workdir, config: Config) -> dict[int, dict[str, np.ndarray]]:
-    """Return the raw battery by step, runs merged: prob_samples [r, q, k, s, c] and mean_rgb [r, q, k, 3].
+@dataclasses.dataclass(frozen=True)
+class Battery:
+    """Each query's protocol and values, and by step the raw prob_samples [r, q, k, s, c] and mean_rgb [r, q, k, 3]."""
+
+    names: list[str]
+    values: list[str]
+    raw: dict[int, dict[str, np.ndarray]]
+
+
+def load(workdir: Workdir, config: Config) -> Battery | None:
+    """Return all complete batteries of a workdir as one, that of the config first; None if there is none.
+
+    A protocol that several batteries hold is taken from the first. Batteries with another number of samples than the
+    first are left out, with a line that says so.
 
     Raises:
-      UserError: a file is missing or damaged.
+      UserError: a file is damaged.
     """
-    if not finished(workdir, config):
-        raise UserError(f"elicit: {folder(workdir, config)} is not complete; run --mode=elicit first")
-    merged = {}
-    for step in steps(config):
-        files = [_file(workdir, config, wave, step) for wave in waves(workdir, config)]
-        parts = [results.read_evaluation(file, MEASURED) for file in files]
-        merged[step] = {name: np.concatenate([part[name] for part in parts]) for name in MEASURED}
+    own = folder(workdir, config) if config.elicit.protocols else None
+    roots = sorted(path.parent for path in (workdir.root / "elicit").glob(f"*/{DESCRIPTION}"))
+    roots = sorted((root for root in roots if _complete(workdir, config, root)), key=lambda root: root != own)
+    merged: Battery | None = None
+    samples = 0
+    for root in roots:
+        described = _describe(root)
+        if merged is not None and described["samples"] != samples:
+            print(f"elicit: {root} is left out of the results, it has another number of samples")
+            continue
+        samples = described["samples"]
+        merged = _joined(merged, described, _read(workdir, config, root))
     return merged
+
+
+def _describe(root: epath.Path) -> dict[str, Any]:
+    try:
+        described = json.loads((root / DESCRIPTION).read_text())
+        return {name: described[name] for name in ("protocols", "values", "samples")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"elicit: {root / DESCRIPTION} is damaged; remove {root} to measure it again") from error
+
+
+def _read(workdir: Workdir, config: Config, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:
+    read = {}
+    for step in steps(config):
+        parts = [results.read_evaluation(_file(root, wave, step), MEASURED) for wave in waves(workdir, config)]
+        read[step] = {name: np.concatenate([part[name] for part in parts]) for name in MEASURED}
+    return read
+
+
+def _joined(first: Battery | None, described: dict[str, Any], raw: dict[int, dict[str, np.ndarray]]) -> Battery:
+    names, values = list(described["protocols"]), list(described["values"])
+    if first is None:
+        return Battery(names, values, raw)
+    new = [i for i, name in enumerate(names) if name not in first.names]
+    both = {
+        step: {name: np.concatenate([first.raw[step][name], raw[step][name][:, new]], axis=1) for name in MEASURED}
+        for step in raw
+    }
+    return Battery([*first.names, *(names[i] for i in new)], [*first.values, *(values[i] for i in new)], both)

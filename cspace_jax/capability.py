@@ -35,7 +35,8 @@ def split_capability(scores: np.ndarray) -> np.ndarray:
     maximum its expectation is never above the best query's.
     """
     halves = scores[..., 0::2].mean(-1), scores[..., 1::2].mean(-1)
-    return np.mean([_take(one, other.argmax(-2)) for one, other in (halves, halves[::-1])], axis=0)
+    best = [np.where(np.isnan(half), -np.inf, half).argmax(-2) for half in halves]
+    return np.mean([_take(halves[1], best[0]), _take(halves[0], best[1])], axis=0)
 
 
 def _take(values: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -62,10 +63,10 @@ def measure(prob_samples: np.ndarray, bits: np.ndarray, names: Sequence[str]) ->
     measured: dict[str, list[np.ndarray]] = {name: [] for name in (*VARIABLES, "prob_samples")}
     for row in rows:
         means = scores[:, row].mean(-1)
-        best = means.argmax(1)  # [r, k]
-        measured["capability"].append(means.max(1))
+        best = np.where(np.isnan(means), -np.inf, means).argmax(1)  # [r, k]; one broken query is not the run's
+        measured["capability"].append(_take(means, best))
         measured["capability_split"].append(split_capability(scores[:, row]))
-        measured["capability_product"].append(products[:, row].max(1))
+        measured["capability_product"].append(np.fmax.reduce(products[:, row], axis=1))
         measured["best_query"].append(best)
         chosen = np.take_along_axis(prob_samples[:, row], best[:, None, :, None, None], axis=1)
         measured["prob_samples"].append(chosen[:, 0])
@@ -73,7 +74,7 @@ def measure(prob_samples: np.ndarray, bits: np.ndarray, names: Sequence[str]) ->
 
 
 def extend(
-    ds: xr.Dataset, battery: Mapping[int, Mapping[str, np.ndarray]], names: Sequence[str], queries: Sequence[Any]
+    ds: xr.Dataset, battery: Mapping[int, Mapping[str, np.ndarray]], names: Sequence[str], queries: Sequence[str]
 ) -> xr.Dataset:
     """Add the battery's protocols to a dataset of naive prompting.
 
@@ -109,10 +110,9 @@ def extend(
         extended[name] = (extended[name].dims, values)
     extended["mean_rgb"] = _colors(extended, battery, at, names, held_out)
     every = np.full((*shape[:2], len(names), shape[3], ds.sizes["concept"]), np.nan, np.float32)
-    every[:, :, :, held_out] = np.stack([battery[int(s)]["prob_samples"].mean(4) for s in ds["step"].values], axis=1)
+    every[:, :, :, held_out] = np.stack([battery[int(s)]["prob_samples"].mean(3) for s in ds["step"].values], axis=1)
     extended["query_prob"] = (("run", "step", "query", "klass", "concept"), every)
-    labels = [", ".join(f"{value}" for value in values if value is not None) for values in queries]
-    return extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", labels))
+    return extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
 
 
 def _colors(

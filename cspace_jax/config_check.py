@@ -86,6 +86,7 @@ LIMITS = {
     "evaluate.loss_images": _ZERO_UP,
     "elicit.samples": Interval(2),  # a setting is chosen on one half and scored on the other
     "elicit.guidance": _ZERO_UP,
+    "elicit.patch_step": _ZERO_UP,
     "elicit.images_per_call": _ZERO_UP,
     "probe.channels": _ONE_UP,
     "probe.blocks": _ONE_UP,
@@ -105,6 +106,7 @@ LIMITS = {
     "probe.seed": Interval(0, MAX_SEED),
     "engine.steps_per_call": _ZERO_UP,
     "engine.wave": _ZERO_UP,
+    "engine.state_seconds": _ZERO_UP,
 }
 
 # Why a separation has an upper end, said after the interval.
@@ -219,6 +221,9 @@ def _elicit(config: schema.Config) -> None:
     _distinct("elicit.protocols", elicit.protocols)
     if elicit.protocols:
         one_of("elicit.concept", elicit.concept, config.data.active)
+    saved = schema.save_steps(config.save, config.optim.steps)
+    if elicit.patch_step not in (0, *saved):
+        fail("elicit.patch_step", elicit.patch_step, "must be a saved step, or 0 for the last")
     for name in ("overprompt", "alpha", "beta", "guidance"):
         values = getattr(elicit, name)
         if not values:

@@ -135,6 +135,7 @@ class ElicitConfig:
     alpha: tuple[float, ...] = (0.1, 1.0, 2.0)
     beta: tuple[float, ...] = (0.1,)
     guidance: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    patch_step: int = 0
     images_per_call: int = 0
 
 
@@ -178,6 +179,7 @@ class EngineConfig:
     runs: str = "auto"
     steps_per_call: int = 0
     wave: int = 0
+    state_seconds: float = 30.0
 
 
 @dataclasses.dataclass(frozen=True)

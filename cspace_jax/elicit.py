@@ -24,13 +24,18 @@ from cspace_jax.train import TrainSpec
 
 @dataclasses.dataclass(frozen=True)
 class EvalSpec:
-    """Everything static about evaluation; `shape` is (queries, classes, samples per class) of one batch."""
+    """Everything static about evaluation.
+
+    `shape` is (queries, classes, samples per class) of one batch; `battery` tells batteries apart whose protocols were
+    redefined.
+    """
 
     train: TrainSpec
     evaluate: EvaluateConfig
     probe: ProbeSpec
     elicit: ElicitConfig
     shape: tuple[int, int, int]
+    battery: str = ""
 
 
 def make_spec(train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec) -> EvalSpec:
@@ -39,20 +44,21 @@ def make_spec(train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec) -> E
     return EvalSpec(train_spec, config.evaluate, probe_spec, config.elicit, shape)
 
 
-def make_battery_spec(train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec) -> EvalSpec:
+def make_battery_spec(
+    train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec, images_per_call: int = 0
+) -> EvalSpec:
     """Collect the static parts of the battery of protocols on the held-out classes.
 
-    The first element of `shape` is the number of queries of one batch: all, or as many as `elicit.images_per_call`
-    images hold.
+    The first element of `shape` is the number of queries of one batch: all, or as many as `images_per_call` images of a
+    run hold, in batches of equal length.
     """
-    per_query = len(classes(config.data.active).held_out_ids) * config.elicit.samples
+    held_out = len(classes(config.data.active).held_out_ids)
     total = len(protocols.layout(config.elicit))
-    most = max(1, config.elicit.images_per_call // per_query) if config.elicit.images_per_call else total
+    most = max(1, images_per_call // (held_out * config.elicit.samples)) if images_per_call else total
     calls = -(-total // most)
-    shape = (-(-total // calls), len(classes(config.data.active).held_out_ids), config.elicit.samples)
-    guidance = 2.0 if protocols.uses_guidance(config.elicit) else 1.0  # only whether it is 1 is looked at
-    evaluate = dataclasses.replace(config.evaluate, keep_samples=0, guidance=guidance)
-    return EvalSpec(train_spec, evaluate, probe_spec, config.elicit, shape)
+    shape = (-(-total // calls), held_out, config.elicit.samples)
+    evaluate = dataclasses.replace(config.evaluate, keep_samples=0)
+    return EvalSpec(train_spec, evaluate, probe_spec, config.elicit, shape, protocols.fingerprint(config.elicit))
 
 
 @struct.dataclass
@@ -87,7 +93,7 @@ def naive_prompts(spec: EvalSpec, setting: Setting) -> Prompts:
 def battery(spec: EvalSpec, setting: Setting) -> Query:
     """Build all queries of the battery [queries, held-out classes, ...], naive prompting first."""
     key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 3)
-    return protocols.queries(spec.elicit, spec.train.data.active, setting, key)
+    return protocols.queries(spec.elicit, spec.train.data.active, setting, key, spec.evaluate.guidance)
 
 
 def prepare(spec: EvalSpec, params: dict, patch: dict, queries: Query, setting: Setting) -> Prompts:
@@ -115,7 +121,7 @@ def prepare(spec: EvalSpec, params: dict, patch: dict, queries: Query, setting: 
         return jax.tree.map(lambda leaf: jnp.repeat(leaf, spec.shape[2], axis=0), tree)
 
     noise_key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 0)
-    guided = spec.evaluate.guidance != 1.0
+    guided = spec.evaluate.guidance != 1.0 or protocols.uses_guidance(spec.elicit)
     weights = jnp.repeat(flat.guidance, spec.shape[2]) if guided else None
     return Prompts(repeat(edited), noise_key, weights, repeat(project(null)) if guided else None)
 

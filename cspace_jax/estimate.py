@@ -6,13 +6,13 @@ import time
 import jax
 import jax.numpy as jnp
 
-from cspace_jax import engine, grid, train, vdm
+from cspace_jax import engine, grid, protocols, train, vdm
 from cspace_jax.concepts import CONDITIONING_DIM, classes
 from cspace_jax.config import Config, save_steps
 from cspace_jax.dgp import Dataset
 
 # Share of the speed of a large matrix product that whole training steps were measured to reach (BUILD_NOTES.md).
-_EFFICIENCY = {"cpu": 0.9, "gpu": 0.3, "tpu": 0.2}
+_EFFICIENCY = {"cpu": 0.5, "gpu": 0.3, "tpu": 0.2}
 _OVERHEAD_SECONDS = 60.0  # compilation, probe, figures
 
 
@@ -28,17 +28,22 @@ def step_flops(config: Config) -> float:
 
 
 def sample_flops(config: Config) -> float:
-    """Return the operations of sampling all classes of one run at one checkpoint."""
+    """Return the operations of sampling for one run at one checkpoint: all classes, and the battery of protocols."""
     spec = train.make_spec(config, "xla")
     state = jax.eval_shape(functools.partial(train.init_run, spec), _one_setting(config))
-    batch = classes(config.data.active).num * config.evaluate.samples_per_class
     size = config.data.image_size
-    z = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
-    gamma_t = jax.ShapeDtypeStruct((batch,), jnp.float32)
-    c = jax.ShapeDtypeStruct((batch, CONDITIONING_DIM), jnp.float32)
-    lowered = jax.jit(lambda p, *a: vdm.eps_hat(p, spec.vdm, *a)).lower(state.params, z, gamma_t, c)
-    twice = 2 if config.evaluate.guidance != 1.0 else 1
-    return _flops(lowered) * twice * config.evaluate.sampling_steps
+    z = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    gamma_t = jax.ShapeDtypeStruct((1,), jnp.float32)
+    c = jax.ShapeDtypeStruct((1, CONDITIONING_DIM), jnp.float32)
+    one_image = _flops(jax.jit(lambda p, *a: vdm.eps_hat(p, spec.vdm, *a)).lower(state.params, z, gamma_t, c))
+    found = classes(config.data.active)
+    guided = config.evaluate.guidance != 1.0
+    images = found.num * config.evaluate.samples_per_class * (1 + guided)
+    if config.elicit.protocols:
+        guided = guided or protocols.uses_guidance(config.elicit)
+        per_class = len(protocols.layout(config.elicit)) * config.elicit.samples
+        images += per_class * len(found.held_out_ids) * (1 + guided)
+    return one_image * images * config.evaluate.sampling_steps
 
 
 def matmul_speed(size: int = 1024, repeats: int = 5) -> float:

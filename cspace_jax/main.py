@@ -54,19 +54,23 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def _with_stored_config(argv: Sequence[str]) -> list[str]:
     """Let overrides without a --config change the configuration that the workdir holds."""
     overridden = any(argument.startswith(("--config.", "-config.")) for argument in argv)
-    named = dict(argument.lstrip("-").split("=", 1) for argument in argv if "=" in argument)
-    if not overridden or _config_values(argv) or named.get("mode") not in OF_A_WORKDIR or "workdir" not in named:
+    modes, folders = (_values(argv, name) for name in ("mode", "workdir"))
+    if not overridden or _config_values(argv) or not folders or not set(modes) & set(OF_A_WORKDIR):
         return list(argv)
     stored = pathlib.Path(__file__).with_name("stored_config.py")
-    return [argv[0], f"--config={stored}:{named['workdir']}", *argv[1:]]
+    return [argv[0], f"--config={stored}:{folders[-1]}", *argv[1:]]
 
 
 def _config_values(argv: Sequence[str]) -> list[str]:
-    """Return the values given to --config, "--config=FILE" or "--config FILE"."""
+    return _values(argv, "config")
+
+
+def _values(argv: Sequence[str], flag: str) -> list[str]:
+    """Return the values given to a flag, "--flag=VALUE" or "--flag VALUE"."""
     values = []
     for argument, following in zip(argv, [*argv[1:], None], strict=True):
         name, equals, value = argument.partition("=")
-        if name in ("--config", "-config") and (equals or following is not None):
+        if name in (f"--{flag}", f"-{flag}") and (equals or following is not None):
             values.append(value if equals else str(following))
     return values
 
@@ -129,8 +133,10 @@ def run(argv: Sequence[str]) -> None:
         if mode not in OF_A_WORKDIR:
             raise UserError("config is not given: for example --config=configs/signal.py")
         folder, config = workdir.load(FLAGS.workdir)
+        pipeline.check(config, mode)
     else:
         config = from_config_dict(FLAGS.config)
+        pipeline.check(config, mode)
         folder = workdir.prepare(FLAGS.workdir, config, sys.argv)
     chosen = not all(":" in value for value in _config_values(sys.argv))
     pipeline.announce(config, folder, mode, scale_chosen=chosen)

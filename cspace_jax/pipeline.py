@@ -7,7 +7,7 @@ import time
 import jax
 import xarray as xr
 
-from cspace_jax import battery, capability, estimate, launch, probe, protocols, report, results, study
+from cspace_jax import battery, capability, estimate, launch, probe, report, results, study
 from cspace_jax.config import Config
 from cspace_jax.errors import UserError
 from cspace_jax.plots import draw_all
@@ -33,6 +33,14 @@ def announce(config: Config, workdir: Workdir, mode: str, scale_chosen: bool) ->
     print(f"cspace_jax: {', '.join(parts)}, workdir {workdir.root}", flush=True)
 
 
+def check(config: Config, mode: str) -> None:
+    """Raise UserError for protocols that cannot be asked with, before anything is written."""
+    if mode in ("elicit", "train", "all"):
+        battery.check(config)
+    if mode == "elicit" and not config.elicit.protocols:
+        raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
+
+
 def run(config: Config, workdir: Workdir, mode: str) -> None:
     """Carry out what `mode` asks for and is not done yet.
 
@@ -45,9 +53,6 @@ def run(config: Config, workdir: Workdir, mode: str) -> None:
     Raises:
       UserError: something that the user can put right.
     """
-    battery.check(config)
-    if mode == "elicit" and not config.elicit.protocols:
-        raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
     times = _Times(workdir)
     loaded = None
     if mode != "figures":
@@ -72,15 +77,15 @@ def run(config: Config, workdir: Workdir, mode: str) -> None:
 
 
 def collect(workdir: Workdir, config: Config, probe_accuracy: dict[str, float] | None = None) -> xr.Dataset:
-    """Merge all evaluations, and the battery where it is complete, into the labelled dataset; write it and return it.
+    """Merge all evaluations and all complete batteries into the labelled dataset; write it and return it.
 
     Raises:
       UserError: an evaluation is missing or damaged.
     """
     ds = study.collect(workdir, config, probe_accuracy)
-    if battery.finished(workdir, config):
-        names, queries = zip(*protocols.layout(config.elicit), strict=True)
-        ds = capability.extend(ds, battery.load(workdir, config), names, queries)
+    asked = battery.load(workdir, config)
+    if asked is not None:
+        ds = capability.extend(ds, asked.raw, asked.names, asked.values)
     results.write_results(ds, workdir.root)
     return ds
 

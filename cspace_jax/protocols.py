@@ -11,6 +11,7 @@ Sources: paper section 4.4; reference implementation (the published prompts, dir
 """
 
 import dataclasses
+import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -82,30 +83,40 @@ class Target:
 class Protocol:
     """A change of a query and the values that it is tried with; its capability is the maximum over them.
 
-    `follows` says whether the change goes along the pushed concept, so that it can be shuffled.
+    Attributes:
+      change: (query, target, value) -> query.
+      values: what it is tried with.
+      follows: whether the change goes along the pushed concept, so that it can be shuffled.
+      moves: whether it moves the conditioning or its embedding, so that it has a random control.
+      guides: whether it changes the guidance weight.
     """
 
     change: Callable[[Query, Target, Any], Query]
     values: Callable[[ElicitConfig], Sequence[Any]]
-    follows: bool
+    follows: bool = False
+    moves: bool = True
+    guides: bool = False
 
 
 PROTOCOLS: dict[str, Protocol] = {}
 
 
 def protocol(
-    name: str, values: Callable[[ElicitConfig], Sequence[Any]] = lambda config: (None,), follows: bool = False
+    name: str, values: Callable[[ElicitConfig], Sequence[Any]] = lambda config: (None,), **kind: bool
 ) -> Callable[[Callable[[Query, Target, Any], Query]], Callable[[Query, Target, Any], Query]]:
-    """Register a function (query, target, value) -> query as the protocol `name`, tried with `values(config)`."""
+    """Register a function (query, target, value) -> query as the protocol `name`, tried with `values(config)`.
+
+    `kind` holds the flags of `Protocol`; one that changes `query.guidance` must say guides=True.
+    """
 
     def register(change: Callable[[Query, Target, Any], Query]) -> Callable[[Query, Target, Any], Query]:
-        PROTOCOLS[name] = Protocol(change, values, follows)
+        PROTOCOLS[name] = Protocol(change, values, **kind)
         return change
 
     return register
 
 
-@protocol(NAIVE)
+@protocol(NAIVE, moves=False)
 def naive(query: Query, target: Target, value: None) -> Query:
     """Ask for the class at its mean."""
     return query
@@ -134,22 +145,22 @@ def latent(query: Query, target: Target, value: tuple[float, float]) -> Query:
     )
 
 
-@protocol("guidance", values=lambda config: config.guidance)
+@protocol("guidance", values=lambda config: config.guidance, moves=False, guides=True)
 def guidance(query: Query, target: Target, value: float) -> Query:
     """Sample with classifier-free guidance at weight w; needs a network trained with diffusion.p_uncond above 0."""
     return query.replace(guidance=jnp.float32(value))
 
 
-@protocol("patch")
+@protocol("patch", moves=False)
 def patch(query: Query, target: Target, value: None) -> Query:
-    """Use the conditioning projections of another checkpoint, the last unless told otherwise (paper Fig. 17)."""
+    """Use the conditioning projections of another checkpoint, that of `elicit.patch_step` (paper Fig. 17)."""
     return query.replace(patched=jnp.bool_(True))
 
 
 def parse(name: str) -> tuple[list[Protocol], str]:
     """Return the protocols joined by "+" in a name and its control ("", RANDOM or SHUFFLED).
 
-    Errors: UserError for an unknown protocol, or for a shuffled one that does not go along a concept.
+    Errors: UserError for an unknown protocol, or for a control that would control nothing.
     """
     control = next((suffix for suffix in (RANDOM, SHUFFLED) if name.endswith(suffix)), "")
     parts = name.removesuffix(control).split("+")
@@ -161,6 +172,8 @@ def parse(name: str) -> tuple[list[Protocol], str]:
     found = [PROTOCOLS[part] for part in parts]
     if control == SHUFFLED and not any(one.follows for one in found):
         raise UserError(f"elicit.protocols = {name!r}: only overprompt and latent can be shuffled between concepts")
+    if control == RANDOM and not any(one.moves for one in found):
+        raise UserError(f"elicit.protocols = {name!r}: nothing is moved that a random direction could replace")
     return found, control
 
 
@@ -177,10 +190,25 @@ def layout(config: ElicitConfig) -> list[tuple[str, tuple[Any, ...]]]:
 
 def uses_guidance(config: ElicitConfig) -> bool:
     """Return whether any query is sampled with a guidance weight other than 1."""
-    return any("guidance" in name.split("+") for name in config.protocols)
+    return any(one.guides for name in config.protocols for one in parse(name)[0])
 
 
-def queries(config: ElicitConfig, active: tuple[str, ...], setting: Setting, key: jax.Array) -> Query:
+def fingerprint(config: ElicitConfig) -> str:
+    """Return a text that differs whenever a battery asks something else: names, values and code of its protocols."""
+    found = {part for name, _ in layout(config) for part in parse(name)[0]}
+    return repr((layout(config), config.concept, sorted(map(_code, found))))
+
+
+def _code(one: Protocol) -> str:
+    try:
+        return inspect.getsource(one.change)
+    except OSError:  # typed into an interpreter
+        return one.change.__code__.co_code.hex() + repr(one.change.__code__.co_consts)
+
+
+def queries(
+    config: ElicitConfig, active: tuple[str, ...], setting: Setting, key: jax.Array, guidance: float = 1.0
+) -> Query:
     """Build every query of every held-out class: leaves [queries, held-out classes, ...].
 
     Args:
@@ -188,6 +216,7 @@ def queries(config: ElicitConfig, active: tuple[str, ...], setting: Setting, key
       active: active concepts.
       setting: the run's numbers; its class means are what is exaggerated.
       key: of the random directions, which are the run's own and the same at every checkpoint.
+      guidance: weight of queries whose protocol does not change it.
     """
     means = mean_conditionings(class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg), active)
     rows = []
@@ -195,9 +224,14 @@ def queries(config: ElicitConfig, active: tuple[str, ...], setting: Setting, key
         row = []
         for klass in classes(active).held_out_ids:
             direction_key = jax.random.fold_in(jax.random.fold_in(key, number), klass)
-            row.append(_query(config, active, means, klass, name, values, number, direction_key))
+            one = _query(config, active, means, klass, name, values, number, direction_key)
+            row.append(one.replace(guidance=one.guidance * guidance if not _guides(name) else one.guidance))
         rows.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *row))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+
+def _guides(name: str) -> bool:
+    return any(one.guides for one in parse(name)[0])
 
 
 def _query(

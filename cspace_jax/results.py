@@ -181,6 +181,10 @@ def to_table(ds: xr.Dataset) -> pd.DataFrame:
         values = ds[name].transpose("run", "step", "protocol", "klass", ...).values
         values = values if values.ndim == 5 else values[..., None]
         columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
+    for name in ("capability", "capability_split"):  # where further protocols were measured
+        if name in ds:
+            values = ds[name].transpose("run", "step", "protocol", "klass").values[..., None]
+            columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
     asked = (index["protocol"] == 0) | ~ds["trained"].values[index["klass"]]
     return pd.DataFrame(columns)[asked]
 

@@ -21,8 +21,6 @@ from cspace_jax.errors import UserError
 from cspace_jax.train import StepMetrics
 from cspace_jax.workdir import Workdir, append_metrics, truncate_metrics, write_atomic
 
-STATE_SECONDS = 30.0  # least time between two full states
-
 
 class Wave:
     """The runs that are trained and evaluated at once, and where they keep their files.
@@ -75,7 +73,7 @@ def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
     truncate_metrics(workdir.metrics, done, wave.rows)
     logs = [*range(0, last, config.optim.log_every), last]
     calls = engine.chunks(done, last, [*saves, *logs], runner.plan.steps_per_call)
-    with Recorder(workdir, config, wave, done) as recorder, _Saver(wave, last) as saver:
+    with Recorder(workdir, config, wave, done) as recorder, _Saver(wave, last, config.engine.state_seconds) as saver:
         for step, count in calls:
             state, metrics = runner.train(state, step, count)
             recorder.advance(step + count, metrics)
@@ -109,15 +107,15 @@ def _restore_state(wave: Wave, runner: Engine, step: int) -> Parcels:
 class _Saver:
     """Save the parameters of every save step for evaluation, and the last full state for resuming.
 
-    The state is three times the parameters (AdamW's moments), so it is saved at most every STATE_SECONDS and at the
-    last save, and older ones are removed once a newer one is complete. After an interruption the steps since the last
+    The state is three times the parameters (AdamW's moments), so it is saved at most every `seconds` and at the last
+    save, and older ones are removed once a newer one is complete. After an interruption the steps since the last
     state are trained again.
     """
 
-    def __init__(self, wave: Wave, last: int):
+    def __init__(self, wave: Wave, last: int, seconds: float):
         self._params = checkpoint.CheckpointWriter(wave.params_folder)
         self._state = checkpoint.CheckpointWriter(wave.state_folder)
-        self._folder, self._last = wave.state_folder, last
+        self._folder, self._last, self._seconds = wave.state_folder, last, seconds
         self._saved = time.monotonic()
 
     def save(self, step: int, runner: Engine, state: Parcels) -> None:
@@ -125,7 +123,7 @@ class _Saver:
         self._finish()
         self._params.save(step, runner.gather([parcel.evaluated for parcel in state]))
         self._params.wait()
-        if step == self._last or time.monotonic() - self._saved >= STATE_SECONDS:
+        if step == self._last or time.monotonic() - self._saved >= self._seconds:
             self._state.save(step, runner.gather(state))
             self._saved = time.monotonic()
 
@@ -231,7 +229,9 @@ def require_checkpoints(wave: Wave, steps: list[int]) -> None:
     """Raise UserError if the parameters of any of the steps are missing."""
     missing = sorted(set(steps) - set(checkpoint.steps(wave.params_folder)))
     if missing:
-        raise UserError(f"checkpoint {wave.params_folder / str(missing[0])} is missing; run --mode=train first")
+        lost = (checkpoint.latest_step(wave.state_folder) or 0) >= missing[0]
+        again = f"; if it was lost, remove {wave.state_folder} to train again" if lost else ""
+        raise UserError(f"checkpoint {wave.params_folder / str(missing[0])} is missing; run --mode=train first{again}")
 
 
 def _evaluate_wave(

@@ -8,7 +8,7 @@ import tiny
 from etils import epath
 from test_study import copy_of, probe_of
 
-from cspace_jax import battery, capability, pipeline, report, study
+from cspace_jax import battery, capability, pipeline, protocols, report, study
 from cspace_jax.errors import UserError
 from cspace_jax.workdir import Workdir
 
@@ -17,7 +17,7 @@ CONFIG = tiny.study(
     network={"channels": (4,)},
     diffusion={"schedule": "fixed_linear"},
     optim={"clip": 1.0},
-    elicit={"protocols": ("overprompt", "overprompt_random", "latent", "patch"), "samples": 2},
+    elicit={"protocols": ("overprompt", "overprompt_random", "latent", "patch"), "samples": 4},
 )
 QUERIES = 1 + 5 + 5 + 3 + 1
 
@@ -43,14 +43,14 @@ def files_of(workdir, config=CONFIG):
 
 def test_every_save_and_the_initialisation_are_measured(finished):
     assert [path.name for path in files_of(finished)] == [f"step_{step:08d}.npz" for step in (0, 2, 5, 6)]
-    raw = battery.load(finished, CONFIG)
-    assert raw[0]["prob_samples"].shape == (2, QUERIES, 1, 2, 2)
+    raw = battery.load(finished, CONFIG).raw
+    assert raw[0]["prob_samples"].shape == (2, QUERIES, 1, 4, 2)
     # A network at initialisation returns its input: whatever it is asked, it draws the same.
     assert np.ptp(raw[0]["prob_samples"], axis=1).max() < 1e-5
 
 
 def test_patching_the_last_checkpoint_with_itself_changes_nothing(finished):
-    raw = battery.load(finished, CONFIG)
+    raw = battery.load(finished, CONFIG).raw
     np.testing.assert_allclose(raw[6]["prob_samples"][:, -1], raw[6]["prob_samples"][:, 0], atol=1e-5)
 
 
@@ -63,8 +63,11 @@ def test_results_hold_every_protocol_and_naive_prompting_as_it_was(finished, rea
     one = ds.sel(protocol="overprompt", klass="11")
     np.testing.assert_allclose(one["joint_prob"], one["capability"], rtol=1e-5)
     assert (ds["capability"] >= ds["capability_split"] - 1e-6).isel(klass=3).all()
-    without = tiny.changed(CONFIG, elicit={"protocols": ()})
-    plain = study.collect(finished, without)
+    chosen = ds["query_protocol"].values == "overprompt"
+    best = one["best_query"].values.astype(int)
+    every = ds["query_prob"].isel(klass=3, query=chosen).transpose("run", "step", "query", "concept").values
+    np.testing.assert_allclose(np.take_along_axis(every, best[:, :, None, None], 2)[:, :, 0], one["prob"], rtol=1e-6)
+    plain = study.collect(finished, CONFIG)
     for name in ("prob", "joint_accuracy", "loss"):
         naive = ds[name].sel(protocol="naive") if "protocol" in ds[name].dims else ds[name]
         expected = plain[name].sel(protocol="naive") if "protocol" in plain[name].dims else plain[name]
@@ -77,8 +80,7 @@ def test_an_interrupted_battery_goes_on(finished, reader, tmp_path):
     kept, lost = files_of(workdir)[1:3]
     lost.unlink()
     before = kept.stat().st_mtime_ns
-    with pytest.raises(UserError, match="is not complete; run --mode=elicit first"):
-        battery.load(workdir, CONFIG)
+    assert battery.load(workdir, CONFIG) is None  # what is not complete is not shown
     battery.evaluate(workdir, CONFIG, *reader)
     pipeline.collect(workdir, CONFIG)
     assert workdir.table.read_bytes() == table and kept.stat().st_mtime_ns == before
@@ -88,26 +90,47 @@ def test_smaller_calls_give_the_same_numbers(finished, reader, tmp_path):
     workdir = copy_of(finished, tmp_path)
     for path in files_of(workdir):
         path.unlink()
-    config = tiny.changed(CONFIG, elicit={"images_per_call": 8})  # four queries a call, the last call padded
+    config = tiny.changed(CONFIG, elicit={"images_per_call": 16})  # four queries a call, the last call padded
     battery.evaluate(workdir, config, *reader)
-    ours, theirs = battery.load(workdir, config), battery.load(finished, CONFIG)
+    ours, theirs = battery.load(workdir, config).raw, battery.load(finished, CONFIG).raw
     for step in theirs:
         np.testing.assert_allclose(ours[step]["prob_samples"], theirs[step]["prob_samples"], atol=1e-4)
 
 
-def test_another_battery_leaves_the_first(finished, reader, tmp_path):
+def test_another_battery_adds_to_the_first(finished, reader, tmp_path):
     workdir = copy_of(finished, tmp_path)
-    config = tiny.changed(CONFIG, elicit={"protocols": ("patch",)})
+    config = tiny.changed(CONFIG, elicit={"protocols": ("patch", "overprompt+patch")})
     battery.evaluate(workdir, config, *reader)
     assert len(files_of(workdir)) == len(files_of(workdir, config)) == 4
-    assert battery.finished(workdir, CONFIG) and battery.finished(workdir, config)
+    ds, before = pipeline.collect(workdir, config), pipeline.collect(finished, CONFIG)
+    assert ds["protocol"].values.tolist() == [
+        *("naive", "patch", "overprompt+patch", "overprompt", "overprompt_random", "latent")
+    ]
+    for name in ("latent", "overprompt"):
+        np.testing.assert_array_equal(ds["prob"].sel(protocol=name), before["prob"].sel(protocol=name))
+    damaged = battery.folder(workdir, CONFIG) / battery.DESCRIPTION
+    damaged.write_text("{")
+    with pytest.raises(UserError, match="battery.json is damaged"):
+        battery.load(workdir, config)
+
+
+def test_a_redefined_protocol_is_measured_anew(finished, monkeypatch):
+    before = battery.folder(finished, CONFIG)
+    assert battery.folder(finished, tiny.changed(CONFIG, elicit={"images_per_call": 3})) == before
+    monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
+
+    @protocols.protocol("overprompt", values=lambda config: config.overprompt)
+    def overprompt(query, target, value):
+        return query
+
+    assert battery.folder(finished, CONFIG) != before
 
 
 def test_a_missing_checkpoint_is_one_line(finished, reader, tmp_path):
     workdir = copy_of(finished, tmp_path)
     files_of(workdir)[1].unlink()
     shutil.rmtree(workdir.checkpoints / "wave_000" / "params" / "6")
-    with pytest.raises(UserError, match="params/6 is missing; run --mode=train first"):
+    with pytest.raises(UserError, match="params/6 is missing; run --mode=train first; if it was lost, remove .*state"):
         battery.evaluate(workdir, CONFIG, *reader)
 
 

@@ -214,6 +214,7 @@ def copy_of(folder, tmp_path):
 LONG = (
     *("--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=3"),
     *("--config.save.start=4", "--config.save.count=8", "--config.figures=()", "--config.evaluate.losses=False"),
+    "--config.engine.state_seconds=0.0",
 )
 
 

@@ -101,6 +101,13 @@ def test_latent_directions_are_the_published_ones():
     np.testing.assert_allclose(query.removed, np.tile(large, (3, 1)), atol=1e-7)
 
 
+def test_weights_of_guidance():
+    plain = with_protocols("overprompt", "overprompt+guidance_random", overprompt=(1.0,), guidance=(2.0, 3.0))
+    assert protocols.uses_guidance(plain) and not protocols.uses_guidance(with_protocols("overprompt"))
+    queries = protocols.queries(plain, ACTIVE, SETTING, KEY, guidance=1.5)
+    assert queries.guidance[:, 0].tolist() == [1.5, 1.5, 2.0, 3.0]
+
+
 def test_joined_protocols_try_every_combination():
     config = with_protocols("overprompt+guidance", overprompt=(0.5, 1.0), guidance=(1.0, 2.0, 3.0))
     query = rows_of(config, "overprompt+guidance")
@@ -114,6 +121,7 @@ def test_joined_protocols_try_every_combination():
         ("overpromt", "unknown protocol 'overpromt', did you mean 'overprompt'"),
         ("latent+ptch", "unknown protocol 'ptch'"),
         ("patch_shuffled", "only overprompt and latent can be shuffled"),
+        ("guidance_random", "nothing is moved that a random direction could replace"),
     ],
 )
 def test_unknown_protocols_are_one_line(name, words):

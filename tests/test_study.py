@@ -112,23 +112,6 @@ def test_waves_give_the_same_results(wave, finished, reader, workdir):
     assert_equals_finished(workdir, finished)
 
 
-@pytest.fixture(autouse=True)
-def save_every_state(monkeypatch):
-    monkeypatch.setattr(study, "STATE_SECONDS", 0.0)
-
-
-def test_states_are_saved_seldom_and_what_follows_the_last_is_trained_again(monkeypatch, finished, reader, workdir):
-    monkeypatch.setattr(study, "STATE_SECONDS", 1e9)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_at(patch, Engine, "train", 5)
-        study.train(workdir, CONFIG)
-    wave = workdir.checkpoints / "wave_000"
-    assert checkpoint.steps(wave / "params") == [2, 5] and not checkpoint.steps(wave / "state")
-    carry_out(workdir.root, CONFIG, reader)
-    assert_equals_finished(workdir, finished)
-    assert checkpoint.steps(wave / "state") == [6]
-
-
 class Killed(BaseException):
     """Stands for a kill: nothing of the program may catch it."""
 
@@ -143,6 +126,18 @@ def killed_at(monkeypatch, owner, name, number):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, call)
+
+
+def test_states_are_saved_seldom_and_what_follows_the_last_is_trained_again(monkeypatch, finished, reader, workdir):
+    config = tiny.changed(CONFIG, engine={"state_seconds": 1e9})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, Engine, "train", 5)
+        study.train(workdir, config)
+    wave = workdir.checkpoints / "wave_000"
+    assert checkpoint.steps(wave / "params") == [2, 5] and not checkpoint.steps(wave / "state")
+    carry_out(workdir.root, config, reader)
+    assert_equals_finished(workdir, finished)
+    assert checkpoint.steps(wave / "state") == [6]
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
