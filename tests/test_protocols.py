@@ -264,8 +264,10 @@ def test_a_guidance_weight_for_each_sample_is_that_weight_for_all():
 
 
 def test_batches_of_a_battery_are_of_equal_length():
-    limited = dataclasses.replace(CONFIG, elicit=with_protocols("overprompt", samples=4, images_per_call=17))
-    assert spec_of(limited).shape == (3, 1, 4)  # 6 queries in 2 calls, not 4 and 2
+    config = dataclasses.replace(CONFIG, elicit=with_protocols("overprompt", samples=4))
+    reader, trained = probe.make_spec(config, "xla"), train.make_spec(config, "xla")
+    shapes = [elicit.make_battery_spec(trained, config, reader, most).shape for most in (0, 17, 1)]
+    assert shapes == [(6, 1, 4), (3, 1, 4), (1, 1, 4)]  # 6 queries in 2 calls are 3 and 3, not 4 and 2
 
 
 # Capability.
