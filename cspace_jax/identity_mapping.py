@@ -1,0 +1,65 @@
+"""Structured identity mapping: the analytic model of the follow-up paper (Swing-by dynamics, ICLR 2025).
+
+A linear network learns to copy s Gaussian clusters N(mu_p e_p, diag(sigma)^2), one a concept, and is asked for the
+point with all concepts at once, x = sum of mu_p e_p. What it draws is a trajectory in concept space. Its speed along
+concept p is a_p = mu_p^2 / s + sigma_p^2: a second, parameter-free prediction of the order of learning.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy import integrate
+
+
+def strengths(mu: np.ndarray, sigma: np.ndarray | float) -> np.ndarray:
+    """Return a_p = mu_p^2 / s + sigma_p^2 [s], the second moment of the data along each concept."""
+    mu = np.asarray(mu, float)
+    return mu**2 / len(mu) + np.broadcast_to(np.asarray(sigma, float), mu.shape) ** 2
+
+
+def loss(weights: np.ndarray, a: np.ndarray) -> float:
+    """Return the training loss ||(W - I) A^(1/2)||^2 / 2."""
+    return float(0.5 * np.sum((weights - np.eye(len(a))) ** 2 * a))
+
+
+def one_layer(weights: np.ndarray, a: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return W(t) [t, s, s] of gradient flow from `weights` in closed form: I + (W(0) - I) e^(-a t), by column."""
+    decay = np.exp(-np.asarray(times, float)[:, None] * a)
+    return np.eye(len(a)) + (weights - np.eye(len(a))) * decay[:, None, :]
+
+
+def two_layer_flow(weights: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """Return dW/dt of the symmetric two-layer network f(x) = U U^T x for W = U U^T.
+
+    W A + A W - (A W^2 + W^2 A + 2 W A W) / 2 with A = diag(a): gradient flow of U at half the speed of `loss`, as
+    published.
+    """
+    wa, squared = weights * a, weights @ weights
+    return wa + wa.T - 0.5 * (a[:, None] * squared + squared * a + 2 * wa @ weights)
+
+
+def two_layer(weights: np.ndarray, a: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Solve the two-layer flow from a symmetric `weights` at time 0; returns W [t, s, s] at increasing times."""
+    size = len(a)
+    solution = integrate.solve_ivp(
+        lambda t, w: two_layer_flow(w.reshape(size, size), a).ravel(), (0.0, float(times[-1])),
+        np.asarray(weights, float).ravel(), "LSODA", np.asarray(times, float), rtol=1e-9, atol=1e-12,
+    )  # fmt: skip
+    return solution.y.T.reshape(-1, size, size)
+
+
+def small_start(size: int, width: int, scale: float, seed: int = 0) -> np.ndarray:
+    """Draw W(0) = U U^T for U [size, width] with normal entries of standard deviation `scale`."""
+    u = scale * np.random.default_rng(seed).standard_normal((size, width))
+    return u @ u.T
+
+
+def outputs(weights: np.ndarray, mu: np.ndarray) -> np.ndarray:
+    """Return what the network draws for all concepts at once, as shares of what is asked: W x / x [t, s]."""
+    mu = np.asarray(mu, float)
+    return weights @ mu / mu
+
+
+def unseen_loss(weights: np.ndarray, mu: np.ndarray) -> Any:
+    """Return the loss on the unseen combination ||W x - x||^2 / 2 [t], x = mu."""
+    return 0.5 * np.sum((weights @ np.asarray(mu, float) - mu) ** 2, axis=-1)

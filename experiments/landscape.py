@@ -1,0 +1,82 @@
+"""Draw the toy models of learning in concept space, and fit Eq. 1 to the trajectories of a finished study.
+
+    python -m experiments.landscape --outdir=runs/landscape
+    python -m experiments.landscape --outdir=runs/landscape --workdir=runs/signal
+
+Writes fig5, fig9b, surface (energy with its trajectory) and swing_by (structured identity mapping) as PNG and PDF. With
+a workdir also fit.png/.pdf (measured against fitted at every level) and fit.json, and prints a table: a, the switching
+times t1 and t2 in steps, rate per step and residual. The equations are reconstructions, see
+cspace_jax/landscape.py.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cspace_jax import analysis, command, landscape, report, results
+from cspace_jax.errors import UserError
+from cspace_jax.plots import landscapes, style
+from cspace_jax.workdir import write_atomic
+
+NAMES = ("a", "t1", "t2", "rate")
+
+
+def describe(level: analysis.Level, found: landscape.Fit) -> dict[str, Any]:
+    """Return a fit as plain numbers."""
+    return {
+        "level": level.label,
+        **{name: {"value": getattr(found, name), "interval": found.intervals[name]} for name in NAMES},
+        "biased_target": found.biased,
+        "residual": found.residual,
+    }
+
+
+def table_of(fits: Sequence[tuple[analysis.Level, landscape.Fit]]) -> Table:
+    """Return the fits as a table, one row a level; intervals are in fit.json, that of a also here."""
+    table = Table(title="Eq. 1 fitted to class means over seeds", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in ("level", "a [95 %]", "t1", "t2", "rate", "biased", "rms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for level, found in fits:
+        low, high = found.intervals["a"]
+        a = f"{found.a:.2f} [{low:.2f}, {high:.2f}]"
+        biased = f"({found.biased[0]:g}, {found.biased[1]:g})"
+        numbers = (f"{found.t1:,.0f}", f"{found.t2:,.0f}", f"{found.rate:.2g}")
+        table.add_row(level.label, a, *numbers, biased, f"{found.residual:.3f}")
+    return table
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carry out the command line; UserError for what the user can put right."""
+    parser = command.Parser(prog="python -m experiments.landscape", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--outdir", required=True, help="folder for figures and fits")
+    parser.add_argument("--workdir", default="", help="finished study whose trajectories are fitted; none: toys only")
+    parser.add_argument("--form", default="notebook_a", help=f"fan of fig5: {', '.join(landscape.FORMS)}")
+    flags = parser.parse_args(arguments)
+    if flags.form not in landscape.FORMS:
+        raise UserError(f"form = {flags.form!r}: must be one of {', '.join(landscape.FORMS)}")
+    ds = results.open_results(flags.workdir) if flags.workdir else None
+    outdir = epath.Path(flags.outdir)
+    outdir.mkdir(parents=True, exist_ok=True)
+    drawn = {
+        "fig5": landscapes.fig5(flags.form),
+        "fig9b": landscapes.fig9b(),
+        "surface": landscapes.surface(),
+        "swing_by": landscapes.swing_by(),
+    }
+    if ds is not None:
+        drawn["fit"], fits = landscapes.measured(ds)
+        text = json.dumps(report.to_json([describe(*one) for one in fits]), indent=2, allow_nan=False)
+        write_atomic(outdir / "fit.json", (text + "\n").encode())
+        Console().print(table_of(fits))
+    for name, figure in drawn.items():
+        style.save(figure, outdir / name)
+    print(f"{2 * len(drawn)} figures in {outdir}")
+
+
+if __name__ == "__main__":
+    command.start(run)
