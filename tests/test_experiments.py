@@ -16,8 +16,9 @@ from cspace_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
-concept_signal, compare_published, small_settings = (
-    config_files.load(EXPERIMENTS / f"{name}.py") for name in ("concept_signal", "compare_published", "small_settings")
+concept_signal, compare_published, small_settings, landscape_script = (
+    config_files.load(EXPERIMENTS / f"{name}.py")
+    for name in ("concept_signal", "compare_published", "small_settings", "landscape")
 )
 # sep_size: mean squared blurred mask of the large and of the small circle, mean squared difference of the two masks.
 MASK_MOMENTS = {
@@ -301,3 +302,17 @@ def test_a_level_without_runs_is_left_out():
     rows = compare_published.match(ds, learned, compare_published.measure_learned, nearest=True)
     assert [row.level for row in rows] == analysis.levels(ds)[1:]
     assert np.isnan(compare_published.agreement(rows, "color"))  # one level has no order
+
+
+def test_landscapes_are_drawn_and_fitted_to_a_study(executed, study, tmp_path, monkeypatch, capsys):
+    # Six smoke steps hold three saves; a fit needs more.
+    monkeypatch.setattr(results, "open_results", lambda path: synthetic.dataset())
+    landscape_script.run([f"--outdir={tmp_path}", f"--workdir={study / 'base'}"])
+    names = {"fig5", "fig9b", "surface", "swing_by", "fit"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"{n}.{e}" for n in names for e in ("png", "pdf")} | {
+        "fit.json"
+    }
+    fits = json.loads((tmp_path / "fit.json").read_text())
+    assert len(fits) == 4 and all(one["residual"] < 0.2 for one in fits)
+    assert "Eq. 1 fitted" in capsys.readouterr().out
+    assert "form = 'eq3': must be one of eq1" in refuse(capsys, landscape_script, f"--outdir={tmp_path}", "--form=eq3")
