@@ -37,8 +37,7 @@ PUBLISHED_BLUE = (0.6, 0.65, 0.75, 0.85, 0.95)  # blue channel of the published 
 PUBLISHED_SIZE = 0.3
 
 
-@struct.dataclass
-class Query:
+class Query(struct.PyTreeNode):
     """What one batch of samples is asked for; a leading axis stacks queries.
 
     Attributes:

@@ -186,7 +186,7 @@ def to_table(ds: xr.Dataset) -> pd.DataFrame:
             values = ds[name].transpose("run", "step", "protocol", "klass").values[..., None]
             columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
     asked = (index["protocol"] == 0) | ~ds["trained"].values[index["klass"]]
-    return pd.DataFrame(columns)[asked]
+    return pd.DataFrame({name: values[asked] for name, values in columns.items()})
 
 
 def _shortest(values: np.ndarray) -> np.ndarray:

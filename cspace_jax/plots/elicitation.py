@@ -129,7 +129,7 @@ def _draw_emergence(
         ax.annotate("turn", (turn, -0.6), xytext=(3, 0), textcoords="offset points", size=7, color="#666666")
     ax.set_yticks(range(len(names)), [title_of(name) for name in names])
     for label, name in zip(ax.get_yticklabels(), names, strict=True):
-        label.set_color(matplotlib.colors.to_rgba(colors[name]))
+        label.set_color(colors[name])
     ax.set(ylim=(len(names) - 0.4, -0.9), xlim=(0, last * 1.04))
     ax.set_title("step to 80 % for good, a dot a seed (x: never)")
     style.step_axis(ax)
