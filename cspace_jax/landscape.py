@@ -179,11 +179,11 @@ def fit(steps: np.ndarray, path: np.ndarray) -> Fit:
     steps, path = np.asarray(steps, float), np.asarray(path, float)
     if len(steps) < 5 or not np.isfinite(path).all():
         raise ValueError("a fit needs at least 5 finite points")
-    found = [_fit_from(steps, path, biased, a) for biased in ((0.0, 1.0), (1.0, 0.0)) for a in (0.5, 2.0)]
+    found = [_fit_from(steps, path, biased) for biased in ((0.0, 1.0), (1.0, 0.0))]
     return min(found, key=lambda one: one.residual)
 
 
-def _fit_from(steps: np.ndarray, path: np.ndarray, biased: tuple[float, float], a: float) -> Fit:
+def _fit_from(steps: np.ndarray, path: np.ndarray, biased: tuple[float, float]) -> Fit:
     span = steps[-1] - steps[0]
     times = (steps - steps[0]) / span * DURATION
 
@@ -191,7 +191,7 @@ def _fit_from(steps: np.ndarray, path: np.ndarray, biased: tuple[float, float], 
         return trajectory(eq1(np.exp(p[0]), p[1], p[2], np.exp(p[3]), biased=biased), times, path[0], tolerance=1e-6)
 
     low, high = [-4.0, -DURATION, -DURATION, -5.0], [4.0, 2 * DURATION, 2 * DURATION, 5.0]
-    guess = np.array([np.log(a), SWITCH, SWITCH, 0.0])
+    guess = np.array([0.0, SWITCH, SWITCH, 0.0])
     result = optimize.least_squares(lambda p: (solve(p) - path).ravel(), guess, bounds=(low, high))
     spread = 1.96 * np.sqrt(np.maximum(np.diag(_covariance(result)), 0.0))
     estimate, ends = result.x, np.stack([result.x - spread, result.x + spread])

@@ -1,30 +1,21 @@
-"""The command line: every study from start to figures, kills at any moment, and mistakes that cost one line."""
+"""The command line: every study from start to figures, and mistakes that cost one line."""
 
-import contextlib
-import dataclasses
-import io
 import json
 import os
 import pathlib
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
-import jax
 import pytest
-from absl.testing import flagsaver
+from commands import ROOT, assert_one_line, command, environment, real_command, snapshot, study, without_progress
 
-from cspace_jax import command as command_line
-from cspace_jax import launch, main
+from cspace_jax import launch
 from cspace_jax.workdir import read_metrics
 
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 STUDIES = ("signal", "signal_size", "signal_grid", "hidden", "guidance")
 RUNS = {"signal": 4, "signal_size": 4, "signal_grid": 4, "hidden": 2, "guidance": 2}
 FIGURES = {
@@ -36,66 +27,6 @@ FIGURES = {
 }
 # The contract of a workdir (README).
 FILES = ("config.json", "env.json", "metrics.jsonl", "concept_space.nc", "concept_space.csv", "summary.json")
-
-
-def study(name="signal"):
-    return f"--config={ROOT / 'configs' / name}.py:smoke"
-
-
-@dataclasses.dataclass
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-def command(*arguments):
-    """Carry out a command line in this process, where programs that were compiled once need no time."""
-    argv = ["main.py", *map(str, arguments)]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), flagsaver.flagsaver(), arguments_of(argv):
-        main.FLAGS.unparse_flags()
-        try:
-            rest = command_line.exit_on_user_error(main.parse_flags, argv)
-            command_line.exit_on_user_error(main.run, rest)
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-    return Done(code, out.getvalue(), err.getvalue())
-
-
-@contextlib.contextmanager
-def arguments_of(argv):
-    before, sys.argv = sys.argv, argv
-    try:
-        yield
-    finally:
-        sys.argv = before
-
-
-def environment(**more):
-    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or ""}
-    least = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
-    return {**os.environ, "CSPACE_JAX_RESTARTED": "1", "PYTHONPATH": str(ROOT), **cache, **least, **more}
-
-
-def process(*arguments, **more):
-    line = [sys.executable, "-m", "cspace_jax.main", *map(str, arguments)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(line, env=environment(**more), **streams)
-
-
-def real_command(*arguments, **more):
-    running = process(*arguments, **more)
-    out, err = running.communicate(timeout=300)
-    return Done(running.returncode, out, err)
-
-
-def snapshot(folder, ignored=()):
-    """Every file with its time of change and content."""
-    files = [path for path in pathlib.Path(folder).rglob("*") if path.is_file() and path.name not in ignored]
-    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -211,68 +142,6 @@ def copy_of(folder, tmp_path):
     return pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
-# Kills. Cheap steps and many saves, so that a random moment can be in any of them.
-
-LONG = (
-    *("--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=3"),
-    *("--config.save.start=4", "--config.save.count=8", "--config.figures=()", "--config.evaluate.losses=False"),
-    "--config.engine.state_seconds=0.0",
-)
-
-
-def appears(folder, pattern):
-    return lambda: any(folder.glob(pattern))
-
-
-def kill_when(moment, *arguments):
-    """Start a command, kill -9 it as soon as `moment()` is true; return whether that was before its end."""
-    running = process(*arguments)
-    while running.poll() is None and not moment():
-        time.sleep(0.002)
-    running.send_signal(signal.SIGKILL)
-    running.communicate()
-    return running.returncode == -signal.SIGKILL
-
-
-def seconds_after(condition, seconds):
-    """Return the moment that many seconds after `condition()` became true."""
-    since = []
-
-    def moment():
-        if condition() and not since:
-            since.append(time.monotonic())
-        return bool(since) and time.monotonic() > since[0] + seconds
-
-    return moment
-
-
-def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path, finished):
-    arguments = (study(), *LONG, f"--config.probe.cache_dir={finished['signal'] / 'probe'}")
-    straight = command(*arguments, f"--workdir={tmp_path / 'straight'}")
-    assert straight.code == 0, straight.err
-    folder = tmp_path / "killed"
-    line = (*arguments, f"--workdir={folder}")
-    chance = random.Random(int.from_bytes(os.urandom(4), "big"))
-    wait = chance.uniform(0.0, 0.5)
-    print("random wait", wait)  # shown if the test fails
-    started = appears(folder, "metrics.jsonl")
-    moments = [
-        appears(folder, "checkpoints/wave_000/params/*"),  # while a checkpoint is being written
-        seconds_after(started, wait),  # at a random moment of training
-        appears(folder, "eval/wave_000/*"),  # in the evaluation, while a file is being written or just after
-    ]
-    killed = [kill_when(moment, *line) for moment in moments]
-    assert killed[0] and killed[2]  # the second may have come too late
-    done = real_command(*line)
-    assert done.code == 0, done.err
-    assert (folder / "concept_space.csv").read_bytes() == (tmp_path / "straight" / "concept_space.csv").read_bytes()
-    logs = [read_metrics(f / "metrics.jsonl") for f in (folder, tmp_path / "straight")]
-    ours, theirs = ({(r["run"], r["step"]): {**r, "steps_per_second": 0} for r in rows} for rows in logs)
-    assert ours == theirs and len(logs[0]) == len(ours) == 2 * 14
-    states = list((folder / "checkpoints" / "wave_000" / "state").iterdir())
-    assert [path.name for path in states] == ["40"], "rests of killed saves are left"
-
-
 def test_a_bad_command_line_in_a_real_process_is_one_line_also_after_the_restart():
     more = {"CSPACE_JAX_RESTARTED": "", "GLIBC_TUNABLES": ""}
     done = real_command(study().replace(":smoke", ":quick"), "--config.optim.stepz=3", **more)
@@ -345,11 +214,6 @@ MISTAKES = {
     "another config": (["--config.optim.batch_size=4"], "belongs to another config, differing in optim.batch_size"),
     "another wave": (["--config.engine.wave=1"], "belongs to another config, differing in engine.wave"),
 }
-
-
-def assert_one_line(done, words):
-    assert done.code == 2, (done.out, done.err)
-    assert done.err.startswith("error: ") and done.err.count("\n") == 1 and words in done.err, done.err
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -429,13 +293,6 @@ def test_a_missing_or_unfit_probe_is_one_line(finished, tmp_path):
     assert not (tmp_path / "w" / "metrics.jsonl").exists()
 
 
-def without_progress(done):
-    """The same without the progress bars that a command had shown before it failed."""
-    lines = done.err.replace("\r", "\n").splitlines(True)
-    bars = ("train:", "evaluate:", "probe:", "\n")
-    return dataclasses.replace(done, err="".join(line for line in lines if not line.startswith(bars)))
-
-
 DAMAGED = {
     "config.json": ("--mode=eval", "is damaged"),
     "concept_space.nc": ("--mode=figures", "cannot be read"),
@@ -466,15 +323,3 @@ def test_a_truncated_checkpoint_in_a_real_process_is_one_line(finished, tmp_path
     next(folder.rglob("step_00000003.npz")).unlink()
     done = real_command("--mode=eval", f"--workdir={folder}")
     assert_one_line(without_progress(done), "params/3: is damaged")
-
-
-def test_a_full_disk_in_a_real_process_is_one_line(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs root")
-    try:
-        done = real_command(study(), f"--workdir={disk / 'w'}")
-    finally:
-        subprocess.run(["umount", disk], check=True)
-    assert_one_line(without_progress(done), "params/2: cannot be written")

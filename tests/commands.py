@@ -1,0 +1,89 @@
+"""Command lines carried out by tests: in this process, where compiled programs are shared, or in one of their own."""
+
+import contextlib
+import dataclasses
+import io
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+from absl.testing import flagsaver
+
+from cspace_jax import command as command_line
+from cspace_jax import main
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def study(name="signal"):
+    return f"--config={ROOT / 'configs' / name}.py:smoke"
+
+
+@dataclasses.dataclass
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*arguments):
+    """Carry out a command line in this process, where programs that were compiled once need no time."""
+    argv = ["main.py", *map(str, arguments)]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), flagsaver.flagsaver(), arguments_of(argv):
+        main.FLAGS.unparse_flags()
+        try:
+            rest = command_line.exit_on_user_error(main.parse_flags, argv)
+            command_line.exit_on_user_error(main.run, rest)
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def arguments_of(argv):
+    before, sys.argv = sys.argv, argv
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def environment(**more):
+    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or ""}
+    least = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
+    return {**os.environ, "CSPACE_JAX_RESTARTED": "1", "PYTHONPATH": str(ROOT), **cache, **least, **more}
+
+
+def process(*arguments, **more):
+    line = [sys.executable, "-m", "cspace_jax.main", *map(str, arguments)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, env=environment(**more), **streams)
+
+
+def real_command(*arguments, **more):
+    running = process(*arguments, **more)
+    out, err = running.communicate(timeout=300)
+    return Done(running.returncode, out, err)
+
+
+def snapshot(folder, ignored=()):
+    """Every file with its time of change and content."""
+    files = [path for path in pathlib.Path(folder).rglob("*") if path.is_file() and path.name not in ignored]
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def assert_one_line(done, words):
+    assert done.code == 2, (done.out, done.err)
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1 and words in done.err, done.err
+
+
+def without_progress(done):
+    """The same without the progress bars that a command had shown before it failed."""
+    lines = done.err.replace("\r", "\n").splitlines(True)
+    bars = ("train:", "evaluate:", "probe:", "\n")
+    return dataclasses.replace(done, err="".join(line for line in lines if not line.startswith(bars)))

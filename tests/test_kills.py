@@ -1,0 +1,88 @@
+"""Kills and full disks at any moment of real processes: nothing is lost, and the same command goes on."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from commands import assert_one_line, command, process, real_command, study, without_progress
+
+from cspace_jax.workdir import read_metrics
+
+# How ml_collections loads config files.
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
+
+# Kills. Cheap steps and many saves, so that a random moment can be in any of them.
+
+LONG = (
+    *("--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=3"),
+    *("--config.save.start=4", "--config.save.count=8", "--config.figures=()", "--config.evaluate.losses=False"),
+    "--config.engine.state_seconds=0.0",
+)
+
+
+def appears(folder, pattern):
+    return lambda: any(folder.glob(pattern))
+
+
+def kill_when(moment, *arguments):
+    """Start a command, kill -9 it as soon as `moment()` is true; return whether that was before its end."""
+    running = process(*arguments)
+    while running.poll() is None and not moment():
+        time.sleep(0.002)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    return running.returncode == -signal.SIGKILL
+
+
+def seconds_after(condition, seconds):
+    """Return the moment that many seconds after `condition()` became true."""
+    since = []
+
+    def moment():
+        if condition() and not since:
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() > since[0] + seconds
+
+    return moment
+
+
+def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
+    arguments = (study(), *LONG, f"--config.probe.cache_dir={tmp_path / 'probe'}")
+    straight = command(*arguments, f"--workdir={tmp_path / 'straight'}")
+    assert straight.code == 0, straight.err
+    folder = tmp_path / "killed"
+    line = (*arguments, f"--workdir={folder}")
+    chance = random.Random(int.from_bytes(os.urandom(4), "big"))
+    wait = chance.uniform(0.0, 0.5)
+    print("random wait", wait)  # shown if the test fails
+    started = appears(folder, "metrics.jsonl")
+    moments = [
+        appears(folder, "checkpoints/wave_000/params/*"),  # while a checkpoint is being written
+        seconds_after(started, wait),  # at a random moment of training
+        appears(folder, "eval/wave_000/*"),  # in the evaluation, while a file is being written or just after
+    ]
+    killed = [kill_when(moment, *line) for moment in moments]
+    assert killed[0] and killed[2]  # the second may have come too late
+    done = real_command(*line)
+    assert done.code == 0, done.err
+    assert (folder / "concept_space.csv").read_bytes() == (tmp_path / "straight" / "concept_space.csv").read_bytes()
+    logs = [read_metrics(f / "metrics.jsonl") for f in (folder, tmp_path / "straight")]
+    ours, theirs = ({(r["run"], r["step"]): {**r, "steps_per_second": 0} for r in rows} for rows in logs)
+    assert ours == theirs and len(logs[0]) == len(ours) == 2 * 14
+    states = list((folder / "checkpoints" / "wave_000" / "state").iterdir())
+    assert [path.name for path in states] == ["40"], "rests of killed saves are left"
+
+
+def test_a_full_disk_in_a_real_process_is_one_line(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        done = real_command(study(), f"--workdir={disk / 'w'}")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert_one_line(without_progress(done), "params/2: cannot be written")
