@@ -223,23 +223,18 @@ def queries(
         row = []
         for klass in classes(active).held_out_ids:
             direction_key = jax.random.fold_in(jax.random.fold_in(key, number), klass)
-            one = _query(config, active, means, klass, name, values, number, direction_key)
-            row.append(one.replace(guidance=one.guidance * guidance if not _guides(name) else one.guidance))
+            row.append(_query(config, active, means, klass, name, values, number, direction_key, guidance))
         rows.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *row))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
-def _guides(name: str) -> bool:
-    return any(one.guides for one in parse(name)[0])
-
-
 def _query(
     config: ElicitConfig, active: tuple[str, ...], means: jax.Array, klass: int, name: str, values: tuple[Any, ...],
-    number: int, key: jax.Array,
+    number: int, key: jax.Array, guidance: float,
 ) -> Query:  # fmt: skip
     parts, control = parse(name)
     target = make_target(active, means, klass, config.concept, shuffled=control == SHUFFLED)
-    before = _plain(target)
+    before = _plain(target, guidance)
     query = before
     for one, value in zip(parts, values, strict=True):
         query = one.change(query, target, value)
@@ -250,10 +245,10 @@ def _query(
     return query
 
 
-def _plain(target: Target) -> Query:
+def _plain(target: Target, guidance: float) -> Query:
     zero = jnp.float32(0.0)
     nothing = jnp.zeros(CONDITIONING_DIM)
-    return Query(target.mean, jnp.float32(1.0), zero, zero, nothing, nothing, jnp.int32(0), jnp.bool_(False))
+    return Query(target.mean, jnp.float32(guidance), zero, zero, nothing, nothing, jnp.int32(0), jnp.bool_(False))
 
 
 def _random_direction(key: jax.Array, active: tuple[str, ...]) -> jax.Array:

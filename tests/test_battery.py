@@ -13,11 +13,15 @@ from cspace_jax.errors import UserError
 from cspace_jax.workdir import Workdir
 
 CONFIG = tiny.study(
-    grid={"sep_col": (0.2,)},
+    grid={"sep_col": (0.2,), "learning_rate": (0.05,)},  # so that six steps change what is drawn
     network={"channels": (4,)},
     diffusion={"schedule": "fixed_linear"},
     optim={"clip": 1.0},
-    elicit={"protocols": ("overprompt", "overprompt_random", "latent", "patch"), "samples": 4},
+    elicit={
+        "protocols": ("overprompt", "overprompt_random", "latent", "patch"),
+        "samples": 4,
+        "overprompt": (0.0, 20.0, 40.0, 80.0, 160.0),
+    },
 )
 QUERIES = 1 + 5 + 5 + 3 + 1
 
@@ -51,6 +55,7 @@ def test_every_save_and_the_initialisation_are_measured(finished):
 
 def test_patching_the_last_checkpoint_with_itself_changes_nothing(finished):
     raw = battery.load(finished, CONFIG).raw
+    assert np.ptp(raw[6]["prob_samples"], axis=1).max() > 1e-3  # queries differ, far above the tolerances here
     np.testing.assert_allclose(raw[6]["prob_samples"][:, -1], raw[6]["prob_samples"][:, 0], atol=1e-5)
 
 

@@ -8,26 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from etils import epath
 
 from cspace_jax import conv, probe, unet
-from cspace_jax.config import Config, DataConfig, EngineConfig, GridConfig, ProbeConfig
+from cspace_jax.config import Config, DataConfig, EngineConfig, GridConfig
 from cspace_jax.errors import UserError
 from cspace_jax.workdir import Workdir
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "probe_small.npz"
 PAPER = Config(study="test", scale="paper")
-SMALL = ProbeConfig(
+SMALL = dataclasses.replace(
+    tiny.PROBE,
     channels=(4,),
-    groups=2,
-    heads=2,
-    out_channels=4,
     steps=4,
-    batch_size=8,
     images_per_class=4,
-    test_images_per_class=2,
     data=((0.8, 0.4, 0.2, False), (0.2, 0.2, 0.2, True)),
-    min_accuracy=0.0,
 )
 TINY = Config(study="test", scale="smoke", data=DataConfig(image_size=4, blur=0.0), probe=SMALL)
 
