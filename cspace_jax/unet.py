@@ -67,7 +67,8 @@ def _uniform(fan_in: int) -> nn.initializers.Initializer:
 
 def gelu(x: jax.Array) -> jax.Array:
     """GELU with the exact error function."""
-    return jax.nn.gelu(x, approximate=False)
+    # By erf, as PyTorch computes it: jax.nn.gelu takes erfc, which costs twice as much on a CPU.
+    return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 def drop_out(key: jax.Array, x: jax.Array, rate: float) -> jax.Array:
