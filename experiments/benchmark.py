@@ -11,7 +11,8 @@ are started once and then measured in turns, so that a slow minute of the machin
 medians with the smallest and the largest rate. A ratio is the median over rounds of ours over the best peer's.
 
 Settings: quick (the network of configs/signal.py:quick, 6 runs), medium (32x32, channels 16/32/64, batch 32, 4 runs),
-paper (the network of configs/signal.py:paper, 2 runs). Written to WORKDIR: benchmark.json, benchmark.md, benchmark.png.
+paper (the network of configs/signal.py:paper, 2 runs), smoke (numbers mean nothing). Written to WORKDIR:
+benchmark.json, benchmark.md, benchmark.png.
 """
 
 import json
@@ -291,7 +292,9 @@ def _check(setting: str) -> dict[str, float]:
         raise UserError("benchmark: PyTorch's side cannot be run; it needs the extra bench: pip install -e '.[bench]'")
     difference = json.loads(answer.stdout)
     if max(difference.values()) > TOLERANCE:
-        raise UserError(f"benchmark: the implementations differ on shared weights, {difference}: must be <= {TOLERANCE}")
+        raise UserError(
+            f"benchmark: the implementations differ on shared weights, {difference}: must be <= {TOLERANCE}"
+        )
     return difference
 
 

@@ -80,7 +80,8 @@ class Level(nn.Module):
     def __init__(self, c_in: int, c_out: int, blocks: int, groups: int, dropout: float):
         super().__init__()
         widths = [c_in] + [c_out] * blocks
-        self.resnet_blocks = nn.ModuleList([Block(*pair, groups, dropout) for pair in zip(widths, widths[1:])])
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.resnet_blocks = nn.ModuleList([Block(*pair, groups, dropout) for pair in pairs])
 
     def forward(self, x: Tensor, embeddings: tuple[Tensor, Tensor]) -> Tensor:
         """Apply the blocks in turn."""
