@@ -33,7 +33,7 @@ def get_config(scale: str | None = None) -> ConfigDict:
     config = base.get_config("hidden", scale)
     config.grid.sep_col = (0.2,)  # weak enough to be memorised as 01 first, strong enough to turn
     config.elicit.protocols = PROTOCOLS
-    config.figures = ("fig6", "elicitation", "fig12", "fig4", "curves")
+    config.figures = ("fig6", "fig17", "elicitation", "embeddings", "fig12", "fig4", "curves")
     if config.scale == "quick":
         config.grid.seeds = (0, 100, 200, 300, 400)
         config.optim.steps = 3_000
