@@ -210,7 +210,8 @@ def fig16(ds: xr.Dataset) -> Figure:
                 chosen = ds["query_prob"].isel(run=list(level.runs), query=int(row), klass=klass).mean("run")
                 path = curves.smooth(chosen.transpose("step", "concept").values, analysis.default_sigma(ds))
                 draw_path(ax, path[:, :2], color, f"{weight:g}{WEIGHT_WORDS.get(weight, '')}")
-            ax.set_title(f"{style.class_label(ds, klass)}, {level.label}", fontsize=9)
+            where = f", {level.label}" if level.varying else ""
+            ax.set_title(style.class_label(ds, klass) + where, fontsize=9)
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="guidance weight")
     return fig
 
