@@ -122,7 +122,8 @@ def _paper(study: str) -> ConfigDict:
 
     # Further protocols that held-out classes are asked with at every save: none, or the battery of configs/hidden.py.
     config.elicit = ConfigDict()
-    # overprompt, overprompt_published, latent, guidance, patch; joined "a+b"; controls "a_random", "a_shuffled"
+    # overprompt, overprompt_published, latent, latent_shared (for common_*), guidance, patch; joined "a+b"; controls
+    # "a_random", "a_shuffled"
     config.elicit.protocols = ()
     config.elicit.concept = "color"  # the concept that is exaggerated
     config.elicit.samples = 32  # per run, query, class and checkpoint

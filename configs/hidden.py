@@ -33,7 +33,7 @@ def get_config(scale: str | None = None) -> ConfigDict:
     config = base.get_config("hidden", scale)
     config.grid.sep_col = (0.2,)  # weak enough to be memorised as 01 first, strong enough to turn
     config.elicit.protocols = PROTOCOLS
-    config.figures = ("fig6", "elicitation", "fig12", "fig4", "curves")
+    config.figures = ("fig6", "fig17", "elicitation", "embeddings", "fig12", "fig4", "curves")
     if config.scale == "quick":
         config.grid.seeds = (0, 100, 200, 300, 400)
         config.optim.steps = 3_000
@@ -53,6 +53,7 @@ def _dense_steps() -> tuple[int, ...]:
 def sweep() -> Iterator[dict[str, Any]]:
     """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
     yield {"grid.sep_col": (0.174, 0.2, 0.25, 0.3)}  # the levels of the published comparison
-    yield {"network.conditioning": "common_linear"}  # one embedding shared by all blocks
+    shared = ("latent_shared", "latent_shared_random", "latent_shared_shuffled", "latent", "patch")
+    yield {"network.conditioning": "common_linear", "elicit.protocols": shared}  # one embedding shared by all blocks
     yield {"elicit.alpha": (0.5, 1.0, 2.0, 4.0), "elicit.beta": (0.1, 0.5, 1.0)}  # a wider sweep of strengths
     yield {"elicit.protocols": ("overprompt", "latent", "overprompt+latent", "overprompt+patch")}  # joined protocols

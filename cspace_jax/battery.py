@@ -8,13 +8,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from cspace_jax import checkpoint, elicit, probe, protocols, results
+from cspace_jax import checkpoint, elicit, grid, probe, protocols, results
 from cspace_jax.config import Config, save_steps, to_dict
 from cspace_jax.elicit import EvalSpec
 from cspace_jax.engine import Engine, Parcels
@@ -31,8 +32,15 @@ DESCRIPTION = "battery.json"
 
 
 def check(config: Config) -> None:
-    """Raise UserError for a protocol that does not exist; warn of guidance on a network trained without dropping."""
-    protocols.layout(config.elicit)
+    """Refuse protocols that cannot be asked with; warn of guidance on a network trained without dropping.
+
+    Raises:
+      UserError: a protocol does not exist, does not suit the network, or gives a query of another form.
+    """
+    protocols.check_network(config.elicit, config.network.conditioning)
+    setting = jax.tree.map(lambda leaf: leaf[0], grid.stack(grid.grid_settings(config.grid)[:1]))
+    ask = partial(protocols.queries, config.elicit, config.data.active, setting)
+    jax.eval_shape(ask, jax.random.key(0))
     if protocols.uses_guidance(config.elicit) and config.diffusion.p_uncond == 0:
         print(
             "warning: elicit.protocols holds guidance, but diffusion.p_uncond = 0: the network never saw the null "

@@ -15,7 +15,10 @@ SCHEDULES = ("learned_linear", "fixed_linear")
 DECAYS = ("constant", "cosine")
 CONVOLUTIONS = ("auto", "xla", "matmul")
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
-FIGURES = ("fig2", "fig3", "fig4", "fig6", "fig12", "fig13", "fig16", "elicitation", "curves", "samples", "gif")
+FIGURES = (
+    *("fig2", "fig3", "fig4", "fig6", "fig12", "fig13", "fig16", "fig17"),
+    *("elicitation", "embeddings", "curves", "samples", "gif"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

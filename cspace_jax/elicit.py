@@ -6,6 +6,7 @@ step noise for every query and checkpoint, so that differences between them are 
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +98,7 @@ def battery(spec: EvalSpec, setting: Setting) -> Query:
 
 
 def prepare(spec: EvalSpec, params: dict, patch: dict, queries: Query, setting: Setting) -> Prompts:
-    """Turn the queries of one batch [q, held-out classes, ...] into prompts: project, patch, edit, repeat.
+    """Turn the queries of one batch [q, held-out classes, ...] into prompts: embed, project, patch, edit, repeat.
 
     Args:
       spec: static description of the battery.
@@ -108,22 +109,32 @@ def prepare(spec: EvalSpec, params: dict, patch: dict, queries: Query, setting: 
     """
     flat: Query = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), queries)
     network = spec.train.vdm.network
+    stream = rng.stream(rng.run_key(setting.seed), "eval")
 
-    def project(c: jax.Array) -> dict[str, jax.Array]:
-        own, other = (unet.project_conditioning(one["network"], network, c) for one in (params, patch))
+    def choose(own: Any, other: Any) -> Any:
         return jax.tree.map(lambda a, b: jnp.where(flat.patched[:, None], b, a), own, other)
 
-    key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 4)
+    def embed(c: jax.Array) -> jax.Array:
+        return choose(*(unet.embed_conditioning(one["network"], network, c) for one in (params, patch)))
+
+    def project(v: jax.Array) -> dict[str, jax.Array]:
+        return choose(*(unet.project_embedding(one["network"], network, v) for one in (params, patch)))
+
     null = jnp.full_like(flat.conditioning, spec.train.vdm.diffusion.null_value)
-    edited = edit(project(flat.conditioning), project(flat.amplified), project(flat.removed), flat, key)
+    asked, amplified, removed = (embed(c) for c in (flat.conditioning, flat.amplified, flat.removed))
+    if unet.shares_embedding(network.conditioning):
+        edits = _edits_where(flat, flat.shared)
+        asked = edit({"": asked}, {"": amplified}, {"": removed}, edits, jax.random.fold_in(stream, 5))[""]
+    edits = _edits_where(flat, ~flat.shared)
+    edited = edit(project(asked), project(amplified), project(removed), edits, jax.random.fold_in(stream, 4))
 
     def repeat(tree: vdm.Conditioning) -> vdm.Conditioning:
         return jax.tree.map(lambda leaf: jnp.repeat(leaf, spec.shape[2], axis=0), tree)
 
-    noise_key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 0)
+    noise_key = jax.random.fold_in(stream, 0)
     guided = spec.evaluate.guidance != 1.0 or protocols.uses_guidance(spec.elicit)
     weights = jnp.repeat(flat.guidance, spec.shape[2]) if guided else None
-    return Prompts(repeat(edited), noise_key, weights, repeat(project(null)) if guided else None)
+    return Prompts(repeat(edited), noise_key, weights, repeat(project(embed(null))) if guided else None)
 
 
 def edit(
@@ -147,6 +158,12 @@ def edit(
         length = jnp.linalg.norm(second - block, axis=-1, keepdims=True)
         edited[name] = jnp.where((query.random > 0)[:, None], block + length * direction, second)
     return edited
+
+
+def _edits_where(query: Query, here: jax.Array) -> Query:
+    """Return the queries [q] without the edits of those that are not edited here."""
+    alpha, beta, random = (jnp.where(here, one, 0) for one in (query.alpha, query.beta, query.random))
+    return query.replace(alpha=alpha, beta=beta, random=random)
 
 
 def _unit(vectors: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ Sources: paper section 4.4; reference implementation (the published prompts, dir
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
+from cspace_jax import unet
 from cspace_jax.concepts import CONDITIONING_DIM, SLICES, class_ranges, classes, mean_conditionings
 from cspace_jax.config_schema import ElicitConfig
 from cspace_jax.errors import UserError
@@ -33,6 +34,7 @@ RANDOM = "_random"  # control: directions of the same length, drawn at random
 SHUFFLED = "_shuffled"  # control: the same change along another concept
 # Far ends of the concepts, whose embeddings are the published directions (reference implementation), by bit.
 STRONG = {"color": ((0.95, 0.05, 0.05), (0.05, 0.05, 0.95)), "size": ((0.6,), (0.3,))}
+STRONG_SHARED = STRONG | {"color": ((0.9, 0.1, 0.1), (0.1, 0.1, 0.9))}  # the same for a shared embedding
 PUBLISHED_BLUE = (0.6, 0.65, 0.75, 0.85, 0.95)  # blue channel of the published prompts; red and green are 1 - blue
 PUBLISHED_SIZE = 0.3
 
@@ -43,10 +45,11 @@ class Query(struct.PyTreeNode):
     Attributes:
       conditioning: vector given to the network [11].
       guidance: weight w of classifier-free guidance, 1 = plain conditional.
-      alpha: strength with which the embedding of `amplified` is amplified in every block.
+      alpha: strength with which the embedding of `amplified` is amplified.
       beta: strength with which the embedding of `removed` is removed.
       amplified: conditioning vector whose embedding is the first direction [11].
       removed: conditioning vector whose embedding is the second direction [11].
+      shared: whether the embedding that all blocks share is edited, instead of each block's own.
       random: number of the random direction that replaces a latent edit, keeping its length; 0 = the edit itself.
       patched: whether the conditioning projections are those of the patch's checkpoint.
     """
@@ -57,6 +60,7 @@ class Query(struct.PyTreeNode):
     beta: jax.Array
     amplified: jax.Array
     removed: jax.Array
+    shared: jax.Array
     random: jax.Array
     patched: jax.Array
 
@@ -69,12 +73,14 @@ class Target:
       mean: the class's own mean.
       flipped: the same with the other value of the concept that is pushed, so that mean - flipped points along it.
       strong: nothing but the pushed concept, at the far end of the class's value.
+      strong_shared: the same, as published for a shared embedding.
       opposite: nothing but another concept, at the far end of the value that the class does not have.
     """
 
     mean: Float[Array, "11"]
     flipped: Float[Array, "11"]
     strong: Float[Array, "11"]
+    strong_shared: Float[Array, "11"]
     opposite: Float[Array, "11"]
 
 
@@ -88,6 +94,7 @@ class Protocol:
       follows: whether the change goes along the pushed concept, so that it can be shuffled.
       moves: whether it moves the conditioning or its embedding, so that it has a random control.
       guides: whether it changes the guidance weight.
+      edits: where it edits the embedding, "block" or "shared" (then it needs a network that shares one), or "".
     """
 
     change: Callable[[Query, Target, Any], Query]
@@ -95,13 +102,14 @@ class Protocol:
     follows: bool = False
     moves: bool = True
     guides: bool = False
+    edits: str = ""
 
 
 PROTOCOLS: dict[str, Protocol] = {}
 
 
 def protocol(
-    name: str, values: Callable[[ElicitConfig], Sequence[Any]] = lambda config: (None,), **kind: bool
+    name: str, values: Callable[[ElicitConfig], Sequence[Any]] = lambda config: (None,), **kind: Any
 ) -> Callable[[Callable[[Query, Target, Any], Query]], Callable[[Query, Target, Any], Query]]:
     """Register a function (query, target, value) -> query as the protocol `name`, tried with `values(config)`.
 
@@ -135,13 +143,31 @@ def overprompt_published(query: Query, target: Target, value: float) -> Query:
     return query.replace(conditioning=conditioning)
 
 
-@protocol("latent", values=lambda config: tuple(itertools.product(config.alpha, config.beta)), follows=True)
+def _strengths(config: ElicitConfig) -> tuple[tuple[float, float], ...]:
+    return tuple(itertools.product(config.alpha, config.beta))
+
+
+@protocol("latent", values=_strengths, follows=True, edits="block")
 def latent(query: Query, target: Target, value: tuple[float, float]) -> Query:
     """Edit every block's embedding h: h + alpha <h, b> b, then minus beta <., l> l with unit b, l (`elicit.edit`)."""
     alpha, beta = value
     return query.replace(
         alpha=jnp.float32(alpha), beta=jnp.float32(beta), amplified=target.strong, removed=target.opposite
     )
+
+
+@protocol("latent_shared", values=_strengths, follows=True, edits="shared")
+def latent_shared(query: Query, target: Target, value: tuple[float, float]) -> Query:
+    """Edit the embedding v that all blocks share in the same way, before the blocks project it.
+
+    Needs network.conditioning = common_linear or common_zerolinear. The reference implementation's variant is alpha = 1
+    and beta = 0, v + <v, b> b.
+    """
+    alpha, beta = value
+    return query.replace(
+        alpha=jnp.float32(alpha), beta=jnp.float32(beta), amplified=target.strong_shared, removed=target.opposite,
+        shared=jnp.bool_(True),
+    )  # fmt: skip
 
 
 @protocol("guidance", values=lambda config: config.guidance, moves=False, guides=True)
@@ -170,9 +196,11 @@ def parse(name: str) -> tuple[list[Protocol], str]:
             raise UserError(f"elicit.protocols = {name!r}: {found}{allowed}")
     found = [PROTOCOLS[part] for part in parts]
     if control == SHUFFLED and not any(one.follows for one in found):
-        raise UserError(f"elicit.protocols = {name!r}: only overprompt and latent can be shuffled between concepts")
+        raise UserError(f"elicit.protocols = {name!r}: it follows no concept that could be shuffled")
     if control == RANDOM and not any(one.moves for one in found):
         raise UserError(f"elicit.protocols = {name!r}: nothing is moved that a random direction could replace")
+    if sum(bool(one.edits) for one in found) > 1:
+        raise UserError(f"elicit.protocols = {name!r}: a query edits its embedding once, join only one of them")
     return found, control
 
 
@@ -190,6 +218,17 @@ def layout(config: ElicitConfig) -> list[tuple[str, tuple[Any, ...]]]:
 def uses_guidance(config: ElicitConfig) -> bool:
     """Return whether any query is sampled with a guidance weight other than 1."""
     return any(one.guides for name in config.protocols for one in parse(name)[0])
+
+
+def check_network(config: ElicitConfig, conditioning: str) -> None:
+    """Raise UserError for a protocol that edits a shared embedding where this kind of conditioning shares none."""
+    for name in config.protocols:
+        if any(one.edits == "shared" for one in parse(name)[0]) and not unet.shares_embedding(conditioning):
+            raise UserError(
+                f"elicit.protocols = {name!r}: needs one embedding shared by all blocks (network.conditioning = "
+                f"common_linear or common_zerolinear), but network.conditioning = {conditioning!r}; 'latent' edits "
+                "every block's own"
+            )
 
 
 def fingerprint(config: ElicitConfig) -> str:
@@ -238,6 +277,7 @@ def _query(
     query = before
     for one, value in zip(parts, values, strict=True):
         query = one.change(query, target, value)
+    _check_shapes(name, query, before)
     if control == RANDOM:
         offset = query.conditioning - before.conditioning
         direction = jnp.linalg.norm(offset) * _random_direction(key, active)
@@ -245,10 +285,18 @@ def _query(
     return query
 
 
+def _check_shapes(name: str, query: Query, before: Query) -> None:
+    for field in dataclasses.fields(Query):
+        found, allowed = (jnp.shape(getattr(one, field.name)) for one in (query, before))
+        if found != allowed:
+            raise UserError(f"protocol {name!r}: query.{field.name} has shape {found}, must be {allowed}")
+
+
 def _plain(target: Target, guidance: float) -> Query:
     zero = jnp.float32(0.0)
     nothing = jnp.zeros(CONDITIONING_DIM)
-    return Query(target.mean, jnp.float32(guidance), zero, zero, nothing, nothing, jnp.int32(0), jnp.bool_(False))
+    no = jnp.bool_(False)
+    return Query(target.mean, jnp.float32(guidance), zero, zero, nothing, nothing, no, jnp.int32(0), no)
 
 
 def _random_direction(key: jax.Array, active: tuple[str, ...]) -> jax.Array:
@@ -284,12 +332,13 @@ def make_target(active: tuple[str, ...], means: jax.Array, klass: int, concept: 
     return Target(
         mean=means[klass],
         flipped=means[index[tuple(flipped.tolist())]],
-        strong=_only(active[pushed], int(bits[pushed]), means[klass]),
-        opposite=_only(active[other], int(opposite), means[index[tuple(other_bits.tolist())]]),
+        strong=_only(STRONG, active[pushed], int(bits[pushed]), means[klass]),
+        strong_shared=_only(STRONG_SHARED, active[pushed], int(bits[pushed]), means[klass]),
+        opposite=_only(STRONG, active[other], int(opposite), means[index[tuple(other_bits.tolist())]]),
     )
 
 
-def _only(concept: str, bit: int, mean: jax.Array) -> jax.Array:
+def _only(ends: Mapping[str, Any], concept: str, bit: int, mean: jax.Array) -> jax.Array:
     """Return the vector that is zero but for one concept: its published far end, or its class mean without one."""
-    entries = jnp.array(STRONG[concept][bit]) if concept in STRONG else mean[SLICES[concept]]
+    entries = jnp.array(ends[concept][bit]) if concept in ends else mean[SLICES[concept]]
     return jnp.zeros(CONDITIONING_DIM).at[SLICES[concept]].set(entries)

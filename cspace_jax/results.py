@@ -52,6 +52,12 @@ def read_evaluation(path: epath.PathLike, keys: Sequence[str] = MEASURED) -> dic
         raise UserError(f"evaluation {path} cannot be read ({error}); delete the file to measure it again") from error
 
 
+def holds(path: epath.PathLike, keys: Sequence[str]) -> bool:
+    """Return whether a raw evaluation, which can be read, holds all the named arrays."""
+    with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as stored:
+        return set(keys) <= set(stored.files)
+
+
 def read_samples(folder: epath.PathLike) -> dict[int, np.ndarray]:
     """Return the kept sample images by step: uint8 [r, k, n, h, w, 3]; axis h is the x coordinate."""
     return {step: read_evaluation(path, ("samples",))["samples"] for step, path in evaluation_files(folder).items()}

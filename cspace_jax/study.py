@@ -12,7 +12,7 @@ import xarray as xr
 from etils import epath
 from tqdm import tqdm
 
-from cspace_jax import checkpoint, elicit, engine, grid, probe, results, rng, signal
+from cspace_jax import checkpoint, elicit, embeddings, engine, grid, probe, results, rng, signal, unet, vdm
 from cspace_jax.concepts import classes
 from cspace_jax.config import Config, save_steps, to_dict
 from cspace_jax.elicit import EvalSpec
@@ -247,7 +247,8 @@ def _evaluate_wave(
     for step in steps:
         params = runner.scatter(checkpoint.restore(wave.params_folder, step, abstract))
         reading = runner.call(elicit.read, spec, sample(runner, spec, params, prompts), params, shared=(probe_params,))
-        yield step, {**vars(runner.fetch(reading)), "loss": losses(params)}
+        embedded = runner.call(embeddings.measure, runner.spec, params, runner.settings)
+        yield step, {**vars(runner.fetch(reading)), **vars(runner.fetch(embedded)), "loss": losses(params)}
 
 
 def sample(runner: Engine, spec: EvalSpec, params: Parcels, prompts: Parcels) -> Parcels:
@@ -300,12 +301,12 @@ def write_npz(path: epath.Path, arrays: dict[str, Any]) -> None:
 
 
 def collect(workdir: Workdir, config: Config, probe_accuracy: dict[str, float] | None = None) -> xr.Dataset:
-    """Merge all evaluations of naive prompting into the labelled dataset."""
+    """Merge all evaluations of naive prompting, and what was measured of embeddings, into the labelled dataset."""
     steps = save_steps(config.save, config.optim.steps)
     evaluations = {step: _merge_runs(workdir, config, step, results.MEASURED) for step in steps}
     settings = grid.grid_settings(config.grid)
     signals = _signals(config)
-    return results.build_dataset(
+    ds = results.build_dataset(
         evaluations,
         settings,
         classes(config.data.active),
@@ -315,6 +316,12 @@ def collect(workdir: Workdir, config: Config, probe_accuracy: dict[str, float] |
         config=to_dict(config),
         probe_accuracy=probe_accuracy,
     )
+    files = [wave.eval_file(step) for wave in waves(workdir, config) for step in steps]
+    if not all(results.holds(path, embeddings.MEASURED) for path in files):
+        return ds  # evaluated by a version that did not measure them
+    measured = {step: _merge_runs(workdir, config, step, embeddings.MEASURED) for step in steps}
+    blocks = unet.block_features(vdm.make_vdm(config.network, config.diffusion, "xla").network)
+    return embeddings.extend(ds, measured, blocks, embeddings.vector_names(config.data.active))
 
 
 def samples(workdir: Workdir, config: Config) -> dict[int, np.ndarray]:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from cspace_jax import conv
 from cspace_jax.concepts import CONDITIONING_DIM
+from cspace_jax.errors import UserError
 
 TIME_FREQUENCIES = 32  # sine and cosine each
 TIME_FEATURES = 256
@@ -244,8 +245,8 @@ class UNet(nn.Module):
         if t is not None and c is not None:
             embeddings["time"] = MLP(TIME_FEATURES, name="embed_time")(time_features(t))
         if isinstance(c, jax.Array):
-            common = spec.conditioning.startswith("common")
-            embeddings["vector"] = MLP(COMMON_FEATURES, name="embed_vector")(c) if common else c
+            shared = shares_embedding(spec.conditioning)
+            embeddings["vector"] = MLP(COMMON_FEATURES, name="embed_vector")(c) if shared else c
 
         def block(x: jax.Array, features: int, name: str) -> jax.Array:
             return ResidualBlock(features, spec, name=name)(x, embeddings, projected.get(name), train)
@@ -344,24 +345,56 @@ def block_features(spec: UNetSpec) -> dict[str, int]:
     return down | middle | up
 
 
+def shares_embedding(conditioning: str) -> bool:
+    """Return whether with this kind of conditioning all blocks read one embedding of the vector, not the vector."""
+    return conditioning.startswith("common")
+
+
+def embed_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) -> Float[Array, "b d"]:
+    """Return what every block's projection reads: the shared embedding [b, 64], or `c` itself where none is shared.
+
+    Errors: UserError where the parameters hold no shared embedding but the network has one.
+    """
+    if not shares_embedding(spec.conditioning):
+        return c
+    embedded: Any = MLP(COMMON_FEATURES).apply({"params": _held(params, spec, "embed_vector")}, c)
+    return embedded
+
+
+def project_embedding(params: dict, spec: UNetSpec, embedding: Float[Array, "b d"]) -> dict[str, jax.Array]:
+    """Return what every residual block adds for what `embed_conditioning` gave: block name -> [b, width of the block].
+
+    Errors: ValueError for a network without conditioning; UserError for parameters of another kind of conditioning.
+    """
+    if spec.conditioning == "none":
+        raise ValueError("the network has no conditioning to project")
+    kind = spec.conditioning.split("_")[-1]
+    layer = "mlp" if kind == "mlp" else "linear"
+    projected: dict[str, Any] = {}
+    for name, features in block_features(spec).items():
+        held = {layer: _held(params, spec, name, "project_vector", layer)}
+        projected[name] = Projection(features, kind).apply({"params": held}, embedding)
+    return projected
+
+
+def _held(params: dict, spec: UNetSpec, *path: str) -> dict:
+    for name in path:
+        if name not in params:
+            kind, place = f"network.conditioning = {spec.conditioning!r}", "/".join(path)
+            raise UserError(f"{kind}: the parameters hold no {place}, they are of another kind of conditioning")
+        params = params[name]
+    return params
+
+
 def project_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) -> dict[str, jax.Array]:
     """Return what every residual block adds for conditioning vectors `c`: block name -> [b, width of the block].
 
     It depends on neither image nor time, so a sampler computes it once; and it is where latent interventions act and
     where one network's conditioning can be patched into another (reference implementation).
 
-    Errors: ValueError for a network without conditioning.
+    Errors: as `embed_conditioning` and `project_embedding`.
     """
-    if spec.conditioning == "none":
-        raise ValueError("the network has no conditioning to project")
-    kind = spec.conditioning.split("_")[-1]
-    if spec.conditioning.startswith("common"):
-        c = MLP(COMMON_FEATURES).apply({"params": params["embed_vector"]}, c)  # type: ignore[assignment]
-    projected: dict[str, Any] = {
-        name: Projection(features, kind).apply({"params": params[name]["project_vector"]}, c)
-        for name, features in block_features(spec).items()
-    }
-    return projected
+    return project_embedding(params, spec, embed_conditioning(params, spec, c))
 
 
 def count_params(params: dict) -> int:

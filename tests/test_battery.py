@@ -2,13 +2,28 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
+import synthetic
 import tiny
 from etils import epath
 from test_study import copy_of, probe_of
 
-from cspace_jax import battery, capability, pipeline, protocols, report, study
+from cspace_jax import (
+    battery,
+    capability,
+    elicit,
+    embeddings,
+    pipeline,
+    plots,
+    protocols,
+    report,
+    study,
+    train,
+    unet,
+    vdm,
+)
 from cspace_jax.errors import UserError
 from cspace_jax.workdir import Workdir
 
@@ -139,11 +154,99 @@ def test_a_missing_checkpoint_is_one_line(finished, reader, tmp_path):
         battery.evaluate(workdir, CONFIG, *reader)
 
 
+def test_a_checkpoint_of_another_kind_of_conditioning_is_one_line(finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    config = tiny.changed(CONFIG, network={"conditioning": "common_linear"}, elicit={"protocols": ("latent_shared",)})
+    with pytest.raises(UserError) as error:
+        battery.evaluate(workdir, config, *reader)
+    assert "does not fit this configuration" in str(error.value) and "is absent there" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_protocols_that_cannot_be_asked_with_are_refused_before_anything_is_done(monkeypatch):
+    battery.check(CONFIG)
+    shared = tiny.changed(CONFIG, elicit={"protocols": ("latent_shared",)})
+    with pytest.raises(UserError, match="needs one embedding shared by all blocks"):
+        battery.check(shared)
+    battery.check(tiny.changed(shared, network={"conditioning": "common_zerolinear"}))
+    monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
+
+    @protocols.protocol("short")
+    def short(query, target, value):
+        return query.replace(conditioning=query.conditioning[:4])
+
+    with pytest.raises(UserError, match=r"protocol 'short': query.conditioning has shape \(4,\), must be \(11,\)"):
+        battery.check(tiny.changed(CONFIG, elicit={"protocols": ("short",)}))
+
+
 def test_guidance_without_training_for_it_is_a_warning(capsys):
     battery.check(tiny.changed(CONFIG, elicit={"protocols": ("guidance",)}))
     assert "diffusion.p_uncond = 0" in capsys.readouterr().out
     battery.check(tiny.changed(CONFIG, elicit={"protocols": ("guidance",)}, diffusion={"p_uncond": 0.1}))
     assert not capsys.readouterr().out
+
+
+THREE = ("color", "size", "bg_color")
+
+
+def test_three_concepts_from_the_question_to_the_figures(tmp_path):
+    """Eight classes, four of them held out: random parameters stand for checkpoints, and see the class asked for."""
+    config = tiny.changed(
+        CONFIG,
+        grid={"seeds": (0,)},
+        data={"active": THREE},
+        diffusion={"p_uncond": 0.1, "gamma_min": -2.0, "gamma_max": 1.0},
+        network={"conditioning": "common_linear"},
+        elicit={
+            "protocols": ("overprompt", "latent", "latent_shared", "latent_shared_random", "patch", "guidance"),
+            "overprompt": (1.0, 2.0), "alpha": (1.0,), "guidance": (0.0, 3.0), "samples": 2, "concept": "bg_color",
+        },
+    )  # fmt: skip
+    battery.check(config)
+    reader, reading = probe_of(config)
+    spec = elicit.make_battery_spec(train.make_spec(config, "xla"), config, reader)
+    setting = jax.tree.map(lambda leaf: leaf[0], tiny.settings(config))
+
+    @jax.jit
+    def ask(params, patch):
+        prompts = elicit.prepare(spec, params, patch, elicit.battery(spec, setting), setting)
+        images = elicit.draw(spec, params, prompts)
+        measured = elicit.read(spec, images, params, reading)
+        return measured.prob_samples, measured.mean_rgb, images, embeddings.measure(spec.train, params, setting)
+
+    shapes = jax.eval_shape(lambda key: vdm.init_params(key, spec.train.vdm), jax.random.key(0))
+    random = np.random.default_rng(0)
+    steps = (0, 500, 1000, 9000)
+    drawn = {s: jax.tree.map(lambda x: 0.5 * random.standard_normal(x.shape, np.float32), shapes) for s in steps}
+    names, values = zip(*protocols.layout(config.elicit), strict=True)
+    raw, embedded = {}, {}
+    for step, params in drawn.items():
+        prob, colors, images, found = jax.device_get(ask(params, drawn[9000]))
+        raw[step] = {"prob_samples": prob[None], "mean_rgb": colors[None]}
+        embedded[step] = {name: value[None] for name, value in vars(found).items()}
+        images = images.reshape(len(names), 4, -1)
+        changed = np.abs(images[1:] - images[:1]).max(-1)  # a query changes what is drawn, patching except at its end
+        assert (changed[np.array(names[1:]) != "patch"] > 1e-3).all()
+        assert (changed[names.index("patch") - 1] > 1e-3).all() == (step != 9000)
+    assert raw[500]["prob_samples"].shape == (1, len(names), 4, 2, 3)
+    ds = synthetic.dataset(levels=(0.2,), seeds=(0,), active=THREE, steps=steps[1:])
+    ds = capability.extend(ds, raw, names, [str(one) for (one,) in values])
+    ds = embeddings.extend(ds, embedded, unet.block_features(spec.train.vdm.network), embeddings.vector_names(THREE))
+    held_out = [3, 5, 6, 7]
+    assert np.isfinite(ds["capability"].values[..., held_out]).all()
+    assert np.isnan(np.delete(ds["capability"].values, held_out, axis=-1)).all()
+    # Class 101 at step 1,000 by hand: its best overprompt of two.
+    bits, prob = np.array([1, 0, 1]), raw[1000]["prob_samples"][0, 1:3, 1]
+    score = np.where(bits == 1, prob, 1 - prob).prod(-1).mean(-1)
+    found = ds["capability"].sel(step=1000, protocol="overprompt", klass="101").item()
+    assert found == pytest.approx(score.max(), rel=1e-5)
+    (level,) = capability.summarise(ds)
+    assert list(level["classes"]) == ["011", "101", "110", "111"]
+    left_out = []
+    drawn_files = plots.draw_all(
+        ds, {}, config, tmp_path, ("fig6", "fig16", "fig17", "elicitation", "embeddings"), left_out.append
+    )
+    assert len(drawn_files) == 10 and not left_out
 
 
 def test_the_summary_counts_seeds_and_gaps(finished):

@@ -243,7 +243,11 @@ class Consumed:
         monkeypatch.setattr(vdm, "loss_terms", self._loss)
 
     def _take(self, key):
-        self.keys += [tuple(data) for data in np.asarray(jax.random.key_data(key)).reshape(-1, 2).tolist()]
+        # A callback, so that the program can be compiled: only what is executed is recorded, also inside branches.
+        jax.debug.callback(self._record, jax.random.key_data(key))
+
+    def _record(self, data):
+        self.keys += map(tuple, np.asarray(data).reshape(-1, 2).tolist())
 
     def _call(self, original, key, *args, **kwargs):
         self._take(key)
@@ -272,21 +276,33 @@ def test_no_key_is_used_twice(monkeypatch):
     config = tiny.study(diffusion={"p_uncond": 0.1, "schedule": "fixed_linear"})
     spec = evaluation_spec(config)
     consumed = Consumed(monkeypatch)
-    with jax.disable_jit():
-        for seed in (0, 7):
-            setting = dataclasses.replace(jax.tree.map(lambda leaf: leaf[0], SETTINGS), seed=jnp.uint32(seed))
-            state, data = train.init_run(spec.train, setting), train.make_data(spec.train, setting)
-            consumed._take(data.noise_key)
-            for step in range(11):  # two epochs and a step
-                state, _ = train.train_step(spec.train, state, setting, data, jnp.int32(step))
-            prompts = elicit.naive_prompts(spec, setting)
-            for i in range(spec.evaluate.sampling_steps + 1):
-                elicit._noise(spec, prompts, jnp.int32(i))
-            test = elicit.loss_data("test", spec, setting)
-            consumed._take(test.batch.noise_key)
-            validation_key = jax.random.fold_in(rng.stream(rng.run_key(seed), "eval"), 1)
-            elicit.loss_batch(spec, state.params, setting, test, jnp.int32(0))
-            elicit.loss_batch(spec, state.params, setting, test.replace(key=validation_key), jnp.int32(0))
+
+    @jax.jit
+    def start(setting):
+        state, data = train.init_run(spec.train, setting), train.make_data(spec.train, setting)
+        consumed._take(data.noise_key)
+        return state, data
+
+    train_step = jax.jit(functools.partial(train.train_step, spec.train))
+
+    @jax.jit
+    def evaluate(params, setting):
+        prompts = elicit.naive_prompts(spec, setting)
+        for i in range(spec.evaluate.sampling_steps + 1):
+            elicit._noise(spec, prompts, jnp.int32(i))
+        test = elicit.loss_data("test", spec, setting)
+        consumed._take(test.batch.noise_key)
+        validation_key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 1)
+        elicit.loss_batch(spec, params, setting, test, jnp.int32(0))
+        elicit.loss_batch(spec, params, setting, test.replace(key=validation_key), jnp.int32(0))
+
+    for seed in (0, 7):
+        setting = dataclasses.replace(jax.tree.map(lambda leaf: leaf[0], SETTINGS), seed=jnp.uint32(seed))
+        state, data = start(setting)
+        for step in range(11):  # two epochs and a step
+            state, _ = train_step(state, setting, data, jnp.int32(step))
+        evaluate(state.params, setting)
+    jax.effects_barrier()
     assert len(consumed.keys) > 200
     repeated = {key for key in consumed.keys if consumed.keys.count(key) > 1}
     assert not repeated

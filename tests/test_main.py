@@ -22,7 +22,7 @@ FIGURES = {
     "signal": (),  # all
     "signal_size": ("--config.figures=('fig4', 'fig12')",),
     "signal_grid": ("--config.figures=('fig3',)",),
-    "hidden": ("--config.figures=('fig6', 'elicitation')", "--config.elicit.overprompt=(1.0,)"),
+    "hidden": ("--config.figures=('fig6', 'fig17', 'elicitation', 'embeddings')", "--config.elicit.overprompt=(1.0,)"),
     "guidance": ("--config.figures=('fig16',)", "--config.elicit.guidance=(0.0, 2.0)"),
 }
 # The contract of a workdir (README).
@@ -50,7 +50,7 @@ DRAWN = {
     "signal": {"fig2.png", "fig4.png", "fig4.pdf", "fig12.png", "fig13.png", "gif.gif"},
     "signal_size": {"fig4.png", "fig12.png"},
     "signal_grid": {"fig3.png", "fig3.pdf"},
-    "hidden": {"fig6.png", "fig6.pdf", "elicitation.png"},
+    "hidden": {"fig6.png", "fig6.pdf", "fig17.png", "elicitation.png", "embeddings.png"},
     "guidance": {"fig16.png", "fig16.pdf"},
 }
 
@@ -207,6 +207,10 @@ MISTAKES = {
     "unknown protocol": (
         ["--config.elicit.protocols=('overpromt',)"],
         "elicit.protocols = 'overpromt': unknown protocol 'overpromt', did you mean 'overprompt'",
+    ),
+    "a shared edit": (
+        ["--config.elicit.protocols=('latent_shared',)"],
+        "elicit.protocols = 'latent_shared': needs one embedding shared by all blocks",
     ),
     "no protocol": (["--mode=elicit"], "elicit.protocols is empty"),
     "unknown flag": (["--wrkdir=x"], "Unknown command line flag 'wrkdir'"),

@@ -6,10 +6,10 @@ import synthetic
 from PIL import Image
 from scipy import ndimage
 
-from cspace_jax import analysis, plots
+from cspace_jax import analysis, capability, embeddings, plots
 from cspace_jax.config import Config, DataConfig
 from cspace_jax.errors import UserError
-from cspace_jax.plots import animation, pictures, progress, style
+from cspace_jax.plots import animation, elicitation, pictures, progress, style
 
 CONFIG = Config(study="signal", scale="quick", data=DataConfig(image_size=16))
 
@@ -211,3 +211,69 @@ def test_three_concepts_are_drawn_as_projections():
     assert (
         len(panels(plots.fig2(DataConfig(active=("color", "size", "bg_color")), analysis.levels(ds)[0].setting))) == 8
     )
+
+
+@pytest.fixture(scope="module")
+def elicited():
+    """Two levels, two seeds; naive prompting, patching and guidance at three weights with random answers."""
+    made = synthetic.dataset(levels=(0.2, 0.6), seeds=(0, 1), steps=(500, 2000, 9000))
+    names = ["naive", "patch", "guidance", "guidance", "guidance"]
+    draw = np.random.default_rng(0).random
+    raw = {
+        step: {"prob_samples": draw((4, 5, 1, 4, 2), np.float32), "mean_rgb": np.zeros((4, 5, 1, 3))}
+        for step in (0, 500, 2000, 9000)
+    }
+    return capability.extend(made, raw, names, ["", "", "0.0", "1.0", "7.0"]), raw
+
+
+def test_fig17_has_a_line_a_seed_and_their_mean(elicited):
+    ds, raw = elicited
+    fig = elicitation.fig17(ds)
+    own, patched = panels(fig)
+    assert patched.get_title() == "(b) patched from the last checkpoint" and own.get_ylabel().startswith("P(class 11")
+    level = progress.choose_level(analysis.levels(ds), ds, "naive")
+    runs = slice(2 * level, 2 * level + 2)
+    joint = np.stack([raw[step]["prob_samples"][runs].prod(-1).mean(-1)[..., 0] for step in (500, 2000, 9000)], 1)
+    for ax, query in ((own, 0), (patched, 1)):
+        lines = {line.get_label(): line.get_ydata() for line in ax.lines}
+        np.testing.assert_allclose(lines["seed 1"], joint[1, :, query], rtol=1e-5)
+        np.testing.assert_allclose(lines["mean"], joint[:, :, query].mean(0), rtol=1e-5)
+
+
+def test_fig16_has_a_trajectory_a_weight_and_a_panel_a_level(elicited):
+    ds, raw = elicited
+    fig = elicitation.fig16(ds)
+    weak, strong = panels(fig)
+    assert strong.get_title() == "11 (blue, small), sep_col=0.6" and "sep_col=0.2" in weak.get_title()
+    labels = [text.get_text() for text in strong.get_legend().get_texts()]
+    assert labels == ["0 (no prompt)", "1 (no guidance)", "7"]
+    line = next(one for one in strong.lines if one.get_label() == "7")
+    mean = np.stack([raw[step]["prob_samples"][2:, 4, 0].mean((0, 1)) for step in (500, 2000, 9000)])
+    smoothed = ndimage.gaussian_filter1d(mean, analysis.default_sigma(ds), axis=0, truncate=6)
+    np.testing.assert_allclose(line.get_xydata(), smoothed, rtol=1e-4)
+
+
+def test_embeddings_have_a_line_a_block_and_a_panel_a_pair(elicited):
+    ds, _ = elicited
+    draw = np.random.default_rng(1).random
+    raw = {
+        step: {"embedding_cosine": draw((4, 2, 4, 4)), "embedding_classes": draw((4, 1, 6))}
+        for step in (500, 2000, 9000)
+    }
+    ds = embeddings.extend(ds, raw, {"down_0_block_0": 4, "mid_block_1": 2}, ("red", "blue", "large", "small"))
+    axes = panels(plots.similarities(ds))
+    assert [ax.get_title() for ax in axes] == [
+        *("blue and red", "blue and large", "blue and small", "class 11, to the last step"),
+    ]
+    level = progress.choose_level(analysis.levels(ds), ds, "naive")
+    expected = [raw[step]["embedding_cosine"][2 * level : 2 * level + 2, 1, 1, 3].mean() for step in raw]
+    line = next(one for one in axes[2].lines if one.get_label() == "mid 1")
+    np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6)
+    assert axes[3].lines[0].get_ydata()[-1] == pytest.approx(1.0)
+
+
+def test_figures_of_what_was_not_measured_are_left_out(ds, tmp_path):
+    lines = []
+    names = ("fig6", "fig16", "fig17", "embeddings")
+    assert plots.draw_all(ds, {}, CONFIG, tmp_path, names, lines.append) == []
+    assert [line.split(",")[0] for line in lines] == [f"figures: {name} left out" for name in names]

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +121,8 @@ def test_joined_protocols_try_every_combination():
     [
         ("overpromt", "unknown protocol 'overpromt', did you mean 'overprompt'"),
         ("latent+ptch", "unknown protocol 'ptch'"),
-        ("patch_shuffled", "only overprompt and latent can be shuffled"),
+        ("patch_shuffled", "it follows no concept that could be shuffled"),
+        ("latent+latent_shared", "a query edits its embedding once"),
         ("guidance_random", "nothing is moved that a random direction could replace"),
     ],
 )
@@ -140,6 +142,29 @@ def test_the_readme_adds_a_protocol(monkeypatch):
     assert np.linalg.norm(offset) == pytest.approx(0.2 * np.linalg.norm(means()[3]), rel=1e-5)
 
 
+def test_a_shared_edit_needs_a_shared_embedding():
+    config = with_protocols("overprompt", "latent_shared_random")
+    for kind in ("common_linear", "common_zerolinear"):
+        protocols.check_network(config, kind)
+    protocols.check_network(with_protocols("latent"), "common_linear")  # each block's own
+    with pytest.raises(UserError) as error:
+        protocols.check_network(config, "sep_mlp")
+    assert "\n" not in str(error.value) and str(error.value).startswith(
+        "elicit.protocols = 'latent_shared_random': needs one embedding shared by all blocks"
+    )
+
+
+def test_a_protocol_that_changes_the_form_of_a_query_is_one_line(monkeypatch):
+    monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
+
+    @protocols.protocol("short")
+    def short(query, target, value):
+        return query.replace(amplified=target.strong[4:7], alpha=jnp.float32(1.0))
+
+    with pytest.raises(UserError, match=r"^protocol 'short': query.amplified has shape \(3,\), must be \(11,\)$"):
+        rows_of(with_protocols("short"), "short")
+
+
 # The sampler.
 
 
@@ -157,11 +182,23 @@ def parameters(seed, spec):
     return jax.tree.unflatten(treedef, drawn)
 
 
+@partial(jax.jit, static_argnums=0)
+def prepare(spec, params, patch, setting):
+    return elicit.prepare(spec, params, patch, elicit.battery(spec, setting), setting)
+
+
+draw = jax.jit(elicit.draw, static_argnums=0)
+
+
+def prepared(config, params, patch):
+    """Prompts of the whole battery."""
+    return prepare(spec_of(config), params, patch, SETTING)
+
+
 def images_of(config, params, patch):
     """Samples of the battery by query: [q, samples, h, w, 3]."""
     spec = spec_of(config)
-    prompts = elicit.prepare(spec, params, patch, elicit.battery(spec, SETTING), SETTING)
-    drawn = jax.jit(elicit.draw, static_argnums=0)(spec, params, prompts)
+    drawn = draw(spec, params, prepared(config, params, patch))
     return np.asarray(drawn).reshape(spec.shape[0], spec.shape[2], *drawn.shape[1:])
 
 
@@ -214,12 +251,30 @@ def gelu(x):
     return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
 
 
+def shared_battery(*names, **values):
+    return tiny.changed(battery_of(*names, **values), network={"conditioning": "common_linear"})
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "words"),
+    [
+        ("sep_mlp", "common_linear", "network.conditioning = 'common_linear': the parameters hold no embed_vector,"),
+        ("common_linear", "sep_mlp", "the parameters hold no down_0_block_0/project_vector/mlp, they are of another"),
+    ],
+)
+def test_parameters_of_another_kind_of_conditioning_are_one_line(held, asked, words):
+    held, asked = (unet.UNetSpec((4,), 1, 2, 2, conditioning=kind) for kind in (held, asked))
+    shapes = jax.eval_shape(lambda key: unet.init_params(key, held), KEY)
+    with pytest.raises(UserError) as error:
+        jax.eval_shape(lambda params: unet.project_conditioning(params, asked, jnp.zeros((1, 11))), shapes)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
 def test_a_latent_intervention_by_hand():
     """Two blocks, float64 NumPy: h + alpha <h, b> b, then minus beta <., l> l, with b and l of length one."""
     config = battery_of("latent", alpha=(1.5,), beta=(0.4,))
-    spec = spec_of(config)
-    params = parameters(3, spec)
-    prompts = elicit.prepare(spec, params, params, elicit.battery(spec, SETTING), SETTING)
+    params = parameters(3, spec_of(config))
+    prompts = prepared(config, params, params)
 
     def embed(block, c):
         mlp = params["network"][block]["project_vector"]["mlp"]
@@ -238,11 +293,84 @@ def test_a_latent_intervention_by_hand():
         np.testing.assert_allclose(prompts.conditioning[block][0], h, rtol=1e-6, atol=1e-6)
 
 
-def test_random_latent_directions_have_the_length_of_the_edit():
-    config = battery_of("latent", "latent_random", alpha=(1.0, 2.0), beta=(0.1,))
+def test_a_shared_latent_intervention_by_hand():
+    """Float64 NumPy: v + alpha <v, b> b, then minus beta <., l> l, with b of RGB (.1, .1, .9); then each block."""
+    config = shared_battery("latent_shared", "latent_shared_shuffled", alpha=(1.5,), beta=(0.4,))
     spec = spec_of(config)
     params = parameters(3, spec)
-    prompts = elicit.prepare(spec, params, params, elicit.battery(spec, SETTING), SETTING)
+    prompts = prepared(config, params, params)
+
+    def weights(*path):
+        layer = params["network"]
+        for name in path:
+            layer = layer[name]
+        return (np.asarray(layer[part], np.float64) for part in ("kernel", "bias"))
+
+    def embed(c):
+        for layer in ("dense_0", "dense_1"):
+            kernel, bias = weights("embed_vector", layer)
+            c = gelu(c @ kernel + bias)
+        return c
+
+    def edited(v, up, down):
+        up, down = (one / np.linalg.norm(one) for one in map(embed, (up, down)))
+        first = v + 1.5 * (v @ up) * up
+        return first - 0.4 * (first @ down) * down
+
+    blue, red, small, large = np.zeros((4, 11))
+    blue[4:7], red[4:7], small[7], large[7] = (0.1, 0.1, 0.9), (0.95, 0.05, 0.05), 0.3, 0.6
+    v = embed(means()[3])
+    for block in ("down_0_block_0", "mid_block_1"):
+        kernel, bias = weights(block, "project_vector", "linear")
+        for query, expected in enumerate((v, edited(v, blue, large), edited(v, small, red))):
+            np.testing.assert_allclose(
+                prompts.conditioning[block][2 * query], expected @ kernel + bias, rtol=1e-6, atol=2e-6
+            )
+
+
+def test_shared_edits_have_random_controls_of_their_length_and_none_is_naive_prompting():
+    config = shared_battery("latent_shared", "latent_shared_random", "latent", alpha=(0.0, 2.0), beta=(0.0,))
+    spec = spec_of(config)
+    params = parameters(3, spec)
+    prompts = prepared(config, params, params)
+    for h in prompts.conditioning.values():
+        naive, none, edit, none_random, random, _, latent = np.asarray(h)[::2]
+        np.testing.assert_array_equal(none, naive)
+        np.testing.assert_array_equal(none_random, naive)
+        for one, another in ((edit, naive), (random, naive), (random, edit), (latent, edit)):
+            assert np.abs(one - another).max() > 1e-3
+    images = images_of(config, params, params)
+    np.testing.assert_array_equal(images[1], images[0])
+    assert np.abs(images[2] - images[0]).max() > 1e-4
+
+
+def test_random_shared_edits_keep_the_length_in_the_shared_embedding(monkeypatch):
+    """The edit of the embedding itself, before any block reads it."""
+    edits = []
+    edit = elicit.edit
+
+    def record(h, *more):
+        edits.append((h, edit(h, *more)))
+        return edits[-1][1]
+
+    monkeypatch.setattr(elicit, "edit", record)
+    config = shared_battery("latent_shared", "latent_shared_random", alpha=(1.0, 2.0), beta=(0.1,))
+    params = parameters(3, spec_of(config))
+    spec = spec_of(config)
+    elicit.prepare(spec, params, params, elicit.battery(spec, SETTING), SETTING)
+    before, after = (np.asarray(one[""], np.float64) for one in edits[0])
+    lengths = np.linalg.norm(after - before, axis=1)
+    np.testing.assert_allclose(lengths[3:], lengths[1:3], rtol=1e-4)
+    cosine = (after - before)[1] @ (after - before)[3] / (lengths[1] * lengths[3])
+    assert lengths[0] == 0 and lengths[1] > 0.01 and abs(cosine) < 0.9
+    for name, h in edits[1][0].items():
+        np.testing.assert_array_equal(h, edits[1][1][name])  # no block edits it again
+
+
+def test_random_latent_directions_have_the_length_of_the_edit():
+    config = battery_of("latent", "latent_random", alpha=(1.0, 2.0), beta=(0.1,))
+    params = parameters(3, spec_of(config))
+    prompts = prepared(config, params, params)
     for h in prompts.conditioning.values():
         naive, *edited = np.asarray(h, np.float64)[::2]
         lengths = [np.linalg.norm(one - naive) for one in edited]

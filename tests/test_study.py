@@ -100,11 +100,29 @@ def test_evaluations_and_results_are_complete(finished):
             "schedule_b": (4,),
             "schedule_w": (4,),
             "loss": (4, 2, 4),
+            "embedding_cosine": (4, 4, 4, 4),
+            "embedding_classes": (4, 1, 16),
         }
         assert np.isfinite(arrays["loss"]).all() and (arrays["schedule_w"] == 15).all()
     assert checkpoint.steps(finished.checkpoints / "wave_000" / "params") == list(SAVES)
     assert checkpoint.steps(finished.checkpoints / "wave_000" / "state") == [6]
     assert len(finished.table.read_text().splitlines()) == 1 + 4 * 3 * 4 * 2
+
+
+def test_results_hold_embeddings_unless_an_older_version_evaluated(finished, tmp_path):
+    ds = study.collect(finished, CONFIG)
+    assert ds["embedding_cosine"].dims == ("run", "step", "block", "vector", "other")
+    assert ds["block"].values.tolist() == ["down_0_block_0", "mid_block_0", "mid_block_1", "up_0_block_0"]
+    to_last = ds["embedding_to_last"].sel(klass="11")
+    np.testing.assert_allclose(to_last.sel(step=6), 1.0, rtol=1e-6)
+    assert (to_last.sel(step=2) < 1.0).any()
+    workdir = copy_of(finished, tmp_path)
+    path = workdir.eval / "wave_000" / "step_00000002.npz"
+    with np.load(path) as stored:
+        older = {name: stored[name] for name in stored if not name.startswith("embedding")}
+    np.savez(path, **older)
+    older = study.collect(workdir, CONFIG)
+    assert "embedding_cosine" not in older and older["prob"].equals(ds["prob"])
 
 
 def test_a_second_start_changes_nothing(finished, reader):

@@ -2,6 +2,7 @@
 
 from cspace_jax.plots.animation import to_gif
 from cspace_jax.plots.draw import NAMES, draw_all
+from cspace_jax.plots.embeddings import similarities
 from cspace_jax.plots.pictures import class_images, fig2, sample_grid
 from cspace_jax.plots.progress import fig12, learning_curves
 from cspace_jax.plots.speeds import fig3
@@ -20,5 +21,6 @@ __all__ = [
     "learning_curves",
     "sample_grid",
     "save",
+    "similarities",
     "to_gif",
 ]

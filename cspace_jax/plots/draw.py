@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cspace_jax import analysis
 from cspace_jax.config import FIGURES, Config
 from cspace_jax.errors import UserError
-from cspace_jax.plots import animation, elicitation, pictures, progress, speeds, style, trajectories
+from cspace_jax.plots import animation, elicitation, embeddings, pictures, progress, speeds, style, trajectories
 
 Samples = Mapping[int, np.ndarray]
 NAMES = FIGURES
@@ -51,6 +51,10 @@ def _cannot(name: str, ds: xr.Dataset, samples: Samples) -> str:
         return "no protocols besides naive prompting were measured (elicit.protocols)"
     if name == "fig16" and not elicitation.guided(ds):
         return "guidance was not among the protocols (elicit.protocols)"
+    if name == "fig17" and "patch" not in ds["protocol"].values:
+        return "patch was not among the protocols (elicit.protocols)"
+    if name == "embeddings" and "embedding_cosine" not in ds:
+        return "embeddings were not measured; remove WORKDIR/eval and run --mode=eval to measure them"
     if name == "fig3" and not np.isfinite(ds["signal"].values).all():
         return "the concept signal was not measured"
     return ""
@@ -71,7 +75,9 @@ def _figure(name: str, ds: xr.Dataset, samples: Samples, config: Config) -> Figu
         "fig6": elicitation.fig6,
         "fig12": progress.fig12,
         "fig16": elicitation.fig16,
+        "fig17": elicitation.fig17,
         "elicitation": elicitation.overview,
+        "embeddings": embeddings.similarities,
         "curves": progress.learning_curves,
     }
     return others[name](ds)

@@ -1,4 +1,9 @@
-"""Fig. 6 and all protocols with their controls: what a model can draw against what it draws when simply asked."""
+"""Figs. 6, 16, 17 and all protocols with their controls: what a model can draw against what it draws when asked.
+
+Every figure has one row a held-out class.
+"""
+
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -6,13 +11,20 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis, capability, curves
+from cspace_jax import analysis, capability, curves, results
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.trajectories import concept_square, draw_path
 from cspace_jax.protocols import NAIVE, RANDOM, SHUFFLED
 
-PANELS = (NAIVE, "latent", "overprompt")  # in the order of the paper's Fig. 6
-TITLES = {NAIVE: "naive prompting", "latent": "latent intervention", "overprompt": "overprompting", "patch": "patching"}
+PANELS = (NAIVE, "latent", "latent_shared", "overprompt")  # in the order of the paper's Fig. 6
+TITLES = {
+    NAIVE: "naive prompting",
+    "latent": "latent intervention",
+    "latent_shared": "shared latent intervention",
+    "overprompt": "overprompting",
+    "patch": "patching",
+}
+WEIGHT_WORDS = {0.0: " (no prompt)", 1.0: " (no guidance)"}
 
 
 def title_of(protocol: str) -> str:
@@ -28,9 +40,8 @@ def _level(ds: xr.Dataset) -> analysis.Level:
     return found[progress.choose_level(found, ds, NAIVE)]
 
 
-def _held_out(ds: xr.Dataset) -> int:
-    """Return the last held-out class, the one with every bit set."""
-    return int(np.flatnonzero(~ds["trained"].values)[-1])
+def _held_out(ds: xr.Dataset) -> list[int]:
+    return np.flatnonzero(~ds["trained"].values).tolist()
 
 
 def _scores(ds: xr.Dataset, level: analysis.Level, klass: int, protocol: str, kind: str) -> np.ndarray:
@@ -45,24 +56,61 @@ def fig6(ds: xr.Dataset) -> Figure:
     As published, the value of a protocol is the maximum over its queries; the dashed line is the mean over seeds of the
     same maximum over random directions of equal length. The level is that of `progress.choose_level`.
     """
-    level, klass = _level(ds), _held_out(ds)
     panels = [name for name in PANELS if name in ds["protocol"].values]
-    fig = style.new_figure(3.0 * len(panels) + 0.3, 2.7)
-    axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    steps = ds["step"].values
-    for ax, name in zip(axes, panels, strict=True):
-        for i, one in enumerate(_scores(ds, level, klass, name, "capability")):
-            ax.plot(steps, one, color=style.class_color(i), lw=1.2, label=f"seed {ds['seed'].values[level.runs[i]]}")
-        if name + RANDOM in ds["protocol"].values:
-            control = _scores(ds, level, klass, name + RANDOM, "capability").mean(0)
-            ax.plot(steps, control, color="#222222", lw=1.2, ls="--", label="random directions")
-        ax.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
-        ax.set_title(title_of(name))
-        style.step_axis(ax)
-    axes[0].set_ylim(-0.03, 1.03)
-    axes[0].set_ylabel(f"P(class {style.class_label(ds, klass)})")
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    fig, axes = _seeds(ds, panels)
+    for (row, column), ax in np.ndenumerate(axes):
+        control = panels[column] + RANDOM
+        if control in ds["protocol"].values:
+            mean = _scores(ds, _level(ds), _held_out(ds)[row], control, "capability").mean(0)
+            ax.plot(ds["step"].values, mean, color="#222222", lw=1.2, ls="--", label="random directions")
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
+
+
+@style.styled()
+def fig17(ds: xr.Dataset) -> Figure:
+    """Draw P(class asked for) with the network's own and with patched conditioning projections (paper Fig. 17).
+
+    A thin line a seed; the thick line is their mean. The level is that of `progress.choose_level`.
+    """
+    panels = [NAIVE, "patch"]
+    fig, axes = _seeds(ds, panels)
+    for (row, column), ax in np.ndenumerate(axes):
+        mean = _scores(ds, _level(ds), _held_out(ds)[row], panels[column], "capability").mean(0)
+        ax.plot(ds["step"].values, mean, color="#222222", lw=2.2, label="mean")
+    for ax, title in zip(axes[0], ("(a) no intervention", f"(b) patched from {_source(ds)}"), strict=True):
+        ax.set_title(title)
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig
+
+
+def _source(ds: xr.Dataset) -> str:
+    step = results.config_of(ds).get("elicit", {}).get("patch_step")
+    return f"step {step:,}" if step else "the last checkpoint"
+
+
+def _seeds(ds: xr.Dataset, panels: list[str]) -> tuple[Figure, np.ndarray]:
+    """Draw capability over training, a line a seed; axes [held-out class, protocol]."""
+    level, classes = _level(ds), _held_out(ds)
+    fig = style.new_figure(3.0 * len(panels) + 1.5, 2.3 * len(classes) + 0.5)
+    axes = fig.subplots(len(classes), len(panels), sharex=True, sharey=True, squeeze=False)
+    for (row, column), ax in np.ndenumerate(axes):
+        for i, one in enumerate(_scores(ds, level, classes[row], panels[column], "capability")):
+            label = f"seed {ds['seed'].values[level.runs[i]]}"
+            ax.plot(ds["step"].values, one, color=style.class_color(i), lw=1.2, label=label)
+        ax.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
+        if row == 0:
+            ax.set_title(title_of(panels[column]))
+        if row == len(classes) - 1:
+            style.step_axis(ax)
+        if column == 0:
+            ax.set_ylabel(_probability(ds, classes[row]))
+    axes[0, 0].set_ylim(-0.03, 1.03)
+    return fig, axes
+
+
+def _probability(ds: xr.Dataset, klass: int) -> str:
+    return f"P(class {style.class_label(ds, klass)})"
 
 
 @style.styled()
@@ -73,17 +121,19 @@ def overview(ds: xr.Dataset) -> Figure:
     samples and scored on the other; controls are dashed. Right: a dot a seed; a cross at the edge is a seed in which
     the protocol never stays at 80 %; the grey line is the median turning point of the naive trajectories.
     """
-    level, klass = _level(ds), _held_out(ds)
+    level, classes = _level(ds), _held_out(ds)
     names = list(map(str, ds["protocol"].values))
     colors = _colors(names)
-    fig = style.new_figure(9.4, 3.6)
-    left, right = fig.subplots(1, 2, width_ratios=(1.15, 1.0))
-    for name in names:
-        _draw_curve(left, ds, _scores(ds, level, klass, name, "capability_split"), name, colors)
-    left.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
-    left.set(ylim=(-0.03, 1.03), ylabel=f"P(class {style.class_label(ds, klass)})")
-    style.step_axis(left)
-    _draw_emergence(right, ds, level, klass, names, colors)
+    fig = style.new_figure(9.4, max(2.4, 0.6 + 0.3 * len(names)) * len(classes) + 0.3)
+    axes = fig.subplots(len(classes), 2, width_ratios=(1.15, 1.0), squeeze=False)
+    for klass, (left, right) in zip(classes, axes, strict=True):
+        for name in names:
+            _draw_curve(left, ds, _scores(ds, level, klass, name, "capability_split"), name, colors)
+        left.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
+        left.set(ylim=(-0.03, 1.03), ylabel=_probability(ds, klass))
+        style.step_axis(left)
+        _draw_emergence(right, ds, level, klass, names, colors)
+    axes[0, 1].set_title("step to 80 % for good, a dot a seed (x: never)")
     return fig
 
 
@@ -131,7 +181,6 @@ def _draw_emergence(
     for label, name in zip(ax.get_yticklabels(), names, strict=True):
         label.set_color(colors[name])
     ax.set(ylim=(len(names) - 0.4, -0.9), xlim=(0, last * 1.04))
-    ax.set_title("step to 80 % for good, a dot a seed (x: never)")
     style.step_axis(ax)
 
 
@@ -142,23 +191,34 @@ def guided(ds: xr.Dataset) -> bool:
 
 @style.styled()
 def fig16(ds: xr.Dataset) -> Figure:
-    """Draw trajectories of the unseen class under classifier-free guidance, coloured by its weight (paper Fig. 16).
+    """Draw trajectories of unseen classes under classifier-free guidance, coloured by its weight (paper Fig. 16).
 
     Mean over seeds, smoothed as Fig. 4; up to three levels: weakest, middle, strongest.
     """
     found = [level for level in analysis.levels(ds) if level.runs]
     shown = [found[i] for i in sorted({0, len(found) // 2, len(found) - 1})]
-    klass = _held_out(ds)
+    classes = _held_out(ds)
     rows = np.flatnonzero(ds["query_protocol"].values == "guidance")
-    fig = style.new_figure(3.1 * len(shown) + 1.0, 3.2)
-    axes = fig.subplots(1, len(shown), squeeze=False)[0]
-    shades = matplotlib.colormaps[style.SIGNAL_MAP](np.linspace(0.0, 0.9, len(rows)))
-    for ax, level in zip(axes, shown, strict=True):
-        concept_square(ax, ds, (0, 1))
-        for row, color in zip(rows, shades, strict=True):
-            chosen = ds["query_prob"].isel(run=list(level.runs), query=int(row), klass=klass).mean("run")
-            path = curves.smooth(chosen.transpose("step", "concept").values, analysis.default_sigma(ds))
-            draw_path(ax, path[:, :2], color, f"w = {ds['query_value'].values[row]}")
-        ax.set_title(level.label)
-    axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    fig = style.new_figure(3.1 * len(shown) + 1.0, 3.0 * len(classes) + 0.3)
+    axes = fig.subplots(len(classes), len(shown), squeeze=False)
+    weights = [float(value) for value in ds["query_value"].values[rows]]
+    colors = _weight_colors(weights)
+    for klass, line in zip(classes, axes, strict=True):
+        for ax, level in zip(line, shown, strict=True):
+            concept_square(ax, ds, (0, 1))
+            for row, weight, color in zip(rows, weights, colors, strict=True):
+                chosen = ds["query_prob"].isel(run=list(level.runs), query=int(row), klass=klass).mean("run")
+                path = curves.smooth(chosen.transpose("step", "concept").values, analysis.default_sigma(ds))
+                draw_path(ax, path[:, :2], color, f"{weight:g}{WEIGHT_WORDS.get(weight, '')}")
+            where = f", {level.label}" if level.varying else ""
+            ax.set_title(style.class_label(ds, klass) + where, fontsize=9)
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="guidance weight")
     return fig
+
+
+def _weight_colors(weights: list[float]) -> list[Any]:
+    """Return a colour a weight: grey without the prompt (0), black without guidance (1), a scale for all others."""
+    special = {0.0: "#9A9A9A", 1.0: "#222222"}
+    others = [weight for weight in weights if weight not in special]
+    shades = matplotlib.colormaps["plasma"](np.linspace(0.05, 0.88, len(others)))
+    return [special[weight] if weight in special else shades[others.index(weight)] for weight in weights]

@@ -1,0 +1,87 @@
+"""Embeddings of concepts: cosines against NumPy, drift towards the last checkpoint, labels, a zero network."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+import synthetic
+import tiny
+
+from cspace_jax import embeddings, train, unet
+from cspace_jax.concepts import classes
+
+CONFIG = tiny.study(grid={"sep_col": (0.2,), "sep_size": (0.3,)}, network={"conditioning": "common_linear"})
+SPEC = train.make_spec(CONFIG, "xla")
+SETTING = jax.tree.map(lambda leaf: leaf[0], tiny.settings(CONFIG))
+measure = jax.jit(embeddings.measure, static_argnums=0)
+
+
+def parameters(config, seed):
+    spec = train.make_spec(config, "xla").vdm.network
+    shapes = jax.eval_shape(lambda key: unet.init_params(key, spec), jax.random.key(0))
+    draw = np.random.default_rng(seed).standard_normal
+    return {"network": jax.tree.map(lambda leaf: 0.5 * draw(leaf.shape).astype(np.float32), shapes)}
+
+
+def test_single_concepts_are_the_published_vectors():
+    vectors = np.zeros((4, 11))
+    vectors[0, 4:7], vectors[1, 4:7], vectors[2, 7], vectors[3, 7] = (0.6, 0.4, 0.4), (0.4, 0.4, 0.6), 0.6, 0.3
+    np.testing.assert_allclose(embeddings.concept_vectors(("color", "size"), SETTING), vectors, atol=1e-6)
+    assert embeddings.vector_names(("color", "size")) == ("red", "blue", "large", "small")
+
+
+@pytest.mark.parametrize("conditioning", ["sep_mlp", "common_linear"])
+def test_cosines_of_every_block_against_numpy(conditioning):
+    config = tiny.changed(CONFIG, network={"conditioning": conditioning})
+    params = parameters(config, 1)
+    found = measure(train.make_spec(config, "xla"), params, SETTING)
+
+    def layer(c, weights):
+        return c @ weights["kernel"].astype(np.float64) + weights["bias"]
+
+    def gelu(x):
+        return x * 0.5 * (1 + np.array([[math.erf(v / 2**0.5) for v in row] for row in x]))
+
+    def mlp(c, weights):
+        return gelu(layer(gelu(layer(c, weights["dense_0"])), weights["dense_1"]))
+
+    asked = np.zeros((5, 11))
+    asked[:4] = embeddings.concept_vectors(("color", "size"), SETTING)
+    asked[4] = asked[1] + asked[3]
+    shared = mlp(asked, params["network"]["embed_vector"]) if conditioning == "common_linear" else asked
+    start = 0
+    for number, (name, width) in enumerate(unet.block_features(SPEC.vdm.network).items()):
+        weights = params["network"][name]["project_vector"]
+        h = mlp(shared, weights["mlp"]) if conditioning == "sep_mlp" else layer(shared, weights["linear"])
+        unit = h[:4] / np.linalg.norm(h[:4], axis=1, keepdims=True)
+        np.testing.assert_allclose(found.embedding_cosine[number], unit @ unit.T, atol=2e-6)
+        np.testing.assert_allclose(found.embedding_classes[0, start : start + width], h[4], rtol=1e-5, atol=1e-5)
+        start += width
+    assert found.embedding_classes.shape == (1, start)
+
+
+def test_zero_embeddings_have_no_cosine():
+    params = jax.tree.map(np.zeros_like, parameters(CONFIG, 1))
+    assert np.isnan(measure(SPEC, params, SETTING).embedding_cosine).all()
+
+
+def test_results_hold_cosines_and_the_way_to_the_last_checkpoint():
+    """Three concepts, two runs, three steps; held-out classes by hand in two blocks of two."""
+    active = ("color", "size", "bg_color")
+    ds = synthetic.dataset(levels=(0.2,), seeds=(0, 1), active=active, steps=(1, 2, 3))
+    held_out = np.zeros((3, 2, 4, 4), np.float32)
+    held_out[..., 0] = 1.0
+    held_out[0, :, :, 1] = 1.0  # half a right angle to the last step
+    held_out[1:, :, :, 3] = 2.0  # the second block: zero at the first step
+    cosine = np.random.default_rng(0).standard_normal((3, 2, 2, 6, 6)).astype(np.float32)
+    raw = {t + 1: {"embedding_cosine": cosine[t], "embedding_classes": held_out[t]} for t in range(3)}
+    ds = embeddings.extend(ds, raw, {"down": 2, "up": 2}, embeddings.vector_names(active))
+    one = ds["embedding_cosine"].sel(step=2, block="up", vector="blue", other="dark", run=1)
+    assert float(one) == cosine[1, 1, 1, 1, 5]
+    to_last = ds["embedding_to_last"].transpose("run", "step", "block", "klass").values
+    trained = classes(active).trained
+    assert np.isnan(to_last[..., trained]).all()
+    np.testing.assert_allclose(to_last[:, :, 0][..., ~trained][:, 0], 0.5**0.5, rtol=1e-6)
+    np.testing.assert_allclose(to_last[:, 1:][..., ~trained], 1.0, rtol=1e-6)
+    assert np.isnan(to_last[:, 0, 1]).all()
