@@ -12,6 +12,7 @@ from cspace_jax.plots.trajectories import concept_square, draw_path
 from cspace_jax.protocols import NAIVE, RANDOM, SHUFFLED
 
 PANELS = (NAIVE, "latent", "overprompt")  # in the order of the paper's Fig. 6
+FIG10 = (NAIVE, "overprompt", "overprompt" + RANDOM, "latent", "latent" + RANDOM)  # the paper's Fig. 10 has two
 TITLES = {NAIVE: "naive prompting", "latent": "latent intervention", "overprompt": "overprompting", "patch": "patching"}
 
 
@@ -45,16 +46,23 @@ def fig6(ds: xr.Dataset) -> Figure:
     As published, the value of a protocol is the maximum over its queries; the dashed line is the mean over seeds of the
     same maximum over random directions of equal length. The level is that of `progress.choose_level`.
     """
-    level, klass = _level(ds), _held_out(ds)
     panels = [name for name in PANELS if name in ds["protocol"].values]
+    return seed_panels(ds, _level(ds), _held_out(ds), panels, "capability")
+
+
+def seed_panels(ds: xr.Dataset, level: analysis.Level, klass: int, panels: list[str], kind: str) -> Figure:
+    """Draw P(class asked for) of every seed of a level, one panel a protocol; `kind` is one of `capability.VARIABLES`.
+
+    The dashed line is the mean over seeds of the same for random directions, if these have no panel of their own.
+    """
     fig = style.new_figure(3.0 * len(panels) + 0.3, 2.7)
     axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     steps = ds["step"].values
     for ax, name in zip(axes, panels, strict=True):
-        for i, one in enumerate(_scores(ds, level, klass, name, "capability")):
+        for i, one in enumerate(_scores(ds, level, klass, name, kind)):
             ax.plot(steps, one, color=style.class_color(i), lw=1.2, label=f"seed {ds['seed'].values[level.runs[i]]}")
-        if name + RANDOM in ds["protocol"].values:
-            control = _scores(ds, level, klass, name + RANDOM, "capability").mean(0)
+        if name + RANDOM in ds["protocol"].values and name + RANDOM not in panels:
+            control = _scores(ds, level, klass, name + RANDOM, kind).mean(0)
             ax.plot(steps, control, color="#222222", lw=1.2, ls="--", label="random directions")
         ax.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
         ax.set_title(title_of(name))
