@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from cspace_jax import dgp, masking, rng, train
+from cspace_jax import dgp, grid, masking, rng, train
 from cspace_jax.concepts import SLICES
 from cspace_jax.config import DataConfig, from_config_dict, to_dict
 from cspace_jax.errors import UserError
@@ -91,19 +91,17 @@ def test_every_batch_draws_its_own_lots():
     assert (draws[0.3] != np.asarray(masking.draw(jax.random.key(2), dataset, 0.3, data))).any()
 
 
-def trained(study, runs=slice(None), steps=3):
-    """Parameters [r, ...] after a few steps, all runs under one vmap."""
+def trained(masks, **data):
+    """Parameters [r, ...] after eight steps of runs that differ in the masked fraction alone, as one batched program."""
+    study = config(data=data)
     spec = train.make_spec(study, "xla")
-    settings = tiny.settings(study, runs)
+    rows = [grid.grid_settings(study.grid)[0] | {"mask": alpha} for alpha in masks]
 
     def one(setting):
-        data = train.make_data(spec, setting)
-        state = train.init_run(spec, setting)
-        for step in range(steps):
-            state, _ = train.train_step(spec, state, setting, data, jnp.int32(step))
-        return state.params
+        state, dataset = train.init_run(spec, setting), train.make_data(spec, setting)
+        return train.train_chunk(spec, state, setting, dataset, jnp.int32(0), jnp.int32(8))[0].params
 
-    return jax.jit(jax.vmap(one), compiler_options=tiny.COMPILE_FAST)(settings)
+    return jax.jit(jax.vmap(one), compiler_options=tiny.COMPILE_FAST)(grid.stack(rows))
 
 
 BAD = {
@@ -124,3 +122,44 @@ def test_bad_input_is_one_line(case):
     with pytest.raises(UserError) as error:
         from_config_dict(to_dict(config(**groups)))
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def swept():
+    return trained((0.0, 0.5, 1.0))
+
+
+def run_of(params, run):
+    return jax.tree.map(lambda leaf: leaf[run], params)
+
+
+def test_a_fraction_of_zero_is_the_unmasked_study_bit_for_bit(swept, monkeypatch):
+    """Among runs that are masked; the other side is the training step with masking taken out."""
+    monkeypatch.setattr(masking, "mark", lambda key, dataset, fraction, data: dataset)
+    monkeypatch.setattr(masking, "fill", lambda conditioning, *rest: conditioning)
+    tiny.assert_same_bits(run_of(swept, 0), run_of(trained((0.0, 0.0, 0.0)), 0))
+
+
+def test_masking_changes_training(swept):
+    for first, second in ((0, 1), (1, 2)):
+        one, other = (jax.tree.leaves(run_of(swept, run)) for run in (first, second))
+        assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(one, other, strict=True))
+
+
+def test_a_learned_token_leaves_unmasked_runs_alone(swept):
+    params = trained((0.0, 0.5, 1.0), mask_mode="token", mask_images="batch")
+    assert masking.TOKEN not in swept
+    token = params.pop(masking.TOKEN)
+    tiny.assert_same_bits(run_of(params, 0), run_of(swept, 0))
+    assert token.shape == (3, 3) and not token[0].any() and token[2].all()  # learned where something is masked
+
+
+def test_validation_and_prompts_are_never_masked():
+    one, other = (Setting(mask=alpha) for alpha in (0.0, 1.0))
+    for function in (lambda s: dgp.make_dataset(jax.random.key(0), s, DATA)[1],
+                     lambda s: dgp.test_set(jax.random.key(0), s, DATA)):  # fmt: skip
+        first, second = (dgp.conditionings(function(setting), DATA) for setting in (one, other))
+        np.testing.assert_array_equal(first, second)
+        assert np.asarray(first)[:, SLICES["color"]].all() and function(other).masked is None
+    prompts = [dgp.generation_conditionings(jax.random.key(0), setting, DATA, 2) for setting in (one, other)]
+    np.testing.assert_array_equal(*prompts)
