@@ -51,6 +51,12 @@ def masked(ds: xr.Dataset) -> tuple[int, int]:
     return ds["concept"].values.tolist().index(concept), ds["klass"].values.tolist().index(klass)
 
 
+def axes(ds: xr.Dataset) -> tuple[int, int]:
+    """Return the indices of the two concepts that are drawn: the masked one across, the first other one upwards."""
+    concept, _ = masked(ds)
+    return concept, next(i for i in range(ds.sizes["concept"]) if i != concept)
+
+
 def held_out(ds: xr.Dataset) -> int:
     """Return the last held-out class, the one with every bit set."""
     return int(np.flatnonzero(~ds["trained"].values)[-1])

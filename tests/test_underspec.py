@@ -1,18 +1,37 @@
 """Masked conditionings: which images, which entries, and that nothing else changes."""
 
 import fractions
+import io
+import json
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import synthetic
 import tiny
+import xarray as xr
+from rich.console import Console
+from scipy import ndimage
 
-from cspace_jax import dgp, grid, masking, rng, train
+from cspace_jax import (
+    analysis,
+    dgp,
+    grid,
+    identity_mapping,
+    landscape,
+    masking,
+    report,
+    results,
+    rng,
+    train,
+    underspec,
+)
 from cspace_jax.concepts import SLICES
-from cspace_jax.config import DataConfig, from_config_dict, to_dict
+from cspace_jax.config import Config, DataConfig, from_config_dict, to_dict
 from cspace_jax.errors import UserError
+from cspace_jax.plots import draw, landscapes, style, trajectories, underspecification
 from cspace_jax.setting import Setting
 
 DATA = DataConfig(active=("shape", "color"), image_size=8, images_per_class=100, train_ratio=0.85)
@@ -92,7 +111,7 @@ def test_every_batch_draws_its_own_lots():
 
 
 def trained(masks, **data):
-    """Parameters [r, ...] after eight steps of runs that differ in the masked fraction alone, as one batched program."""
+    """Parameters [r, ...] after eight steps of runs that differ in the masked fraction alone, in one program."""
     study = config(data=data)
     spec = train.make_spec(study, "xla")
     rows = [grid.grid_settings(study.grid)[0] | {"mask": alpha} for alpha in masks]
@@ -163,3 +182,151 @@ def test_validation_and_prompts_are_never_masked():
         assert np.asarray(first)[:, SLICES["color"]].all() and function(other).masked is None
     prompts = [dgp.generation_conditionings(jax.random.key(0), setting, DATA, 2) for setting in (one, other)]
     np.testing.assert_array_equal(*prompts)
+
+
+MASK_OF = {0.8: 0.0, 0.4: 0.25, 0.2: 0.5, 0.1: 1.0}  # the later colour is learned, the more is masked
+
+
+@pytest.fixture(scope="module")
+def ds():
+    """Colour is learned later at larger fractions, never at the largest, and objects turn from blue to red."""
+    made = synthetic.dataset(levels=tuple(MASK_OF), diverged=(4,))
+    masks = np.array([MASK_OF[level] for level in made["sep_col"].values])
+    rgb = np.stack([masks, np.full(len(masks), 0.2), 1 - masks], -1) + made["seed"].values[:, None] / 10_000
+    made = made.assign_coords(mask=("run", masks), sep_col=("run", np.full(len(masks), 0.8)))
+    made["signal"] = made["signal_range"] = xr.full_like(made["signal"], 0.05)
+    made["mean_rgb"] = xr.zeros_like(made["mean_rgb"]) + xr.DataArray(rgb, dims=("run", "channel"))
+    return made
+
+
+def test_numbers_of_the_study(ds):
+    assert underspec.is_swept(ds) and not underspec.is_swept(synthetic.dataset())
+    found = underspec.summarise(ds)
+    assert [found[name] for name in ("masked_concept", "masked_class", "held_out_class")] == ["color", "01", "11"]
+    assert [level["mask"] for level in found["levels"]] == [0.0, 0.25, 0.5, 1.0]
+    assert [len(level["seeds"]) for level in found["levels"]] == [3, 2, 3, 3]  # one run diverged
+    medians = [level["steps_to_80"]["color"]["median"] for level in found["levels"]]
+    assert medians[0] < medians[1] < medians[2] and np.isnan(medians[3])
+    assert found["slower"]["color"]["ordered"] and not found["slower"]["size"]["ordered"]
+    assert found["redness"]["rises"] and found["redness"]["spearman"] == pytest.approx(1.0)
+    redness = [level["redness"]["mean"] for level in found["levels"]]
+    np.testing.assert_allclose(redness, [-1.0, -0.5, 0.0, 1.0], atol=1e-6)
+    assert underspec.nearest_half(ds).setting["mask"] == 0.5
+    reversed_ = ds.assign_coords(mask=("run", 1 - ds["mask"].values))
+    found = underspec.summarise(reversed_)
+    assert not found["redness"]["rises"] and not found["slower"]["color"]["ordered"]
+
+
+def test_levels_of_one_setting_are_compared(ds):
+    more = synthetic.dataset(levels=(0.8,), seeds=(0, 100)).assign_coords(mask=("run", [0.0, 1.0]))
+    both = xr.concat([ds, more.assign_coords(sep_col=("run", [0.3, 0.3]))], "run", join="override")
+    assert [level.setting["sep_col"] for level in underspec.mask_levels(both)] == [0.8] * 4
+
+
+def test_report_tells_what_masking_does(ds, tmp_path):
+    console = Console(width=100, file=io.StringIO())
+    summary = report.report(ds, tmp_path, console=console)
+    stored = json.loads((tmp_path / "summary.json").read_text())["underspecification"]
+    assert stored["levels"][3]["steps_to_80"]["color"]["median"] is None and stored["redness"]["rises"]
+    text = " ".join(console.file.getvalue().split())
+    assert "Held-out class 11 by the share of class 01 whose color is hidden" in text
+    assert "never 0/3" in text and "1.00, 0.20, 0.00" not in text and "1.01, 0.21, 0.01" in text
+    assert "red minus blue of class 11 at the end: rises with the masked fraction." in text
+    assert "learned sooner at every stronger signal" not in text  # no signal varies
+    mean = np.mean([level["product_check"]["mean"] for level in stored["levels"]])
+    assert f"product of the concepts' accuracies: {mean:+.3f} on average" in text
+    assert summary["order"]["color"]["11"]["paper_80"]["ordered"] is None
+
+
+def panels(fig):
+    return [ax for ax in fig.axes if ax.get_label() != "<colorbar>" and ax.axison]
+
+
+def test_fig7_shows_the_unseen_class_of_the_last_save(ds):
+    samples = synthetic.sample_images(ds)
+    axes = panels(underspecification.fig7(ds, samples))
+    assert len(axes) == 4 * 2 * 3  # fractions x seeds that are alive at all of them x kept samples
+    assert [ax.get_ylabel() for ax in axes[::6]] == ["0%", "25%", "50%", "100%"]
+    first = underspec.mask_levels(ds)[0].runs[0]
+    shown = style.upright(samples[max(samples)][first, 3, 0])
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), shown)
+
+
+def test_fig8_marks_concepts_that_are_never_learned(ds):
+    unseen, masked_class = panels(underspecification.fig8(ds))
+    assert unseen.get_title() == "held out: 11 (blue, small)" and masked_class.get_title() == "masked: 01 (red, small)"
+    never = [line for line in unseen.lines if line.get_gid() == "never"]
+    assert len(never) == 1 and never[0].get_xdata()[0] == pytest.approx(1.0, abs=0.02)
+    color = next(line for line in unseen.lines if line.get_label() == "colour")
+    medians = [level["steps_to_80"]["color"]["median"] for level in underspec.summarise(ds)["levels"][:3]]
+    np.testing.assert_allclose(color.get_ydata(), [1000 / one for one in medians])
+
+
+def test_fig9_shows_trajectories_and_colours(ds):
+    space, over_training, final = panels(underspecification.fig9(ds))
+    assert (space.get_xlabel(), space.get_ylabel()) == ("P(blue)", "P(small)")
+    path = next(line for line in space.lines if line.get_label() == "50%")
+    runs = list(underspec.mask_levels(ds)[2].runs)
+    mean = ds["prob"].sel(protocol="naive", klass="11").isel(run=runs).mean("run").values
+    np.testing.assert_allclose(path.get_xydata(), ndimage.gaussian_filter1d(mean, 2, axis=0, truncate=6), atol=1e-6)
+    np.testing.assert_allclose(over_training.collections[3].get_facecolor()[-1][:3], [1.0, 0.21, 0.01], atol=1e-6)
+    red = next(line for line in final.lines if line.get_label() == "R")
+    np.testing.assert_allclose(red.get_ydata(), [0.01, 0.26, 0.51, 1.01], atol=1e-6)
+
+
+def test_masked_fraction_gives_the_colours_of_other_figures(ds):
+    colors, _, index = style.signal_colors(analysis.levels(ds))
+    assert index == -1 and len(set(colors)) == 4
+    bar = next(ax for ax in trajectories.fig4(ds).axes if ax.get_label() == "<colorbar>")
+    assert bar.get_ylabel() == "masked fraction"
+
+
+def test_product_of_accuracies(ds):
+    left, right = panels(underspecification.product(ds))
+    held_out = next(line for line in left.lines if line.get_label() == "held out")
+    alive = np.flatnonzero(analysis.ok_runs(ds))
+    naive = ds.isel(run=alive, klass=[3]).sel(protocol="naive")
+    assert sorted(held_out.get_ydata()) == sorted(naive["joint_accuracy"].values.ravel())
+    np.testing.assert_allclose(sorted(held_out.get_xdata()), sorted(naive["accuracy"].prod("concept").values.ravel()))
+    assert right.get_title() == "11 (blue, small)" and len(right.lines) == 5
+
+
+def test_figures_of_masking_need_several_fractions(tmp_path):
+    lines = []
+    names = ("fig7", "fig8", "fig9", "fig10")
+    single = synthetic.dataset()
+    study = Config(study="signal", scale="quick")
+    samples = synthetic.sample_images(single)
+    assert draw.draw_all(single, samples, study, tmp_path, names, show=lines.append) == []
+    assert len(lines) == 4 and all("masked fraction does not vary" in line for line in lines)
+
+
+def test_measured_trajectories_are_fitted_by_eq2(ds):
+    fig, fits = landscapes.measured(ds)
+    assert [level.setting["mask"] for level, _ in fits] == [0.0, 0.25, 0.5, 1.0]
+    labels = {line.get_label() for line in fig.axes[1].lines}
+    assert {"measured", "Eq. 2", "identity mapping"} <= labels
+
+
+def test_eq2_is_recovered_from_its_own_trajectory():
+    steps = np.linspace(0.0, 25.0, 40)
+    path = landscape.trajectory(landscape.eq2(0.75, a=1.5, t1=9.0), steps)
+    found = landscape.fit(steps, path, actual=(0.25, 1.0))
+    assert found.residual < 1e-3 and found.biased == (0.0, 1.0)
+    assert found.a == pytest.approx(1.5, rel=0.02) and found.t1 == pytest.approx(9.0, abs=0.1)
+    assert landscape.fit(steps, path).residual > 3 * found.residual
+
+
+def test_identity_mapping_learns_the_stronger_signal_first():
+    path = identity_mapping.prediction(np.array([0.02, 0.1]))
+    np.testing.assert_allclose(path[0], 0.5, atol=0.01)
+    np.testing.assert_allclose(path[-1], 1.0, atol=0.01)
+    assert path[:, 1].mean() > path[:, 0].mean() + 0.05
+
+
+def test_results_older_than_a_setting_are_read_at_its_default(tmp_path):
+    old = synthetic.dataset(levels=(0.2,), seeds=(0,)).drop_vars("mask")
+    results.write_results(old.assign_coords(mask=("run", [0.0])), tmp_path)
+    assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]
+    old.to_netcdf(tmp_path / results.NETCDF_NAME, engine="h5netcdf")
+    assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]

@@ -95,8 +95,7 @@ def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None
     found, klass = underspec.mask_levels(ds), underspec.held_out(ds)
     fig = style.new_figure(11.4, 3.4)
     left, middle, right = fig.subplots(1, 3, width_ratios=(1.0, 1.25, 1.0))
-    concept, _ = underspec.masked(ds)
-    pair = (concept, next(i for i in range(ds.sizes["concept"]) if i != concept))
+    pair = underspec.axes(ds)
     for level, shade in zip(found, style.shades(len(found)), strict=True):
         path = curves.smooth(analysis.trajectory(ds, level.runs, klass, protocol).mean(0), sigma)
         draw_path(left, path[:, list(pair)], shade, percent(level))
