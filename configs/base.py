@@ -70,6 +70,7 @@ def _paper(study: str) -> ConfigDict:
     config.grid.weight_decay = (0.01,)  # of AdamW, on every parameter
     config.grid.init_scale = (1.0,)  # factor on every initial parameter
     config.grid.data_noise = (1e-3,)  # standard deviation of the likelihood in the reconstruction term
+    config.grid.mask = (0.0,)  # share, in [0, 1], of one class's training images whose concept is hidden
 
     config.data = ConfigDict()
     config.data.active = ("color", "size")  # bits of a class: 2 or 3 of shape, x, y, color, size, bg_color
@@ -78,6 +79,11 @@ def _paper(study: str) -> ConfigDict:
     config.data.images_per_class = 2048  # per training class, before the split
     config.data.train_ratio = 0.85  # share of the images that is trained on; the rest gives the validation loss
     config.data.test_images_per_class = 32  # images per held-out class for the test loss
+    # What grid.mask hides: the entries of a concept in the conditioning of images of a class, only in training.
+    config.data.mask_concept = ""  # an active concept; "" = color, without it the first active one
+    config.data.mask_class = ""  # bits of a training class, such as "01"; "" = the one with the last other bit set
+    config.data.mask_mode = "zero"  # what entries become: zero, null (diffusion.null_value), token (a learned vector)
+    config.data.mask_images = "fixed"  # fixed: a random subset for good; batch: drawn anew for every batch
 
     config.network = ConfigDict()
     config.network.channels = (64, 128, 256)  # per level; each level halves the image

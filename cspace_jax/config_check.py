@@ -55,6 +55,7 @@ LIMITS = {
     "grid.weight_decay": _ZERO_UP,
     "grid.init_scale": _ABOVE_ZERO,
     "grid.data_noise": _NOISE,
+    "grid.mask": _UNIT,
     "data.image_size": Interval(4, 1024),
     "data.blur": _ZERO_UP,
     "data.images_per_class": _ONE_UP,
@@ -119,7 +120,20 @@ REASONS = {
 
 def check(config: schema.Config) -> None:
     """Raise UserError, one line naming field, value and what is allowed, for the first thing that is wrong."""
-    for step in (_names, _limits, _grid, _data, _networks, _diffusion, _elicit, _save, _batches, _probe_data, _figures):
+    for step in (
+        _names,
+        _limits,
+        _grid,
+        _data,
+        _mask,
+        _networks,
+        _diffusion,
+        _elicit,
+        _save,
+        _batches,
+        _probe_data,
+        _figures,
+    ):
         step(config)
 
 
@@ -129,6 +143,8 @@ def _names(config: schema.Config) -> None:
     one_of("scale", config.scale, schema.SCALES)
     one_of("network.conditioning", config.network.conditioning, schema.CONDITIONINGS)
     one_of("diffusion.schedule", config.diffusion.schedule, schema.SCHEDULES)
+    one_of("data.mask_mode", config.data.mask_mode, schema.MASK_MODES)
+    one_of("data.mask_images", config.data.mask_images, schema.MASK_IMAGES)
     one_of("optim.decay", config.optim.decay, schema.DECAYS)
     one_of("engine.convolution", config.engine.convolution, schema.CONVOLUTIONS)
     one_of("engine.runs", config.engine.runs, schema.RUN_PLANS)
@@ -177,6 +193,16 @@ def _data(config: schema.Config) -> None:
         fail("data.blur", data.blur, f"must be at most data.image_size / 4 = {data.image_size / 4:g} pixels")
     if data.train_images in (0, data.pool_images):
         fail("data.train_ratio", data.train_ratio, f"must leave images on both sides of {data.pool_images}")
+
+
+def _mask(config: schema.Config) -> None:
+    active = config.data.active
+    concept, klass = config.data.masked
+    one_of("data.mask_concept", concept, active)
+    trained = ["0" * len(active), *("0" * i + "1" + "0" * (len(active) - 1 - i) for i in reversed(range(len(active))))]
+    if klass not in trained:
+        limit = f"must be a training class, one of {', '.join(trained)} (bits of {', '.join(active)})"
+        fail("data.mask_class", klass, limit)
 
 
 def _networks(config: schema.Config) -> None:

@@ -14,10 +14,12 @@ CONDITIONINGS = ("sep_mlp", "common_linear", "common_zerolinear")
 SCHEDULES = ("learned_linear", "fixed_linear")
 DECAYS = ("constant", "cosine")
 CONVOLUTIONS = ("auto", "xla", "matmul")
+MASK_MODES = ("zero", "null", "token")
+MASK_IMAGES = ("fixed", "batch")
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
 FIGURES = (
-    *("fig2", "fig3", "fig4", "fig6", "fig12", "fig13", "fig16", "fig17"),
-    *("elicitation", "embeddings", "curves", "samples", "gif"),
+    *("fig2", "fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "fig10", "fig12", "fig13", "fig16", "fig17"),
+    *("elicitation", "embeddings", "product", "curves", "samples", "gif"),
 )
 
 
@@ -33,6 +35,7 @@ class GridConfig:
     weight_decay: tuple[float, ...] = (0.01,)
     init_scale: tuple[float, ...] = (1.0,)
     data_noise: tuple[float, ...] = (1e-3,)
+    mask: tuple[float, ...] = (0.0,)
 
     @property
     def num_runs(self) -> int:
@@ -42,7 +45,7 @@ class GridConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Images and classes of the data-generating process."""
+    """Images and classes of the data-generating process, and what the swept mask hides (masking.py)."""
 
     active: tuple[str, ...] = ("color", "size")
     image_size: int = 32
@@ -50,6 +53,21 @@ class DataConfig:
     images_per_class: int = 2048
     train_ratio: float = 0.85
     test_images_per_class: int = 32
+    mask_concept: str = ""
+    mask_class: str = ""
+    mask_mode: str = "zero"
+    mask_images: str = "fixed"
+
+    @property
+    def masked(self) -> tuple[str, str]:
+        """Return the concept that is masked and the code of the class whose images it is masked in.
+
+        By default colour (without it the first active concept), and the training class whose only set bit is that of
+        the last other concept: with shape and colour the red triangle "10", with colour and size the red small "01".
+        """
+        concept = self.mask_concept or ("color" if "color" in self.active else self.active[0])
+        other = [name for name in self.active if name != concept][-1:]
+        return concept, self.mask_class or "".join("1" if name in other else "0" for name in self.active)
 
     @property
     def pool_images(self) -> int:

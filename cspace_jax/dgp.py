@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from scipy import ndimage
 
 from cspace_jax import concepts, rng
@@ -32,6 +32,7 @@ class Dataset:
     cv: ConceptVector  # [n]
     klass: Int[Array, "n"]
     noise_key: Key[Array, "n"]  # one an image, so that the image has the same noise each time it comes round
+    masked: Bool[Array, "n"] | None = None  # images that hide a concept in training (masking.py)
 
     def take(self, index: Int[Array, "b"]) -> "Dataset":
         """Return the images at `index` [b] as a smaller data set."""

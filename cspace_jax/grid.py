@@ -11,7 +11,7 @@ from cspace_jax.config_schema import GridConfig
 from cspace_jax.setting import Setting
 
 # Axes from the slowest to the fastest; the seeds of one signal level are neighbours.
-AXES = ("sep_col", "sep_size", "sep_bg", "learning_rate", "weight_decay", "init_scale", "data_noise", "seeds")
+AXES = ("sep_col", "sep_size", "sep_bg", "learning_rate", "weight_decay", "init_scale", "data_noise", "mask", "seeds")
 
 
 def grid_settings(grid: GridConfig) -> list[dict[str, Any]]:

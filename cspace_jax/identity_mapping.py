@@ -60,6 +60,20 @@ def outputs(weights: np.ndarray, mu: np.ndarray) -> np.ndarray:
     return weights @ mu / mu
 
 
+def prediction(signal: np.ndarray, sigma: float = 0.05, scale: float = 0.05, seeds: int = 6) -> np.ndarray:
+    """Predict the way of the unseen class through concept space [t, s] from the concepts' signals [s] alone.
+
+    mu_p is the root of the signal, a distance between images, over the signals' root mean square. Two layers, mean of
+    `outputs` over small starts; a share from 0 to 1 becomes a coordinate from 1/2, where nothing is known, to 1. The
+    translation of the model to measured coordinates is ours.
+    """
+    mu = np.sqrt(np.asarray(signal, float) / np.mean(signal))
+    a = strengths(mu, sigma)
+    times = np.linspace(0.0, 12.0 / a.min(), 400)
+    paths = [outputs(two_layer(small_start(len(mu), len(mu), scale, i), a, times), mu) for i in range(seeds)]
+    return 0.5 + 0.5 * np.mean(paths, axis=0)
+
+
 def unseen_loss(weights: np.ndarray, mu: np.ndarray) -> Any:
     """Return the loss on the unseen combination ||W x - x||^2 / 2 [t], x = mu."""
     return 0.5 * np.sum((weights @ np.asarray(mu, float) - mu) ** 2, axis=-1)

@@ -147,7 +147,7 @@ def _exact_axis(terms: list[Term], t: float, start: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Eq. 1 fitted to a measured trajectory.
+    """Eq. 1, or with another actual target Eq. 2, fitted to a measured trajectory.
 
     Attributes:
       a, t1, t2, rate: estimates; times in the unit of the measured steps.
@@ -167,28 +167,30 @@ class Fit:
     path: np.ndarray
 
 
-def fit(steps: np.ndarray, path: np.ndarray) -> Fit:
+def fit(steps: np.ndarray, path: np.ndarray, actual: Sequence[float] = (1.0, 1.0)) -> Fit:
     """Estimate (a, t1, t2, rate) of Eq. 1 from a measured trajectory of class 11 by least squares.
 
     Args:
       steps: increasing training steps [t], at least 5.
       path: coordinates [t, 2], the first of which is taken as the start.
+      actual: target that is not estimated; (1 - alpha, 1) fits Eq. 2 at the masked fraction alpha.
 
     Errors: ValueError for fewer than 5 points or a NaN.
     """
     steps, path = np.asarray(steps, float), np.asarray(path, float)
     if len(steps) < 5 or not np.isfinite(path).all():
         raise ValueError("a fit needs at least 5 finite points")
-    found = [_fit_from(steps, path, biased) for biased in ((0.0, 1.0), (1.0, 0.0))]
+    found = [_fit_from(steps, path, biased, actual) for biased in ((0.0, 1.0), (1.0, 0.0))]
     return min(found, key=lambda one: one.residual)
 
 
-def _fit_from(steps: np.ndarray, path: np.ndarray, biased: tuple[float, float]) -> Fit:
+def _fit_from(steps: np.ndarray, path: np.ndarray, biased: tuple[float, float], actual: Sequence[float]) -> Fit:
     span = steps[-1] - steps[0]
     times = (steps - steps[0]) / span * DURATION
 
     def solve(p: np.ndarray) -> np.ndarray:
-        return trajectory(eq1(np.exp(p[0]), p[1], p[2], np.exp(p[3]), biased=biased), times, path[0], tolerance=1e-6)
+        model = eq1(np.exp(p[0]), p[1], p[2], np.exp(p[3]), actual, biased)
+        return trajectory(model, times, path[0], tolerance=1e-6)
 
     low, high = [-4.0, -DURATION, -DURATION, -5.0], [4.0, 2 * DURATION, 2 * DURATION, 5.0]
     guess = np.array([0.0, SWITCH, SWITCH, 0.0])

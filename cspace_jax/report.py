@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax import analysis, capability, protocols
+from cspace_jax import analysis, capability, protocols, underspec
 from cspace_jax.workdir import write_atomic
 
 SUMMARY_NAME = "summary.json"
@@ -73,6 +73,32 @@ def _elicitation_table(levels: list[dict[str, Any]]) -> Table:
     return table
 
 
+_MASK_TITLE = "\nHeld-out class {held_out_class} by the share of class {masked_class} whose {masked_concept} is hidden"
+_MASK_LEGEND = (
+    "to: steps to 80 % for good, median over seeds and how many if not all; P: probability of the concept's second "
+    "value at the last save; R, G, B: mean colour of the object, and R - B [95 % interval over seeds]."
+)
+
+
+def _mask_table(summary: Mapping[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    names = list(summary["levels"][0]["prob"])
+    columns = ["masked", *(f"to {name}" for name in names), *(f"P {name}" for name in names)]
+    for name in [*columns, "R, G, B", "R - B"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for level in summary["levels"]:
+        low, high = level["redness"]["interval"]
+        interval = f" [{low:.2f}, {high:.2f}]" if _known(low) else ""
+        table.add_row(
+            f"{level['mask']:g}",
+            *(_time(level["steps_to_80"][name]) for name in names),
+            *(f"{level['prob'][name]['mean']:.2f}" for name in names),
+            ", ".join(f"{channel['mean']:.2f}" for channel in level["rgb"].values()),
+            f"{level['redness']['mean']:.2f}{interval}",
+        )
+    return table
+
+
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the learning times and what the held-out classes were first mistaken for, one row a level and class."""
     console = console or Console()
@@ -84,6 +110,10 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
         console.print(_ELICIT_TITLE, highlight=False)
         console.print(_elicitation_table(summary["elicitation"]))
         console.print(_ELICIT_LEGEND, highlight=False)
+    if summary.get("underspecification"):
+        console.print(_MASK_TITLE.format(**summary["underspecification"]), highlight=False)
+        console.print(_mask_table(summary["underspecification"]))
+        console.print(_MASK_LEGEND, highlight=False)
 
 
 def report(
@@ -96,6 +126,8 @@ def report(
     summary = analysis.summarise(ds, wall_times=wall_times)
     if "capability" in ds:
         summary["elicitation"] = capability.summarise(ds)
+    if underspec.is_swept(ds):
+        summary["underspecification"] = underspec.summarise(ds)
     write_summary(summary, folder)
     print_summary(summary, console)
     return summary
@@ -161,7 +193,7 @@ def _turning(found: Mapping[str, Any]) -> str:
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """Return the findings in plain words: order of the learning times, diverged runs."""
+    """Return the findings in plain words: order of the learning times, masking, product of accuracies, divergence."""
     lines = []
     concept = summary["swept_concept"]
     for place, kinds in summary["order"][concept].items():
@@ -170,6 +202,37 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
             where = "the training classes" if place == "training_classes" else f"held-out class {place}"
             verdict = "sooner at every stronger signal" if check["ordered"] else "NOT in the order of the signal"
             lines.append(f"{concept} on {where}: learned {verdict} ({check['levels']} levels).")
+    lines += _mask_sentences(summary.get("underspecification"))
+    lines += _product_sentences(summary)
     if summary["runs"]["diverged"]:
         lines.append(f"{summary['runs']['diverged']} of {summary['runs']['total']} runs diverged and are left out.")
+    return lines
+
+
+def _mask_sentences(found: Mapping[str, Any] | None) -> list[str]:
+    lines = []
+    for concept, check in (found or {}).get("slower", {}).items():
+        if found and check["ordered"] is not None:
+            verdict = (
+                "at no larger fraction sooner, and last at the largest" if check["ordered"] else "NOT in its order"
+            )
+            where = f"held-out class {found['held_out_class']}"
+            lines.append(f"{concept} on {where} by masked fraction: learned {verdict} ({check['levels']} levels).")
+    if found and found["redness"]["rises"] is not None:
+        verdict = "rises with the masked fraction" if found["redness"]["rises"] else "does NOT rise with it throughout"
+        lines.append(f"red minus blue of class {found['held_out_class']} at the end: {verdict}.")
+    return lines
+
+
+def _product_sentences(summary: Mapping[str, Any]) -> list[str]:
+    checks: dict[str, list[Mapping[str, float]]] = {}
+    for level in summary["levels"]:
+        for name, block in level["classes"].items():
+            if not block["trained"] and _known(block["product_check"]["mean"]):
+                checks.setdefault(name, []).append(block["product_check"])
+    lines = []
+    for name, found in checks.items():
+        mean, largest = np.mean([one["mean"] for one in found]), max(one["largest"] for one in found)
+        what = f"accuracy of held-out class {name} on all concepts minus the product of the concepts' accuracies"
+        lines.append(f"{what}: {mean:+.3f} on average, at most {largest:.2f} either way.")
     return lines

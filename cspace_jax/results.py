@@ -5,6 +5,7 @@ Raw evaluations (one .npz a checkpoint) become one xarray dataset, stored twice:
 booleans, text and 64-bit seeds as they are, it compresses, and it needs no C library beyond the h5py wheel.
 """
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -21,11 +22,12 @@ from etils import epath
 
 from cspace_jax.concepts import Classes
 from cspace_jax.errors import UserError
+from cspace_jax.setting import Setting
 from cspace_jax.workdir import write_atomic
 
 NETCDF_NAME = "concept_space.nc"
 CSV_NAME = "concept_space.csv"
-SETTINGS = ("sep_col", "sep_size", "sep_bg", "learning_rate", "weight_decay", "init_scale", "data_noise")
+SETTINGS = ("sep_col", "sep_size", "sep_bg", "learning_rate", "weight_decay", "init_scale", "data_noise", "mask")
 SPLITS = ("validation", "test")
 TERMS = ("total", "diffusion", "latent", "reconstruction")
 CHANNELS = ("r", "g", "b")
@@ -230,7 +232,9 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
     missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained"} - set(ds.variables)
     if missing:
         raise UserError(f"results: {path} holds no {', '.join(sorted(missing))}; it was not written by this tool")
-    return ds
+    absent = [field for field in dataclasses.fields(Setting) if field.name in SETTINGS and field.name not in ds.coords]
+    # results older than a setting were measured at its default
+    return ds.assign_coords({field.name: ("run", np.full(ds.sizes["run"], field.default)) for field in absent})
 
 
 def config_of(ds: xr.Dataset) -> dict[str, Any]:

@@ -23,3 +23,4 @@ class Setting:
     weight_decay: jax.typing.ArrayLike = 0.01
     init_scale: jax.typing.ArrayLike = 1.0  # factor on every initial parameter
     data_noise: jax.typing.ArrayLike = 1e-3  # standard deviation of the reconstruction likelihood, not of the images
+    mask: jax.typing.ArrayLike = 0.0  # share of one class's training images whose concept is hidden (masking.py)

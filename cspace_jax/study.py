@@ -339,8 +339,8 @@ def _signals(config: Config) -> dict[str, np.ndarray]:
     """Measure the concept signal [r, c] of every run at the class means and on the training ranges."""
     settings = grid.grid_settings(config.grid)
     stacked = grid.stack(settings)
-    # Runs that differ in their seed alone have the same distribution of images: one fixed key, one measurement a level.
-    levels = {tuple(v for k, v in s.items() if k != "seed"): i for i, s in enumerate(settings)}
+    # Runs that differ in their seed or mask alone have the same distribution of images: one fixed key, one measurement.
+    levels = {_images_of(s): i for i, s in enumerate(settings)}
     chosen = jax.tree.map(lambda leaf: leaf[np.array(list(levels.values()))], stacked)
     key = rng.stream(rng.run_key(0), "signal")
 
@@ -351,8 +351,12 @@ def _signals(config: Config) -> dict[str, np.ndarray]:
         }
 
     measured = jax.device_get(jax.jit(lambda s: jax.lax.map(measure, s))(chosen))
-    rows = [list(levels).index(tuple(v for k, v in s.items() if k != "seed")) for s in settings]
+    rows = [list(levels).index(_images_of(s)) for s in settings]
     return {name: values[rows] for name, values in measured.items()}
+
+
+def _images_of(setting: dict[str, Any]) -> tuple[float, ...]:
+    return tuple(value for name, value in setting.items() if name not in ("seed", "mask"))
 
 
 def minutes(seconds: float) -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from cspace_jax import dgp, optim, rng, vdm
+from cspace_jax import dgp, masking, optim, rng, vdm
 from cspace_jax.config import Config, DataConfig, OptimConfig
 from cspace_jax.setting import Setting
 
@@ -68,7 +68,7 @@ class StepMetrics:
 def init_run(spec: TrainSpec, setting: Setting) -> RunState:
     """Make the state of a run before its first step, from the setting alone (its seed included)."""
     key = rng.run_key(setting.seed)
-    params = vdm.init_params(rng.stream(key, "init"), spec.vdm, setting.init_scale)
+    params = vdm.init_params(rng.stream(key, "init"), spec.vdm, setting.init_scale) | masking.init_params(spec.data)
     return RunState(
         params=params,
         opt_state=_optimizer(spec, setting).init(params),
@@ -79,8 +79,10 @@ def init_run(spec: TrainSpec, setting: Setting) -> RunState:
 
 
 def make_data(spec: TrainSpec, setting: Setting) -> dgp.Dataset:
-    """Draw the run's training set: concept vectors and noise keys, no pixels."""
-    return dgp.make_dataset(rng.stream(rng.run_key(setting.seed), "data"), setting, spec.data)[0]
+    """Draw the run's training set: concept vectors, noise keys and which images are masked; no pixels."""
+    key = rng.run_key(setting.seed)
+    dataset = dgp.make_dataset(rng.stream(key, "data"), setting, spec.data)[0]
+    return masking.mark(rng.stream(key, "mask"), dataset, setting.mask, spec.data)
 
 
 def train_chunk(
@@ -118,13 +120,12 @@ def train_step(
     batch = data.take(index)
     noise_key, dropout_key, drop_key = jax.random.split(jax.random.fold_in(stream, 2 * step + 1), 3)
     images = dgp.images(batch, spec.data)
-    conditioning = dgp.conditionings(batch, spec.data)
-    diffusion = spec.vdm.diffusion
-    if diffusion.p_uncond > 0:
-        conditioning = vdm.drop_conditioning(drop_key, conditioning, diffusion.p_uncond, diffusion.null_value)
+    mask_key = jax.random.fold_in(rng.stream(state.key, "mask"), step)
+    masked = masking.draw(mask_key, batch, setting.mask, spec.data)
     noise = vdm.draw_loss_noise(noise_key, images.shape)
 
     def mean_loss(params: dict) -> tuple[jax.Array, vdm.LossTerms]:
+        conditioning = _conditioning(spec, params, batch, masked, drop_key)
         terms = vdm.loss_terms(params, spec.vdm, images, conditioning, noise, setting.data_noise, dropout_key)
         return terms.total.mean(), terms
 
@@ -133,6 +134,17 @@ def train_step(
     params: Any = optax.apply_updates(state.params, updates)
     new_state = RunState(params, opt_state, _average(spec, state.ema, params, step), order, state.key)
     return new_state, _metrics(spec, params, loss, terms, grads)
+
+
+def _conditioning(
+    spec: TrainSpec, params: dict, batch: dgp.Dataset, masked: jax.Array, drop_key: jax.Array
+) -> jax.Array:
+    diffusion = spec.vdm.diffusion
+    conditioning = dgp.conditionings(batch, spec.data)
+    conditioning = masking.fill(conditioning, masked, spec.data, params, diffusion.null_value)
+    if diffusion.p_uncond == 0:
+        return conditioning
+    return vdm.drop_conditioning(drop_key, conditioning, diffusion.p_uncond, diffusion.null_value)
 
 
 def _optimizer(spec: TrainSpec, setting: Setting) -> optax.GradientTransformation:

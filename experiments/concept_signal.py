@@ -34,6 +34,7 @@ from cspace_jax import analysis, command, config_files, grid, rng, signal
 from cspace_jax.config import DataConfig, from_config_dict
 from cspace_jax.errors import UserError
 from cspace_jax.plots import style
+from cspace_jax.setting import Setting
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 CONCEPTS = ("color", "size")
@@ -95,7 +96,7 @@ def measure(levels: Levels, data: DataConfig, images: int) -> dict[str, np.ndarr
 
 def _other_fields() -> dict[str, float]:
     """Return the settings that the signal does not depend on."""
-    return {"seed": 0, "sep_bg": 0.2, "learning_rate": 0.0, "weight_decay": 0.0, "init_scale": 1.0, "data_noise": 0.0}
+    return dict(vars(Setting()))
 
 
 def table(levels: Levels, measured: dict[str, np.ndarray], title: str) -> Table:

@@ -4,7 +4,8 @@
     python -m experiments.landscape --outdir=runs/landscape --workdir=runs/signal
 
 Writes fig5, fig9b, surface (energy with its trajectory) and swing_by (structured identity mapping) as PNG and PDF. With
-a workdir also fit.png/.pdf (measured against fitted at every level) and fit.json, and prints a table: a, the switching
+a workdir also fit.png/.pdf (measured, fitted and predicted by the identity mapping at every level) and fit.json, where
+the masked fraction varies by Eq. 2 instead of Eq. 1, and prints a table: a, the switching
 times t1 and t2 in steps, rate per step and residual. The equations are reconstructions, see
 cspace_jax/landscape.py.
 """
@@ -38,7 +39,9 @@ def describe(level: analysis.Level, found: landscape.Fit) -> dict[str, Any]:
 
 def table_of(fits: Sequence[tuple[analysis.Level, landscape.Fit]]) -> Table:
     """Return the fits as a table, one row a level; intervals are in fit.json, that of a also here."""
-    table = Table(title="Eq. 1 fitted to class means over seeds", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(
+        title="Eq. 1 (at a masked fraction Eq. 2) fitted to class means over seeds", box=box.SIMPLE_HEAD, padding=(0, 1)
+    )
     for name in ("level", "a [95 %]", "t1", "t2", "rate", "biased", "rms"):
         table.add_column(name, justify="right", no_wrap=True)
     for level, found in fits:

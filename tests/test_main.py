@@ -16,14 +16,15 @@ from cspace_jax.workdir import read_metrics
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 
-STUDIES = ("signal", "signal_size", "signal_grid", "hidden", "guidance")
-RUNS = {"signal": 4, "signal_size": 4, "signal_grid": 4, "hidden": 2, "guidance": 2}
+STUDIES = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec")
+RUNS = {"signal": 4, "signal_size": 4, "signal_grid": 4, "hidden": 2, "guidance": 2, "underspec": 6}
 FIGURES = {
     "signal": (),  # all
     "signal_size": ("--config.figures=('fig4', 'fig12')",),
     "signal_grid": ("--config.figures=('fig3',)",),
     "hidden": ("--config.figures=('fig6', 'fig17', 'elicitation', 'embeddings')", "--config.elicit.overprompt=(1.0,)"),
     "guidance": ("--config.figures=('fig16',)", "--config.elicit.guidance=(0.0, 2.0)"),
+    "underspec": ("--config.figures=('fig7', 'fig8', 'fig9', 'fig10', 'product')", "--config.elicit.overprompt=(1.0,)"),
 }
 # The contract of a workdir (README).
 FILES = ("config.json", "env.json", "metrics.jsonl", "concept_space.nc", "concept_space.csv", "summary.json")
@@ -52,6 +53,7 @@ DRAWN = {
     "signal_grid": {"fig3.png", "fig3.pdf"},
     "hidden": {"fig6.png", "fig6.pdf", "fig17.png", "elicitation.png", "embeddings.png"},
     "guidance": {"fig16.png", "fig16.pdf"},
+    "underspec": {"fig7.png", "fig8.png", "fig9.png", "fig9.pdf", "fig10.png", "product.png"},
 }
 
 

@@ -7,10 +7,11 @@ import xarray as xr
 from etils import epath
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis
+from cspace_jax import analysis, underspec
 from cspace_jax.config import FIGURES, Config
 from cspace_jax.errors import UserError
 from cspace_jax.plots import animation, elicitation, embeddings, pictures, progress, speeds, style, trajectories
+from cspace_jax.plots import underspecification as masked
 
 Samples = Mapping[int, np.ndarray]
 NAMES = FIGURES
@@ -45,9 +46,11 @@ def draw_all(
 
 
 def _cannot(name: str, ds: xr.Dataset, samples: Samples) -> str:
-    if name in ("samples", "gif") and not samples:
+    if name in ("samples", "gif", "fig7") and not samples:
         return "no sample images are stored"
-    if name in ("fig6", "elicitation") and "capability" not in ds:
+    if name in ("fig7", "fig8", "fig9", "fig10") and not underspec.is_swept(ds):
+        return "the masked fraction does not vary (grid.mask)"
+    if name in ("fig6", "fig10", "elicitation") and "capability" not in ds:
         return "no protocols besides naive prompting were measured (elicit.protocols)"
     if name == "fig16" and not elicitation.guided(ds):
         return "guidance was not among the protocols (elicit.protocols)"
@@ -70,15 +73,21 @@ def _figure(name: str, ds: xr.Dataset, samples: Samples, config: Config) -> Figu
         return draw(ds, corner_images=dict(enumerate(images)))
     if name == "samples":
         return pictures.sample_grid(ds, samples, run=_shown_run(ds))
+    if name == "fig7":
+        return masked.fig7(ds, samples)
     others: dict[str, Callable[[xr.Dataset], Figure]] = {
         "fig3": speeds.fig3,
         "fig6": elicitation.fig6,
+        "fig8": masked.fig8,
+        "fig9": masked.fig9,
+        "fig10": masked.fig10,
         "fig12": progress.fig12,
         "fig16": elicitation.fig16,
         "fig17": elicitation.fig17,
         "elicitation": elicitation.overview,
         "embeddings": embeddings.similarities,
         "curves": progress.learning_curves,
+        "product": masked.product,
     }
     return others[name](ds)
 

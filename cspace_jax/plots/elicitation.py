@@ -17,6 +17,7 @@ from cspace_jax.plots.trajectories import concept_square, draw_path
 from cspace_jax.protocols import NAIVE, RANDOM, SHUFFLED
 
 PANELS = (NAIVE, "latent", "latent_shared", "overprompt")  # in the order of the paper's Fig. 6
+FIG10 = (NAIVE, "overprompt", "overprompt" + RANDOM, "latent", "latent" + RANDOM)  # the paper's Fig. 10 has two
 TITLES = {
     NAIVE: "naive prompting",
     "latent": "latent intervention",
@@ -57,11 +58,20 @@ def fig6(ds: xr.Dataset) -> Figure:
     same maximum over random directions of equal length. The level is that of `progress.choose_level`.
     """
     panels = [name for name in PANELS if name in ds["protocol"].values]
-    fig, axes = _seeds(ds, panels)
+    return seed_panels(ds, _level(ds), _held_out(ds), panels, "capability")
+
+
+def seed_panels(ds: xr.Dataset, level: analysis.Level, classes: list[int], panels: list[str], kind: str) -> Figure:
+    """Draw P(class asked for) of every seed of a level: a row a class, a column a protocol.
+
+    `kind` is one of `capability.VARIABLES`. The dashed line is the mean over seeds of the same for random directions,
+    if these have no panel of their own.
+    """
+    fig, axes = _seeds(ds, level, classes, panels, kind)
     for (row, column), ax in np.ndenumerate(axes):
         control = panels[column] + RANDOM
-        if control in ds["protocol"].values:
-            mean = _scores(ds, _level(ds), _held_out(ds)[row], control, "capability").mean(0)
+        if control in ds["protocol"].values and control not in panels:
+            mean = _scores(ds, level, classes[row], control, kind).mean(0)
             ax.plot(ds["step"].values, mean, color="#222222", lw=1.2, ls="--", label="random directions")
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
@@ -73,10 +83,10 @@ def fig17(ds: xr.Dataset) -> Figure:
 
     A thin line a seed; the thick line is their mean. The level is that of `progress.choose_level`.
     """
-    panels = [NAIVE, "patch"]
-    fig, axes = _seeds(ds, panels)
+    panels, level, classes = [NAIVE, "patch"], _level(ds), _held_out(ds)
+    fig, axes = _seeds(ds, level, classes, panels, "capability")
     for (row, column), ax in np.ndenumerate(axes):
-        mean = _scores(ds, _level(ds), _held_out(ds)[row], panels[column], "capability").mean(0)
+        mean = _scores(ds, level, classes[row], panels[column], "capability").mean(0)
         ax.plot(ds["step"].values, mean, color="#222222", lw=2.2, label="mean")
     for ax, title in zip(axes[0], ("(a) no intervention", f"(b) patched from {_source(ds)}"), strict=True):
         ax.set_title(title)
@@ -89,13 +99,14 @@ def _source(ds: xr.Dataset) -> str:
     return f"step {step:,}" if step else "the last checkpoint"
 
 
-def _seeds(ds: xr.Dataset, panels: list[str]) -> tuple[Figure, np.ndarray]:
-    """Draw capability over training, a line a seed; axes [held-out class, protocol]."""
-    level, classes = _level(ds), _held_out(ds)
+def _seeds(
+    ds: xr.Dataset, level: analysis.Level, classes: list[int], panels: list[str], kind: str
+) -> tuple[Figure, np.ndarray]:
+    """Draw `kind` over training, a line a seed; axes [class, protocol]."""
     fig = style.new_figure(3.0 * len(panels) + 1.5, 2.3 * len(classes) + 0.5)
     axes = fig.subplots(len(classes), len(panels), sharex=True, sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
-        for i, one in enumerate(_scores(ds, level, classes[row], panels[column], "capability")):
+        for i, one in enumerate(_scores(ds, level, classes[row], panels[column], kind)):
             label = f"seed {ds['seed'].values[level.runs[i]]}"
             ax.plot(ds["step"].values, one, color=style.class_color(i), lw=1.2, label=label)
         ax.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")

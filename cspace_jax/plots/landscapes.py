@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis, identity_mapping, landscape
+from cspace_jax import analysis, identity_mapping, landscape, underspec
 from cspace_jax.plots import style
 from cspace_jax.plots.trajectories import draw_path
 
@@ -17,9 +17,11 @@ SURFACES = (1.0, 8.0, 10.0, 12.0)  # times at which the energy is drawn
 FAN = np.linspace(1.0, 5.0, 8)  # values of a, the authors' notebook's range
 
 
-def _square(ax: Axes, title: str) -> None:
+def _square(
+    ax: Axes, title: str, names: tuple[str, str] = ("concept 1 (colour)", "concept 2 (size)")
+) -> None:  # fmt: skip
     ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-    ax.set(xlabel="concept 1 (colour)", ylabel="concept 2 (size)")
+    ax.set(xlabel=names[0], ylabel=names[1])
     ax.set_title(title, fontsize=9)
 
 
@@ -85,20 +87,28 @@ def measured(ds: xr.Dataset, protocol: str = "naive") -> tuple[Figure, list[tupl
     """Fit Eq. 1 to the measured trajectory of the last held-out class at every level and draw both.
 
     Trajectories are means over seeds, smoothed as published; also returns (level, fit) of every level with runs. The
-    first two concepts are taken.
+    first two concepts are taken, the masked one across where the masked fraction alpha varies; there Eq. 2 is fitted,
+    whose actual target is 1 - alpha. Dotted: the structured identity mapping's prediction from the signals alone, which
+    knows of no masking.
     """
-    klass = int(np.flatnonzero(~ds["trained"].values)[-1])
-    levels = [level for level in analysis.levels(ds) if level.runs]
+    klass = underspec.held_out(ds)
+    swept = underspec.is_swept(ds)
+    levels = underspec.mask_levels(ds) if swept else [level for level in analysis.levels(ds) if level.runs]
+    pair = underspec.axes(ds) if swept else (0, 1)
+    first, second = (style.probability_label(str(ds["concept"].values[i])) for i in pair)
     fig = style.new_figure(2.9 * len(levels) + 0.3, 3.2)
     fits = []
     for ax, level in zip(fig.subplots(1, len(levels), squeeze=False)[0], levels, strict=True):
         path = analysis.trajectory(ds, level.runs, klass, protocol).mean(axis=0)
-        path = analysis.curves.smooth(path, analysis.default_sigma(ds))[:, :2]
-        found = landscape.fit(ds["step"].values, path)
+        path = analysis.curves.smooth(path, analysis.default_sigma(ds))[:, list(pair)]
+        found = landscape.fit(ds["step"].values, path, actual=(1.0 - level.setting["mask"], 1.0))
         fits.append((level, found))
+        signal = np.array(level.signal)[list(pair)]
+        if (signal > 0).all():
+            ax.plot(*identity_mapping.prediction(signal).T, ":", color="#555555", lw=1.2, label="identity mapping")
         draw_path(ax, path, style.OKABE_ITO[0], "measured")
-        ax.plot(*found.path.T, "--", color=style.OKABE_ITO[3], lw=1.4, label="Eq. 1")
-        _square(ax, f"{level.label}\na = {found.a:.2g}, rms {found.residual:.3f}")
+        ax.plot(*found.path.T, "--", color=style.OKABE_ITO[3], lw=1.4, label="Eq. 2" if swept else "Eq. 1")
+        _square(ax, f"{level.label}\na = {found.a:.2g}, rms {found.residual:.3f}", (first, second))
         ax.legend(loc="lower center")
     return fig, fits
 

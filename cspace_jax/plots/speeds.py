@@ -32,17 +32,22 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str = "paper_8
     number = ds.sizes["concept"]
     fig = style.new_figure(3.6 * number + 0.4, 3.5)
     for index, ax in enumerate(np.ravel(fig.subplots(1, number, squeeze=False))):
-        times = _timer(ds, index, protocol, definition)
+        times = timer(ds, index, protocol, definition)
         for place, (label, classes, color, marker) in enumerate(series):
             nudge = 1 + 0.025 * (place - (len(series) - 1) / 2)  # so that markers at the same signal stay apart
-            _draw_series(ax, found, index, times, classes, (label, color, marker), nudge, place)
+            places = nudge * np.array([level.signal[index] for level in found])
+            draw_series(ax, found, places, times, classes, (label, color, marker), place)
         _finish(ax, ds, index)
     fig.axes[0].set_ylabel("learning speed  [1 / 1,000 steps]")
     fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
 
-def _timer(ds: xr.Dataset, concept: int, protocol: str, definition: str) -> Callable[..., np.ndarray]:
+def timer(
+    ds: xr.Dataset, concept: int, protocol: str, definition: str = "paper_80"
+) -> Callable[..., np.ndarray]:  # fmt: skip
+    """Return the function from a level and classes to the learning times of a concept [r], by a definition."""
+
     def times(level: analysis.Level, classes: list[int]) -> np.ndarray:
         accuracy = analysis.accuracy_curves(ds, level.runs, classes, protocol)[..., concept]
         return analysis.learning_times(ds["step"].values, accuracy)[definition]
@@ -50,17 +55,27 @@ def _timer(ds: xr.Dataset, concept: int, protocol: str, definition: str) -> Call
     return times
 
 
-def _draw_series(
-    ax: Axes, found: list[analysis.Level], concept: int, times: Callable[..., np.ndarray], classes: list[int],
-    look: tuple[str, str, str], nudge: float, place: int,
+def draw_series(
+    ax: Axes, found: list[analysis.Level], places: np.ndarray, times: Callable[..., np.ndarray], classes: list[int],
+    look: tuple[str, str, str], place: int,
 ) -> None:  # fmt: skip
+    """Draw the speeds of levels at the places [level] of the x axis, with the marks that `fig3` describes.
+
+    Args:
+      ax: axes.
+      found: levels.
+      places: their x.
+      times: from `timer`.
+      classes: classes that are averaged.
+      look: label, colour and marker.
+      place: number of the series, which moves its words up.
+    """
     label, color, marker = look
     line = []
-    for level in found:
+    for level, x in zip(found, map(float, places), strict=True):
         if not level.runs:
             continue
         one = times(level, classes)
-        x = level.signal[concept] * nudge
         learned = one[np.isfinite(one)]
         ax.plot(np.full(learned.size, x), PER / learned, marker, color=color, ms=3, alpha=0.45, mew=0, zorder=2)
         never = int(np.isnan(one).sum())
@@ -102,5 +117,10 @@ def _finish(ax: Axes, ds: xr.Dataset, index: int) -> None:
         ax.xaxis.set_minor_formatter(ticker.NullFormatter())
     elif high > 0:
         ax.set_xlim(min(0.7 * low, 2 * low - high), 1.3 * high)
+    limit_speed(ax)
+
+
+def limit_speed(ax: Axes) -> None:
+    """Let the axis of speeds start at 0 and hold all that is drawn."""
     top = max((np.max(line.get_ydata(), initial=0.0) for line in ax.lines), default=0.0)
     ax.set_ylim(0, 1.1 * top or 1.0)

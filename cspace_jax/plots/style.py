@@ -29,6 +29,7 @@ TRAINED_COLOR = "#0072B2"
 HELD_OUT_COLOR = "#D55E00"
 SIGNAL_MAP = "viridis"
 CONCEPT_NAMES = {"bg_color": "background", "color": "colour"}
+SETTING_NAMES = {"mask": "masked fraction"}
 RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -109,23 +110,30 @@ def class_color(klass: int) -> str:
 def signal_colors(found: list[analysis.Level]) -> tuple[list[Any], ScalarMappable, int]:
     """Return the colour of each level by the swept concept's normalised signal, the scale, and that concept's index.
 
-    Levels without a finite signal are coloured by their order; the index is then -1.
+    Levels that do not differ in it are coloured by the one setting that varies, such as the masked fraction, or by
+    their order; the index is then -1.
     """
     index = analysis.swept_concept(found)
     values = np.array([level.normalised[index] for level in found])
-    if not np.isfinite(values).all():
-        values, index = np.arange(len(found), dtype=float), -1
+    if not np.isfinite(values).all() or (len(found) > 1 and np.ptp(values) < 1e-9):
+        settings = [tuple(level.varying.values()) for level in found]
+        single = all(len(one) == 1 for one in settings)
+        values, index = np.array([one[0] if single else i for i, one in enumerate(settings)], dtype=float), -1
     low, high = (values.min(), values.max()) if values.max() - values.min() > 1e-9 else (0.0, 1.0)
-    # the bright end of the map is too pale on white
-    shown = matplotlib.colormaps[SIGNAL_MAP].resampled(256)
-    cut = ListedColormap(shown(np.linspace(0.0, 0.9, 256)))
-    scale = ScalarMappable(Normalize(low, high), cut)
+    scale = ScalarMappable(Normalize(low, high), ListedColormap(shades(256)))
     return [tuple(map(float, color)) for color in np.asarray(scale.to_rgba(values))], scale, index
+
+
+def shades(number: int) -> np.ndarray:
+    """Return evenly spaced colours [number, 4] of the map of signals, without its end that is too pale on white."""
+    return matplotlib.colormaps[SIGNAL_MAP].resampled(256)(np.linspace(0.0, 0.9, number))
 
 
 def signal_bar(fig: FigureBase, scale: ScalarMappable, ds: xr.Dataset, index: int, axes: Any) -> None:
     """Draw the colour bar of the levels beside `axes`."""
-    label = "level" if index < 0 else f"normalised {concept_title(str(ds['concept'].values[index]))} signal"
+    varying = analysis.levels(ds)[0].varying
+    level = SETTING_NAMES.get(next(iter(varying)), next(iter(varying))) if len(varying) == 1 else "level"
+    label = level if index < 0 else f"normalised {concept_title(str(ds['concept'].values[index]))} signal"
     fig.colorbar(scale, ax=axes, label=label, shrink=0.85, pad=0.02)
 
 

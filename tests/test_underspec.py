@@ -1,0 +1,332 @@
+"""Masked conditionings: which images, which entries, and that nothing else changes."""
+
+import fractions
+import io
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import synthetic
+import tiny
+import xarray as xr
+from rich.console import Console
+from scipy import ndimage
+
+from cspace_jax import (
+    analysis,
+    dgp,
+    grid,
+    identity_mapping,
+    landscape,
+    masking,
+    report,
+    results,
+    rng,
+    train,
+    underspec,
+)
+from cspace_jax.concepts import SLICES
+from cspace_jax.config import Config, DataConfig, from_config_dict, to_dict
+from cspace_jax.errors import UserError
+from cspace_jax.plots import draw, landscapes, style, trajectories, underspecification
+from cspace_jax.setting import Setting
+
+DATA = DataConfig(active=("shape", "color"), image_size=8, images_per_class=100, train_ratio=0.85)
+ALPHAS = (0.0, 0.01, 0.07, 0.1, 0.25, 0.28, 0.29, 0.3, 0.333, 0.5, 0.57, 0.58, 0.7, 0.75, 0.9, 0.99, 1.0)
+
+
+def config(**groups):
+    data = {"active": ("shape", "color")} | groups.pop("data", {})
+    return tiny.study(data=data, grid={"sep_col": (0.8,), **groups.pop("grid", {})}, **groups)
+
+
+@jax.jit
+def marked(alpha, seed=0):
+    key = rng.run_key(seed)
+    dataset, _ = dgp.make_dataset(rng.stream(key, "data"), Setting(), DATA)
+    return masking.mark(rng.stream(key, "mask"), dataset, alpha, DATA)
+
+
+def test_exactly_the_floor_of_images_of_the_class_is_masked():
+    masks = jax.jit(jax.vmap(marked))(jnp.array(ALPHAS)).masked
+    dataset = marked(0.0)
+    of_class = np.asarray(dataset.klass) == 2  # the red triangle, "10"
+    number = int(of_class.sum())
+    assert 70 < number < 100
+    assert not masks[:, ~of_class].any()
+    expected = [math.floor(fractions.Fraction(str(alpha)) * number) for alpha in ALPHAS]
+    assert masks.sum(1).tolist() == expected
+    assert (np.asarray(masks[:-1]) <= np.asarray(masks[1:])).all()  # nested
+
+
+def test_counts_of_decimal_fractions_are_exact():
+    numbers = np.arange(1, 3001)
+    counts = jax.jit(jax.vmap(jax.vmap(masking.count, (None, 0)), (0, None)))
+    alphas = [i / 100 for i in range(101)]
+    found = np.asarray(counts(jnp.array(alphas), jnp.array(numbers)))
+    np.testing.assert_array_equal(found, np.arange(101)[:, None] * numbers // 100)
+    assert masking.count(0.29, 100) == 29 and math.floor(0.57 * 100) == 56  # what a plain floor would give
+
+
+def test_the_subset_is_random_and_belongs_to_the_seed():
+    one, other = marked(0.5, 0), marked(0.5, 1)
+    assert (np.asarray(one.masked) != np.asarray(other.masked)).any()
+    chosen = np.flatnonzero(np.asarray(one.klass) == 2)
+    first, second = np.array_split(np.asarray(one.masked)[chosen], 2)
+    assert 0.2 < first.mean() < 0.8 and 0.2 < second.mean() < 0.8
+
+
+@pytest.mark.parametrize(("mode", "value"), [("zero", 0.0), ("null", -1.0), ("token", 7.0)])
+def test_only_the_concept_of_masked_images_is_replaced(mode, value):
+    data = DataConfig(active=("shape", "color", "size"), mask_mode=mode)
+    c = jnp.arange(33.0).reshape(3, 11) + 1
+    params = {masking.TOKEN: jnp.full(3, 7.0)}
+    filled = masking.fill(c, jnp.array([False, True, False]), data, params, -1.0)
+    expected = np.array(c)
+    expected[1, SLICES["color"]] = value
+    np.testing.assert_array_equal(filled, expected)
+
+
+def test_what_is_masked_by_default():
+    assert DataConfig(active=("shape", "color")).masked == ("color", "10")
+    assert DataConfig(active=("color", "size")).masked == ("color", "01")
+    assert DataConfig(active=("shape", "size")).masked == ("shape", "01")
+    assert DataConfig(active=("shape", "color"), mask_concept="shape").masked == ("shape", "01")
+    assert DataConfig(active=("shape", "color", "size")).masked == ("color", "001")
+    assert DataConfig(active=("shape", "color"), mask_class="00").masked == ("color", "00")
+
+
+def test_every_batch_draws_its_own_lots():
+    data = DataConfig(active=("shape", "color"), mask_images="batch")
+    dataset, _ = dgp.make_dataset(rng.stream(rng.run_key(0), "data"), Setting(), data)
+    assert masking.mark(jax.random.key(0), dataset, 0.5, data).masked is None
+    draws = {a: np.asarray(masking.draw(jax.random.key(1), dataset, a, data)) for a in (0.0, 0.3, 1.0)}
+    of_class = np.asarray(dataset.klass) == 2
+    assert not draws[0.0].any() and (draws[1.0] == of_class).all() and not draws[0.3][~of_class].any()
+    assert abs(draws[0.3][of_class].mean() - 0.3) < 4 * math.sqrt(0.21 / of_class.sum())
+    assert (draws[0.3] != np.asarray(masking.draw(jax.random.key(2), dataset, 0.3, data))).any()
+
+
+def trained(masks, **data):
+    """Parameters [r, ...] after eight steps of runs that differ in the masked fraction alone, in one program."""
+    study = config(data=data)
+    spec = train.make_spec(study, "xla")
+    rows = [grid.grid_settings(study.grid)[0] | {"mask": alpha} for alpha in masks]
+
+    def one(setting):
+        state, dataset = train.init_run(spec, setting), train.make_data(spec, setting)
+        return train.train_chunk(spec, state, setting, dataset, jnp.int32(0), jnp.int32(8))[0].params
+
+    return jax.jit(jax.vmap(one), compiler_options=tiny.COMPILE_FAST)(grid.stack(rows))
+
+
+BAD = {
+    "above one": ({"grid": {"mask": (0.5, 1.2)}}, "grid.mask[1] = 1.2: must be in [0, 1]"),
+    "negative": ({"grid": {"mask": (-0.1,)}}, "grid.mask[0] = -0.1: must be in [0, 1]"),
+    "repeated": ({"grid": {"mask": (0.5, 0.5)}}, "grid.mask"),
+    "concept": ({"data": {"mask_concept": "size"}}, "data.mask_concept = 'size': must be one of shape, color"),
+    "mode": ({"data": {"mask_mode": "nul"}}, "did you mean 'null'?"),
+    "images": ({"data": {"mask_images": "all"}}, "data.mask_images = 'all': must be one of fixed, batch"),
+    "held out": ({"data": {"mask_class": "11"}}, "data.mask_class = '11': must be a training class, one of 00, 01, 10"),
+    "no class": ({"data": {"mask_class": "1"}}, "(bits of shape, color)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(case):
+    groups, words = BAD[case]
+    with pytest.raises(UserError) as error:
+        from_config_dict(to_dict(config(**groups)))
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def swept():
+    return trained((0.0, 0.5, 1.0))
+
+
+def run_of(params, run):
+    return jax.tree.map(lambda leaf: leaf[run], params)
+
+
+def test_a_fraction_of_zero_is_the_unmasked_study_bit_for_bit(swept, monkeypatch):
+    """Among runs that are masked; the other side is the training step with masking taken out."""
+    monkeypatch.setattr(masking, "mark", lambda key, dataset, fraction, data: dataset)
+    monkeypatch.setattr(masking, "fill", lambda conditioning, *rest: conditioning)
+    tiny.assert_same_bits(run_of(swept, 0), run_of(trained((0.0, 0.0, 0.0)), 0))
+
+
+def test_masking_changes_training(swept):
+    for first, second in ((0, 1), (1, 2)):
+        one, other = (jax.tree.leaves(run_of(swept, run)) for run in (first, second))
+        assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(one, other, strict=True))
+
+
+def test_a_learned_token_leaves_unmasked_runs_alone(swept):
+    params = trained((0.0, 0.5, 1.0), mask_mode="token", mask_images="batch")
+    assert masking.TOKEN not in swept
+    token = params.pop(masking.TOKEN)
+    tiny.assert_same_bits(run_of(params, 0), run_of(swept, 0))
+    assert token.shape == (3, 3) and not token[0].any() and token[2].all()  # learned where something is masked
+
+
+def test_validation_and_prompts_are_never_masked():
+    one, other = (Setting(mask=alpha) for alpha in (0.0, 1.0))
+    for function in (lambda s: dgp.make_dataset(jax.random.key(0), s, DATA)[1],
+                     lambda s: dgp.test_set(jax.random.key(0), s, DATA)):  # fmt: skip
+        first, second = (dgp.conditionings(function(setting), DATA) for setting in (one, other))
+        np.testing.assert_array_equal(first, second)
+        assert np.asarray(first)[:, SLICES["color"]].all() and function(other).masked is None
+    prompts = [dgp.generation_conditionings(jax.random.key(0), setting, DATA, 2) for setting in (one, other)]
+    np.testing.assert_array_equal(*prompts)
+
+
+MASK_OF = {0.8: 0.0, 0.4: 0.25, 0.2: 0.5, 0.1: 1.0}  # the later colour is learned, the more is masked
+
+
+@pytest.fixture(scope="module")
+def ds():
+    """Colour is learned later at larger fractions, never at the largest, and objects turn from blue to red."""
+    made = synthetic.dataset(levels=tuple(MASK_OF), diverged=(4,))
+    masks = np.array([MASK_OF[level] for level in made["sep_col"].values])
+    rgb = np.stack([masks, np.full(len(masks), 0.2), 1 - masks], -1) + made["seed"].values[:, None] / 10_000
+    made = made.assign_coords(mask=("run", masks), sep_col=("run", np.full(len(masks), 0.8)))
+    made["signal"] = made["signal_range"] = xr.full_like(made["signal"], 0.05)
+    made["mean_rgb"] = xr.zeros_like(made["mean_rgb"]) + xr.DataArray(rgb, dims=("run", "channel"))
+    return made
+
+
+def test_numbers_of_the_study(ds):
+    assert underspec.is_swept(ds) and not underspec.is_swept(synthetic.dataset())
+    found = underspec.summarise(ds)
+    assert [found[name] for name in ("masked_concept", "masked_class", "held_out_class")] == ["color", "01", "11"]
+    assert [level["mask"] for level in found["levels"]] == [0.0, 0.25, 0.5, 1.0]
+    assert [len(level["seeds"]) for level in found["levels"]] == [3, 2, 3, 3]  # one run diverged
+    medians = [level["steps_to_80"]["color"]["median"] for level in found["levels"]]
+    assert medians[0] < medians[1] < medians[2] and np.isnan(medians[3])
+    assert found["slower"]["color"]["ordered"] and not found["slower"]["size"]["ordered"]
+    assert found["redness"]["rises"] and found["redness"]["spearman"] == pytest.approx(1.0)
+    redness = [level["redness"]["mean"] for level in found["levels"]]
+    np.testing.assert_allclose(redness, [-1.0, -0.5, 0.0, 1.0], atol=1e-6)
+    assert underspec.nearest_half(ds).setting["mask"] == 0.5
+    reversed_ = ds.assign_coords(mask=("run", 1 - ds["mask"].values))
+    found = underspec.summarise(reversed_)
+    assert not found["redness"]["rises"] and not found["slower"]["color"]["ordered"]
+
+
+def test_levels_of_one_setting_are_compared(ds):
+    more = synthetic.dataset(levels=(0.8,), seeds=(0, 100)).assign_coords(mask=("run", [0.0, 1.0]))
+    both = xr.concat([ds, more.assign_coords(sep_col=("run", [0.3, 0.3]))], "run", join="override")
+    assert [level.setting["sep_col"] for level in underspec.mask_levels(both)] == [0.8] * 4
+
+
+def test_report_tells_what_masking_does(ds, tmp_path):
+    console = Console(width=100, file=io.StringIO())
+    summary = report.report(ds, tmp_path, console=console)
+    stored = json.loads((tmp_path / "summary.json").read_text())["underspecification"]
+    assert stored["levels"][3]["steps_to_80"]["color"]["median"] is None and stored["redness"]["rises"]
+    text = " ".join(console.file.getvalue().split())
+    assert "Held-out class 11 by the share of class 01 whose color is hidden" in text
+    assert "never 0/3" in text and "1.00, 0.20, 0.00" not in text and "1.01, 0.21, 0.01" in text
+    assert "red minus blue of class 11 at the end: rises with the masked fraction." in text
+    assert "learned sooner at every stronger signal" not in text  # no signal varies
+    mean = np.mean([level["product_check"]["mean"] for level in stored["levels"]])
+    assert f"product of the concepts' accuracies: {mean:+.3f} on average" in text
+    assert summary["order"]["color"]["11"]["paper_80"]["ordered"] is None
+
+
+def panels(fig):
+    return [ax for ax in fig.axes if ax.get_label() != "<colorbar>" and ax.axison]
+
+
+def test_fig7_shows_the_unseen_class_of_the_last_save(ds):
+    samples = synthetic.sample_images(ds)
+    axes = panels(underspecification.fig7(ds, samples))
+    assert len(axes) == 4 * 2 * 3  # fractions x seeds that are alive at all of them x kept samples
+    assert [ax.get_ylabel() for ax in axes[::6]] == ["0%", "25%", "50%", "100%"]
+    first = underspec.mask_levels(ds)[0].runs[0]
+    shown = style.upright(samples[max(samples)][first, 3, 0])
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), shown)
+
+
+def test_fig8_marks_concepts_that_are_never_learned(ds):
+    unseen, masked_class = panels(underspecification.fig8(ds))
+    assert unseen.get_title() == "held out: 11 (blue, small)" and masked_class.get_title() == "masked: 01 (red, small)"
+    never = [line for line in unseen.lines if line.get_gid() == "never"]
+    assert len(never) == 1 and never[0].get_xdata()[0] == pytest.approx(1.0, abs=0.02)
+    color = next(line for line in unseen.lines if line.get_label() == "colour")
+    medians = [level["steps_to_80"]["color"]["median"] for level in underspec.summarise(ds)["levels"][:3]]
+    np.testing.assert_allclose(color.get_ydata(), [1000 / one for one in medians])
+
+
+def test_fig9_shows_trajectories_and_colours(ds):
+    space, over_training, final = panels(underspecification.fig9(ds))
+    assert (space.get_xlabel(), space.get_ylabel()) == ("P(blue)", "P(small)")
+    path = next(line for line in space.lines if line.get_label() == "50%")
+    runs = list(underspec.mask_levels(ds)[2].runs)
+    mean = ds["prob"].sel(protocol="naive", klass="11").isel(run=runs).mean("run").values
+    np.testing.assert_allclose(path.get_xydata(), ndimage.gaussian_filter1d(mean, 2, axis=0, truncate=6), atol=1e-6)
+    np.testing.assert_allclose(over_training.collections[3].get_facecolor()[-1][:3], [1.0, 0.21, 0.01], atol=1e-6)
+    red = next(line for line in final.lines if line.get_label() == "R")
+    np.testing.assert_allclose(red.get_ydata(), [0.01, 0.26, 0.51, 1.01], atol=1e-6)
+
+
+def test_masked_fraction_gives_the_colours_of_other_figures(ds):
+    colors, _, index = style.signal_colors(analysis.levels(ds))
+    assert index == -1 and len(set(colors)) == 4
+    bar = next(ax for ax in trajectories.fig4(ds).axes if ax.get_label() == "<colorbar>")
+    assert bar.get_ylabel() == "masked fraction"
+
+
+def test_product_of_accuracies(ds):
+    left, right = panels(underspecification.product(ds))
+    held_out = next(line for line in left.lines if line.get_label() == "held out")
+    alive = np.flatnonzero(analysis.ok_runs(ds))
+    naive = ds.isel(run=alive, klass=[3]).sel(protocol="naive")
+    assert sorted(held_out.get_ydata()) == sorted(naive["joint_accuracy"].values.ravel())
+    np.testing.assert_allclose(sorted(held_out.get_xdata()), sorted(naive["accuracy"].prod("concept").values.ravel()))
+    assert right.get_title() == "11 (blue, small)" and len(right.lines) == 5
+
+
+def test_figures_of_masking_need_several_fractions(tmp_path):
+    lines = []
+    names = ("fig7", "fig8", "fig9", "fig10")
+    single = synthetic.dataset()
+    study = Config(study="signal", scale="quick")
+    samples = synthetic.sample_images(single)
+    assert draw.draw_all(single, samples, study, tmp_path, names, show=lines.append) == []
+    assert len(lines) == 4 and all("masked fraction does not vary" in line for line in lines)
+
+
+def test_measured_trajectories_are_fitted_by_eq2(ds):
+    fig, fits = landscapes.measured(ds)
+    assert [level.setting["mask"] for level, _ in fits] == [0.0, 0.25, 0.5, 1.0]
+    labels = {line.get_label() for line in fig.axes[1].lines}
+    assert {"measured", "Eq. 2", "identity mapping"} <= labels
+
+
+def test_eq2_is_recovered_from_its_own_trajectory():
+    steps = np.linspace(0.0, 25.0, 40)
+    path = landscape.trajectory(landscape.eq2(0.75, a=1.5, t1=9.0), steps)
+    found = landscape.fit(steps, path, actual=(0.25, 1.0))
+    assert found.residual < 1e-3 and found.biased == (0.0, 1.0)
+    assert found.a == pytest.approx(1.5, rel=0.02) and found.t1 == pytest.approx(9.0, abs=0.1)
+    assert landscape.fit(steps, path).residual > 3 * found.residual
+
+
+def test_identity_mapping_learns_the_stronger_signal_first():
+    path = identity_mapping.prediction(np.array([0.02, 0.1]))
+    np.testing.assert_allclose(path[0], 0.5, atol=0.01)
+    np.testing.assert_allclose(path[-1], 1.0, atol=0.01)
+    assert path[:, 1].mean() > path[:, 0].mean() + 0.05
+
+
+def test_results_older_than_a_setting_are_read_at_its_default(tmp_path):
+    old = synthetic.dataset(levels=(0.2,), seeds=(0,)).drop_vars("mask")
+    results.write_results(old.assign_coords(mask=("run", [0.0])), tmp_path)
+    assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]
+    old.to_netcdf(tmp_path / results.NETCDF_NAME, engine="h5netcdf")
+    assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]
