@@ -169,6 +169,7 @@ def _paper(study: str) -> ConfigDict:
     config.engine.steps_per_call = 0  # training steps per compiled call; 0 = chosen for the backend
     config.engine.wave = 0  # most runs trained at once; 0 = all
     config.engine.state_seconds = 30.0  # least time between two full states to resume from
+    config.engine.memory_gb = 0.0  # memory of one device (CPU: of the machine) in 1e9 bytes; 0 = ask the device
 
     config.figures = FIGURES  # which figures are drawn
     return config

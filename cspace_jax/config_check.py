@@ -108,6 +108,7 @@ LIMITS = {
     "engine.steps_per_call": _ZERO_UP,
     "engine.wave": _ZERO_UP,
     "engine.state_seconds": _ZERO_UP,
+    "engine.memory_gb": _ZERO_UP,
 }
 
 # Why a separation has an upper end, said after the interval.

@@ -201,6 +201,7 @@ class EngineConfig:
     steps_per_call: int = 0
     wave: int = 0
     state_seconds: float = 30.0
+    memory_gb: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -130,8 +130,7 @@ class Engine:
         Returns:
           Results by parcel, stacked over its runs.
         """
-        layout = "unroll" if self.plan.runs == "loop" else self.plan.runs
-        program = _program(function, static, layout, len(arguments), len(shared), donate)
+        program = _program(function, static, _layout(self.plan), len(arguments), len(shared), donate)
         return [program(*parcel, *shared) for parcel in zip(*arguments, strict=True)]
 
     def scatter(self, tree: PyTree) -> Parcels:
@@ -152,6 +151,17 @@ class Engine:
     def fetch(self, parcels: Parcels) -> PyTree:
         """Wait for parcels and stack them into one tree of NumPy arrays over all runs."""
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parcels))
+
+
+def training_program(spec: TrainSpec, plan: Plan) -> tuple[Callable, int]:
+    """Return the program that most calls of `Engine.train` run, and its number of int32 arguments that runs share."""
+    single = plan.steps_per_call == 1
+    function, shared = (train.train_step, 1) if single else (train.train_chunk, 2)
+    return _program(function, spec, _layout(plan), 3, shared, True), shared
+
+
+def _layout(plan: Plan) -> str:
+    return "unroll" if plan.runs == "loop" else plan.runs
 
 
 @functools.cache

@@ -21,13 +21,14 @@ from cspace_jax import command, launch
 from cspace_jax.errors import UserError
 
 FLAGS = flags.FLAGS
-MODES = ("train", "eval", "elicit", "figures", "all")
+MODES = ("plan", "train", "eval", "elicit", "figures", "all")
 OF_A_WORKDIR = ("eval", "elicit", "figures")  # modes that need no --config
 
 flags.DEFINE_string("workdir", None, "Folder of checkpoints, results and figures; an existing one is resumed.")
 flags.DEFINE_string(
     "mode",
     "all",
+    "plan: only say what computation, time and memory the study takes. "
     "train: only train. eval: read concept space at the checkpoints. elicit: ask the checkpoints with the protocols of "
     "elicit.protocols. figures: draw again from stored results. all: everything that is not done yet.",
 )
@@ -127,7 +128,11 @@ def run(argv: Sequence[str]) -> None:
     mode = FLAGS.mode
     if mode not in MODES:
         raise UserError(f"mode = {mode!r}: must be one of {', '.join(MODES)}")
-    if not FLAGS.workdir:
+    if mode == "plan" and FLAGS.config is not None:
+        from cspace_jax import forecast
+
+        return forecast.show(from_config_dict(FLAGS.config))
+    if not FLAGS.workdir and mode != "plan":
         raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
     if FLAGS.config is None:
         if mode not in OF_A_WORKDIR:

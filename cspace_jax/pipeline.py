@@ -7,7 +7,7 @@ import time
 import jax
 import xarray as xr
 
-from cspace_jax import battery, capability, estimate, launch, probe, report, results, study
+from cspace_jax import battery, capability, estimate, launch, memory, probe, report, results, study
 from cspace_jax.config import Config
 from cspace_jax.errors import UserError
 from cspace_jax.plots import draw_all
@@ -34,11 +34,13 @@ def announce(config: Config, workdir: Workdir, mode: str, scale_chosen: bool) ->
 
 
 def check(config: Config, mode: str) -> None:
-    """Raise UserError for protocols that cannot be asked with, before anything is written."""
+    """Raise UserError, before anything is written, for unusable protocols and for waves that do not fit in memory."""
     if mode in ("elicit", "train", "all"):
         battery.check(config)
     if mode == "elicit" and not config.elicit.protocols:
         raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
+    if mode in ("train", "all"):
+        memory.check(config)
 
 
 def run(config: Config, workdir: Workdir, mode: str) -> None:

@@ -205,7 +205,7 @@ MISTAKES = {
     "guidance without training": (["--config.evaluate.guidance=2.0"], "evaluate.guidance = 2.0"),
     "no such figure": (["--config.figures=('fig99',)"], "figures = 'fig99'"),
     "no such plan": (["--config.engine.runs=scan"], "engine.runs = 'scan': must be one of auto, vmap, map"),
-    "unknown mode": (["--mode=fit"], "mode = 'fit': must be one of train, eval, elicit, figures, all"),
+    "unknown mode": (["--mode=fit"], "mode = 'fit': must be one of plan, train, eval, elicit, figures, all"),
     "unknown protocol": (
         ["--config.elicit.protocols=('overpromt',)"],
         "elicit.protocols = 'overpromt': unknown protocol 'overpromt', did you mean 'overprompt'",

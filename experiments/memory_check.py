@@ -1,0 +1,89 @@
+"""Compare the memory that training is predicted to need with what a process is seen to take (Linux, CPU).
+
+    python -m experiments.memory_check --config=configs/signal.py:quick --runs=1,4,16
+
+Each number of runs is trained for a few steps and gathered as for a save, in a process of its own. Programs are
+compiled and run once before, with as many runs as there are devices; what the process holds then is the base. The table
+gives the base, the highest resident size after it, their difference and the prediction, in MB.
+"""
+
+import ctypes
+import dataclasses
+import gc
+import pathlib
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from cspace_jax import command, config_files
+from cspace_jax.errors import UserError
+
+STEPS = 3
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure every number of runs in a fresh process, or one of them in this process (`--inside`)."""
+    parser = command.Parser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--config", default="configs/signal.py:quick", help="study and scale")
+    parser.add_argument("--runs", type=command.comma_separated(int), default=(1, 4, 16), help="numbers of runs")
+    parser.add_argument("--inside", action="store_true", help="measure in this process")
+    flags = parser.parse_args(arguments)
+    if not pathlib.Path("/proc/self/clear_refs").exists():
+        raise UserError("memory_check needs Linux: it reads /proc/self")
+    if flags.inside:
+        return measure(flags.config, flags.runs[0])
+    print(f"{'runs':>5} {'base':>8} {'peak':>8} {'increment':>10} {'predicted':>10} {'ru_maxrss':>10}")
+    for runs in flags.runs:
+        line = [sys.executable, "-m", "experiments.memory_check", f"--config={flags.config}", f"--runs={runs}"]
+        subprocess.run([*line, "--inside"], check=True)
+
+
+def measure(path: str, runs: int) -> None:
+    """Train `runs` runs and print one line of the table."""
+    import jax
+
+    from cspace_jax import engine, grid, memory
+    from cspace_jax.config import from_config_dict
+
+    file, _, scale = path.partition(":")
+    config = from_config_dict(config_files.load(file).get_config(scale or None))
+    config = dataclasses.replace(
+        config, grid=dataclasses.replace(config.grid, seeds=tuple(range(runs)), sep_col=(0.2,))
+    )
+    plan = engine.choose_plan(config.engine, jax.default_backend())
+
+    def train(count: int) -> None:
+        runner = engine.Engine(config, grid.stack(grid.grid_settings(config.grid)[:1] * count), plan)
+        state = runner.init()
+        for step in range(STEPS):
+            state, metrics = runner.train(state, step, 1)
+            jax.block_until_ready(metrics)
+        jax.block_until_ready(runner.gather([parcel.evaluated for parcel in state]))
+        jax.block_until_ready(runner.gather(state))
+
+    train(jax.local_device_count() if plan.runs == "loop" else runs)
+    predicted = memory.peak_bytes(memory.analyse(config, plan), memory.here(config), runs)
+    jax.block_until_ready(jax.numpy.zeros(1))
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew
+    base = _status("VmRSS")
+    train(runs)
+    peak, ever = _status("VmHWM"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    print(
+        f"{runs:>5} {base:>8.1f} {peak:>8.1f} {peak - base:>10.1f} {predicted / 1e6:>10.1f} {ever:>10.1f}", flush=True
+    )
+
+
+def _status(name: str) -> float:
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(f"{name}:"))
+
+
+if __name__ == "__main__":
+    # Without the allocator's settings of the main command, which would keep what compilation leaves behind.
+    from cspace_jax import launch
+
+    launch.set_up_jax()
+    command.exit_on_user_error(main, sys.argv[1:])

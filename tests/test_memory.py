@@ -1,0 +1,124 @@
+"""Memory of training, predicted: growth with the runs, parcels and devices, and waves that are refused."""
+
+import functools
+
+import jax
+import pytest
+import tiny
+from commands import assert_one_line, command, real_command, study
+
+from cspace_jax import engine, memory
+from cspace_jax.engine import Plan
+from cspace_jax.errors import UserError
+from cspace_jax.memory import Footprint, Place
+
+CONFIG = tiny.study(network={"channels": (4,)})
+LAYOUTS = {"loop": Plan("xla", "loop", 1, False), "vmap": Plan("xla", "vmap", 2, True)}
+# State 4, resident 5, working 10, fixed 3 bytes.
+SIMPLE = Footprint(4.0, 5.0, 10.0, 3.0)
+
+
+@functools.cache
+def footprint(layout):
+    return memory.analyse(CONFIG, LAYOUTS[layout])
+
+
+def place(layout, devices=1, shared=True, available=float("inf")):
+    return Place(layout, devices, shared, available)
+
+
+@functools.cache
+def state_bytes():
+    runner = engine.Engine(CONFIG, tiny.settings(CONFIG), LAYOUTS["loop"])
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tiny.raw(runner.gather(runner.init())))) / runner.runs
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_analysis_holds_the_states_and_grows_linearly_in_the_runs(layout):
+    found = footprint(layout)
+    assert found.state == pytest.approx(state_bytes())
+    assert found.resident > found.state and found.working > 0 and found.fixed >= 0
+    peaks = [memory.peak_bytes(found, place(layout), runs) for runs in (2, 3, 4, 40)]
+    step = peaks[1] - peaks[0]
+    assert step >= found.state
+    assert peaks[2] - peaks[1] == pytest.approx(step) and peaks[3] - peaks[2] == pytest.approx(36 * step)
+    assert all(peak >= runs * state_bytes() for peak, runs in zip(peaks, (2, 3, 4, 40), strict=True))
+
+
+def test_the_outline_is_below_the_analysis():
+    outline = memory.outline(CONFIG)
+    assert outline.state == pytest.approx(state_bytes()) and outline.working > 0
+    assert memory.peak_bytes(outline, place("vmap"), 4) < memory.peak_bytes(footprint("vmap"), place("vmap"), 4)
+
+
+@pytest.mark.parametrize(
+    ("where", "runs", "expected"),
+    [
+        (place("loop"), 1, 5 + 13),
+        (place("loop"), 3, 15 + 13),  # one program at a time
+        (place("loop"), 30, 150 + 120),  # saving: a copy of all states
+        (place("loop", 2), 2, 10 + 26),  # two programs at a time
+        (place("loop", 2), 30, 150 + 120 + 60),  # saving: and one of what the second device held
+        (place("vmap"), 3, 15 + 33),
+        (place("vmap", 2, shared=False), 5, 15 + 33),  # three runs on the first device
+        (place("vmap", 8, shared=False), 8, 5 + 8 * 4 + 7 * 4),  # saving, on the first device
+    ],
+)
+def test_the_peak_counts_parcels_and_devices(where, runs, expected):
+    assert memory.peak_bytes(SIMPLE, where, runs) == expected
+
+
+def test_the_largest_wave_just_fits():
+    for available, most in [(17, 0), (18, 1), (48, 3), (62, 3), (63, 4)]:
+        where = place("vmap", available=available)
+        assert memory.largest_wave(SIMPLE, where) == most
+        assert not memory.fits(SIMPLE, where, most + 1)
+
+
+def with_memory(size, **engine_fields):
+    plan = {"runs": "vmap", "steps_per_call": 2, "memory_gb": size / memory.GB, **engine_fields}
+    return tiny.changed(CONFIG, engine=plan)
+
+
+def test_a_wave_that_does_not_fit_is_refused_with_one_that_does(monkeypatch):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    three = memory.peak_bytes(footprint("vmap"), place("vmap"), 3)
+    with pytest.raises(UserError, match=r"^engine.wave = 0: 4 runs at once .* --config.engine.wave=3 fits$"):
+        memory.check(with_memory(three + 1))
+    memory.check(with_memory(three + 1, wave=3))
+    with pytest.raises(UserError, match=r"even one run .* reduce optim.batch_size, data.image_size, network.channels"):
+        memory.check(with_memory(0.9 * memory.peak_bytes(footprint("vmap"), place("vmap"), 1)))
+
+
+def test_a_small_study_is_let_through_without_compiling(monkeypatch):
+    monkeypatch.setattr(memory, "analyse", lambda *_: pytest.fail("compiled"))
+    memory.check(with_memory(100 * memory.peak_bytes(memory.outline(CONFIG), place("vmap"), 4)))
+
+
+def test_the_machine_has_memory():
+    found = memory.here(CONFIG)
+    assert found.shared and 1e8 < found.available < 1e14
+
+
+@pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
+def test_too_little_memory_is_one_line_and_leaves_no_workdir(tmp_path):
+    folder = f"--workdir={tmp_path / 'w'}"
+    assert_one_line(command(study(), folder, "--config.engine.memory_gb=0.0005"), "even one run is predicted to need")
+    assert_one_line(command(study(), folder, "--config.engine.memory_gb=-1.0"), "engine.memory_gb = -1.0: must be at")
+    assert_one_line(command("--mode=plan"), "config is not given")
+    assert not (tmp_path / "w").exists()
+
+
+def test_mode_plan_says_what_a_study_takes_and_writes_nothing(tmp_path):
+    done = real_command(study(), "--mode=plan", f"--workdir={tmp_path / 'w'}", "--config.engine.memory_gb=0.05")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[:2] == ["study signal, scale smoke: 4 runs x 6 steps", "grid: sep_col (0.2, 0.8) x seeds (0, 100)"]
+    for words in ("parameters: ", "GFLOP a run and step", "execution: runs loop", "time on this device: about "):
+        assert any(words in line for line in lines), (words, lines)
+    peaks = [line.split("at once: peak")[0].split()[0] for line in lines if "at once: peak" in line]
+    assert peaks == ["1", "2", "4"]
+    assert any(line.startswith("largest wave that fits 50 MB of the machine: ") for line in lines), lines
+    assert all(any(name in line and "would hold" in line for line in lines) for name in ("H100", "v5e-8"))
+    assert "plan: compiling" in done.err and "plan: " not in done.out
+    assert list(tmp_path.iterdir()) == []
