@@ -32,6 +32,7 @@ _BY_HAND = ("coordinator", "num_processes", "process_id")
 _PATIENCE_SECONDS = 20 * 24 * 3600  # how long the first to reach a barrier waits; a process that died ends it sooner
 _FAREWELL_SECONDS = 5  # how long a process that failed waits for others with the same failure to say so too
 _SHUTDOWN_SECONDS = 60
+_HEARTBEAT = "CSPACE_JAX_HEARTBEAT_SECONDS"
 _numbers = itertools.count()
 _joined = False
 
@@ -48,7 +49,10 @@ def start(argv: Sequence[str]) -> None:
     import jax
 
     try:
-        jax.distributed.initialize(**arguments, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
+        times = {"heartbeat_timeout_seconds": _silence(), "shutdown_timeout_seconds": _SHUTDOWN_SECONDS}
+        jax.distributed.initialize(**arguments, **times)
+    except UserError:
+        raise
     except Exception as error:  # of several kinds, by the cluster
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"distributed: the processes cannot be joined ({reason}); {_advice()}") from error
@@ -76,6 +80,14 @@ def _arguments(argv: Sequence[str]) -> dict[str, Any] | None:
             raise UserError(f"{next(iter(given))} = {next(iter(given.values()))!r}: only goes with --distributed")
         return None
     return _check_by_hand(given) if given else {}
+
+
+def _silence() -> int:
+    """Return after how many seconds without a sign of life a process is given up."""
+    text = os.environ.get(_HEARTBEAT, "100")
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{_HEARTBEAT} = {text!r}: must be a whole number of seconds, at least 1")
+    return int(text)
 
 
 def _check_by_hand(given: dict[str, Any]) -> dict[str, Any]:
