@@ -20,7 +20,7 @@ from cspace_jax.config import Config, save_steps, to_dict
 from cspace_jax.elicit import EvalSpec
 from cspace_jax.engine import Engine, Parcels
 from cspace_jax.errors import UserError
-from cspace_jax.study import Wave, progress, require_checkpoints, sample, waves, write_npz
+from cspace_jax.study import Wave, own_waves, progress, require_checkpoints, sample, waves, write_npz
 from cspace_jax.workdir import Workdir, write_atomic
 
 MEASURED = ("prob_samples", "mean_rgb")
@@ -70,12 +70,12 @@ def _complete(workdir: Workdir, config: Config, root: epath.Path) -> bool:
 
 
 def evaluate(workdir: Workdir, config: Config, probe_spec: probe.ProbeSpec, probe_params: dict) -> None:
-    """Measure the battery at every step that has no file yet.
+    """Measure the battery for this process's runs at every step that has no file yet.
 
     Raises:
       UserError: a checkpoint is missing or unfit.
     """
-    cut = waves(workdir, config)
+    cut = own_waves(workdir, config)
     root = folder(workdir, config)
     todo = [(wave, [s for s in steps(config) if not _file(root, wave, s).exists()]) for wave in cut]
     for wave, missing in todo:

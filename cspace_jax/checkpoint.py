@@ -1,8 +1,8 @@
 """Checkpoints of a grid: the state stacked over runs, one Orbax folder per save step.
 
-The only file that knows Orbax. A checkpoint holds a flat dict from leaf name to array, the random keys as their raw
-data, and one CRC-32 per run: the storage format itself does not notice a flipped bit inside array data. Flat names
-keep the files independent of container classes, and make a misfit nameable.
+The only file that knows how Orbax stores. A checkpoint holds a flat dict from leaf name to array, the random keys as
+their raw data, and one CRC-32 per run: the storage format itself does not notice a flipped bit inside array data. Flat
+names keep the files independent of container classes, and make a misfit nameable.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
@@ -82,7 +83,7 @@ class CheckpointWriter:
 
     @contextlib.contextmanager
     def _report_failure(self) -> Iterator[None]:
-        with _quiet():
+        with _quiet(), _alone():
             try:
                 yield
                 return
@@ -306,13 +307,20 @@ def _key_impl(leaf: Any) -> Any:
 
 def _read(directory: epath.Path, read: Callable[[], T]) -> T:
     """Return `read()`; any failure of it is damage to the checkpoint."""
-    with _quiet():
+    with _quiet(), _alone():
         try:
             return read()
         except Exception as e:
             reason = _line(e)
         _settle()
     raise _damaged(directory, reason)
+
+
+def _alone() -> ocp.Context:
+    """Let Orbax save and read in this process alone: many processes hold different runs and never meet here."""
+    me = multihost.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    return ocp.Context(multiprocessing_options=options)
 
 
 def _settle() -> None:

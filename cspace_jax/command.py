@@ -2,10 +2,11 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from cspace_jax import launch
+from cspace_jax import launch, processes
 from cspace_jax.errors import UserError
 
 
@@ -41,10 +42,15 @@ def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequ
         return function(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        processes.leave(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        processes.leave(130)
+    except Exception:
+        if not processes.are_many():
+            raise
+        traceback.print_exc()  # here, because this process does not come to its orderly end
+        processes.leave(1)
 
 
 def start(function: Callable[[Sequence[str]], Any]) -> None:

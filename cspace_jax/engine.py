@@ -57,7 +57,7 @@ def choose_plan(engine: EngineConfig, backend: str) -> Plan:
 
 def waves(runs: int, size: int) -> list[slice]:
     """Cut `runs` runs into consecutive waves of at most `size` runs (0 = one wave)."""
-    size = size or runs
+    size = size or max(runs, 1)
     return [slice(start, min(start + size, runs)) for start in range(0, runs, size)]
 
 

@@ -63,7 +63,7 @@ def estimate_seconds(config: Config) -> float:
     """Estimate the time of the whole study on this machine, good to about a factor of two."""
     saves = len(save_steps(config.save, config.optim.steps))
     per_run = config.optim.steps * step_flops(config) + saves * sample_flops(config)
-    speed = matmul_speed() * _EFFICIENCY.get(jax.default_backend(), 0.2) * jax.local_device_count()
+    speed = matmul_speed() * _EFFICIENCY.get(jax.default_backend(), 0.2) * jax.device_count()
     if jax.default_backend() == "cpu":
         speed /= jax.local_device_count()  # CPU devices share the cores
     return config.grid.num_runs * per_run / speed + _OVERHEAD_SECONDS

@@ -3,6 +3,7 @@
 python -m cspace_jax.main --config=configs/signal.py --workdir=runs/signal
 python -m cspace_jax.main --config=configs/signal.py:paper --workdir=runs/signal --config.grid.seeds="(0, 1)"
 python -m cspace_jax.main --mode=figures --workdir=runs/signal
+srun python -m cspace_jax.main --distributed --config=configs/signal.py:paper --workdir=/shared/signal
 python -m cspace_jax.main --mode=elicit --workdir=runs/signal --config.elicit.protocols="('overprompt', 'latent')"
 """
 
@@ -17,10 +18,11 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cspace_jax import command, launch
+from cspace_jax import command, launch, processes
 from cspace_jax.errors import UserError
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(processes)
 MODES = ("plan", "train", "eval", "elicit", "figures", "all")
 OF_A_WORKDIR = ("eval", "elicit", "figures")  # modes that need no --config
 
@@ -43,6 +45,7 @@ config_flags.DEFINE_config_file(
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parse the command line; every mistake is one UserError instead of a traceback."""
+    processes.start(argv)
     argv = _with_stored_config(argv)
     _check_config_arguments(argv)
     try:
@@ -142,7 +145,7 @@ def run(argv: Sequence[str]) -> None:
     else:
         config = from_config_dict(FLAGS.config)
         pipeline.check(config, mode)
-        folder = workdir.prepare(FLAGS.workdir, config, sys.argv)
+        folder = processes.first_then_others(lambda: workdir.prepare(FLAGS.workdir, config, sys.argv))
     chosen = not all(":" in value for value in _config_values(sys.argv))
     pipeline.announce(config, folder, mode, scale_chosen=chosen)
     pipeline.run(config, folder, mode)

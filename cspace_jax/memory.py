@@ -157,7 +157,8 @@ def fits(footprint: Footprint, place: Place, runs: int) -> bool:
 def check(config: Config) -> None:
     """Raise UserError if training is predicted not to fit; compiles only if shapes alone do not settle it."""
     place = here(config)
-    runs = min(config.engine.wave or config.grid.num_runs, config.grid.num_runs)
+    share = -(-config.grid.num_runs // jax.process_count())  # of one of many processes
+    runs = min(config.engine.wave or share, share)
     if peak_bytes(outline(config), place, runs) <= _SAFE_SHARE * place.available:
         return
     footprint = analyse(config, engine.choose_plan(config.engine, jax.default_backend()))

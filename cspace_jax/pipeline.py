@@ -7,12 +7,12 @@ import time
 import jax
 import xarray as xr
 
-from cspace_jax import battery, capability, estimate, launch, memory, probe, report, results, study
+from cspace_jax import battery, capability, cut, estimate, launch, memory, probe, processes, report, results, study
 from cspace_jax.config import Config
 from cspace_jax.errors import UserError
 from cspace_jax.plots import draw_all
 from cspace_jax.study import minutes
-from cspace_jax.workdir import Workdir, write_atomic
+from cspace_jax.workdir import Workdir, merge_metrics, write_atomic
 
 
 def announce(config: Config, workdir: Workdir, mode: str, scale_chosen: bool) -> None:
@@ -20,11 +20,14 @@ def announce(config: Config, workdir: Workdir, mode: str, scale_chosen: bool) ->
 
     `scale_chosen` tells that the command line named no scale, so that the device decided.
     """
+    if not processes.is_first():
+        return
     runs, steps = config.grid.num_runs, config.optim.steps
     devices = jax.local_devices()
     reason = f" (chosen for a {jax.default_backend()})" if scale_chosen else ""
     parts = [f"study {config.study}", f"scale {config.scale}{reason}", f"{runs} runs x {steps:,} steps"]
-    parts.append(f"{len(devices)} x {devices[0].device_kind}")
+    many = f"{jax.process_count()} processes with " if processes.are_many() else ""
+    parts.append(f"{many}{len(devices)} x {devices[0].device_kind}")
     if mode in ("train", "all"):
         parts += [f"about {minutes(estimate.estimate_seconds(config))} if nothing is done yet"]
         parts += [estimate.describe_plan(config)]
@@ -59,18 +62,36 @@ def run(config: Config, workdir: Workdir, mode: str) -> None:
     loaded = None
     if mode != "figures":
         with times.measure("probe"):  # first, so that an unfit probe costs no training
-            loaded = probe.load_or_train(config, workdir, train=mode in ("train", "all"))
+            loaded = processes.first_then_others(lambda: _begin(config, workdir, mode))
     if mode in ("train", "all"):
         with times.measure("train"):
             study.train(workdir, config)
     if loaded is not None and mode in ("eval", "elicit", "all"):
-        spec, params, info = loaded
+        spec, params, _ = loaded
         with times.measure("evaluate"):
             study.evaluate(workdir, config, spec, params)
         if config.elicit.protocols and mode in ("elicit", "all"):
             with times.measure("elicit"):
                 battery.evaluate(workdir, config, spec, params)
-        ds = collect(workdir, config, info["accuracy"])
+    processes.barrier()  # all files of all runs are there
+    if processes.is_first():
+        _finish(config, workdir, mode, loaded and loaded[2]["accuracy"], times)
+    processes.barrier()  # no process leaves before the work is done
+
+
+def _begin(config: Config, workdir: Workdir, mode: str) -> tuple[probe.ProbeSpec, dict, probe.Info]:
+    """Return the probe; the first process trains it, and puts the rest of the workdir in order for all of them."""
+    if processes.is_first():
+        cut.record(workdir, config, jax.process_count())
+        merge_metrics(workdir)  # of processes that were interrupted
+    return probe.load_or_train(config, workdir, train=processes.is_first() and mode in ("train", "all"))
+
+
+def _finish(config: Config, workdir: Workdir, mode: str, accuracy: dict[str, float] | None, times: "_Times") -> None:
+    """Merge what the stages measured into results, report and figures."""
+    merge_metrics(workdir)
+    if mode in ("eval", "elicit", "all"):
+        ds = collect(workdir, config, accuracy)
         report.report(ds, workdir.root, wall_times=times.seconds)
     if mode in ("figures", "elicit", "all"):
         ds = results.open_results(workdir.root)
@@ -110,9 +131,10 @@ class _Times:
         return _Stage(self, stage)
 
     def add(self, stage: str, seconds: float) -> None:
-        """Add seconds to a stage and store the sums."""
+        """Add seconds to a stage and store the sums; of many processes, those of the first are kept."""
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 1)
-        write_atomic(self._path, json.dumps(self.seconds))
+        if processes.is_first():
+            write_atomic(self._path, json.dumps(self.seconds))
 
 
 class _Stage:

@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,21 @@ import xarray as xr
 from etils import epath
 from tqdm import tqdm
 
-from cspace_jax import checkpoint, elicit, embeddings, engine, grid, probe, results, rng, signal, unet, vdm
+from cspace_jax import (
+    checkpoint,
+    cut,
+    elicit,
+    embeddings,
+    engine,
+    grid,
+    probe,
+    processes,
+    results,
+    rng,
+    signal,
+    unet,
+    vdm,
+)
 from cspace_jax.concepts import classes
 from cspace_jax.config import Config, save_steps, to_dict
 from cspace_jax.elicit import EvalSpec
@@ -52,13 +66,17 @@ class Wave:
 
 def waves(workdir: Workdir, config: Config) -> list[Wave]:
     """Cut the study's grid into waves, in grid order."""
-    cuts = engine.waves(config.grid.num_runs, config.engine.wave)
-    return [Wave(workdir, config, i, runs) for i, runs in enumerate(cuts)]
+    return [Wave(workdir, config, i, runs) for i, runs in enumerate(cut.load(workdir, config))]
+
+
+def own_waves(workdir: Workdir, config: Config) -> Sequence[Wave]:
+    """Return the waves that this process trains and reads: all of them in a single process."""
+    return processes.share(waves(workdir, config), jax.process_index(), jax.process_count())
 
 
 def train(workdir: Workdir, config: Config) -> None:
-    """Train all runs to the last step, from their last checkpoints."""
-    for wave in waves(workdir, config):
+    """Train the runs of this process to the last step, from their last checkpoints."""
+    for wave in own_waves(workdir, config):
         _train_wave(workdir, config, wave)
 
 
@@ -70,7 +88,7 @@ def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
         return
     runner = wave.engine(config)
     state = _restore_state(wave, runner, done)
-    truncate_metrics(workdir.metrics, done, wave.rows)
+    truncate_metrics(workdir.own_metrics, done, wave.rows)
     logs = [*range(0, last, config.optim.log_every), last]
     calls = engine.chunks(done, last, [*saves, *logs], runner.plan.steps_per_call)
     with Recorder(workdir, config, wave, done) as recorder, _Saver(wave, last, config.engine.state_seconds) as saver:
@@ -149,7 +167,7 @@ class Recorder:
     """
 
     def __init__(self, workdir: Workdir, config: Config, wave: Wave, done: int):
-        self._path, self._wave, self._optim = workdir.metrics, wave, config.optim
+        self._path, self._wave, self._optim = workdir.own_metrics, wave, config.optim
         self._bar = progress(config.optim.steps, "train", "step", done)
         self._pending: tuple[int, list[StepMetrics]] | None = None
         self._diverged: set[int] = set()
@@ -203,17 +221,20 @@ class Recorder:
 
 
 def progress(total: int, label: str, unit: str, initial: int = 0) -> tqdm:
-    """Return a progress bar with ETA on standard error."""
-    return tqdm(total=total, initial=initial, desc=label, unit=unit, dynamic_ncols=True, mininterval=0.5)
+    """Return a progress bar with ETA on standard error; it shows the share of the first process, others have none."""
+    silent = not processes.is_first()
+    return tqdm(
+        total=total, initial=initial, desc=label, unit=unit, dynamic_ncols=True, mininterval=0.5, disable=silent
+    )
 
 
 def evaluate(workdir: Workdir, config: Config, probe_spec: probe.ProbeSpec, probe_params: dict) -> None:
-    """Evaluate every saved step that has no evaluation yet.
+    """Evaluate every saved step of this process's runs that has no evaluation yet.
 
     Raises:
       UserError: a checkpoint is missing or unfit.
     """
-    todo = [(wave, _unread(config, wave)) for wave in waves(workdir, config)]
+    todo = [(wave, _unread(config, wave)) for wave in own_waves(workdir, config)]
     for wave, steps in todo:
         require_checkpoints(wave, steps)
     if not any(steps for _, steps in todo):

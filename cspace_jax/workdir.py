@@ -62,6 +62,18 @@ class Workdir:
         return self.root / "metrics.jsonl"
 
     @property
+    def own_metrics(self) -> epath.Path:
+        """Return the training log that this process may write: one of many processes has a part of its own."""
+        if jax.process_count() == 1:
+            return self.metrics
+        return self.root / f"metrics.part_{jax.process_index():03d}.jsonl"
+
+    @property
+    def waves(self) -> epath.Path:
+        """Return the rows of the grid in each wave, JSON; only where many processes share the study."""
+        return self.root / "waves.json"
+
+    @property
     def checkpoints(self) -> epath.Path:
         """Return the folder of checkpoints, stacked over runs."""
         return self.root / "checkpoints"
@@ -184,6 +196,19 @@ def truncate_metrics(path: PathLike, after_step: int, runs: Collection[int] | No
     new = "".join(line + "\n" for line, row in rows if row is not None and not _beyond(row, after_step, runs))
     if new != old:
         write_atomic(file, new)
+
+
+def merge_metrics(workdir: Workdir) -> None:
+    """Move the rows that many processes logged into metrics.jsonl, by step and run; of rows logged twice the later."""
+    parts = sorted(workdir.root.glob("metrics.part_*.jsonl"))
+    if not parts:
+        return
+    rows = [row for path in (workdir.metrics, *parts) for row in read_metrics(path)]
+    latest = {(row.get("step", 0), row.get("run", 0)): row for row in rows}
+    write_atomic(workdir.metrics, "".join(json.dumps(latest[key]) + "\n" for key in sorted(latest)))
+    with writing(workdir.metrics):
+        for part in parts:
+            part.unlink()
 
 
 def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:

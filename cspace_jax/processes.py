@@ -1,0 +1,173 @@
+"""Many processes, one study: each trains and reads its own waves of runs, and the first merges what they wrote.
+
+Runs never talk to each other, so processes share no arrays: each computes on its local devices as if it were alone.
+They meet at a few barriers of JAX's coordination service and hand each other files in the workdir, which all must see.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from absl import flags
+
+from cspace_jax.errors import UserError
+
+T = TypeVar("T")
+
+flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Divide the study among many processes, all started with the same command line. SLURM, Open MPI, Kubernetes and "
+    "Cloud TPU are detected; anything else needs --coordinator, --num_processes and --process_id.",
+)
+flags.DEFINE_string("coordinator", None, "With --distributed: HOST:PORT that process 0 listens on.")
+flags.DEFINE_integer("num_processes", None, "With --distributed: number of processes.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "With --distributed: number of this process, from 0.", lower_bound=0)
+
+_BY_HAND = ("coordinator", "num_processes", "process_id")
+_PATIENCE_SECONDS = 20 * 24 * 3600  # how long the first to reach a barrier waits; a process that died ends it sooner
+_FAREWELL_SECONDS = 5  # how long a process that failed waits for others with the same failure to say so too
+_SHUTDOWN_SECONDS = 60
+_HEARTBEAT = "CSPACE_JAX_HEARTBEAT_SECONDS"
+_numbers = itertools.count()
+_joined = False
+
+
+def start(argv: Sequence[str]) -> None:
+    """Join the other processes if the command line says --distributed; must run before JAX's backend starts.
+
+    Processes other than the first write nothing to standard output from then on.
+    Errors: UserError for flags that do not fit together, and where no cluster is detected.
+    """
+    arguments = _arguments(argv)
+    if arguments is None:
+        return
+    import jax
+
+    try:
+        times = {"heartbeat_timeout_seconds": _silence(), "shutdown_timeout_seconds": _SHUTDOWN_SECONDS}
+        jax.distributed.initialize(**arguments, **times)
+    except UserError:
+        raise
+    except Exception as error:  # of several kinds, by the cluster
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"distributed: the processes cannot be joined ({reason}); {_advice()}") from error
+    global _joined
+    _joined = True
+    jax.local_devices()  # the backends of all processes wait for each other as they start
+    if jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _arguments(argv: Sequence[str]) -> dict[str, Any] | None:
+    """Return the arguments of `jax.distributed.initialize`; None without --distributed."""
+    # Ahead of all other flags, because reading a config may already start the backend.
+    early = flags.FlagValues()
+    for name in ("distributed", *_BY_HAND):
+        early[name] = flags.FLAGS[name]
+    early.set_gnu_getopt(True)
+    try:
+        early(list(argv), known_only=True)
+    except flags.Error as error:
+        raise UserError(f"command line: {' '.join(str(error).split())}") from error
+    given = {name: early[name].value for name in _BY_HAND if early[name].value is not None}
+    if not early["distributed"].value:
+        if given:
+            raise UserError(f"{next(iter(given))} = {next(iter(given.values()))!r}: only goes with --distributed")
+        return None
+    return _check_by_hand(given) if given else {}
+
+
+def _silence() -> int:
+    """Return after how many seconds without a sign of life a process is given up."""
+    text = os.environ.get(_HEARTBEAT, "100")
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{_HEARTBEAT} = {text!r}: must be a whole number of seconds, at least 1")
+    return int(text)
+
+
+def _check_by_hand(given: dict[str, Any]) -> dict[str, Any]:
+    missing = [name for name in _BY_HAND if name not in given]
+    if missing:
+        raise UserError(f"{missing[0]} is not given: {_advice()}")
+    address, count, index = (given[name] for name in _BY_HAND)
+    port = re.fullmatch(r"\S+:(\d{1,5})", address)
+    if not port or not 0 < int(port[1]) < 65536:
+        raise UserError(f"coordinator = {address!r}: must be HOST:PORT, for example node1:12345")
+    if index >= count:
+        raise UserError(f"process_id = {index}: must be less than num_processes = {count}")
+    names = {"coordinator_address": address, "num_processes": count, "process_id": index}
+    return {**names, "cluster_detection_method": "deactivate"}
+
+
+def _advice() -> str:
+    by_hand = "--coordinator=HOST:PORT --num_processes=N --process_id=I"
+    return f"outside SLURM, Open MPI, Kubernetes and Cloud TPU give {by_hand}"
+
+
+def are_many() -> bool:
+    """Return whether this process was joined with others."""
+    return _joined
+
+
+def is_first() -> bool:
+    """Return whether this process is the one that prints, trains the probe and merges; a single process is."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def share(items: Sequence[T], index: int, count: int) -> Sequence[T]:
+    """Return the part of `items` that belongs to process `index` of `count`.
+
+    Parts are consecutive and differ in length by at most one; with fewer items than processes the first get them.
+    """
+    start, stop = (-(-len(items) * i // count) for i in (index, index + 1))
+    return items[start:stop]
+
+
+def barrier() -> None:
+    """Wait until all processes are here; nothing happens in a single process.
+
+    Errors: UserError if another process has ended.
+    """
+    _meet(f"cspace_jax/{next(_numbers)}", _PATIENCE_SECONDS)
+
+
+def _meet(name: str, seconds: int) -> None:
+    if not _joined:
+        return
+    import jax
+    from orbax.checkpoint import multihost  # its barrier needs no collective operation of the devices
+
+    try:
+        multihost.sync_global_processes(name, timeout=seconds, processes=set(range(jax.process_count())))
+    except RuntimeError as error:
+        again = "the same command goes on from the last checkpoints"
+        raise UserError(f"distributed: another process has ended; {again}") from error
+
+
+def first_then_others(function: Callable[[], T]) -> T:
+    """Call a function in the first process and, once it returned or failed there, in all others."""
+    if is_first():
+        try:
+            return function()
+        finally:
+            barrier()
+    barrier()
+    return function()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process after a failure, and with it the others: those that did not fail too are ended by JAX."""
+    if _joined:
+        with contextlib.suppress(UserError):
+            _meet("cspace_jax/failed", _FAREWELL_SECONDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # an orderly exit would first wait for processes that go on
+    sys.exit(code)

@@ -1,0 +1,186 @@
+"""One study over many processes: the results of one process, one dead process ends the others, and bad flags."""
+
+import json
+import signal
+import socket
+import time
+
+import jax
+import pytest
+from commands import ROOT, command, process, study
+
+from cspace_jax import config_files, cut, processes, workdir
+from cspace_jax.config import from_config_dict
+from cspace_jax.errors import UserError
+
+# How ml_collections loads config files.
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
+
+# Two runs with many saves: a moment in training is found, and each process owns one run.
+SMALL = (
+    *("--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=10"),
+    *("--config.save.start=4", "--config.save.count=6", "--config.figures=()", "--config.evaluate.losses=False"),
+    "--config.engine.state_seconds=0.0",
+)
+COUNT = 2
+PATIENT = {"CSPACE_JAX_HEARTBEAT_SECONDS": "900", "JAX_NUM_CPU_DEVICES": "1"}  # a busy machine may pause processes
+
+
+def start_all(*arguments):
+    """Start one command in all processes, the first process first."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    group = ("--distributed", f"--coordinator={coordinator}", f"--num_processes={COUNT}")
+    return [process(*arguments, *group, f"--process_id={i}", **PATIENT) for i in range(COUNT)]
+
+
+def finish(running):
+    """Wait for all processes and return their exit codes and outputs."""
+    try:
+        outputs = [one.communicate(timeout=300) for one in running]
+    finally:
+        for one in running:
+            one.kill()
+    return [one.returncode for one in running], outputs
+
+
+def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(tmp_path):
+    arguments = (study(), *SMALL, f"--config.probe.cache_dir={tmp_path / 'probe'}")
+    alone = command(*arguments, f"--workdir={tmp_path / 'alone'}")
+    assert alone.code == 0, alone.err
+    folder = tmp_path / "many"
+    line = (*arguments, f"--workdir={folder}")
+
+    running = start_all(*line)
+    while all(one.poll() is None for one in running) and not any(folder.glob("checkpoints/wave_001/state/*")):
+        time.sleep(0.002)
+    running[0].send_signal(signal.SIGKILL)  # the first: the others notice that at once
+    codes, outputs = finish(running)
+    assert codes[0] == -signal.SIGKILL, outputs
+    assert codes[1] not in (0, -signal.SIGKILL), outputs  # it ended by itself, and not as if all were well
+    assert not (folder / "concept_space.csv").exists()
+
+    codes, outputs = finish(start_all(*line))
+    assert codes == [0, 0], outputs
+    assert outputs[1] == ("", "") and "2 processes with 1 x cpu" in outputs[0][0]
+    assert (folder / "concept_space.csv").read_bytes() == (tmp_path / "alone" / "concept_space.csv").read_bytes()
+    assert json.loads((folder / "waves.json").read_text()) == [[0, 1], [1, 2]]
+    logs = [workdir.read_metrics(f / "metrics.jsonl") for f in (folder, tmp_path / "alone")]
+    ours, theirs = ({(r["run"], r["step"]): {**r, "steps_per_second": 0} for r in rows} for rows in logs)
+    assert ours == theirs and len(logs[0]) == len(ours) == 2 * 5
+    assert not list(folder.glob("metrics.part_*"))
+
+    # One process goes on with what two have left, in their waves.
+    next(folder.glob("eval/wave_001/*")).unlink()
+    table = (folder / "concept_space.csv").read_bytes()
+    done = command(*line)
+    assert done.code == 0, done.err
+    assert (folder / "concept_space.csv").read_bytes() == table
+
+
+def test_a_workdir_of_another_config_is_refused_by_all_processes(tmp_path):
+    folder = tmp_path / "w"
+    config = from_config_dict(config_files.load(str(ROOT / "configs" / "signal.py")).get_config("smoke"))
+    workdir.prepare(folder, config)
+    codes, outputs = finish(start_all(study(), f"--workdir={folder}", "--config.optim.batch_size=4"))
+    assert codes == [2, 2], outputs
+    for _, err in outputs:
+        assert err.count("\n") == 1 and "belongs to another config, differing in optim.batch_size" in err
+
+
+MISTAKES = {
+    "no --distributed": (["--num_processes=2"], "num_processes = 2: only goes with --distributed"),
+    "a part": (["--distributed", "--coordinator=here:1234"], "num_processes is not given: outside SLURM"),
+    "no port": (
+        ["--distributed", "--coordinator=here", "--num_processes=2", "--process_id=0"],
+        "coordinator = 'here': must be HOST:PORT",
+    ),
+    "no such process": (
+        ["--distributed", "--coordinator=here:1234", "--num_processes=2", "--process_id=2"],
+        "process_id = 2: must be less than num_processes = 2",
+    ),
+    "no number": (["--distributed", "--num_processes=two"], "flag --num_processes=two"),
+    "none": (
+        ["--distributed", "--coordinator=here:1234", "--num_processes=0", "--process_id=0"],
+        "flag --num_processes=0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_bad_flags_are_one_line(name, tmp_path):
+    arguments, words = MISTAKES[name]
+    done = command(study(), f"--workdir={tmp_path / 'w'}", *arguments)
+    assert done.code == 2 and done.out == "", done.out
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1 and words in done.err, done.err
+    assert not (tmp_path / "w").exists()
+
+
+def test_no_cluster_is_one_line(tmp_path, monkeypatch):
+    def initialize(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    done = command(study(), f"--workdir={tmp_path / 'w'}", "--distributed")
+    assert done.code == 2 and done.err.count("\n") == 1, done.err
+    assert "coordinator_address should be defined" in done.err and "give --coordinator=HOST:PORT" in done.err
+
+
+@pytest.mark.parametrize(
+    ("runs", "size", "count", "expected"),
+    [
+        (5, 0, 2, [(0, 3), (3, 5)]),
+        (5, 2, 2, [(0, 2), (2, 3), (3, 5)]),
+        (2, 0, 3, [(0, 1), (1, 2)]),
+        (4, 1, 1, [(0, 1), (1, 2), (2, 3), (3, 4)]),
+    ],
+)
+def test_the_grid_is_cut_by_processes_and_by_size(runs, size, count, expected):
+    assert [(one.start, one.stop) for one in cut.waves(runs, size, count)] == expected
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_every_item_is_in_one_share(count):
+    shares = [processes.share(range(5), i, count) for i in range(count)]
+    assert [item for one in shares for item in one] == list(range(5))
+    lengths = [len(one) for one in shares]
+    assert max(lengths) - min(lengths) <= 1 and lengths[0] == max(lengths)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    config = from_config_dict(config_files.load(str(ROOT / "configs" / "signal.py")).get_config("smoke"))
+    return workdir.prepare(tmp_path / "w", config), config
+
+
+def test_a_cut_holds_once_there_are_files_of_waves(kept):
+    folder, config = kept
+    cut.record(folder, config, 3)
+    assert [one.stop for one in cut.load(folder, config)] == [2, 3, 4]
+    cut.record(folder, config, 1)
+    assert [one.stop for one in cut.load(folder, config)] == [4] and not folder.waves.exists()
+    cut.record(folder, config, 2)
+    folder.checkpoints.mkdir()
+    cut.record(folder, config, 4)
+    cut.record(folder, config, 1)
+    assert [one.stop for one in cut.load(folder, config)] == [2, 4]
+
+
+@pytest.mark.parametrize("text", ["{", "[[0, 2], [3, 4]]", "[[0, 4], [4, 4]]", "[1, 2]", "[[0, 2]]"])
+def test_a_damaged_cut_is_one_line(text, kept):
+    folder, config = kept
+    folder.waves.write_text(text)
+    with pytest.raises(UserError, match=r"waves.json' is damaged"):
+        cut.load(folder, config)
+
+
+def test_logs_of_many_processes_are_merged_and_the_later_of_two_rows_is_kept(kept):
+    folder, _ = kept
+    workdir.append_metrics(folder.metrics, [{"run": 0, "step": 0, "loss": 1.0}, {"run": 1, "step": 0, "loss": 1.0}])
+    workdir.append_metrics(folder.root / "metrics.part_000.jsonl", [{"run": 0, "step": 2, "loss": 0.5}])
+    workdir.append_metrics(folder.root / "metrics.part_001.jsonl", [{"run": 1, "step": 0, "loss": 2.0}])
+    workdir.merge_metrics(folder)
+    rows = [tuple(row.values()) for row in workdir.read_metrics(folder.metrics)]
+    assert rows == [(0, 0, 1.0), (1, 0, 2.0), (0, 2, 0.5)]
+    assert not list(folder.root.glob("metrics.part_*"))
