@@ -153,7 +153,7 @@ class Engine:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parcels))
 
 
-def training_program(spec: TrainSpec, plan: Plan) -> tuple[Callable, int]:
+def training_program(spec: TrainSpec, plan: Plan) -> tuple[Any, int]:
     """Return the program that most calls of `Engine.train` run, and its number of int32 arguments that runs share."""
     single = plan.steps_per_call == 1
     function, shared = (train.train_step, 1) if single else (train.train_chunk, 2)
