@@ -16,7 +16,7 @@ def waves(runs: int, size: int, count: int) -> list[slice]:
     """Cut `runs` runs among `count` processes, and each share into waves of at most `size` runs (0 = no limit)."""
     cuts = []
     for share in (processes.share(range(runs), i, count) for i in range(count)):
-        cuts += [slice(share.start + part.start, share.start + part.stop) for part in engine.waves(len(share), size)]
+        cuts += [slice(share[0] + part.start, share[0] + part.stop) for part in engine.waves(len(share), size)]
     return cuts
 
 

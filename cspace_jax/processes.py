@@ -49,8 +49,9 @@ def start(argv: Sequence[str]) -> None:
     import jax
 
     try:
-        times = {"heartbeat_timeout_seconds": _silence(), "shutdown_timeout_seconds": _SHUTDOWN_SECONDS}
-        jax.distributed.initialize(**arguments, **times)
+        jax.distributed.initialize(
+            **arguments, heartbeat_timeout_seconds=_silence(), shutdown_timeout_seconds=_SHUTDOWN_SECONDS
+        )
     except UserError:
         raise
     except Exception as error:  # of several kinds, by the cluster
