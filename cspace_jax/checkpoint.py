@@ -23,6 +23,8 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint._src.multihost import multihost as multihost_private
+from orbax.checkpoint._src.serialization import type_handlers
 from orbax.checkpoint.experimental.v1._src.saving import execution
 
 from cspace_jax.errors import UserError
@@ -319,6 +321,16 @@ def _read(directory: epath.Path, read: Callable[[], T]) -> T:
     raise _damaged(directory, reason)
 
 
+class _FirstEverywhere:
+    """Orbax's `multihost`, in which this process is number 0."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(multihost_private, name)
+
+    def process_index(self) -> int:
+        return 0
+
+
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Let Orbax save and read in this process alone: many processes hold different runs and never meet here."""
@@ -329,6 +341,8 @@ def _alone() -> Iterator[None]:
             # Whatever the options say, Orbax 0.12 compares the paths of all processes in every save, by a collective
             # operation: it would wait for processes that save at other times, and then refuse their other paths.
             stack.enter_context(mock.patch.object(execution, _SAME_PATH, lambda _: None))
+            # And it writes NumPy arrays in process 0 only. Left in place, because writes go on in the background.
+            type_handlers.multihost = _FirstEverywhere()
         yield
 
 
