@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,9 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint._src.multihost import multihost as multihost_private
+from orbax.checkpoint._src.serialization import type_handlers
+from orbax.checkpoint.experimental.v1._src.saving import execution
 
 from cspace_jax.errors import UserError
 
@@ -30,6 +34,7 @@ PathLike = str | os.PathLike[str]
 T = TypeVar("T")
 
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
+_SAME_PATH = "_check_directory_consistency"
 _SETTLE_SECONDS = 0.2  # wait after a failed read or write for the others of the same call
 
 
@@ -316,11 +321,29 @@ def _read(directory: epath.Path, read: Callable[[], T]) -> T:
     raise _damaged(directory, reason)
 
 
-def _alone() -> ocp.Context:
+class _FirstEverywhere:
+    """Orbax's `multihost`, in which this process is number 0."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(multihost_private, name)
+
+    def process_index(self) -> int:
+        return 0
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
     """Let Orbax save and read in this process alone: many processes hold different runs and never meet here."""
     me = multihost.process_index()
     options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
-    return ocp.Context(multiprocessing_options=options)
+    with ocp.Context(multiprocessing_options=options), contextlib.ExitStack() as stack:
+        if jax.process_count() > 1 and hasattr(execution, _SAME_PATH):
+            # Whatever the options say, Orbax 0.12 compares the paths of all processes in every save, by a collective
+            # operation: it would wait for processes that save at other times, and then refuse their other paths.
+            stack.enter_context(mock.patch.object(execution, _SAME_PATH, lambda _: None))
+            # And it writes NumPy arrays in process 0 only. Left in place, because writes go on in the background.
+            type_handlers.multihost = _FirstEverywhere()
+        yield
 
 
 def _settle() -> None:
