@@ -75,7 +75,7 @@ def _elicitation_table(levels: list[dict[str, Any]]) -> Table:
 
 _MASK_TITLE = "\nHeld-out class {held_out_class} by the share of class {masked_class} whose {masked_concept} is hidden"
 _MASK_LEGEND = (
-    "to: steps to 80 % for good, median over seeds and how many if not all; P: probability of the concept's second "
+    "to: steps to 80 % for good, median over seeds and how many if not all; P: probability of each concept's second "
     "value at the last save; R, G, B: mean colour of the object, and R - B [95 % interval over seeds]."
 )
 
@@ -83,8 +83,7 @@ _MASK_LEGEND = (
 def _mask_table(summary: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     names = list(summary["levels"][0]["prob"])
-    columns = ["masked", *(f"to {name}" for name in names), *(f"P {name}" for name in names)]
-    for name in [*columns, "R, G, B", "R - B"]:
+    for name in ["mask", *(f"to {name}" for name in names), "P", "R, G, B", "R - B"]:
         table.add_column(name, justify="right", no_wrap=True)
     for level in summary["levels"]:
         low, high = level["redness"]["interval"]
@@ -92,7 +91,7 @@ def _mask_table(summary: Mapping[str, Any]) -> Table:
         table.add_row(
             f"{level['mask']:g}",
             *(_time(level["steps_to_80"][name]) for name in names),
-            *(f"{level['prob'][name]['mean']:.2f}" for name in names),
+            ", ".join(f"{level['prob'][name]['mean']:.2f}" for name in names),
             ", ".join(f"{channel['mean']:.2f}" for channel in level["rgb"].values()),
             f"{level['redness']['mean']:.2f}{interval}",
         )
