@@ -63,8 +63,9 @@ def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(tmp_path):
 
     codes, outputs = finish(start_all(*line))
     assert codes == [0, 0], outputs
-    said = [line for line in outputs[1][0].splitlines() if not line.startswith("[Gloo]")]  # by the CPU's transport
-    assert not said and not outputs[1][1] and "2 processes with 1 x cpu" in outputs[0][0]
+    # The CPU's transport speaks, and Orbax where the kill left a save unfinished.
+    said = [line for line in "".join(outputs[1]).splitlines() if "[Gloo]" not in line and "atomicity.py" not in line]
+    assert not said and "2 processes with 1 x cpu" in outputs[0][0]
     assert (folder / "concept_space.csv").read_bytes() == (tmp_path / "alone" / "concept_space.csv").read_bytes()
     assert json.loads((folder / "waves.json").read_text()) == [[0, 1], [1, 2]]
     logs = [workdir.read_metrics(f / "metrics.jsonl") for f in (folder, tmp_path / "alone")]
