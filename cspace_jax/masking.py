@@ -5,6 +5,7 @@ as they are. Pure functions of ONE run; which class, concept and value is static
 fraction is `Setting.mask`. No code of the paper's section 5 is published: everything here is a reconstruction.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ def mark(key: Key[Array, ""], dataset: Dataset, fraction: jax.typing.ArrayLike, 
     of_class = _of_class(dataset, data)
     lots = jnp.where(of_class, jax.random.uniform(key, of_class.shape), 2.0)
     rank = jnp.argsort(jnp.argsort(lots))  # no two are equal, so the count is exact
-    return dataset.replace(masked=of_class & (rank < count(fraction, of_class.sum())))
+    return dataclasses.replace(dataset, masked=of_class & (rank < count(fraction, of_class.sum())))
 
 
 def count(fraction: jax.typing.ArrayLike, number: jax.typing.ArrayLike) -> jax.Array:
