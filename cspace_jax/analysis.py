@@ -233,13 +233,11 @@ def _level_block(ds: xr.Dataset, level: Level, protocol: str, sigma: float) -> d
 def order_check(signal: np.ndarray, medians: np.ndarray) -> dict[str, Any]:
     """Ask whether times [levels] fall as the signal [levels] rises; NaN ("never") counts as the latest.
 
-    A signal that is the same at all levels orders nothing.
-
     ordered: no level is slower than a weaker one, and the strongest is learned and faster than the weakest. spearman:
     rank correlation, -1 for perfectly ordered; NaN if fewer than two levels or if all are alike.
     """
     times = np.where(np.isnan(medians), np.inf, medians)[np.argsort(signal, kind="stable")]
-    if len(set(np.asarray(signal).tolist())) < 2 or np.isnan(signal).any():
+    if len(times) < 2 or np.isnan(signal).any():
         return {"ordered": None, "spearman": float("nan"), "levels": len(times)}
     ranks = stats.rankdata(np.sort(signal)), stats.rankdata(times)
     constant = any(len(set(rank)) == 1 for rank in ranks)

@@ -195,7 +195,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     """Return the findings in plain words: order of the learning times, masking, product of accuracies, divergence."""
     lines = []
     concept = summary["swept_concept"]
-    for place, kinds in summary["order"][concept].items():
+    varies = len({level["signal"][concept] for level in summary["levels"]}) > 1  # else there is no order to speak of
+    for place, kinds in summary["order"][concept].items() if varies else ():
         check = kinds["paper_80"]
         if check["ordered"] is not None:
             where = "the training classes" if place == "training_classes" else f"held-out class {place}"

@@ -125,5 +125,7 @@ def _trend(found: list[Level], per_seed: list[list[float]]) -> dict[str, Any]:
     constant = len(set(values.tolist())) == 1 or len(found) == 1
     return {
         "rises": bool((np.diff(means) >= 0).all() and means[-1] > means[0]) if len(found) > 1 else None,
-        "spearman": float("nan") if constant else float(np.asarray(stats.spearmanr(where, values))[0]),
+        "spearman": float("nan")
+        if constant
+        else float(np.corrcoef(stats.rankdata(where), stats.rankdata(values))[0, 1]),
     }
