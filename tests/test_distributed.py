@@ -70,7 +70,7 @@ def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(tmp_path):
     assert json.loads((folder / "waves.json").read_text()) == [[0, 1], [1, 2]]
     logs = [workdir.read_metrics(f / "metrics.jsonl") for f in (folder, tmp_path / "alone")]
     ours, theirs = ({(r["run"], r["step"]): {**r, "steps_per_second": 0} for r in rows} for rows in logs)
-    assert ours == theirs and len(logs[0]) == len(ours) == 2 * 5
+    assert ours == theirs and len(logs[0]) == len(ours) == 2 * 4
     assert not list(folder.glob("metrics.part_*"))
 
     # One process goes on with what two have left, in their waves.

@@ -314,5 +314,5 @@ def test_landscapes_are_drawn_and_fitted_to_a_study(executed, study, tmp_path, m
     }
     fits = json.loads((tmp_path / "fit.json").read_text())
     assert len(fits) == 4 and all(one["residual"] < 0.2 for one in fits)
-    assert "Eq. 1 fitted" in capsys.readouterr().out
+    assert "Eq. 1 (at a masked fraction Eq. 2) fitted" in capsys.readouterr().out
     assert "form = 'eq3': must be one of eq1" in refuse(capsys, landscape_script, f"--outdir={tmp_path}", "--form=eq3")
