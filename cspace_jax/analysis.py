@@ -239,13 +239,15 @@ def order_check(signal: np.ndarray, medians: np.ndarray) -> dict[str, Any]:
     times = np.where(np.isnan(medians), np.inf, medians)[np.argsort(signal, kind="stable")]
     if len(times) < 2 or np.isnan(signal).any():
         return {"ordered": None, "spearman": float("nan"), "levels": len(times)}
-    ranks = stats.rankdata(np.sort(signal)), stats.rankdata(times)
+    ordered = bool((times[1:] <= times[:-1]).all() and times[-1] < times[0])
+    return {"ordered": ordered, "spearman": rank_correlation(np.sort(signal), times), "levels": len(times)}
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Spearman's rank correlation of two series [n], in -1..1; NaN if one of them is constant."""
+    ranks = stats.rankdata(x), stats.rankdata(y)  # infinite values have ranks too
     constant = any(len(set(rank)) == 1 for rank in ranks)
-    return {
-        "ordered": bool((times[1:] <= times[:-1]).all() and times[-1] < times[0]),
-        "spearman": float("nan") if constant else float(np.corrcoef(*ranks)[0, 1]),
-        "levels": len(times),
-    }
+    return float("nan") if constant else float(np.corrcoef(*ranks)[0, 1])
 
 
 def _order_block(ds: xr.Dataset, found: list[Level], blocks: list[dict[str, Any]]) -> dict[str, Any]:

@@ -23,9 +23,6 @@ import numpy as np
 from etils import epath
 from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
-from orbax.checkpoint._src.multihost import multihost as multihost_private
-from orbax.checkpoint._src.serialization import type_handlers
-from orbax.checkpoint.experimental.v1._src.saving import execution
 
 from cspace_jax.errors import UserError
 
@@ -324,8 +321,11 @@ def _read(directory: epath.Path, read: Callable[[], T]) -> T:
 class _FirstEverywhere:
     """Orbax's `multihost`, in which this process is number 0."""
 
+    def __init__(self, original: Any):
+        self._original = original
+
     def __getattr__(self, name: str) -> Any:
-        return getattr(multihost_private, name)
+        return getattr(self._original, name)
 
     def process_index(self) -> int:
         return 0
@@ -334,15 +334,20 @@ class _FirstEverywhere:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Let Orbax save and read in this process alone: many processes hold different runs and never meet here."""
+    if jax.process_count() == 1:
+        yield
+        return
+    from orbax.checkpoint._src.serialization import type_handlers  # private, so only where nothing else helps
+    from orbax.checkpoint.experimental.v1._src.saving import execution
+
     me = multihost.process_index()
     options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
-    with ocp.Context(multiprocessing_options=options), contextlib.ExitStack() as stack:
-        if jax.process_count() > 1 and hasattr(execution, _SAME_PATH):
-            # Whatever the options say, Orbax 0.12 compares the paths of all processes in every save, by a collective
-            # operation: it would wait for processes that save at other times, and then refuse their other paths.
-            stack.enter_context(mock.patch.object(execution, _SAME_PATH, lambda _: None))
-            # And it writes NumPy arrays in process 0 only. Left in place, because writes go on in the background.
-            type_handlers.multihost = _FirstEverywhere()
+    # Orbax 0.12 writes NumPy arrays in process 0 only. Left in place, because writes go on in the background.
+    if not isinstance(type_handlers.multihost, _FirstEverywhere):
+        type_handlers.multihost = _FirstEverywhere(type_handlers.multihost)  # type: ignore[assignment]
+    # Whatever the options say, it compares the paths of all processes in every save, by a collective operation: it
+    # would wait for processes that save at other times, and then refuse their other paths.
+    with ocp.Context(multiprocessing_options=options), mock.patch.object(execution, _SAME_PATH, lambda _: None):
         yield
 
 

@@ -108,11 +108,9 @@ class Engine:
         """Train all runs for `count` steps after `step`; `state` is donated. Metrics are of the last step."""
         if self._data is None:
             self._data = self.call(train.make_data, self.spec, self.settings)
-        arguments = (state, self.settings, self._data)
-        # A loop, even of one step, is slow on a CPU; elsewhere one program serves chunks of all lengths.
-        single = count == 1 and self.plan.steps_per_call == 1
-        function, counts = (train.train_step, ()) if single else (train.train_chunk, (np.int32(count),))
-        outputs = self.call(function, self.spec, *arguments, shared=(np.int32(step), *counts), donate=True)
+        function, shared = _training_function(self.plan, count)
+        numbers = (np.int32(step), np.int32(count))[:shared]
+        outputs = self.call(function, self.spec, state, self.settings, self._data, shared=numbers, donate=True)
         return [state for state, _ in outputs], [metrics for _, metrics in outputs]
 
     def call(
@@ -154,10 +152,16 @@ class Engine:
 
 
 def training_program(spec: TrainSpec, plan: Plan) -> tuple[Any, int]:
-    """Return the program that most calls of `Engine.train` run, and its number of int32 arguments that runs share."""
-    single = plan.steps_per_call == 1
-    function, shared = (train.train_step, 1) if single else (train.train_chunk, 2)
+    """Return the program of `Engine.train` for a full chunk, and its number of int32 arguments that all runs share."""
+    function, shared = _training_function(plan, plan.steps_per_call)
     return _program(function, spec, _layout(plan), 3, shared, True), shared
+
+
+def _training_function(plan: Plan, count: int) -> tuple[Callable, int]:
+    """Return the function that trains one run for `count` steps; how many of (step, count) it takes."""
+    # A loop, even of one step, is slow on a CPU; elsewhere one program serves chunks of all lengths.
+    single = count == 1 and plan.steps_per_call == 1
+    return (train.train_step, 1) if single else (train.train_chunk, 2)
 
 
 def _layout(plan: Plan) -> str:

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from cspace_jax import analysis, curves, results
 from cspace_jax.analysis import Level
@@ -122,10 +121,7 @@ def _spread(values: np.ndarray) -> dict[str, Any]:
 def _trend(found: list[Level], per_seed: list[list[float]]) -> dict[str, Any]:
     means = np.array([np.mean(one) for one in per_seed])
     values, where = np.concatenate(per_seed), np.repeat(fractions(found), [len(one) for one in per_seed])
-    constant = len(set(values.tolist())) == 1 or len(found) == 1
     return {
         "rises": bool((np.diff(means) >= 0).all() and means[-1] > means[0]) if len(found) > 1 else None,
-        "spearman": float("nan")
-        if constant
-        else float(np.corrcoef(stats.rankdata(where), stats.rankdata(values))[0, 1]),
+        "spearman": analysis.rank_correlation(where, values),
     }
