@@ -24,11 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from cspace_jax import command, config_files, workdir
-from cspace_jax.config import Config, from_config_dict
+from cspace_jax import command, workdir
 from cspace_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -36,169 +35,6 @@ SETTINGS = {"quick": 6, "medium": 4, "paper": 2, "smoke": 2}  # name -> runs of 
 PARTS = ("train", "sample", "scaling")
 SCALING = (1, 2, 4, 8, 16)
 TOLERANCE = 1e-4
-
-
-def make_config(setting: str, runs: int) -> Config:
-    """Return the study that is timed: `runs` seeds at one signal level."""
-    raw = config_files.load(ROOT / "configs" / "signal.py").get_config("paper" if setting == "medium" else setting)
-    raw.grid.seeds, raw.grid.sep_col = tuple(range(runs)), (0.35,)
-    if setting == "medium":
-        raw.network.channels, raw.network.blocks, raw.optim.batch_size = (16, 32, 64), 1, 32
-    return from_config_dict(raw)
-
-
-# ---- Workers: one process each, which reads "what count" a line and answers with one line of JSON. ----
-
-
-def serve(actions: dict[str, Callable[[int], int]], about: dict[str, Any]) -> None:
-    """Say what this worker is, then carry out requests until standard input ends."""
-    print(json.dumps(about), flush=True)
-    for line in sys.stdin:
-        what, count = line.split()
-        print(json.dumps({"done": actions[what](int(count))}), flush=True)
-
-
-def torch_worker(setting: str, threads: int, backend: str) -> None:
-    """Serve one PyTorch run. A request of n is n training steps, or n times all samples of a checkpoint."""
-    import torch
-
-    from experiments import torch_baseline
-
-    if threads:
-        torch.set_num_threads(threads)
-    config = make_config(setting, 1)
-    count, size = config.data.train_images, config.data.image_size
-    images, conditionings = torch.rand(count, 3, size, size), torch.rand(count, 11)
-    run = torch_baseline.Run.start(config, images, conditionings, "cuda" if backend == "gpu" else backend)
-
-    def train(steps: int) -> int:
-        run.train(steps)
-        return steps
-
-    def sample(times: int) -> int:
-        for _ in range(times):
-            run.sample(config.evaluate.samples_per_class)
-        run.synchronize()
-        return times
-
-    serve({"train": train, "sample": sample}, {"version": torch.__version__})
-
-
-class JaxRuns:
-    """A grid of `runs` runs, trained and sampled as a study does."""
-
-    def __init__(self, setting: str, runs: int):
-        import jax
-
-        from cspace_jax import elicit, engine, grid, probe_network
-
-        self.config = make_config(setting, runs)
-        self.plan = engine.choose_plan(self.config.engine, jax.default_backend())
-        self.runner = engine.Engine(self.config, grid.stack(grid.grid_settings(self.config.grid)), self.plan)
-        probe_spec = probe_network.make_spec(self.config, self.plan.convolution)
-        self._spec = elicit.make_spec(self.runner.spec, self.config, probe_spec)
-        self._prompts = self.runner.call(elicit.naive_prompts, self._spec, self.runner.settings)
-        self._state, self._step = self.runner.init(), 0
-
-    def train(self, steps: int) -> int:
-        """Train every run for `steps` steps; metrics are awaited one call late, as in a study."""
-        import jax
-
-        pending: Any = ()
-        while steps > 0:
-            count = min(steps, self.plan.steps_per_call)
-            self._state, metrics = self.runner.train(self._state, self._step, count)
-            jax.block_until_ready(pending)
-            pending, self._step, steps = metrics, self._step + count, steps - count
-        jax.block_until_ready(self._state)
-        return self._step
-
-    def sample(self, times: int) -> None:
-        """Draw all samples of a checkpoint of every run, `times` times."""
-        import jax
-
-        from cspace_jax import study
-
-        params = [parcel.evaluated for parcel in self._state]
-        for _ in range(times):
-            jax.block_until_ready(study.sample(self.runner, self._spec, params, self._prompts))
-
-
-def jax_worker(setting: str, counts: Sequence[int]) -> None:
-    """Serve grids of several sizes: requests "train", "sample" for the first, "train:R" for each, and "gemm"."""
-    import jax
-
-    from cspace_jax import estimate
-
-    started = time.perf_counter()
-    grids = {runs: JaxRuns(setting, runs) for runs in counts}
-    first = grids[counts[0]]
-    made = time.perf_counter()
-    first.train(1)
-    compiled = time.perf_counter()
-
-    def trained(runs: int) -> Callable[[int], int]:
-        def train(steps: int) -> int:
-            grids[runs].train(steps)
-            return steps * runs
-
-        return train
-
-    def sample(times: int) -> int:
-        first.sample(times)
-        return times * counts[0]
-
-    actions: dict[str, Callable[[int], int]] = {f"train:{runs}": trained(runs) for runs in counts}
-    actions |= {"train": trained(counts[0]), "sample": sample}
-    actions["gemm"] = lambda count: int(statistics.median(estimate.matmul_speed() for _ in range(count)))
-    about = {
-        "version": jax.__version__,
-        "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
-        "plan": estimate.describe_plan(first.config),
-        "init_seconds": made - started,
-        "compile_seconds": compiled - made,
-        "step_flops": estimate.step_flops(first.config),
-        "sample_flops": estimate.sample_flops(first.config),
-    }
-    serve(actions, about)
-
-
-def check_worker(setting: str) -> None:
-    """Print the largest relative difference of the two networks' outputs, and of the losses, on shared weights."""
-    import jax.numpy as jnp
-    import numpy as np
-    import torch
-
-    from cspace_jax import torch_import, vdm
-    from experiments import torch_baseline
-
-    config = make_config(setting, 1)
-    peer = torch_baseline.Vdm(config.network, config.diffusion)
-    for parameter in peer.score_model.parameters():  # also those that start at zero
-        torch.nn.init.normal_(parameter, std=0.1)
-    ours = vdm.make_vdm(config.network, config.diffusion, "xla")
-    params = torch_import.vdm_params({k: v.detach().numpy() for k, v in peer.state_dict().items()}, ours.network)
-    draw, size = np.random.default_rng(0), config.data.image_size
-    x, eps, eps_0 = draw.random((3, 4, 3, size, size), np.float32)
-    t, c = (np.arange(4, dtype=np.float32) + 0.5) / 4, draw.random((4, 11), np.float32)
-    noise = config.grid.data_noise[0]
-
-    def channels_last(a: np.ndarray) -> Any:
-        return jnp.asarray(a.transpose(0, 2, 3, 1))
-
-    peer.eval()
-    with torch.no_grad():
-        gamma = peer.gamma(torch.tensor(t))
-        theirs = peer.eps_hat(torch.tensor(x), gamma, torch.tensor(c)).numpy()
-        their_loss = float(peer.loss(*map(torch.tensor, (x, c, t, eps, eps_0)), noise))
-    out = np.asarray(vdm.eps_hat(params, ours, channels_last(x), jnp.asarray(gamma.numpy()), jnp.asarray(c)))
-    noises = vdm.LossNoise(jnp.asarray(t), channels_last(eps), channels_last(eps_0))
-    loss = float(vdm.loss_terms(params, ours, channels_last(x), jnp.asarray(c), noises, noise).total.mean())
-    output = float(np.abs(out.transpose(0, 3, 1, 2) - theirs).max() / np.abs(theirs).max())
-    print(json.dumps({"output": output, "loss": abs(loss - their_loss) / abs(their_loss)}))
-
-
-# ---- The parent: starts workers, measures them in turns. ----
 
 
 class Variant:
@@ -209,8 +45,7 @@ class Variant:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         if cache:
             environment["JAX_COMPILATION_CACHE_DIR"] = cache
-        line = [sys.executable, "-m", "experiments.benchmark", f"--worker={worker}", f"--settings={setting}"]
-        line += [f"--backend={backend}"]
+        line = [sys.executable, "-m", "experiments.benchmark_workers", worker, setting, backend]
         pipe = subprocess.PIPE
         self._processes = [
             subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=ROOT)
@@ -285,7 +120,7 @@ def measure(setting: str, parts: Sequence[str], backend: str, rounds: int, secon
 
 
 def _check(setting: str) -> dict[str, float]:
-    line = [sys.executable, "-m", "experiments.benchmark", "--worker=check", f"--settings={setting}"]
+    line = [sys.executable, "-m", "experiments.benchmark_workers", "check", setting, "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     answer = subprocess.run(line, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
     if answer.returncode:
@@ -335,9 +170,6 @@ def _ratios(result: dict[str, Any]) -> dict[str, Any]:
 
 def _median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-
-
-# ---- What is written. ----
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
@@ -414,7 +246,6 @@ def parser() -> command.Parser:
     parser.add_argument("--backend", choices=("cpu", "gpu"), default="cpu", help="device of both sides")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every variant")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
-    parser.add_argument("--worker", default="", help="used by the benchmark for its own processes")
     return parser
 
 
@@ -434,22 +265,6 @@ def _check_arguments(options: Any) -> None:
         raise UserError(f"seconds = {options.seconds}: must be above 0 and below 600")
 
 
-def work(worker: str, setting: str, backend: str) -> None:
-    """Be the worker that `--worker` names."""
-    kind, _, argument = worker.partition(":")
-    if kind == "torch":
-        torch_worker(setting, int(argument), backend)
-    elif kind == "jax":
-        from cspace_jax import launch
-
-        os.environ.setdefault("JAX_PLATFORMS", "cpu" if backend == "cpu" else "cuda")
-        launch.restart_with_allocator_settings()
-        launch.set_up_jax()
-        jax_worker(setting, [int(runs) for runs in argument.split(",")])
-    else:
-        check_worker(setting)
-
-
 def main(arguments: Sequence[str]) -> None:
     """Measure, print the table and write everything.
 
@@ -457,8 +272,6 @@ def main(arguments: Sequence[str]) -> None:
       UserError: bad arguments, PyTorch is missing, or the two implementations do not agree.
     """
     options = parser().parse_args(arguments)
-    if options.worker:
-        return work(options.worker, options.settings[0], options.backend)
     _check_arguments(options)
     folder = pathlib.Path(options.workdir)
     folder.mkdir(parents=True, exist_ok=True)

@@ -78,6 +78,6 @@ def test_bad_arguments(arguments, line):
 
 def test_peer_gives_the_same_output_and_loss():
     pytest.importorskip("torch")
-    line = [sys.executable, "-m", "experiments.benchmark", "--worker=check", "--settings=smoke"]
+    line = [sys.executable, "-m", "experiments.benchmark_workers", "check", "smoke", "cpu"]
     answer = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
     assert max(json.loads(answer.stdout).values()) < benchmark.TOLERANCE

@@ -1,0 +1,198 @@
+"""The processes that experiments/benchmark.py measures: a grid of ours, one PyTorch run, or the check of both.
+
+    python -m experiments.benchmark_workers KIND SETTING BACKEND
+
+KIND is "jax:R,R,..." (grids of those numbers of runs), "torch:N" (N threads, 0 = PyTorch's choice) or "check". A worker
+says in one line of JSON what it is, then reads "what count" a line and answers each with one line of JSON.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cspace_jax import config_files
+from cspace_jax.config import Config, from_config_dict
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def make_config(setting: str, runs: int) -> Config:
+    """Return the study that is timed: `runs` seeds at one signal level."""
+    raw = config_files.load(ROOT / "configs" / "signal.py").get_config("paper" if setting == "medium" else setting)
+    raw.grid.seeds, raw.grid.sep_col = tuple(range(runs)), (0.35,)
+    if setting == "medium":
+        raw.network.channels, raw.network.blocks, raw.optim.batch_size = (16, 32, 64), 1, 32
+    return from_config_dict(raw)
+
+
+def serve(actions: dict[str, Callable[[int], int]], about: dict[str, Any]) -> None:
+    """Say what this worker is, then carry out requests until standard input ends."""
+    print(json.dumps(about), flush=True)
+    for line in sys.stdin:
+        what, count = line.split()
+        print(json.dumps({"done": actions[what](int(count))}), flush=True)
+
+
+def torch_worker(setting: str, threads: int, backend: str) -> None:
+    """Serve one PyTorch run. A request of n is n training steps, or n times all samples of a checkpoint."""
+    import torch
+
+    from experiments import torch_baseline
+
+    if threads:
+        torch.set_num_threads(threads)
+    config = make_config(setting, 1)
+    count, size = config.data.train_images, config.data.image_size
+    images, conditionings = torch.rand(count, 3, size, size), torch.rand(count, 11)
+    run = torch_baseline.Run.start(config, images, conditionings, "cuda" if backend == "gpu" else backend)
+
+    def train(steps: int) -> int:
+        run.train(steps)
+        return steps
+
+    def sample(times: int) -> int:
+        for _ in range(times):
+            run.sample(config.evaluate.samples_per_class)
+        run.synchronize()
+        return times
+
+    serve({"train": train, "sample": sample}, {"version": torch.__version__})
+
+
+class JaxRuns:
+    """A grid of `runs` runs, trained and sampled as a study does."""
+
+    def __init__(self, setting: str, runs: int):
+        import jax
+
+        from cspace_jax import elicit, engine, grid, probe_network
+
+        self.config = make_config(setting, runs)
+        self.plan = engine.choose_plan(self.config.engine, jax.default_backend())
+        self.runner = engine.Engine(self.config, grid.stack(grid.grid_settings(self.config.grid)), self.plan)
+        probe_spec = probe_network.make_spec(self.config, self.plan.convolution)
+        self._spec = elicit.make_spec(self.runner.spec, self.config, probe_spec)
+        self._prompts = self.runner.call(elicit.naive_prompts, self._spec, self.runner.settings)
+        self._state, self._step = self.runner.init(), 0
+
+    def train(self, steps: int) -> int:
+        """Train every run for `steps` steps; metrics are awaited one call late, as in a study."""
+        import jax
+
+        pending: Any = ()
+        while steps > 0:
+            count = min(steps, self.plan.steps_per_call)
+            self._state, metrics = self.runner.train(self._state, self._step, count)
+            jax.block_until_ready(pending)
+            pending, self._step, steps = metrics, self._step + count, steps - count
+        jax.block_until_ready(self._state)
+        return self._step
+
+    def sample(self, times: int) -> None:
+        """Draw all samples of a checkpoint of every run, `times` times."""
+        import jax
+
+        from cspace_jax import study
+
+        params = [parcel.evaluated for parcel in self._state]
+        for _ in range(times):
+            jax.block_until_ready(study.sample(self.runner, self._spec, params, self._prompts))
+
+
+def jax_worker(setting: str, counts: Sequence[int]) -> None:
+    """Serve grids of several sizes: requests "train", "sample" for the first, "train:R" for each, and "gemm"."""
+    import jax
+
+    from cspace_jax import estimate
+
+    started = time.perf_counter()
+    grids = {runs: JaxRuns(setting, runs) for runs in counts}
+    first = grids[counts[0]]
+    made = time.perf_counter()
+    first.train(1)
+    compiled = time.perf_counter()
+
+    def trained(runs: int) -> Callable[[int], int]:
+        def train(steps: int) -> int:
+            grids[runs].train(steps)
+            return steps * runs
+
+        return train
+
+    def sample(times: int) -> int:
+        first.sample(times)
+        return times * counts[0]
+
+    actions: dict[str, Callable[[int], int]] = {f"train:{runs}": trained(runs) for runs in counts}
+    actions |= {"train": trained(counts[0]), "sample": sample}
+    actions["gemm"] = lambda count: int(statistics.median(estimate.matmul_speed() for _ in range(count)))
+    about = {
+        "version": jax.__version__,
+        "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+        "plan": estimate.describe_plan(first.config),
+        "init_seconds": made - started,
+        "compile_seconds": compiled - made,
+        "step_flops": estimate.step_flops(first.config),
+        "sample_flops": estimate.sample_flops(first.config),
+    }
+    serve(actions, about)
+
+
+def check_worker(setting: str) -> None:
+    """Print the largest relative difference of the two networks' outputs, and of the losses, on shared weights."""
+    import jax.numpy as jnp
+    import numpy as np
+    import torch
+
+    from cspace_jax import torch_import, vdm
+    from experiments import torch_baseline
+
+    config = make_config(setting, 1)
+    peer = torch_baseline.Vdm(config.network, config.diffusion)
+    for parameter in peer.score_model.parameters():  # also those that start at zero
+        torch.nn.init.normal_(parameter, std=0.1)
+    ours = vdm.make_vdm(config.network, config.diffusion, "xla")
+    params = torch_import.vdm_params({k: v.detach().numpy() for k, v in peer.state_dict().items()}, ours.network)
+    draw, size = np.random.default_rng(0), config.data.image_size
+    x, eps, eps_0 = draw.random((3, 4, 3, size, size), np.float32)
+    t, c = (np.arange(4, dtype=np.float32) + 0.5) / 4, draw.random((4, 11), np.float32)
+    noise = config.grid.data_noise[0]
+
+    def channels_last(a: np.ndarray) -> Any:
+        return jnp.asarray(a.transpose(0, 2, 3, 1))
+
+    peer.eval()
+    with torch.no_grad():
+        gamma = peer.gamma(torch.tensor(t))
+        theirs = peer.eps_hat(torch.tensor(x), gamma, torch.tensor(c)).numpy()
+        their_loss = float(peer.loss(*map(torch.tensor, (x, c, t, eps, eps_0)), noise))
+    out = np.asarray(vdm.eps_hat(params, ours, channels_last(x), jnp.asarray(gamma.numpy()), jnp.asarray(c)))
+    noises = vdm.LossNoise(jnp.asarray(t), channels_last(eps), channels_last(eps_0))
+    loss = float(vdm.loss_terms(params, ours, channels_last(x), jnp.asarray(c), noises, noise).total.mean())
+    output = float(np.abs(out.transpose(0, 3, 1, 2) - theirs).max() / np.abs(theirs).max())
+    print(json.dumps({"output": output, "loss": abs(loss - their_loss) / abs(their_loss)}))
+
+
+def work(worker: str, setting: str, backend: str) -> None:
+    """Be the worker that `worker` names."""
+    kind, _, argument = worker.partition(":")
+    if kind == "torch":
+        torch_worker(setting, int(argument), backend)
+    elif kind == "jax":
+        from cspace_jax import launch
+
+        os.environ.setdefault("JAX_PLATFORMS", "cpu" if backend == "cpu" else "cuda")
+        launch.restart_with_allocator_settings()
+        launch.set_up_jax()
+        jax_worker(setting, [int(runs) for runs in argument.split(",")])
+    else:
+        check_worker(setting)
+
+
+if __name__ == "__main__":
+    work(*sys.argv[1:])
