@@ -164,9 +164,12 @@ def _paper(study: str) -> ConfigDict:
 
     # How the grid is executed on the device; never changes a result beyond rounding.
     config.engine = ConfigDict()
+    config.engine.plan = "known"  # known: auto and 0 below take what suits the backend; auto: what is measured fastest
     config.engine.convolution = "auto"  # auto, xla or matmul
     config.engine.runs = "auto"  # auto, vmap, map, unroll or loop
+    config.engine.devices = 0  # most local devices that take part; 0 = all
     config.engine.steps_per_call = 0  # training steps per compiled call; 0 = chosen for the backend
+    config.engine.precision = "default"  # of products: default (of the backend), float32, tensorfloat32 or bfloat16
     config.engine.wave = 0  # most runs trained at once; 0 = all
     config.engine.state_seconds = 30.0  # least time between two full states to resume from
     config.engine.memory_gb = 0.0  # memory of one device (CPU: of the machine) in 1e9 bytes; 0 = ask the device

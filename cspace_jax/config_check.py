@@ -105,6 +105,7 @@ LIMITS = {
     "probe.test_images_per_class": _ONE_UP,
     "probe.min_accuracy": _UNIT,
     "probe.seed": Interval(0, MAX_SEED),
+    "engine.devices": _ZERO_UP,
     "engine.steps_per_call": _ZERO_UP,
     "engine.wave": _ZERO_UP,
     "engine.state_seconds": _ZERO_UP,
@@ -147,6 +148,8 @@ def _names(config: schema.Config) -> None:
     one_of("data.mask_mode", config.data.mask_mode, schema.MASK_MODES)
     one_of("data.mask_images", config.data.mask_images, schema.MASK_IMAGES)
     one_of("optim.decay", config.optim.decay, schema.DECAYS)
+    one_of("engine.plan", config.engine.plan, schema.PLANS)
+    one_of("engine.precision", config.engine.precision, schema.PRECISIONS)
     one_of("engine.convolution", config.engine.convolution, schema.CONVOLUTIONS)
     one_of("engine.runs", config.engine.runs, schema.RUN_PLANS)
 

@@ -16,6 +16,8 @@ DECAYS = ("constant", "cosine")
 CONVOLUTIONS = ("auto", "xla", "matmul")
 MASK_MODES = ("zero", "null", "token")
 MASK_IMAGES = ("fixed", "batch")
+PLANS = ("known", "auto")
+PRECISIONS = ("default", "float32", "tensorfloat32", "bfloat16")
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
 FIGURES = (
     *("fig2", "fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "fig10", "fig12", "fig13", "fig16", "fig17"),
@@ -196,9 +198,12 @@ class ProbeConfig:
 class EngineConfig:
     """How the grid is executed; changes speed and memory, results only by rounding."""
 
+    plan: str = "known"
     convolution: str = "auto"
     runs: str = "auto"
+    devices: int = 0
     steps_per_call: int = 0
+    precision: str = "default"
     wave: int = 0
     state_seconds: float = 30.0
     memory_gb: float = 0.0

@@ -6,6 +6,7 @@ of one compiled program advances on one device. A GPU or TPU has one parcel with
 run, because there the same program called again and again is the fastest (BUILD_NOTES.md).
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 
 from cspace_jax import train
 from cspace_jax.config import Config, EngineConfig
+from cspace_jax.errors import UserError
 from cspace_jax.setting import Setting
 from cspace_jax.train import RunState, StepMetrics, TrainSpec
 
@@ -34,12 +36,17 @@ class Plan:
         (the program of one run, called for each run).
       steps_per_call: training steps per compiled call; the host only sees the last one's metrics.
       compiled_loops: whether the sampler is one compiled loop; else the host calls its steps one by one.
+      devices: how many local devices take part; 0 = all.
+      precision: of the products of float32 numbers, "default" or one of JAX's `jax_default_matmul_precision`; numbers
+        that are stored, and statistics, stay float32.
     """
 
     convolution: str
     runs: str
     steps_per_call: int
     compiled_loops: bool
+    devices: int = 0
+    precision: str = "default"
 
 
 def choose_plan(engine: EngineConfig, backend: str) -> Plan:
@@ -52,7 +59,23 @@ def choose_plan(engine: EngineConfig, backend: str) -> Plan:
     convolution = "xla" if engine.convolution == "auto" else engine.convolution
     runs = ("loop" if cpu else "vmap") if engine.runs == "auto" else engine.runs
     steps_per_call = engine.steps_per_call or (1 if cpu else 50)
-    return Plan(convolution, runs, steps_per_call, compiled_loops=not cpu)
+    return Plan(convolution, runs, steps_per_call, not cpu, engine.devices, engine.precision)
+
+
+def precision(plan: Plan) -> contextlib.AbstractContextManager:
+    """Return the context in which a plan's programs are traced and called."""
+    return jax.default_matmul_precision(None if plan.precision == "default" else plan.precision)
+
+
+def local_devices(plan: Plan) -> list[Any]:
+    """Return the local devices that a plan uses.
+
+    Errors: UserError if it asks for more than there are.
+    """
+    local = jax.local_devices()
+    if plan.devices > len(local):
+        raise UserError(f"engine.devices = {plan.devices}: must be at most {len(local)}, the local devices; 0 = all")
+    return local[: plan.devices or None]
 
 
 def waves(runs: int, size: int) -> list[slice]:
@@ -77,13 +100,13 @@ class Engine:
       config: the study.
       settings: stacked over the wave's runs [r].
       plan: how runs execute.
-      devices: where parcels go, in turn; None takes all local devices.
+      devices: where parcels go, in turn; None takes those of the plan.
     """
 
     def __init__(self, config: Config, settings: Setting, plan: Plan, devices: Sequence[Any] | None = None):
         self.plan = plan
         self.spec: TrainSpec = train.make_spec(config, plan.convolution)
-        self.devices = list(devices or jax.local_devices())
+        self.devices = list(devices or local_devices(plan))
         self.runs = jnp.shape(settings.seed)[0]
         self._slices = self._cut()
         self.settings: Parcels = self.scatter(settings)
@@ -116,7 +139,10 @@ class Engine:
     def call(
         self, function: Callable, static: Any, *arguments: Parcels, shared: tuple = (), donate: bool = False
     ) -> Parcels:
-        """Call `function(static, *one run's arguments, *shared)` for every run; returns before the results are ready.
+        """Call `function(static, *one run's arguments, *shared)` for every run.
+
+        Returns before the last results are ready. A device with several parcels is given one when the one before is
+        done: programs that wait in line would each hold their working memory already.
 
         Args:
           function: pure function of one run; the same function compiles once.
@@ -129,7 +155,13 @@ class Engine:
           Results by parcel, stacked over its runs.
         """
         program = _program(function, static, _layout(self.plan), len(arguments), len(shared), donate)
-        return [program(*parcel, *shared) for parcel in zip(*arguments, strict=True)]
+        results: Parcels = []
+        for i, parcel in enumerate(zip(*arguments, strict=True)):
+            if i >= len(self.devices):
+                jax.block_until_ready(results[i - len(self.devices)])
+            with precision(self.plan):
+                results.append(program(*parcel, *shared))
+        return results
 
     def scatter(self, tree: PyTree) -> Parcels:
         """Cut a tree stacked over all runs into parcels, each on its device."""

@@ -82,4 +82,7 @@ def _flops(lowered: jax.stages.Lowered) -> float:
 def describe_plan(config: Config) -> str:
     """Return how the grid executes, in words."""
     plan = engine.choose_plan(config.engine, jax.default_backend())
-    return f"runs {plan.runs}, convolution {plan.convolution}, {plan.steps_per_call} step(s) per call"
+    parts = [f"runs {plan.runs}", f"convolution {plan.convolution}", f"{plan.steps_per_call} step(s) per call"]
+    parts += [f"{plan.devices} device(s)"] if plan.devices else []
+    parts += [f"precision {plan.precision}"] if plan.precision != "default" else []
+    return ", ".join(parts)

@@ -48,6 +48,11 @@ def set_up_jax(hurried: bool = False) -> None:
     if jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_num_cpu_devices", min(MAX_CPU_DEVICES, os.cpu_count() or 1))
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(home) / "cspace_jax" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def cache_folder() -> pathlib.Path:
+    """Return the folder of this user for what may be made again: compiled programs, measured plans."""
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home) / "cspace_jax"

@@ -123,7 +123,7 @@ def run(argv: Sequence[str]) -> None:
     Raises:
       UserError: anything the user can put right.
     """
-    from cspace_jax import pipeline, workdir
+    from cspace_jax import pipeline, tuning, workdir
     from cspace_jax.config import from_config_dict
 
     if len(argv) > 1:
@@ -134,7 +134,7 @@ def run(argv: Sequence[str]) -> None:
     if mode == "plan" and FLAGS.config is not None:
         from cspace_jax import forecast
 
-        return forecast.show(from_config_dict(FLAGS.config))
+        return forecast.show(tuning.resolve(from_config_dict(FLAGS.config), may_measure=False))
     if not FLAGS.workdir and mode != "plan":
         raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
     if FLAGS.config is None:
@@ -146,6 +146,7 @@ def run(argv: Sequence[str]) -> None:
         config = from_config_dict(FLAGS.config)
         pipeline.check(config, mode)
         folder = processes.first_then_others(lambda: workdir.prepare(FLAGS.workdir, config, sys.argv))
+    config = tuning.resolve(config, may_measure=mode in ("train", "all"))
     chosen = not all(":" in value for value in _config_values(sys.argv))
     pipeline.announce(config, folder, mode, scale_chosen=chosen)
     pipeline.run(config, folder, mode)

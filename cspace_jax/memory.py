@@ -64,7 +64,7 @@ def here(config: Config) -> Place:
     plan = engine.choose_plan(config.engine, jax.default_backend())
     cpu = jax.default_backend() == "cpu"
     available = config.engine.memory_gb * GB or (_host_memory() if cpu else _device_memory())
-    return Place(plan.runs, jax.local_device_count(), cpu, available)
+    return Place(plan.runs, len(engine.local_devices(plan)), cpu, available)
 
 
 def outline(config: Config) -> Footprint:

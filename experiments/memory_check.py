@@ -2,9 +2,9 @@
 
     python -m experiments.memory_check --config=configs/signal.py:quick --runs=1,4,16
 
-Each number of runs is trained for a few steps and gathered as for a save, in a process of its own. Programs are
-compiled and run once before, with as many runs as there are devices; what the process holds then is the base. The table
-gives the base, the highest resident size after it, their difference and the prediction, in MB.
+Each number of runs is trained for a few steps and gathered as for a save, in a process of its own. All this is done
+once before, so that everything is compiled; what the process holds then is the base. The table gives the base, the
+highest resident size after it, their difference and the prediction, in MB.
 """
 
 import ctypes
@@ -62,7 +62,7 @@ def measure(path: str, runs: int) -> None:
         jax.block_until_ready(runner.gather([parcel.evaluated for parcel in state]))
         jax.block_until_ready(runner.gather(state))
 
-    train(jax.local_device_count() if plan.runs == "loop" else runs)
+    train(runs)
     predicted = memory.peak_bytes(memory.analyse(config, plan), memory.here(config), runs)
     jax.block_until_ready(jax.numpy.zeros(1))
     gc.collect()

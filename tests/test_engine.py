@@ -386,6 +386,22 @@ def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
     assert (chosen.convolution, chosen.runs, chosen.steps_per_call) == ("matmul", "unroll", 7)
 
 
+def test_precision_reaches_every_product_and_leaves_the_reference_on_a_cpu():
+    plan = dataclasses.replace(REFERENCE, precision="float32")
+    tiny.assert_same_bits(outcome(plan), outcome(REFERENCE))  # a CPU computes in float32 anyway
+
+    def products(plan):
+        with engine.precision(plan):
+            return jax.jit(lambda a: a @ a).lower(jnp.ones((2, 2))).as_text()
+
+    assert "HIGHEST" in products(plan) and "HIGHEST" not in products(REFERENCE)
+
+
+def test_a_plan_can_take_fewer_devices():
+    one = make(dataclasses.replace(REFERENCE, devices=1))
+    assert one.devices == jax.local_devices()[:1]
+
+
 @pytest.mark.parametrize(("runs", "size"), [(5, 0), (5, 5), (5, 2), (5, 9), (1, 1)])
 def test_waves_cover_the_grid_in_order(runs, size):
     cuts = engine.waves(runs, size)

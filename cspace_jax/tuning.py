@@ -1,0 +1,201 @@
+"""Choosing how a grid executes by measurement (`engine.plan = "auto"`): the fastest of all candidates is taken.
+
+What was measured is kept in a file of this machine's user, by device, network, data and number of runs, so that a
+study that is started again, or repeated with other seeds, measures nothing.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import sys
+import time
+from typing import Any
+
+import jax
+from etils import epath
+
+from cspace_jax import engine, grid, launch, memory, train
+from cspace_jax.config import Config, EngineConfig
+from cspace_jax.engine import Engine, Plan
+from cspace_jax.errors import UserError
+from cspace_jax.workdir import write_atomic
+
+SECONDS = 3.0  # that every candidate is timed for, after its compilation
+_CHOSEN = ("convolution", "runs", "devices", "steps_per_call")  # fields of EngineConfig that a measurement decides
+_MOST_UNROLLED = 4  # runs; a program with a copy for each of more takes minutes to compile
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """What was seen of one candidate.
+
+    Attributes:
+      chosen: its values of the fields convolution, runs, devices and steps_per_call of `EngineConfig`.
+      compile_seconds: until the first call was done.
+      rate: run-steps per second after that; 0 if it could not be measured.
+      note: why it could not.
+    """
+
+    chosen: dict[str, Any]
+    compile_seconds: float = 0.0
+    rate: float = 0.0
+    note: str = ""
+
+
+def resolve(config: Config, may_measure: bool) -> Config:
+    """Return the configuration with every field of the plan set, if it asks for `engine.plan = "auto"`.
+
+    What was measured before on such a device is used again. Without it, and without `may_measure`, fields stay "auto",
+    which is the plan known to be good for the kind of backend.
+    Errors: UserError among many processes, and if no candidate can be carried out.
+    """
+    if config.engine.plan != "auto":
+        return config
+    if jax.process_count() > 1:
+        raise UserError(
+            "engine.plan = 'auto': must be 'known' among many processes; measure in one, then set engine.runs, "
+            "engine.convolution and engine.devices"
+        )
+    timings = _remembered(config)
+    if timings is None:
+        if not may_measure:
+            return config
+        timings = [_measure_or_explain(candidate, _settings(config)) for candidate in candidates(config)]
+        _remember(config, timings)
+        print(table(timings), flush=True)
+    return with_plan(config, best(timings).chosen)
+
+
+def candidates(config: Config) -> list[Config]:
+    """Return the study with every plan that is worth a measurement; fields that the user has set stay as they are.
+
+    On a CPU, runs are called one by one, on all devices or on one with all threads; elsewhere they are stacked.
+    """
+    given, runs = config.engine, _wave(config)
+    if jax.default_backend() == "cpu":
+        layouts, devices = ("loop",), tuple(dict.fromkeys((min(jax.local_device_count(), runs), 1)))
+    else:
+        layouts, devices = ("vmap", "map", *(("unroll",) if 1 < runs <= _MOST_UNROLLED else ())), (0,)
+    choices = {
+        "runs": layouts if given.runs == "auto" else (given.runs,),
+        "convolution": ("xla", "matmul") if given.convolution == "auto" else (given.convolution,),
+        "devices": (given.devices,) if given.devices else devices,
+    }
+    products = itertools.product(*choices.values())
+    return [with_plan(config, dict(zip(choices, values, strict=True))) for values in products]
+
+
+def with_plan(config: Config, chosen: dict[str, Any]) -> Config:
+    """Return the study with fields of `EngineConfig` set and no further measurement asked for."""
+    return dataclasses.replace(config, engine=dataclasses.replace(config.engine, plan="known", **chosen))
+
+
+def measure(config: Config, settings: Any, seconds: float = SECONDS) -> Timing:
+    """Compile and time one plan on runs with these stacked settings, for `seconds` or three calls."""
+    plan = engine.choose_plan(config.engine, jax.default_backend())
+    started = time.perf_counter()
+    runner = Engine(config, settings, plan)
+    state, _ = _train(runner, runner.init(), 0)
+    compiled = time.perf_counter()
+    calls, took = 0, 0.0
+    while calls < 3 or took < seconds:
+        calls += 1
+        state, _ = _train(runner, state, calls)
+        took = time.perf_counter() - compiled
+    rate = calls * plan.steps_per_call * runner.runs / took
+    return Timing(_fields(config.engine, plan), compiled - started, rate)
+
+
+def _train(runner: Engine, state: Any, call: int) -> Any:
+    steps = runner.plan.steps_per_call
+    return jax.block_until_ready(runner.train(state, call * steps, steps))
+
+
+def _measure_or_explain(config: Config, settings: Any) -> Timing:
+    plan = engine.choose_plan(config.engine, jax.default_backend())
+    fields = _fields(config.engine, plan)
+    print(f"measuring {' '.join(f'{k}={v}' for k, v in fields.items())}", file=sys.stderr, flush=True)
+    try:
+        memory.check(config)
+        return measure(config, settings)
+    except UserError:
+        return Timing(fields, note="predicted not to fit in memory")
+    except (jax.errors.JaxRuntimeError, NotImplementedError) as error:  # out of memory, or not lowered on this backend
+        return Timing(fields, note=str(error).strip().splitlines()[0][:80])
+
+
+def _fields(given: EngineConfig, plan: Plan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in _CHOSEN} | {"devices": given.devices}
+
+
+def best(timings: list[Timing]) -> Timing:
+    """Return the fastest candidate.
+
+    Errors: UserError if none could be measured.
+    """
+    fastest = max(timings, key=lambda timing: timing.rate)
+    if fastest.rate <= 0:
+        raise UserError(f"engine.plan = 'auto': no plan can be carried out here ({fastest.note}); try engine.wave = 1")
+    return fastest
+
+
+def table(timings: list[Timing]) -> str:
+    """Return what was measured as text, the chosen plan marked."""
+    devices = jax.local_devices()
+    lines = [f"engine.plan = 'auto': training on {len(devices)} x {devices[0].device_kind}, run-steps per second"]
+    chosen = best(timings)
+    for timing in sorted(timings, key=lambda timing: -timing.rate):
+        fields = ", ".join(f"{name} {value}" for name, value in timing.chosen.items())
+        result = timing.note or f"{timing.rate:,.1f} (first call {timing.compile_seconds:.0f} s)"
+        lines.append(f"  {fields}: {result}{'  <- chosen' if timing is chosen else ''}")
+    return "\n".join(lines)
+
+
+def _wave(config: Config) -> int:
+    return min(config.engine.wave or config.grid.num_runs, config.grid.num_runs)
+
+
+def _settings(config: Config) -> Any:
+    return grid.stack(grid.grid_settings(config.grid)[: _wave(config)])
+
+
+def cache_file() -> epath.Path:
+    """Return the file that measurements of this user's machine are kept in."""
+    return epath.Path(launch.cache_folder()) / "plans.json"
+
+
+def key(config: Config) -> str:
+    """Return what a measurement holds for: device, JAX, network, data, batch, runs at once, and the fields given."""
+    devices = jax.local_devices()
+    spec = train.make_spec(config, "xla")
+    optim = dataclasses.replace(config.optim, steps=1, log_every=1)
+    data = dataclasses.replace(config.data, images_per_class=1, test_images_per_class=1)
+    given = [getattr(config.engine, name) for name in (*_CHOSEN, "precision")]
+    # The seconds that a number of runs takes do not hang on which runs they are.
+    parts = (devices[0].device_kind, len(devices), jax.__version__, spec.vdm, data, optim, _wave(config), given)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _remembered(config: Config) -> list[Timing] | None:
+    found = _read_cache().get(key(config))
+    try:
+        return [Timing(**row) for row in found] if found else None
+    except TypeError:  # written by another version
+        return None
+
+
+def _remember(config: Config, timings: list[Timing]) -> None:
+    kept = _read_cache() | {key(config): [dataclasses.asdict(timing) for timing in timings]}
+    try:
+        write_atomic(cache_file(), json.dumps(kept, indent=1))
+    except UserError as error:
+        print(f"what was measured is not kept: {error}", file=sys.stderr)
+
+
+def _read_cache() -> dict[str, Any]:
+    try:
+        found = json.loads(cache_file().read_text())
+    except (OSError, ValueError):  # none yet, or damaged: it is measured again
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,146 @@
+"""A plan that is chosen by measurement: its candidates, what is kept and asked again, and the command line."""
+
+import dataclasses
+import json
+
+import commands
+import jax
+import pytest
+import tiny
+
+from cspace_jax import engine, tuning
+from cspace_jax.errors import UserError
+from cspace_jax.tuning import Timing
+
+AUTO = tiny.study(engine={"plan": "auto", "steps_per_call": 0})
+FAST = Timing({"convolution": "xla", "runs": "loop", "devices": 1, "steps_per_call": 1}, 2.0, 20.0)
+SLOW = Timing({"convolution": "matmul", "runs": "loop", "devices": 1, "steps_per_call": 1}, 3.0, 10.0)
+FAILED = Timing({"convolution": "xla", "runs": "vmap", "devices": 0, "steps_per_call": 50}, note="out of memory")
+
+
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Stand in for the clock: xla is twice as fast. Which candidates were measured."""
+    seen = []
+
+    def measure(config, settings):
+        plan = engine.choose_plan(config.engine, "cpu")
+        seen.append((plan.convolution, plan.runs, plan.devices))
+        like = FAST if plan.convolution == "xla" else SLOW
+        return dataclasses.replace(like, chosen=like.chosen | {"runs": plan.runs, "devices": plan.devices})
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    return seen
+
+
+def fields(config):
+    return config.engine.convolution, config.engine.runs, config.engine.steps_per_call
+
+
+def test_known_plan_is_left_alone(measured):
+    config = tiny.study()
+    assert tuning.resolve(config, may_measure=True) is config and not measured
+
+
+def test_fastest_is_taken_and_kept_for_the_next_start(measured, capsys):
+    chosen = tuning.resolve(AUTO, may_measure=True)
+    assert fields(chosen) == ("xla", "loop", 1) and chosen.engine.plan == "known"
+    assert {convolution for convolution, _, _ in measured} == {"xla", "matmul"}
+    assert "<- chosen" in capsys.readouterr().out
+    count = len(measured)
+    assert tuning.resolve(AUTO, may_measure=False) == chosen
+    other_seeds = tiny.changed(AUTO, grid={"seeds": (3, 4)})
+    assert fields(tuning.resolve(other_seeds, may_measure=True)) == fields(chosen)
+    assert len(measured) == count
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": {"channels": (8, 8)}},
+        {"optim": {"batch_size": 2}},
+        {"grid": {"seeds": (1, 2, 3)}},
+        {"engine": {"wave": 1}},
+        {"data": {"image_size": 16}},
+    ],
+)
+def test_another_program_or_number_of_runs_is_measured_anew(measured, changes):
+    assert tuning.key(tiny.changed(AUTO, **changes)) != tuning.key(AUTO)
+    tuning.resolve(AUTO, may_measure=True)
+    other = tiny.changed(AUTO, **changes)
+    assert tuning.resolve(other, may_measure=False) is other  # nothing known, and no time to find out
+
+
+def test_fields_that_are_given_are_not_tried_otherwise(measured):
+    tuning.resolve(tiny.changed(AUTO, engine={"runs": "unroll", "convolution": "xla", "devices": 1}), may_measure=True)
+    assert measured == [("xla", "unroll", 1)]
+
+
+def test_accelerators_stack_runs(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    tried = {(c.engine.runs, c.engine.convolution) for c in tuning.candidates(AUTO)}
+    assert {("vmap", "xla"), ("vmap", "matmul"), ("map", "matmul")} <= tried
+    many = tiny.changed(AUTO, grid={"seeds": tuple(range(50))})
+    assert "unroll" not in {c.engine.runs for c in tuning.candidates(many)}
+
+
+def test_damaged_cache_is_measured_again(measured):
+    tuning.cache_file().parent.mkdir(parents=True)
+    for content in ("{", "[]", json.dumps({tuning.key(AUTO): [{"speed": 3}]})):
+        tuning.cache_file().write_text(content)
+        before = len(measured)
+        assert fields(tuning.resolve(AUTO, may_measure=True))[0] == "xla" and len(measured) > before
+
+
+def test_candidates_that_fail_are_told_and_passed_over(monkeypatch, capsys):
+    def measure(config, settings):
+        if config.engine.convolution == "xla":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no memory\nmore")
+        return SLOW
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    assert fields(tuning.resolve(AUTO, may_measure=True))[0] == "matmul"
+    assert "RESOURCE_EXHAUSTED: no memory\n" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no plan can be carried out"):
+        tuning.best([FAILED])
+
+
+def test_measuring_is_of_the_real_program():
+    config = tuning.candidates(AUTO)[0]
+    timing = tuning.measure(config, tiny.settings(config), seconds=0.0)
+    assert timing.rate > 0 and timing.compile_seconds > 0
+    assert timing.chosen == {
+        "convolution": "xla",
+        "runs": "loop",
+        "devices": config.engine.devices,
+        "steps_per_call": 1,
+    }
+
+
+def test_many_processes_measure_nothing(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="engine.plan = 'auto': must be 'known'"):
+        tuning.resolve(AUTO, may_measure=True)
+
+
+def test_command_measures_once_and_says_what_it_took(tmp_path, measured):
+    line = (commands.study(), f"--workdir={tmp_path / 'w'}", "--mode=train", "--config.engine.plan=auto")
+    first = commands.command(*line)
+    assert first.code == 0 and "<- chosen" in first.out and "1 device(s)" in first.out, (first.out, first.err)
+    assert json.loads((tmp_path / "w" / "config.json").read_text())["engine"]["plan"] == "auto"
+    second = commands.command(*line)
+    assert second.code == 0 and "<- chosen" not in second.out and "1 device(s)" in second.out
+
+
+def test_more_devices_than_there_are_is_one_line(tmp_path):
+    done = commands.command(commands.study(), f"--workdir={tmp_path / 'w'}", "--config.engine.devices=9")
+    commands.assert_one_line(done, "engine.devices = 9: must be at most")
+    assert not (tmp_path / "w").exists()
