@@ -45,13 +45,14 @@ def get_config(scale: str | None = None) -> ConfigDict:
 def _shrink_to_quick(config: ConfigDict) -> None:
     """Change the base's quick setting where colours, shapes and the time on 2 CPU cores ask for it."""
     config.grid.seeds = (0, 100, 200)
-    config.grid.sep_size = (0.2,)  # no object so small that its shape is lost
+    config.grid.sep_size = (0.05,)  # radii of .4 to .5: the more they vary, the later anything is learned
+    config.data.image_size = 12
     config.data.images_per_class = 1000
-    config.optim.steps = 1_000
-    config.save.start, config.save.count = 100, 10
-    config.probe.data = ((0.2, 0.2, 0.2, False), (0.5, 0.2, 0.2, False), (0.8, 0.2, 0.2, False))
-    config.elicit.samples = 8
-    config.elicit.overprompt = (0.5, 1.0, 1.5)
+    config.optim.steps = 2_000
+    config.save.start, config.save.count = 100, 8
+    config.probe.data = ((0.2, 0.05, 0.2, False), (0.5, 0.05, 0.2, False), (0.8, 0.05, 0.2, False))
+    config.elicit.samples = 12
+    config.elicit.overprompt = (0.25, 0.5)  # blue is (.1, .1, .9) already; these prompts are (-.1, .1, 1.1) and beyond
 
 
 def sweep() -> Iterator[dict[str, Any]]:

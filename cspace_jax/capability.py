@@ -14,6 +14,7 @@ from cspace_jax import analysis, curves, results
 from cspace_jax.protocols import NAIVE
 
 VARIABLES = ("capability", "capability_split", "capability_product", "best_query")
+CONCEPT = "capability_concept"
 
 
 def joint(prob_samples: np.ndarray, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -23,9 +24,14 @@ def joint(prob_samples: np.ndarray, bits: np.ndarray) -> tuple[np.ndarray, np.nd
       prob_samples: P(bit = 1) [..., q, k, s, c].
       bits: of the classes [k, c].
     """
-    truth = np.asarray(bits, bool)[:, None, :]
-    correct = np.where(truth, prob_samples, 1 - np.asarray(prob_samples, np.float32))
+    correct = _correct(prob_samples, bits)
     return correct.prod(-1), correct.mean(-2).prod(-1)
+
+
+def _correct(prob_samples: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Return P(value of the class asked for) of every sample and concept [..., q, k, s, c]."""
+    truth = np.asarray(bits, bool)[:, None, :]
+    return np.where(truth, prob_samples, 1 - np.asarray(prob_samples, np.float32))
 
 
 def split_capability(scores: np.ndarray) -> np.ndarray:
@@ -55,18 +61,22 @@ def measure(prob_samples: np.ndarray, bits: np.ndarray, names: Sequence[str]) ->
       capability: largest score over the protocol's queries.
       capability_split: the same without the gain of the maximum, `split_capability`.
       capability_product: largest product of the concepts' means (the published measure).
+      capability_concept: capability_split of one concept alone, P(its value in the class asked for): [r, p, k, c].
       best_query: number of the best query among the protocol's own.
       prob_samples: of the best query [r, p, k, s, c].
     """
     scores, products = joint(prob_samples, bits)
+    single = _correct(prob_samples, bits)
     rows = [np.array([i for i, name in enumerate(names) if name == one]) for one in dict.fromkeys(names)]
-    measured: dict[str, list[np.ndarray]] = {name: [] for name in (*VARIABLES, "prob_samples")}
+    measured: dict[str, list[np.ndarray]] = {name: [] for name in (*VARIABLES, CONCEPT, "prob_samples")}
     for row in rows:
         means = scores[:, row].mean(-1)
         best = np.where(np.isnan(means), -np.inf, means).argmax(1)  # [r, k]; one broken query is not the run's
         measured["capability"].append(_take(means, best))
         measured["capability_split"].append(split_capability(scores[:, row]))
         measured["capability_product"].append(np.fmax.reduce(products[:, row], axis=1))
+        each = [split_capability(single[:, row][..., concept]) for concept in range(single.shape[-1])]
+        measured[CONCEPT].append(np.stack(each, axis=-1))
         measured["best_query"].append(best)
         chosen = np.take_along_axis(prob_samples[:, row], best[:, None, :, None, None], axis=1)
         measured["prob_samples"].append(chosen[:, 0])
@@ -79,8 +89,9 @@ def extend(
     """Add the battery's protocols to a dataset of naive prompting.
 
     The coordinates of an elicited protocol are those of its best query; classes it was not asked for are NaN. Adds
-    `VARIABLES` [run, step, protocol, klass], also for naive prompting, whose capability is that of the battery's own
-    naive samples: the same starting noise as all others. `capability_init` [run, protocol, klass] is the network at
+    `VARIABLES` [run, step, protocol, klass] and `CONCEPT` [run, step, protocol, klass, concept], also for naive
+    prompting, whose capability is that of the battery's own naive samples: the same starting noise as all others.
+    `capability_init` [run, protocol, klass] is the network at
     initialisation, `query_prob` [run, step, query, klass, concept] holds the coordinates of every query.
 
     Args:
@@ -100,6 +111,9 @@ def extend(
         values = np.full(shape, np.nan, np.float32)
         values[..., held_out] = np.stack([one[name] for one in at], axis=1)
         extended[name] = (("run", "step", "protocol", "klass"), values)
+    values = np.full((*shape, ds.sizes["concept"]), np.nan, np.float32)
+    values[:, :, :, held_out] = np.stack([one[CONCEPT] for one in at], axis=1)
+    extended[CONCEPT] = (("run", "step", "protocol", "klass", "concept"), values)
     start = np.full((shape[0], *shape[2:]), np.nan, np.float32)
     start[..., held_out] = measured[0]["capability"]
     extended["capability_init"] = (("run", "protocol", "klass"), start)

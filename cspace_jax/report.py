@@ -98,6 +98,20 @@ def _mask_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+_ELICITED_TITLE = "\nElicited at a masked share of {mask:g}: steps until it stays at 0.8, and the mean at the last save"
+
+
+def _elicited_table(found: Mapping[str, Any], concept: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("protocol", no_wrap=True)
+    for name in (concept, "end", "class", "end"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, block in found["protocols"].items():
+        cells = [(_time(one["steps_to_80"]), f"{one['final']['mean']:.2f}") for one in block.values()]
+        table.add_row(name, *cells[0], *cells[1])
+    return table
+
+
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the learning times and what the held-out classes were first mistaken for, one row a level and class."""
     console = console or Console()
@@ -113,6 +127,10 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
         console.print(_MASK_TITLE.format(**summary["underspecification"]), highlight=False)
         console.print(_mask_table(summary["underspecification"]))
         console.print(_MASK_LEGEND, highlight=False)
+        elicited = summary["underspecification"].get("elicited")
+        if elicited and len(elicited["protocols"]) > 1:
+            console.print(_ELICITED_TITLE.format(**elicited), highlight=False)
+            console.print(_elicited_table(elicited, summary["underspecification"]["masked_concept"]))
 
 
 def report(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cspace_jax import analysis, curves, results
+from cspace_jax import analysis, capability, curves, results
 from cspace_jax.analysis import Level
 from cspace_jax.config import DataConfig
 
@@ -77,7 +77,8 @@ def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
 
     By level: steps to 80 % of each concept, P(bit = 1), mean RGB and redness at the last save, with 95 % bootstrap
     intervals over seeds. `slower`: are steps ordered by the fraction ("never" last, the largest fraction later than
-    none)? `redness`: do the means over seeds rise with it, and Spearman's rank correlation over runs.
+    none)? `redness`: do the means over seeds rise with it, and Spearman's rank correlation over runs. `elicited`: what
+    protocols reach at the fraction closest to 50 %, where they were asked.
     """
     protocol = protocol or str(ds["protocol"].values[0])
     found, klass = mask_levels(ds), held_out(ds)
@@ -86,6 +87,7 @@ def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
     blocks = [_level_block(ds, level, klass, protocol) for level in found]
     kept = 1.0 - fractions(found)
     medians = {name: np.array([block["steps_to_80"][name]["median"] for block in blocks]) for name in names}
+    elicited = {"elicited": _elicited(ds, nearest_half(ds), klass, concept)} if capability.CONCEPT in ds else {}
     return {
         "masked_concept": names[concept],
         "masked_class": str(ds["klass"].values[masked_class]),
@@ -93,7 +95,31 @@ def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
         "levels": blocks,
         "slower": {name: analysis.order_check(kept, medians[name]) for name in names},
         "redness": _trend(found, [block["redness"]["per_seed"] for block in blocks]),
+        **elicited,
     }
+
+
+def _elicited(ds: xr.Dataset, level: Level, klass: int, concept: int) -> dict[str, Any]:
+    """Return what each protocol elicits at one level, of the masked concept alone and of the whole class.
+
+    Both by the split estimate: steps until it stays at 80 %, and the value at the last save.
+    """
+    chosen = ds.isel(run=list(level.runs), klass=klass)
+    steps, protocols = ds["step"].values, {}
+    for name in map(str, ds["protocol"].values):
+        asked = chosen.sel(protocol=name)
+        found = {
+            "masked_concept": asked[capability.CONCEPT].isel(concept=concept),
+            "class": asked["capability_split"],
+        }
+        protocols[name] = {
+            key: {
+                "steps_to_80": analysis.describe_times(capability.emergence(steps, curve)),
+                "final": _spread(curve[:, -1]),
+            }
+            for key, curve in ((key, one.transpose("run", "step").values) for key, one in found.items())
+        }
+    return {"mask": level.setting["mask"], "protocols": protocols}
 
 
 def _level_block(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dict[str, Any]:

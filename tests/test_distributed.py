@@ -7,7 +7,7 @@ import time
 
 import jax
 import pytest
-from commands import ROOT, command, process, study
+from commands import ROOT, command, process, real_command, study
 
 from cspace_jax import config_files, cut, processes, workdir
 from cspace_jax.config import from_config_dict
@@ -45,10 +45,25 @@ def finish(running):
     return [one.returncode for one in running], outputs
 
 
-def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(tmp_path):
-    arguments = (study(), *SMALL, f"--config.probe.cache_dir={tmp_path / 'probe'}")
-    alone = command(*arguments, f"--workdir={tmp_path / 'alone'}")
-    assert alone.code == 0, alone.err
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The study in one process on one device: the arguments it was given, and its workdir."""
+    folder = tmp_path_factory.mktemp("alone")
+    arguments = (study(), *SMALL, f"--config.probe.cache_dir={folder / 'probe'}")
+    done = command(*arguments, f"--workdir={folder / 'alone'}", "--config.engine.devices=1")
+    assert done.code == 0, done.err
+    return arguments, folder / "alone"
+
+
+def test_two_devices_give_the_table_of_one(alone, tmp_path):
+    arguments, folder = alone
+    done = real_command(*arguments, f"--workdir={tmp_path / 'w'}", JAX_NUM_CPU_DEVICES="2")
+    assert done.code == 0 and "2 x cpu" in done.out, (done.out, done.err)
+    assert (tmp_path / "w" / "concept_space.csv").read_bytes() == (folder / "concept_space.csv").read_bytes()
+
+
+def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(alone, tmp_path):
+    arguments, expected = alone
     folder = tmp_path / "many"
     line = (*arguments, f"--workdir={folder}")
 
@@ -66,9 +81,9 @@ def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(tmp_path):
     # The CPU's transport speaks, and Orbax where the kill left a save unfinished.
     said = [line for line in "".join(outputs[1]).splitlines() if "[Gloo]" not in line and "atomicity.py" not in line]
     assert not said and "2 processes with 1 x cpu" in outputs[0][0]
-    assert (folder / "concept_space.csv").read_bytes() == (tmp_path / "alone" / "concept_space.csv").read_bytes()
+    assert (folder / "concept_space.csv").read_bytes() == (expected / "concept_space.csv").read_bytes()
     assert json.loads((folder / "waves.json").read_text()) == [[0, 1], [1, 2]]
-    logs = [workdir.read_metrics(f / "metrics.jsonl") for f in (folder, tmp_path / "alone")]
+    logs = [workdir.read_metrics(f / "metrics.jsonl") for f in (folder, expected)]
     ours, theirs = ({(r["run"], r["step"]): {**r, "steps_per_second": 0} for r in rows} for rows in logs)
     assert ours == theirs and len(logs[0]) == len(ours) == 2 * 4
     assert not list(folder.glob("metrics.part_*"))

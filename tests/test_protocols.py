@@ -429,6 +429,8 @@ def test_measures_of_two_protocols_by_hand():
     np.testing.assert_allclose(found["capability_product"][0, :, 0], [0.25, 0.5])
     # Even half: queries (.5, 1), odd half: (0, 0), where the first is taken: (0 + .5) / 2.
     np.testing.assert_allclose(found["capability_split"][0, :, 0], [0.25, 0.25])
+    # The same with one concept alone. First: queries (1, 1), of a tie the first scores 0; (0, 1) scores 1. Second: .25.
+    np.testing.assert_allclose(found["capability_concept"][0, :, 0], [[0.5, 0.5], [0.5, 0.25]])
     assert found["best_query"][0, :, 0].tolist() == [0, 1]
     np.testing.assert_array_equal(found["prob_samples"][0, 1, 0], prob[0, 2, 0])
 

@@ -237,6 +237,39 @@ def test_report_tells_what_masking_does(ds, tmp_path):
     assert f"product of the concepts' accuracies: {mean:+.3f} on average" in text
 
 
+@pytest.fixture
+def asked(ds):
+    """Two protocols: overprompting draws the masked colour from the third save on, naive prompting and shape never."""
+    both = xr.concat([ds, ds.assign_coords(protocol=["overprompt"])], "protocol", data_vars="minimal", join="override")
+    elicited = np.zeros((*(both.sizes[name] for name in ("run", "step", "protocol", "klass", "concept")),))
+    elicited[:, 2:, 1, 3, 0] = 1.0
+    dims = ("run", "step", "protocol", "klass", "concept")
+    return both.assign(capability_concept=(dims, elicited), capability_split=(dims[:-1], elicited[..., 1]))
+
+
+def test_numbers_of_what_is_elicited_at_one_half(asked, tmp_path):
+    found = underspec.summarise(asked)["elicited"]
+    assert found["mask"] == 0.5 and list(found["protocols"]) == ["naive", "overprompt"]
+    over = found["protocols"]["overprompt"]
+    first, second = asked["step"].values[1:3]
+    assert first < over["masked_concept"]["steps_to_80"]["median"] <= second
+    assert over["masked_concept"]["final"]["mean"] == 1 and over["class"]["steps_to_80"]["learned"] == 0
+    assert found["protocols"]["naive"]["masked_concept"]["steps_to_80"]["learned"] == 0
+    console = Console(width=100, file=io.StringIO())
+    report.print_summary({**analysis.summarise(asked), "underspecification": underspec.summarise(asked)}, console)
+    text = console.file.getvalue()
+    row = next(line.split() for line in text.splitlines() if line.startswith("overprompt"))
+    assert "Elicited at a masked share of 0.5" in text and row[2:] == ["1.00", "never", "0/3", "0.00"]
+
+
+def test_fig10_shows_the_class_and_the_masked_concept(asked):
+    axes = panels(underspecification.fig10(asked))
+    assert [ax.get_ylabel() for ax in axes[::2]] == ["P(class 11 (blue, small))", "P(blue)"]
+    assert axes[3].lines[0].get_ydata()[-1] == 1.0 and axes[2].lines[0].get_ydata()[-1] == 0.0
+    older = panels(underspecification.fig10(asked.drop_vars("capability_concept")))
+    assert len(older) == 2
+
+
 def panels(fig):
     return [ax for ax in fig.axes if ax.get_label() != "<colorbar>" and ax.axison]
 

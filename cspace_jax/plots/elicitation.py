@@ -3,6 +3,7 @@
 Every figure has one row a held-out class.
 """
 
+import dataclasses
 from typing import Any
 
 import matplotlib
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cspace_jax import analysis, capability, curves, results
+from cspace_jax.concepts import BIT_NAMES
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.trajectories import concept_square, draw_path
 from cspace_jax.protocols import NAIVE, RANDOM, SHUFFLED
@@ -45,9 +47,32 @@ def _held_out(ds: xr.Dataset) -> list[int]:
     return np.flatnonzero(~ds["trained"].values).tolist()
 
 
-def _scores(ds: xr.Dataset, level: analysis.Level, klass: int, protocol: str, kind: str) -> np.ndarray:
-    chosen = ds[kind].sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
-    return chosen.transpose("run", "step").values
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What a row of panels shows.
+
+    Attributes:
+      klass: index of the class asked for.
+      kind: one of `capability.VARIABLES`, or `capability.CONCEPT` with a concept.
+      concept: index of the concept that is shown alone.
+    """
+
+    klass: int
+    kind: str
+    concept: int | None = None
+
+    def scores(self, ds: xr.Dataset, level: analysis.Level, protocol: str) -> np.ndarray:
+        """Return the curves [r, t] of a level's seeds under a protocol."""
+        chosen = ds[self.kind].sel(protocol=protocol).isel(run=list(level.runs), klass=self.klass)
+        chosen = chosen if self.concept is None else chosen.isel(concept=self.concept)
+        return chosen.transpose("run", "step").values
+
+    def label(self, ds: xr.Dataset) -> str:
+        """Return what is on the y axis."""
+        if self.concept is None:
+            return f"P(class {style.class_label(ds, self.klass)})"
+        name = str(ds["concept"].values[self.concept])
+        return f"P({BIT_NAMES[name][int(ds['bit'].values[self.klass, self.concept])]})"
 
 
 @style.styled()
@@ -58,20 +83,23 @@ def fig6(ds: xr.Dataset) -> Figure:
     same maximum over random directions of equal length. The level is that of `progress.choose_level`.
     """
     panels = [name for name in PANELS if name in ds["protocol"].values]
-    return seed_panels(ds, _level(ds), _held_out(ds), panels, "capability")
+    return seed_panels(ds, _level(ds), _rows(ds, "capability"), panels)
 
 
-def seed_panels(ds: xr.Dataset, level: analysis.Level, classes: list[int], panels: list[str], kind: str) -> Figure:
-    """Draw P(class asked for) of every seed of a level: a row a class, a column a protocol.
+def _rows(ds: xr.Dataset, kind: str) -> list[Row]:
+    return [Row(klass, kind) for klass in _held_out(ds)]
 
-    `kind` is one of `capability.VARIABLES`. The dashed line is the mean over seeds of the same for random directions,
-    if these have no panel of their own.
+
+def seed_panels(ds: xr.Dataset, level: analysis.Level, rows: list[Row], panels: list[str]) -> Figure:
+    """Draw every seed of a level, a column a protocol.
+
+    The dashed line is the mean over seeds of the same for random directions, if these have no panel of their own.
     """
-    fig, axes = _seeds(ds, level, classes, panels, kind)
+    fig, axes = _seeds(ds, level, rows, panels)
     for (row, column), ax in np.ndenumerate(axes):
         control = panels[column] + RANDOM
         if control in ds["protocol"].values and control not in panels:
-            mean = _scores(ds, level, classes[row], control, kind).mean(0)
+            mean = rows[row].scores(ds, level, control).mean(0)
             ax.plot(ds["step"].values, mean, color="#222222", lw=1.2, ls="--", label="random directions")
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
@@ -83,10 +111,10 @@ def fig17(ds: xr.Dataset) -> Figure:
 
     A thin line a seed; the thick line is their mean. The level is that of `progress.choose_level`.
     """
-    panels, level, classes = [NAIVE, "patch"], _level(ds), _held_out(ds)
-    fig, axes = _seeds(ds, level, classes, panels, "capability")
+    panels, level, rows = [NAIVE, "patch"], _level(ds), _rows(ds, "capability")
+    fig, axes = _seeds(ds, level, rows, panels)
     for (row, column), ax in np.ndenumerate(axes):
-        mean = _scores(ds, level, classes[row], panels[column], "capability").mean(0)
+        mean = rows[row].scores(ds, level, panels[column]).mean(0)
         ax.plot(ds["step"].values, mean, color="#222222", lw=2.2, label="mean")
     for ax, title in zip(axes[0], ("(a) no intervention", f"(b) patched from {_source(ds)}"), strict=True):
         ax.set_title(title)
@@ -99,29 +127,23 @@ def _source(ds: xr.Dataset) -> str:
     return f"step {step:,}" if step else "the last checkpoint"
 
 
-def _seeds(
-    ds: xr.Dataset, level: analysis.Level, classes: list[int], panels: list[str], kind: str
-) -> tuple[Figure, np.ndarray]:
-    """Draw `kind` over training, a line a seed; axes [class, protocol]."""
-    fig = style.new_figure(3.0 * len(panels) + 1.5, 2.3 * len(classes) + 0.5)
-    axes = fig.subplots(len(classes), len(panels), sharex=True, sharey=True, squeeze=False)
+def _seeds(ds: xr.Dataset, level: analysis.Level, rows: list[Row], panels: list[str]) -> tuple[Figure, np.ndarray]:
+    """Draw what rows show over training, a line a seed; axes [row, protocol]."""
+    fig = style.new_figure(3.0 * len(panels) + 1.5, 2.3 * len(rows) + 0.5)
+    axes = fig.subplots(len(rows), len(panels), sharex=True, sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
-        for i, one in enumerate(_scores(ds, level, classes[row], panels[column], kind)):
+        for i, one in enumerate(rows[row].scores(ds, level, panels[column])):
             label = f"seed {ds['seed'].values[level.runs[i]]}"
             ax.plot(ds["step"].values, one, color=style.class_color(i), lw=1.2, label=label)
         ax.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
         if row == 0:
             ax.set_title(title_of(panels[column]))
-        if row == len(classes) - 1:
+        if row == len(rows) - 1:
             style.step_axis(ax)
         if column == 0:
-            ax.set_ylabel(_probability(ds, classes[row]))
+            ax.set_ylabel(rows[row].label(ds))
     axes[0, 0].set_ylim(-0.03, 1.03)
     return fig, axes
-
-
-def _probability(ds: xr.Dataset, klass: int) -> str:
-    return f"P(class {style.class_label(ds, klass)})"
 
 
 @style.styled()
@@ -132,18 +154,18 @@ def overview(ds: xr.Dataset) -> Figure:
     samples and scored on the other; controls are dashed. Right: a dot a seed; a cross at the edge is a seed in which
     the protocol never stays at 80 %; the grey line is the median turning point of the naive trajectories.
     """
-    level, classes = _level(ds), _held_out(ds)
+    level, rows = _level(ds), _rows(ds, "capability_split")
     names = list(map(str, ds["protocol"].values))
     colors = _colors(names)
-    fig = style.new_figure(9.4, max(2.4, 0.6 + 0.3 * len(names)) * len(classes) + 0.3)
-    axes = fig.subplots(len(classes), 2, width_ratios=(1.15, 1.0), squeeze=False)
-    for klass, (left, right) in zip(classes, axes, strict=True):
+    fig = style.new_figure(9.4, max(2.4, 0.6 + 0.3 * len(names)) * len(rows) + 0.3)
+    axes = fig.subplots(len(rows), 2, width_ratios=(1.15, 1.0), squeeze=False)
+    for row, (left, right) in zip(rows, axes, strict=True):
         for name in names:
-            _draw_curve(left, ds, _scores(ds, level, klass, name, "capability_split"), name, colors)
+            _draw_curve(left, ds, row.scores(ds, level, name), name, colors)
         left.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
-        left.set(ylim=(-0.03, 1.03), ylabel=_probability(ds, klass))
+        left.set(ylim=(-0.03, 1.03), ylabel=row.label(ds))
         style.step_axis(left)
-        _draw_emergence(right, ds, level, klass, names, colors)
+        _draw_emergence(right, ds, level, row, names, colors)
     axes[0, 1].set_title("step to 80 % for good, a dot a seed (x: never)")
     return fig
 
@@ -171,19 +193,19 @@ def _draw_curve(ax: Axes, ds: xr.Dataset, scores: np.ndarray, name: str, colors:
 
 
 def _draw_emergence(
-    ax: Axes, ds: xr.Dataset, level: analysis.Level, klass: int, names: list[str], colors: dict[str, str]
+    ax: Axes, ds: xr.Dataset, level: analysis.Level, row: Row, names: list[str], colors: dict[str, str]
 ) -> None:
     steps = ds["step"].values
     last = float(steps[-1])
-    for row, name in enumerate(names):
-        times = capability.emergence(steps, _scores(ds, level, klass, name, "capability_split"))
+    for line, name in enumerate(names):
+        times = capability.emergence(steps, row.scores(ds, level, name))
         learned = np.isfinite(times)
-        ax.plot(times[learned], np.full(learned.sum(), row), "o", ms=5, color=colors[name], alpha=0.75, mew=0)
+        ax.plot(times[learned], np.full(learned.sum(), line), "o", ms=5, color=colors[name], alpha=0.75, mew=0)
         never = int((~learned).sum())
         if never:
-            ax.plot([last * 1.04], [row], "x", ms=5, color=colors[name], clip_on=False)
-            ax.annotate(f"{never}", (last * 1.04, row), xytext=(6, 0), textcoords="offset points", va="center", size=7)
-    turns = analysis.memorisation(ds, level, klass, NAIVE, analysis.default_sigma(ds))["per_seed"]["turning_step"]
+            ax.plot([last * 1.04], [line], "x", ms=5, color=colors[name], clip_on=False)
+            ax.annotate(f"{never}", (last * 1.04, line), xytext=(6, 0), textcoords="offset points", va="center", size=7)
+    turns = analysis.memorisation(ds, level, row.klass, NAIVE, analysis.default_sigma(ds))["per_seed"]["turning_step"]
     turn = curves.censored_median(np.array(turns, float))
     if np.isfinite(turn):
         ax.axvline(turn, color="#888888", lw=0.9)

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis, curves, underspec
+from cspace_jax import analysis, capability, curves, underspec
 from cspace_jax.plots import elicitation, speeds, style
 from cspace_jax.plots.trajectories import concept_square, draw_path
 
@@ -135,14 +135,18 @@ def _draw_final(ax: Axes, ds: xr.Dataset, found: list[analysis.Level], klass: in
 
 @style.styled()
 def fig10(ds: xr.Dataset) -> Figure:
-    """Draw P(class asked for) of every seed at the masked fraction closest to 50 %: naive, overprompting and controls.
+    """Draw what protocols elicit in every seed at the masked fraction closest to 50 %: naive, overprompting, controls.
 
-    Paper Fig. 10, which has the first two. The query of a protocol is chosen on one half of the samples and scored on
-    the other; as many random directions of the same length have a panel of their own.
+    Above: P(class asked for); below: P(value of the masked concept) alone, for studies in which the other concept is
+    learned late. Paper Fig. 10, which has the upper row of the first two. The query of a protocol is chosen on one half
+    of the samples and scored on the other; as many random directions of the same length have a panel of their own.
     """
     level, klass = underspec.nearest_half(ds), underspec.held_out(ds)
     names = [name for name in elicitation.FIG10 if name in ds["protocol"].values]
-    fig = elicitation.seed_panels(ds, level, [klass], names, "capability_split")
+    rows = [elicitation.Row(klass, "capability_split")]
+    if capability.CONCEPT in ds:  # else the results are of an older version
+        rows.append(elicitation.Row(klass, capability.CONCEPT, underspec.masked(ds)[0]))
+    fig = elicitation.seed_panels(ds, level, rows, names)
     fig.suptitle(f"{percent(level)} masked", fontsize=9)
     return fig
 
