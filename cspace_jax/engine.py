@@ -24,6 +24,8 @@ from cspace_jax.train import RunState, StepMetrics, TrainSpec
 
 PyTree = Any
 Parcels = list[PyTree]  # one stacked tree per parcel, each on its parcel's device
+# Steps called one by one before a device turns to its next run: meanwhile the run's state stays in the CPU's cache.
+_TURN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Plan:
     compiled_loops: bool
     devices: int = 0
     precision: str = "default"
+
+    @property
+    def steps_per_turn(self) -> int:
+        """Training steps of a parcel in one call of `Engine.train`, before its device turns to the next parcel."""
+        return _TURN if self.steps_per_call == 1 else self.steps_per_call
 
 
 def choose_plan(engine: EngineConfig, backend: str) -> Plan:
@@ -131,9 +138,14 @@ class Engine:
         """Train all runs for `count` steps after `step`; `state` is donated. Metrics are of the last step."""
         if self._data is None:
             self._data = self.call(train.make_data, self.spec, self.settings)
-        function, shared = _training_function(self.plan, count)
-        numbers = (np.int32(step), np.int32(count))[:shared]
-        outputs = self.call(function, self.spec, state, self.settings, self._data, shared=numbers, donate=True)
+        function, shared = _training_function(self.plan)
+        static = (function, self.spec)
+        if shared == 1:
+            turn = range(step, step + count)
+            outputs = self.repeat(*static, state, self.settings, self._data, numbers=turn, carried=lambda o: o[0])
+        else:
+            both = (np.int32(step), np.int32(count))
+            outputs = self.call(*static, state, self.settings, self._data, shared=both, donate=True)
         return [state for state, _ in outputs], [metrics for _, metrics in outputs]
 
     def call(
@@ -163,6 +175,38 @@ class Engine:
                 results.append(program(*parcel, *shared))
         return results
 
+    def repeat(
+        self, function: Callable, static: Any, carry: Parcels, *arguments: Parcels, numbers: range,
+        carried: Callable[[PyTree], PyTree] = lambda result: result,
+    ) -> Parcels:  # fmt: skip
+        """Call `function(static, carry, *one run's arguments, number)` for all of `numbers`, then for the next parcels.
+
+        A device keeps to a parcel until its numbers are through, so that what is carried stays near. Same results as a
+        `call` for every number, `carry` donated.
+
+        Args:
+          function: pure function of one run.
+          static: hashable first argument.
+          carry: stacked trees by parcel, what the first call is given.
+          *arguments: further stacked trees by parcel.
+          numbers: int32 numbers, at least one.
+          carried: what of a result the next call is given.
+
+        Returns:
+          Results of the last number by parcel.
+        """
+        program = _program(function, static, _layout(self.plan), 1 + len(arguments), 1, True)
+        results = list(carry)
+        for start in range(0, len(carry), len(self.devices)):
+            group = range(start, min(start + len(self.devices), len(carry)))
+            for number in numbers:
+                for i in group:
+                    given = results[i] if number == numbers[0] else carried(results[i])
+                    with precision(self.plan):
+                        results[i] = program(given, *(argument[i] for argument in arguments), np.int32(number))
+            jax.block_until_ready([results[i] for i in group])
+        return results
+
     def scatter(self, tree: PyTree) -> Parcels:
         """Cut a tree stacked over all runs into parcels, each on its device."""
 
@@ -185,15 +229,14 @@ class Engine:
 
 def training_program(spec: TrainSpec, plan: Plan) -> tuple[Any, int]:
     """Return the program of `Engine.train` for a full chunk, and its number of int32 arguments that all runs share."""
-    function, shared = _training_function(plan, plan.steps_per_call)
+    function, shared = _training_function(plan)
     return _program(function, spec, _layout(plan), 3, shared, True), shared
 
 
-def _training_function(plan: Plan, count: int) -> tuple[Callable, int]:
-    """Return the function that trains one run for `count` steps; how many of (step, count) it takes."""
+def _training_function(plan: Plan) -> tuple[Callable, int]:
+    """Return the function that trains one run, for one step or for many; how many of (step, count) it takes."""
     # A loop, even of one step, is slow on a CPU; elsewhere one program serves chunks of all lengths.
-    single = count == 1 and plan.steps_per_call == 1
-    return (train.train_step, 1) if single else (train.train_chunk, 2)
+    return (train.train_step, 1) if plan.steps_per_call == 1 else (train.train_chunk, 2)
 
 
 def _layout(plan: Plan) -> str:

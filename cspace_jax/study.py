@@ -90,7 +90,7 @@ def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
     state = _restore_state(wave, runner, done)
     truncate_metrics(workdir.own_metrics, done, wave.rows)
     logs = [*range(0, last, config.optim.log_every), last]
-    calls = engine.chunks(done, last, [*saves, *logs], runner.plan.steps_per_call)
+    calls = engine.chunks(done, last, [*saves, *logs], runner.plan.steps_per_turn)
     with Recorder(workdir, config, wave, done) as recorder, _Saver(wave, last, config.engine.state_seconds) as saver:
         for step, count in calls:
             state, metrics = runner.train(state, step, count)
@@ -277,9 +277,7 @@ def sample(runner: Engine, spec: EvalSpec, params: Parcels, prompts: Parcels) ->
     if runner.plan.compiled_loops:
         return runner.call(elicit.draw, spec, params, prompts)
     z = runner.call(elicit.start, spec, prompts)
-    for i in range(spec.evaluate.sampling_steps):
-        z = runner.call(elicit.denoise, spec, z, params, prompts, shared=(np.int32(i),), donate=True)
-    return z
+    return runner.repeat(elicit.denoise, spec, z, params, prompts, numbers=range(spec.evaluate.sampling_steps))
 
 
 def _loss_measure(runner: Engine, spec: EvalSpec) -> Callable[[Parcels], np.ndarray]:

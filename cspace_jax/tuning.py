@@ -103,12 +103,12 @@ def measure(config: Config, settings: Any, seconds: float = SECONDS) -> Timing:
         calls += 1
         state, _ = _train(runner, state, calls)
         took = time.perf_counter() - compiled
-    rate = calls * plan.steps_per_call * runner.runs / took
+    rate = calls * plan.steps_per_turn * runner.runs / took
     return Timing(_fields(config.engine, plan), compiled - started, rate)
 
 
 def _train(runner: Engine, state: Any, call: int) -> Any:
-    steps = runner.plan.steps_per_call
+    steps = runner.plan.steps_per_turn
     return jax.block_until_ready(runner.train(state, call * steps, steps))
 
 

@@ -86,7 +86,7 @@ class JaxRuns:
 
         pending: Any = ()
         while steps > 0:
-            count = min(steps, self.plan.steps_per_call)
+            count = min(steps, self.plan.steps_per_turn)
             self._state, metrics = self.runner.train(self._state, self._step, count)
             jax.block_until_ready(pending)
             pending, self._step, steps = metrics, self._step + count, steps - count

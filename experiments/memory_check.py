@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from cspace_jax import command, config_files
 from cspace_jax.errors import UserError
 
-STEPS = 3
-
 
 def main(arguments: Sequence[str]) -> None:
     """Measure every number of runs in a fresh process, or one of them in this process (`--inside`)."""
@@ -56,8 +54,9 @@ def measure(path: str, runs: int) -> None:
     def train(count: int) -> None:
         runner = engine.Engine(config, grid.stack(grid.grid_settings(config.grid)[:1] * count), plan)
         state = runner.init()
-        for step in range(STEPS):
-            state, metrics = runner.train(state, step, 1)
+        for turn in range(2):
+            steps = plan.steps_per_turn
+            state, metrics = runner.train(state, turn * steps, steps)
             jax.block_until_ready(metrics)
         jax.block_until_ready(runner.gather([parcel.evaluated for parcel in state]))
         jax.block_until_ready(runner.gather(state))
