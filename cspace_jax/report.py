@@ -237,7 +237,9 @@ def _mask_sentences(found: Mapping[str, Any] | None) -> list[str]:
             where = f"held-out class {found['held_out_class']}"
             lines.append(f"{concept} on {where} by masked fraction: learned {verdict} ({check['levels']} levels).")
     if found and found["redness"]["rises"] is not None:
-        verdict = "rises with the masked fraction" if found["redness"]["rises"] else "does NOT rise with it throughout"
+        rises, within = found["redness"]["rises"], found["redness"]["rises_within_intervals"]
+        verdict = "rises with the masked fraction" if rises or within else "does NOT rise with it throughout"
+        verdict += ", within intervals over seeds" if within and not rises else ""
         lines.append(f"red minus blue of class {found['held_out_class']} at the end: {verdict}.")
     return lines
 

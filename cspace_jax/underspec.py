@@ -77,7 +77,8 @@ def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
 
     By level: steps to 80 % of each concept, P(bit = 1), mean RGB and redness at the last save, with 95 % bootstrap
     intervals over seeds. `slower`: are steps ordered by the fraction ("never" last, the largest fraction later than
-    none)? `redness`: do the means over seeds rise with it, and Spearman's rank correlation over runs. `elicited`: what
+    none)? `redness`: do the means over seeds rise with it; do they within intervals (none lies wholly below that of a
+    smaller fraction, the last wholly above the first); and Spearman's rank correlation over runs. `elicited`: what
     protocols reach at the fraction closest to 50 %, where they were asked.
     """
     protocol = protocol or str(ds["protocol"].values[0])
@@ -94,7 +95,7 @@ def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
         "held_out_class": str(ds["klass"].values[klass]),
         "levels": blocks,
         "slower": {name: analysis.order_check(kept, medians[name]) for name in names},
-        "redness": _trend(found, [block["redness"]["per_seed"] for block in blocks]),
+        "redness": _trend(found, [block["redness"] for block in blocks]),
         **elicited,
     }
 
@@ -144,10 +145,14 @@ def _spread(values: np.ndarray) -> dict[str, Any]:
     return {"mean": float(values.mean()), "interval": [float(low), float(high)], "per_seed": values.tolist()}
 
 
-def _trend(found: list[Level], per_seed: list[list[float]]) -> dict[str, Any]:
-    means = np.array([np.mean(one) for one in per_seed])
+def _trend(found: list[Level], spreads: list[dict[str, Any]]) -> dict[str, Any]:
+    means = np.array([one["mean"] for one in spreads])
+    low, high = np.array([one["interval"] for one in spreads]).T
+    per_seed = [one["per_seed"] for one in spreads]
     values, where = np.concatenate(per_seed), np.repeat(fractions(found), [len(one) for one in per_seed])
+    never_falls = (high >= np.maximum.accumulate(low)).all()  # False with a single seed, whose interval is unknown
     return {
         "rises": bool((np.diff(means) >= 0).all() and means[-1] > means[0]) if len(found) > 1 else None,
+        "rises_within_intervals": bool(never_falls and low[-1] > high[0]) if len(found) > 1 else None,
         "spearman": analysis.rank_correlation(where, values),
     }

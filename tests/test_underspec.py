@@ -215,6 +215,18 @@ def test_numbers_of_the_study(ds):
     reversed_ = ds.assign_coords(mask=("run", 1 - ds["mask"].values))
     found = underspec.summarise(reversed_)
     assert not found["redness"]["rises"] and not found["slower"]["color"]["ordered"]
+    assert not found["redness"]["rises_within_intervals"]
+
+
+@pytest.mark.parametrize(
+    ("means", "within"),
+    [((-0.5, 0.0, 0.5), True), ((-0.5, 0.1, 0.0, 0.5), True), ((-0.5, 0.4, 0.0, 0.5), False), ((0.0, 0.1), False)],
+)
+def test_a_trend_within_intervals_allows_what_seeds_scatter(means, within):
+    """Each mean is known to +- .1."""
+    spreads = [{"mean": m, "interval": [m - 0.1, m + 0.1], "per_seed": [m - 0.1, m + 0.1]} for m in means]
+    levels = [analysis.Level("", {"mask": i / 4}, {}, (0, 1), (), (), ()) for i in range(len(means))]
+    assert underspec._trend(levels, spreads)["rises_within_intervals"] is within
 
 
 def test_levels_of_one_setting_are_compared(ds):

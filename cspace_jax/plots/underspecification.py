@@ -101,7 +101,7 @@ def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None
         draw_path(left, path[:, list(pair)], shade, percent(level))
     concept_square(left, ds, pair)
     left.set_title(f"{style.class_label(ds, klass)} by masked fraction")
-    left.legend(loc="center left", fontsize=7)
+    left.legend(loc="center right", fontsize=7)
     _draw_colors(middle, ds, found, klass, protocol)
     _draw_final(right, ds, found, klass, protocol)
     return fig
