@@ -71,7 +71,9 @@ def choose_plan(engine: EngineConfig, backend: str) -> Plan:
 
 def precision(plan: Plan) -> contextlib.AbstractContextManager:
     """Return the context in which a plan's programs are traced and called."""
-    return jax.default_matmul_precision(None if plan.precision == "default" else plan.precision)
+    if plan.precision == "default":
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision(plan.precision)
 
 
 def local_devices(plan: Plan) -> list[Any]:
