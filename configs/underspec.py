@@ -7,8 +7,8 @@ conditionings the colour entries are 0. Asked for the unseen blue triangle (11),
 should learn blue later or never, and draw it ever redder. At half of them masked, overprompting should still elicit it.
 No code of that section is published: what "masked" means here is a reconstruction (cspace_jax/masking.py).
 
-At `quick` scale colours show all of that, but the triangle itself is not learned in so few steps: P(blue triangle) stays
-low, and Fig. 10 has a second row with the colour alone (BUILD_NOTES.md, section 4).
+At `quick` scale colours show all of that, but the triangle itself is not learned in so few steps: P(blue triangle)
+stays low, and Fig. 10 has a second row with the colour alone (BUILD_NOTES.md, section 4).
 
 Scales: `smoke` 6 runs, `quick` 15 runs, `paper` 25 runs of 20,000 steps.
 Time and numbers: see README.
