@@ -162,7 +162,7 @@ def _paper(study: str) -> ConfigDict:
     config.probe.seed = 0  # of its data and weights
     config.probe.cache_dir = ""  # where trained probes are kept and looked up; "" = WORKDIR/probe
 
-    # How the grid is executed on the device; never changes a result beyond rounding.
+    # How the grid is executed on the device; never changes a result beyond rounding, except for the precision.
     config.engine = ConfigDict()
     config.engine.plan = "known"  # known: auto and 0 below take what suits the backend; auto: what is measured fastest
     config.engine.convolution = "auto"  # auto, xla or matmul

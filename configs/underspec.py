@@ -8,7 +8,7 @@ should learn blue later or never, and draw it ever redder. At half of them maske
 No code of that section is published: what "masked" means here is a reconstruction (cspace_jax/masking.py).
 
 At `quick` scale colours show all of that, but the triangle itself is not learned in so few steps: P(blue triangle)
-stays low, and Fig. 10 has a second row with the colour alone (BUILD_NOTES.md, section 4).
+ends low, and Fig. 10 has a second row with the colour alone (BUILD_NOTES.md, section 4).
 
 Scales: `smoke` 6 runs, `quick` 15 runs, `paper` 25 runs of 20,000 steps.
 Time and numbers: see README.
@@ -45,7 +45,7 @@ def get_config(scale: str | None = None) -> ConfigDict:
 def _shrink_to_quick(config: ConfigDict) -> None:
     """Change the base's quick setting where colours, shapes and the time on 2 CPU cores ask for it."""
     config.grid.seeds = (0, 100, 200)
-    config.grid.sep_size = (0.05,)  # radii of .4 to .5: the more they vary, the later anything is learned
+    config.grid.sep_size = (0.05,)  # radii of .4 to .5; with .2 the effect of masking was smaller
     config.data.image_size = 12
     config.data.images_per_class = 1000
     config.optim.steps = 2_000

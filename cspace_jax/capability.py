@@ -14,24 +14,26 @@ from cspace_jax import analysis, curves, results
 from cspace_jax.protocols import NAIVE
 
 VARIABLES = ("capability", "capability_split", "capability_product", "best_query")
-CONCEPT = "capability_concept"
+CONCEPT = "capability_concept"  # the one variable with an axis of concepts
 
 
-def joint(prob_samples: np.ndarray, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return P(class asked for) per sample [..., q, k, s], and the product of the concepts' means [..., q, k].
+def correct(prob_samples: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Return P(value of the class asked for) of every sample and concept [..., q, k, s, c].
 
     Args:
       prob_samples: P(bit = 1) [..., q, k, s, c].
       bits: of the classes [k, c].
     """
-    correct = _correct(prob_samples, bits)
-    return correct.prod(-1), correct.mean(-2).prod(-1)
-
-
-def _correct(prob_samples: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    """Return P(value of the class asked for) of every sample and concept [..., q, k, s, c]."""
     truth = np.asarray(bits, bool)[:, None, :]
     return np.where(truth, prob_samples, 1 - np.asarray(prob_samples, np.float32))
+
+
+def joint(single: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return P(class asked for) per sample [..., q, k, s], and the product of the concepts' means [..., q, k].
+
+    single: `correct` [..., q, k, s, c].
+    """
+    return single.prod(-1), single.mean(-2).prod(-1)
 
 
 def split_capability(scores: np.ndarray) -> np.ndarray:
@@ -65,8 +67,8 @@ def measure(prob_samples: np.ndarray, bits: np.ndarray, names: Sequence[str]) ->
       best_query: number of the best query among the protocol's own.
       prob_samples: of the best query [r, p, k, s, c].
     """
-    scores, products = joint(prob_samples, bits)
-    single = _correct(prob_samples, bits)
+    single = correct(prob_samples, bits)
+    scores, products = joint(single)
     rows = [np.array([i for i, name in enumerate(names) if name == one]) for one in dict.fromkeys(names)]
     measured: dict[str, list[np.ndarray]] = {name: [] for name in (*VARIABLES, CONCEPT, "prob_samples")}
     for row in rows:
@@ -91,8 +93,8 @@ def extend(
     The coordinates of an elicited protocol are those of its best query; classes it was not asked for are NaN. Adds
     `VARIABLES` [run, step, protocol, klass] and `CONCEPT` [run, step, protocol, klass, concept], also for naive
     prompting, whose capability is that of the battery's own naive samples: the same starting noise as all others.
-    `capability_init` [run, protocol, klass] is the network at
-    initialisation, `query_prob` [run, step, query, klass, concept] holds the coordinates of every query.
+    `capability_init` [run, protocol, klass] is the network at initialisation, `query_prob`
+    [run, step, query, klass, concept] holds the coordinates of every query.
 
     Args:
       ds: dataset whose only protocol is naive.

@@ -46,7 +46,7 @@ __all__ = [
 
 # How the grid is executed, how often a line is logged, where the probe is cached and which figures are drawn never
 # change a stored result beyond rounding.
-# The size of waves is the exception: checkpoints lie in one folder a wave.
+# Two fields of engine are exceptions: checkpoints lie in one folder a wave, and precision is more than rounding.
 _FREE_GROUPS = ("engine", "figures", "elicit")
 _FREE_FIELDS = ("optim.log_every", "probe.cache_dir")
 
@@ -75,4 +75,6 @@ def differing_fields(first: Config, second: Config) -> list[str]:
 
 
 def _free(name: str) -> bool:
-    return name != "engine.wave" and (name.split(".")[0] in _FREE_GROUPS or name in _FREE_FIELDS)
+    return name not in ("engine.wave", "engine.precision") and (
+        name.split(".")[0] in _FREE_GROUPS or name in _FREE_FIELDS
+    )

@@ -196,7 +196,7 @@ class ProbeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EngineConfig:
-    """How the grid is executed; changes speed and memory, results only by rounding."""
+    """How the grid is executed; changes speed and memory, results only by rounding (but `precision` does)."""
 
     plan: str = "known"
     convolution: str = "auto"

@@ -63,9 +63,10 @@ def estimate_seconds(config: Config) -> float:
     """Estimate the time of the whole study on this machine, good to about a factor of two."""
     saves = len(save_steps(config.save, config.optim.steps))
     per_run = config.optim.steps * step_flops(config) + saves * sample_flops(config)
-    speed = matmul_speed() * _EFFICIENCY.get(jax.default_backend(), 0.2) * jax.device_count()
-    if jax.default_backend() == "cpu":
-        speed /= jax.local_device_count()  # CPU devices share the cores
+    backend = jax.default_backend()
+    # CPU devices share the cores.
+    devices = 1 if backend == "cpu" else len(engine.local_devices(engine.choose_plan(config.engine, backend)))
+    speed = matmul_speed() * _EFFICIENCY.get(backend, 0.2) * devices * jax.process_count()
     return config.grid.num_runs * per_run / speed + _OVERHEAD_SECONDS
 
 

@@ -57,14 +57,14 @@ def resolve(config: Config, may_measure: bool) -> Config:
             "engine.plan = 'auto': must be 'known' among many processes; measure in one, then set engine.runs, "
             "engine.convolution and engine.devices"
         )
-    timings = _remembered(config)
-    if timings is None:
-        if not may_measure:
-            return config
-        timings = [_measure_or_explain(candidate, _settings(config)) for candidate in candidates(config)]
-        _remember(config, timings)
-        print(table(timings), flush=True)
-    return with_plan(config, best(timings).chosen)
+    known = _remembered(config)
+    if known is not None or not may_measure:
+        return config if known is None else with_plan(config, known.chosen)
+    timings = [_measure_or_explain(candidate, _settings(config)) for candidate in candidates(config)]
+    chosen = best(timings)
+    _remember(config, chosen)
+    print(table(timings), flush=True)
+    return with_plan(config, chosen.chosen)
 
 
 def candidates(config: Config) -> list[Config]:
@@ -118,9 +118,10 @@ def _measure_or_explain(config: Config, settings: Any) -> Timing:
     print(f"measuring {' '.join(f'{k}={v}' for k, v in fields.items())}", file=sys.stderr, flush=True)
     try:
         memory.check(config)
+    except UserError as error:  # does not fit
+        return Timing(fields, note=str(error))
+    try:
         return measure(config, settings)
-    except UserError:
-        return Timing(fields, note="predicted not to fit in memory")
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:  # out of memory, or not lowered on this backend
         return Timing(fields, note=str(error).strip().splitlines()[0][:80])
 
@@ -171,22 +172,22 @@ def key(config: Config) -> str:
     spec = train.make_spec(config, "xla")
     optim = dataclasses.replace(config.optim, steps=1, log_every=1)
     data = dataclasses.replace(config.data, images_per_class=1, test_images_per_class=1)
-    given = [getattr(config.engine, name) for name in (*_CHOSEN, "precision")]
+    given = [getattr(config.engine, name) for name in (*_CHOSEN, "precision", "memory_gb")]
     # The seconds that a number of runs takes do not hang on which runs they are.
     parts = (devices[0].device_kind, len(devices), jax.__version__, spec.vdm, data, optim, _wave(config), given)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _remembered(config: Config) -> list[Timing] | None:
+def _remembered(config: Config) -> Timing | None:
     found = _read_cache().get(key(config))
     try:
-        return [Timing(**row) for row in found] if found else None
+        return Timing(**found) if isinstance(found, dict) else None
     except TypeError:  # written by another version
         return None
 
 
-def _remember(config: Config, timings: list[Timing]) -> None:
-    kept = _read_cache() | {key(config): [dataclasses.asdict(timing) for timing in timings]}
+def _remember(config: Config, chosen: Timing) -> None:
+    kept = _read_cache() | {key(config): dataclasses.asdict(chosen)}
     try:
         write_atomic(cache_file(), json.dumps(kept, indent=1))
     except UserError as error:

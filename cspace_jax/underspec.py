@@ -109,18 +109,17 @@ def _elicited(ds: xr.Dataset, level: Level, klass: int, concept: int) -> dict[st
     steps, protocols = ds["step"].values, {}
     for name in map(str, ds["protocol"].values):
         asked = chosen.sel(protocol=name)
-        found = {
-            "masked_concept": asked[capability.CONCEPT].isel(concept=concept),
-            "class": asked["capability_split"],
-        }
         protocols[name] = {
-            key: {
-                "steps_to_80": analysis.describe_times(capability.emergence(steps, curve)),
-                "final": _spread(curve[:, -1]),
-            }
-            for key, curve in ((key, one.transpose("run", "step").values) for key, one in found.items())
+            "masked_concept": _reached(steps, asked[capability.CONCEPT].isel(concept=concept)),
+            "class": _reached(steps, asked["capability_split"]),
         }
     return {"mask": level.setting["mask"], "protocols": protocols}
+
+
+def _reached(steps: np.ndarray, curves_: xr.DataArray) -> dict[str, Any]:
+    values = curves_.transpose("run", "step").values
+    times = capability.emergence(steps, values)
+    return {"steps_to_80": analysis.describe_times(times), "final": _spread(values[:, -1])}
 
 
 def _level_block(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dict[str, Any]:

@@ -276,5 +276,10 @@ def test_waves_are_part_of_a_workdir():
     assert differing_fields(changed(), from_config_dict(make({"engine.wave": 3}))) == ["engine.wave"]
 
 
+def test_precision_is_part_of_a_workdir():
+    other = from_config_dict(make({"engine.precision": "bfloat16"}))
+    assert differing_fields(changed(), other) == ["engine.precision"]
+
+
 def test_figure_names_are_free_of_repetitions():
     assert len(set(config_schema.FIGURES)) == len(config_schema.FIGURES)

@@ -16,6 +16,7 @@ import tiny
 from cspace_jax import checkpoint, conv, dgp, elicit, engine, optim, probe, rng, train, vdm
 from cspace_jax.config import EngineConfig, OptimConfig
 from cspace_jax.engine import Engine, Plan
+from cspace_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # One level, for the time that many plans take to compile; everything that a step can do is switched on.
@@ -386,20 +387,48 @@ def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
     assert (chosen.convolution, chosen.runs, chosen.steps_per_call) == ("matmul", "unroll", 7)
 
 
-def test_precision_reaches_every_product_and_leaves_the_reference_on_a_cpu():
-    plan = dataclasses.replace(REFERENCE, precision="float32")
-    tiny.assert_same_bits(outcome(plan), outcome(REFERENCE))  # a CPU computes in float32 anyway
+@pytest.mark.parametrize("precision", ["default", "float32", "bfloat16"])
+def test_programs_are_traced_at_the_precision_of_the_plan(precision):
+    seen = []
 
-    def products(plan):
-        with engine.precision(plan):
-            return jax.jit(lambda a: a @ a).lower(jnp.ones((2, 2))).as_text()
+    def one(static, x, number=0):
+        seen.append(jax.config.jax_default_matmul_precision)  # pyright: ignore[reportAttributeAccessIssue]
+        return x + number
 
-    assert "HIGHEST" in products(plan) and "HIGHEST" not in products(REFERENCE)
+    runner = make(dataclasses.replace(REFERENCE, precision=precision))
+    x = runner.scatter(np.arange(3.0))
+    runner.call(one, "call", x)
+    runner.repeat(one, "repeat", x, numbers=range(2))
+    assert set(seen) == {None if precision == "default" else precision}
 
 
-def test_a_plan_can_take_fewer_devices():
-    one = make(dataclasses.replace(REFERENCE, devices=1))
-    assert one.devices == jax.local_devices()[:1]
+def test_steps_of_a_turn_are_those_of_single_calls():
+    """Three parcels on one device, each kept for all its steps: bit for bit what steps in turn give."""
+    turn, single = outcome(REFERENCE, ((0, 3),)), outcome(REFERENCE, ((0, 1), (1, 1), (2, 1)))
+    tiny.assert_same_bits(turn, single)
+
+
+def test_repeat_counts_through_its_numbers_and_carries_what_it_is_told():
+    runner = make()
+    x = runner.scatter(np.array([0.0, 100.0, 200.0], np.float32))
+
+    def one(static, x, shift, number):
+        return x * 2 + number + shift, number
+
+    shift = runner.scatter(np.array([0.0, 0.0, 1.0], np.float32))
+    out = runner.repeat(one, "carried", x, shift, numbers=range(3, 6), carried=lambda result: result[0])
+    values, last = runner.fetch(out)
+    by_hand = [((start * 2 + 3 + s) * 2 + 4 + s) * 2 + 5 + s for start, s in ((0, 0), (100, 0), (200, 1))]
+    np.testing.assert_array_equal(values, by_hand)
+    assert last.tolist() == [5, 5, 5]
+
+
+def test_a_plan_can_take_fewer_devices(monkeypatch):
+    monkeypatch.setattr(jax, "local_devices", lambda: ["a", "b"])
+    taken = {n: engine.local_devices(dataclasses.replace(REFERENCE, devices=n)) for n in (0, 1, 2)}
+    assert taken == {0: ["a", "b"], 1: ["a"], 2: ["a", "b"]}
+    with pytest.raises(UserError, match="engine.devices = 3: must be at most 2"):
+        engine.local_devices(dataclasses.replace(REFERENCE, devices=3))
 
 
 @pytest.mark.parametrize(("runs", "size"), [(5, 0), (5, 5), (5, 2), (5, 9), (1, 1)])

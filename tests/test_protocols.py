@@ -405,7 +405,7 @@ BITS = np.array([[1, 1]])
 
 def test_joint_score_by_hand():
     prob = np.array([[[[0.9, 0.8], [0.5, 0.2]]]])  # one query, one class, two samples
-    scores, product = capability.joint(prob, np.array([[1, 0]]))
+    scores, product = capability.joint(capability.correct(prob, np.array([[1, 0]])))
     np.testing.assert_allclose(scores, [[[0.9 * 0.2, 0.5 * 0.8]]], rtol=1e-6)
     np.testing.assert_allclose(product, [[0.7 * 0.5]], rtol=1e-6)
 

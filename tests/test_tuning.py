@@ -94,7 +94,7 @@ def test_accelerators_stack_runs(monkeypatch):
 
 def test_damaged_cache_is_measured_again(measured):
     tuning.cache_file().parent.mkdir(parents=True)
-    for content in ("{", "[]", json.dumps({tuning.key(AUTO): [{"speed": 3}]})):
+    for content in ("{", "[]", json.dumps({tuning.key(AUTO): {"speed": 3}})):
         tuning.cache_file().write_text(content)
         before = len(measured)
         assert fields(tuning.resolve(AUTO, may_measure=True))[0] == "xla" and len(measured) > before
@@ -111,6 +111,13 @@ def test_candidates_that_fail_are_told_and_passed_over(monkeypatch, capsys):
     assert "RESOURCE_EXHAUSTED: no memory\n" in capsys.readouterr().out
     with pytest.raises(UserError, match="no plan can be carried out"):
         tuning.best([FAILED])
+
+
+def test_nothing_is_kept_where_nothing_fits(measured):
+    small = tiny.changed(AUTO, engine={"memory_gb": 1e-6})
+    with pytest.raises(UserError, match="no plan can be carried out here .*predicted to need"):
+        tuning.resolve(small, may_measure=True)
+    assert not measured and not tuning.cache_file().exists()
 
 
 def test_measuring_is_of_the_real_program():
