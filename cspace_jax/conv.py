@@ -9,8 +9,48 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-METHODS = ("xla", "matmul")
+METHODS = ("xla", "canonical", "matmul")
 _DIMS = ("NHWC", "HWIO", "NHWC")
+_VECTOR = 16  # float32 numbers in a CPU's vector register
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 1) -> jax.Array:
+    window = ((padding, padding), (padding, padding))
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), window, dimension_numbers=_DIMS)
+
+
+@jax.custom_vjp
+def _conv_3x3_canonical(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _convolve(x, kernel)
+
+
+def _canonical_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _convolve(x, kernel), (x, kernel)
+
+
+def _canonical_backward(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    return _convolve(g, _turned(kernel)), _kernel_gradient(x, g)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+    # The wider of the two is best slid over the other, as long as the other's channels fill a vector.
+    c_in, c_out = x.shape[-1], g.shape[-1]
+    slide_x = c_in >= c_out if min(c_in, c_out) >= _VECTOR else c_in < c_out
+    return _correlate(x, g) if slide_x else _turned(_correlate(g, x))
+
+
+def _correlate(x: jax.Array, g: jax.Array) -> jax.Array:
+    """Slide x [b, h, w, m] over g [b, h, w, n], the batch in the place of the channels: [3, 3, m, n]."""
+    return _convolve(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)
+
+
+_conv_3x3_canonical.defvjp(_canonical_forward, _canonical_backward)
+
+
+def _turned(kernel: jax.Array) -> jax.Array:
+    """Turn a kernel by 180 degrees and exchange its channels: the kernel of the gradient with respect to the input."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
 def _patches(x: jax.Array) -> jax.Array:
@@ -39,7 +79,7 @@ def _backward(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax
     # x is itself a convolution, with the kernel turned by 180 degrees and its channels exchanged.
     x, kernel = residuals
     c_in, c_out = kernel.shape[2:]
-    dx = _matmul_3x3(g, kernel[::-1, ::-1].swapaxes(2, 3))
+    dx = _matmul_3x3(g, _turned(kernel))
     patches = _patches(x).reshape(-1, 9 * c_in)
     dkernel = patches.T @ g.reshape(-1, c_out)
     return dx, dkernel.reshape(kernel.shape)
@@ -53,7 +93,9 @@ def conv_3x3(
 ) -> Float[Array, "b h w co"]:
     """Convolve with a 3x3 kernel, stride 1, zero padding."""
     if method == "xla":
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_DIMS)
+        return _convolve(x, kernel)
+    if method == "canonical":
+        return _conv_3x3_canonical(x, kernel)
     return _conv_3x3_matmul(x, kernel)
 
 
@@ -62,10 +104,10 @@ def conv_2x2_down(
 ) -> Float[Array, "b h2 w2 co"]:
     """Convolve with a 2x2 kernel and stride 2: halves an even height and width."""
     if method == "xla":
-        return jax.lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=_DIMS)
+        return _convolve(x, kernel, stride=2, padding=0)
     b, h, w, c = x.shape
     blocks = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
-    return blocks @ kernel.reshape(4 * c, -1)
+    return _mix(blocks, kernel.reshape(4 * c, -1))
 
 
 def conv_2x2_up(
@@ -78,10 +120,16 @@ def conv_2x2_up(
     del method
     b, h, w, c = x.shape
     c_out = kernel.shape[-1]
-    blocks = x @ kernel.transpose(2, 0, 1, 3).reshape(c, 4 * c_out)
+    blocks = _mix(x, kernel.transpose(2, 0, 1, 3).reshape(c, 4 * c_out))
     return blocks.reshape(b, h, w, 2, 2, c_out).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c_out)
 
 
 def conv_1x1(x: Float[Array, "b h w ci"], kernel: Float[Array, "1 1 ci co"]) -> Float[Array, "b h w co"]:
     """Mix channels at each pixel."""
-    return x @ kernel[0, 0]
+    return _mix(x, kernel[0, 0])
+
+
+def _mix(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    # As one product of matrices: the gradient of a product with four axes transposes what flows back once more.
+    flat = x.reshape(-1, x.shape[-1]) @ matrix
+    return flat.reshape(*x.shape[:-1], matrix.shape[-1])

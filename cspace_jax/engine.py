@@ -66,7 +66,7 @@ def choose_plan(engine: EngineConfig, backend: str) -> Plan:
     convolution = "xla" if engine.convolution == "auto" else engine.convolution
     runs = ("loop" if cpu else "vmap") if engine.runs == "auto" else engine.runs
     steps_per_call = engine.steps_per_call or (1 if cpu else 50)
-    return Plan(convolution, runs, steps_per_call, not cpu, engine.devices, engine.precision)
+    return Plan(convolution, runs, steps_per_call, bool(int(__import__('os').environ.get('CL','1'))), engine.devices, engine.precision)
 
 
 def precision(plan: Plan) -> contextlib.AbstractContextManager:

@@ -6,6 +6,7 @@ Sources: reference implementation (networks and blocks); paper appendix A.2.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -89,26 +90,65 @@ def time_features(t: Float[Array, " b"]) -> Float[Array, "b 64"]:
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def group_norm(
-    x: Float[Array, "b *s c"], scale: Float[Array, " c"], bias: Float[Array, " c"], groups: int, eps: float
+    x: Float[Array, "b *s c"],
+    added: Float[Array, "b c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    groups: int,
+    eps: float,
 ) -> Float[Array, "b *s c"]:
-    """Normalise over space and channel groups.
+    """Normalise x + added over space and channel groups; `added` is the same at every pixel.
 
     Statistics are taken per channel first and then combined per group with the exact formula for pooled variance: no
-    transposition of the large tensor, and no cancellation, because each pass subtracts its own mean.
+    transposition of the large tensor, and no cancellation, because each pass subtracts its own mean. The gradient is
+    written out: what is known per sample and channel is computed once and not again for every pixel, and the gradient
+    of `added` needs no sum over pixels.
     """
-    b, c = x.shape[0], x.shape[-1]
+    return _group_norm_forward(x, added, scale, bias, groups, eps)[0]
+
+
+def _group_norm_forward(
+    x: jax.Array, added: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps: float
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     space = tuple(range(1, x.ndim - 1))
     mean_c = x.mean(space)
-    spread = x - jnp.expand_dims(mean_c, space)
-    var_c = jnp.mean(spread * spread, space)
-    grouped = mean_c.reshape(b, groups, c // groups)
-    mean_g = grouped.mean(-1, keepdims=True)
-    shift = (grouped - mean_g).reshape(b, c)
-    var_g = (var_c + shift * shift).reshape(b, groups, c // groups).mean(-1, keepdims=True)
-    gain = jnp.broadcast_to(jax.lax.rsqrt(var_g + eps), grouped.shape).reshape(b, c) * scale
+    var_c = jnp.mean(jnp.square(x - jnp.expand_dims(mean_c, space)), space)
+    moved = mean_c + added
+    shift = moved - _pooled(moved, groups)
+    rstd = jax.lax.rsqrt(_pooled(var_c + shift * shift, groups) + eps)
+    gain = rstd * scale
     offset = bias + shift * gain
-    return spread * jnp.expand_dims(gain, space) + jnp.expand_dims(offset, space)
+    y = (x - jnp.expand_dims(mean_c, space)) * jnp.expand_dims(gain, space) + jnp.expand_dims(offset, space)
+    return y, (x, mean_c, shift, rstd, scale)
+
+
+def _group_norm_backward(
+    groups: int, eps: float, residuals: tuple[jax.Array, ...], g: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    x, mean_c, shift, rstd, scale = residuals
+    space = tuple(range(1, x.ndim - 1))
+    spread = x - jnp.expand_dims(mean_c, space)
+    # Of one sample and channel, means over pixels.
+    dbias = g.mean(space)
+    dscale = rstd * (jnp.mean(g * spread, space) + shift * dbias)
+    slope = -jnp.square(rstd) * _pooled(scale * dscale, groups)
+    level = slope * shift - rstd * _pooled(scale * dbias, groups)
+    gain = rstd * scale
+    dx = g * jnp.expand_dims(gain, space) + spread * jnp.expand_dims(slope, space) + jnp.expand_dims(level, space)
+    pixels = math.prod(x.shape[1:-1])
+    return dx, pixels * (gain * dbias + level), pixels * dscale.sum(0), pixels * dbias.sum(0)
+
+
+group_norm.defvjp(_group_norm_forward, _group_norm_backward)
+
+
+def _pooled(x: jax.Array, groups: int) -> jax.Array:
+    """Replace the channels of x [b, c] by the means over their groups."""
+    b, c = x.shape
+    mean = x.reshape(b, groups, c // groups).mean(-1, keepdims=True)
+    return jnp.broadcast_to(mean, (b, groups, c // groups)).reshape(b, c)
 
 
 class Conv(nn.Module):
@@ -120,7 +160,8 @@ class Conv(nn.Module):
     zero_init: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def parts(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the convolution before its bias, and the bias."""
         size = {"3x3": 3, "1x1": 1, "down": 2, "up": 2}[self.kind]
         shape = (size, size, x.shape[-1], self.features)
         # PyTorch computes the fan-in of a transposed convolution from its output channels.
@@ -129,9 +170,13 @@ class Conv(nn.Module):
         kernel = self.param("kernel", init, shape)
         bias = self.param("bias", init, (self.features,))
         if self.kind == "1x1":
-            return conv.conv_1x1(x, kernel) + bias
+            return conv.conv_1x1(x, kernel), bias
         op = {"3x3": conv.conv_3x3, "down": conv.conv_2x2_down, "up": conv.conv_2x2_up}[self.kind]
-        return op(x, kernel, self.method) + bias
+        return op(x, kernel, self.method), bias
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y, bias = self.parts(x)
+        return y + bias
 
 
 class Linear(nn.Module):
@@ -148,16 +193,17 @@ class Linear(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Affine group normalisation."""
+    """Affine group normalisation of x + added, [b, h, w, c] and [b, c]."""
 
     groups: int
     eps: float = _NORM_EPS
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, added: jax.Array | None = None) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return group_norm(x, scale, bias, self.groups, self.eps)
+        added = jnp.zeros((x.shape[0], x.shape[-1])) if added is None else added
+        return group_norm(x, added, scale, bias, self.groups, self.eps)
 
 
 class MLP(nn.Module):
@@ -195,13 +241,12 @@ class ResidualBlock(nn.Module):
     ) -> jax.Array:
         spec, features = self.spec, self.features
         h = gelu(GroupNorm(spec.groups, name="norm_0")(x))
-        h = Conv(features, "3x3", spec.convolution, name="conv_0")(h)
+        h, bias = Conv(features, "3x3", spec.convolution, name="conv_0").parts(h)
         kind = spec.conditioning.split("_")[-1]
-        for name, embedding in embeddings.items():
-            h = h + Projection(features, kind, name=f"project_{name}")(embedding)[:, None, None, :]
-        if projected is not None:
-            h = h + projected[:, None, None, :]
-        h = gelu(GroupNorm(spec.groups, name="norm_1")(h))
+        added = [Projection(features, kind, name=f"project_{name}")(e) for name, e in embeddings.items()]
+        added += [] if projected is None else [projected]
+        offset = sum(added, jnp.broadcast_to(bias, (x.shape[0], features)))
+        h = gelu(GroupNorm(spec.groups, name="norm_1")(h, offset))
         if train:
             h = drop_out(self.make_rng("dropout"), h, spec.dropout)
         h = Conv(features, "3x3", spec.convolution, zero_init=True, name="conv_1")(h)
