@@ -20,7 +20,7 @@ from cspace_jax.config import Config, save_steps, to_dict
 from cspace_jax.elicit import EvalSpec
 from cspace_jax.engine import Engine, Parcels
 from cspace_jax.errors import UserError
-from cspace_jax.study import Wave, own_waves, progress, require_checkpoints, sample, waves, write_npz
+from cspace_jax.study import Wave, own_waves, progress, require_checkpoints, waves, write_npz
 from cspace_jax.workdir import Workdir, write_atomic
 
 MEASURED = ("prob_samples", "mean_rgb")
@@ -144,7 +144,7 @@ def _measure(
     runner: Engine, spec: EvalSpec, params: Parcels, patch: Parcels, queries: Parcels, probe_params: dict
 ) -> dict[str, Any]:
     prompts = runner.call(elicit.prepare, spec, params, patch, queries, runner.settings)
-    images = sample(runner, spec, params, prompts)
+    images = runner.call(elicit.draw, spec, params, prompts)
     reading = runner.call(elicit.read, spec, images, params, shared=(probe_params,))
     return vars(runner.fetch(reading))
 

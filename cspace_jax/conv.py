@@ -1,8 +1,15 @@
-"""Convolutions of the U-Net, each in two exact formulations: XLA's own and shifted slices with one matmul.
+"""Convolutions of the U-Net, in exact formulations that differ in speed.
 
-Which one is faster is a property of the backend and of how runs are laid out, not of the network: under `vmap` over
-runs an XLA convolution becomes a grouped convolution, and inside an XLA:CPU loop it takes a slow path, while the matmul
-form becomes a batched matmul. All tensors are [b, h, w, c], kernels [kh, kw, c_in, c_out].
+Which one is fastest is a property of the backend and of how runs are laid out, not of the network.
+
+xla: XLA's convolution and its automatic gradient, for accelerators.
+canonical: the same convolution, and gradients that are written as convolutions of the same form. On a CPU XLA brings
+  only convolutions outside of loops into the form that its fast kernels take, so the automatic gradient is up to a
+  hundred times slower inside a compiled loop; these are not.
+matmul: shifted slices and one product of matrices, which `vmap` over runs turns into a batched product and not into
+  a grouped convolution.
+
+All tensors are [b, h, w, c], kernels [kh, kw, c_in, c_out].
 """
 
 import jax
@@ -102,7 +109,7 @@ def conv_3x3(
 def conv_2x2_down(
     x: Float[Array, "b h w ci"], kernel: Float[Array, "2 2 ci co"], method: str = "matmul"
 ) -> Float[Array, "b h2 w2 co"]:
-    """Convolve with a 2x2 kernel and stride 2: halves an even height and width."""
+    """Convolve with a 2x2 kernel and stride 2: halves an even height and width. All but "xla" use a matmul."""
     if method == "xla":
         return _convolve(x, kernel, stride=2, padding=0)
     b, h, w, c = x.shape

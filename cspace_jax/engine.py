@@ -3,7 +3,7 @@
 Everything to the left of this module is a pure function of one run. A `Plan` says how those functions execute over the
 runs; it changes speed and rounding, never results. Runs are held in parcels: a parcel is a stack of runs that one call
 of one compiled program advances on one device. A GPU or TPU has one parcel with all its runs; a CPU has one parcel per
-run, because there the same program called again and again is the fastest (BUILD_NOTES.md).
+run, because there the program of one run, called for each, is the fastest (BUILD_NOTES.md).
 """
 
 import contextlib
@@ -24,8 +24,6 @@ from cspace_jax.train import RunState, StepMetrics, TrainSpec
 
 PyTree = Any
 Parcels = list[PyTree]  # one stacked tree per parcel, each on its parcel's device
-# Steps called one by one before a device turns to its next run: meanwhile the run's state stays in the CPU's cache.
-_TURN = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +31,10 @@ class Plan:
     """How runs execute.
 
     Attributes:
-      convolution: "xla" or "matmul" (conv.py).
+      convolution: one of `conv.METHODS`.
       runs: "vmap" (one batched program), "map" (a compiled loop), "unroll" (one program with a copy per run) or "loop"
         (the program of one run, called for each run).
       steps_per_call: training steps per compiled call; the host only sees the last one's metrics.
-      compiled_loops: whether the sampler is one compiled loop; else the host calls its steps one by one.
       devices: how many local devices take part; 0 = all.
       precision: of the products of float32 numbers, "default" or one of JAX's `jax_default_matmul_precision`; numbers
         that are stored, and statistics, stay float32.
@@ -46,27 +43,21 @@ class Plan:
     convolution: str
     runs: str
     steps_per_call: int
-    compiled_loops: bool
     devices: int = 0
     precision: str = "default"
-
-    @property
-    def steps_per_turn(self) -> int:
-        """Training steps of a parcel in one call of `Engine.train`, before its device turns to the next parcel."""
-        return _TURN if self.steps_per_call == 1 else self.steps_per_call
 
 
 def choose_plan(engine: EngineConfig, backend: str) -> Plan:
     """Fill the fields left to us ("auto" or 0) with what was measured best on a backend (BUILD_NOTES.md).
 
-    On a CPU, XLA's grouped convolutions and its convolutions inside loops are slow: each run is called by itself, one
-    step at a time. Elsewhere 50 steps a call hide the cost of launching.
+    On a CPU batched convolutions are slow: each run has a program of its own, called for 25 steps so that its state
+    stays in the cache. Elsewhere 50 steps a call hide the cost of launching.
     """
     cpu = backend == "cpu"
-    convolution = "xla" if engine.convolution == "auto" else engine.convolution
+    convolution = ("canonical" if cpu else "xla") if engine.convolution == "auto" else engine.convolution
     runs = ("loop" if cpu else "vmap") if engine.runs == "auto" else engine.runs
-    steps_per_call = engine.steps_per_call or (1 if cpu else 50)
-    return Plan(convolution, runs, steps_per_call, bool(int(__import__('os').environ.get('CL','1'))), engine.devices, engine.precision)
+    steps_per_call = engine.steps_per_call or (25 if cpu else 50)
+    return Plan(convolution, runs, steps_per_call, engine.devices, engine.precision)
 
 
 def precision(plan: Plan) -> contextlib.AbstractContextManager:
@@ -140,14 +131,8 @@ class Engine:
         """Train all runs for `count` steps after `step`; `state` is donated. Metrics are of the last step."""
         if self._data is None:
             self._data = self.call(train.make_data, self.spec, self.settings)
-        function, shared = _training_function(self.plan)
-        static = (function, self.spec)
-        if shared == 1:
-            turn = range(step, step + count)
-            outputs = self.repeat(*static, state, self.settings, self._data, numbers=turn, carried=lambda o: o[0])
-        else:
-            both = (np.int32(step), np.int32(count))
-            outputs = self.call(*static, state, self.settings, self._data, shared=both, donate=True)
+        both = (np.int32(step), np.int32(count))
+        outputs = self.call(train.train_chunk, self.spec, state, self.settings, self._data, shared=both, donate=True)
         return [state for state, _ in outputs], [metrics for _, metrics in outputs]
 
     def call(
@@ -177,38 +162,6 @@ class Engine:
                 results.append(program(*parcel, *shared))
         return results
 
-    def repeat(
-        self, function: Callable, static: Any, carry: Parcels, *arguments: Parcels, numbers: range,
-        carried: Callable[[PyTree], PyTree] = lambda result: result,
-    ) -> Parcels:  # fmt: skip
-        """Call `function(static, carry, *one run's arguments, number)` for all of `numbers`, then for the next parcels.
-
-        A device keeps to a parcel until its numbers are through, so that what is carried stays near. Same results as a
-        `call` for every number, `carry` donated.
-
-        Args:
-          function: pure function of one run.
-          static: hashable first argument.
-          carry: stacked trees by parcel, what the first call is given.
-          *arguments: further stacked trees by parcel.
-          numbers: int32 numbers, at least one.
-          carried: what of a result the next call is given.
-
-        Returns:
-          Results of the last number by parcel.
-        """
-        program = _program(function, static, _layout(self.plan), 1 + len(arguments), 1, True)
-        results = list(carry)
-        for start in range(0, len(carry), len(self.devices)):
-            group = range(start, min(start + len(self.devices), len(carry)))
-            for number in numbers:
-                for i in group:
-                    given = results[i] if number == numbers[0] else carried(results[i])
-                    with precision(self.plan):
-                        results[i] = program(given, *(argument[i] for argument in arguments), np.int32(number))
-            jax.block_until_ready([results[i] for i in group])
-        return results
-
     def scatter(self, tree: PyTree) -> Parcels:
         """Cut a tree stacked over all runs into parcels, each on its device."""
 
@@ -229,16 +182,9 @@ class Engine:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parcels))
 
 
-def training_program(spec: TrainSpec, plan: Plan) -> tuple[Any, int]:
-    """Return the program of `Engine.train` for a full chunk, and its number of int32 arguments that all runs share."""
-    function, shared = _training_function(plan)
-    return _program(function, spec, _layout(plan), 3, shared, True), shared
-
-
-def _training_function(plan: Plan) -> tuple[Callable, int]:
-    """Return the function that trains one run, for one step or for many; how many of (step, count) it takes."""
-    # A loop, even of one step, is slow on a CPU; elsewhere one program serves chunks of all lengths.
-    return (train.train_step, 1) if plan.steps_per_call == 1 else (train.train_chunk, 2)
+def training_program(spec: TrainSpec, plan: Plan) -> Any:
+    """Return the program of `Engine.train`: of states, settings, data and the int32 scalars step and count."""
+    return _program(train.train_chunk, spec, _layout(plan), 3, 2, True)
 
 
 def _layout(plan: Plan) -> str:

@@ -114,8 +114,8 @@ def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs,), leaf.dtype), abstract_setting(config))
     state = jax.eval_shape(jax.vmap(functools.partial(train.init_run, spec)), stacked)
     data = jax.eval_shape(jax.vmap(functools.partial(train.make_data, spec)), stacked)
-    program, shared = engine.training_program(spec, plan)
-    lowered = program.lower(state, stacked, data, *[jax.ShapeDtypeStruct((), jnp.int32)] * shared)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    lowered = engine.training_program(spec, plan).lower(state, stacked, data, number, number)
     # On a CPU the level of optimisation changes the code of a buffer's loops, not the buffers.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     found = lowered.compile(compiler_options=options).memory_analysis()

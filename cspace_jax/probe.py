@@ -133,7 +133,7 @@ def _train(task: _Task, steps_per_call: int) -> list[_Check]:
     checks: list[_Check] = []
     with tqdm(total=steps, desc="probe", unit="step", leave=False, disable=None) as bar:
         for start, count in chunks(0, steps, stops, steps_per_call):
-            state, value = _train_chunk(task, state, pool, batches[start : start + count], dropout_key, start)
+            state, value = _train_chunk(task, state, pool, batches, dropout_key, start, count)
             bar.update(count)
             if start + count not in stops:
                 continue
@@ -185,19 +185,14 @@ def _start(task: _Task, key: jax.Array) -> _State:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _train_chunk(
-    task: _Task, state: _State, pool: dgp.Dataset, batches: Array, dropout_key: jax.Array, start: Array
+    task: _Task, state: _State, pool: dgp.Dataset, batches: Array, dropout_key: jax.Array, start: Array, count: Array
 ) -> tuple[_State, jax.Array]:
-    """Train on every row of `batches` [step, b], the first of which is number `start`; the loss is the last step's."""
+    """Train on `count` rows of `batches` [step, b] from number `start` on; the loss is the last step's."""
 
-    def step(state: _State, row: tuple[Array, Array]) -> tuple[_State, jax.Array]:
-        index, i = row
-        return _step(task, state, pool.take(index), jax.random.fold_in(dropout_key, i))
+    def step(i: jax.Array, carry: tuple[_State, jax.Array]) -> tuple[_State, jax.Array]:
+        return _step(task, carry[0], pool.take(batches[i]), jax.random.fold_in(dropout_key, i))
 
-    numbers = start + jnp.arange(len(batches))
-    if len(batches) == 1:  # no loop: inside one, a CPU computes convolutions slowly
-        return step(state, (batches[0], numbers[0]))
-    state, values = jax.lax.scan(step, state, (batches, numbers))
-    return state, values[-1]
+    return jax.lax.fori_loop(start, start + count, step, (state, jnp.float32(0.0)))
 
 
 def _step(task: _Task, state: _State, batch: dgp.Dataset, dropout_key: jax.Array) -> tuple[_State, jax.Array]:

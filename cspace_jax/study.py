@@ -90,7 +90,7 @@ def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
     state = _restore_state(wave, runner, done)
     truncate_metrics(workdir.own_metrics, done, wave.rows)
     logs = [*range(0, last, config.optim.log_every), last]
-    calls = engine.chunks(done, last, [*saves, *logs], runner.plan.steps_per_turn)
+    calls = engine.chunks(done, last, [*saves, *logs], runner.plan.steps_per_call)
     with Recorder(workdir, config, wave, done) as recorder, _Saver(wave, last, config.engine.state_seconds) as saver:
         for step, count in calls:
             state, metrics = runner.train(state, step, count)
@@ -267,17 +267,10 @@ def _evaluate_wave(
     abstract = runner.abstract_state().evaluated
     for step in steps:
         params = runner.scatter(checkpoint.restore(wave.params_folder, step, abstract))
-        reading = runner.call(elicit.read, spec, sample(runner, spec, params, prompts), params, shared=(probe_params,))
+        images = runner.call(elicit.draw, spec, params, prompts)
+        reading = runner.call(elicit.read, spec, images, params, shared=(probe_params,))
         embedded = runner.call(embeddings.measure, runner.spec, params, runner.settings)
         yield step, {**vars(runner.fetch(reading)), **vars(runner.fetch(embedded)), "loss": losses(params)}
-
-
-def sample(runner: Engine, spec: EvalSpec, params: Parcels, prompts: Parcels) -> Parcels:
-    """Draw the samples of all runs: one compiled loop, or its steps called one by one where the plan says so."""
-    if runner.plan.compiled_loops:
-        return runner.call(elicit.draw, spec, params, prompts)
-    z = runner.call(elicit.start, spec, prompts)
-    return runner.repeat(elicit.denoise, spec, z, params, prompts, numbers=range(spec.evaluate.sampling_steps))
 
 
 def _loss_measure(runner: Engine, spec: EvalSpec) -> Callable[[Parcels], np.ndarray]:

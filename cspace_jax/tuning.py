@@ -74,12 +74,14 @@ def candidates(config: Config) -> list[Config]:
     """
     given, runs = config.engine, _wave(config)
     if jax.default_backend() == "cpu":
-        layouts, devices = ("loop",), tuple(dict.fromkeys((min(jax.local_device_count(), runs), 1)))
+        layouts, convolutions = ("loop",), ("canonical", "matmul")
+        devices = tuple(dict.fromkeys((min(jax.local_device_count(), runs), 1)))
     else:
-        layouts, devices = ("vmap", "map", *(("unroll",) if 1 < runs <= _MOST_UNROLLED else ())), (0,)
+        layouts = ("vmap", "map", *(("unroll",) if 1 < runs <= _MOST_UNROLLED else ()))
+        convolutions, devices = ("xla", "matmul"), (0,)
     choices = {
         "runs": layouts if given.runs == "auto" else (given.runs,),
-        "convolution": ("xla", "matmul") if given.convolution == "auto" else (given.convolution,),
+        "convolution": convolutions if given.convolution == "auto" else (given.convolution,),
         "devices": (given.devices,) if given.devices else devices,
     }
     products = itertools.product(*choices.values())
@@ -103,12 +105,12 @@ def measure(config: Config, settings: Any, seconds: float = SECONDS) -> Timing:
         calls += 1
         state, _ = _train(runner, state, calls)
         took = time.perf_counter() - compiled
-    rate = calls * plan.steps_per_turn * runner.runs / took
+    rate = calls * plan.steps_per_call * runner.runs / took
     return Timing(_fields(config.engine, plan), compiled - started, rate)
 
 
 def _train(runner: Engine, state: Any, call: int) -> Any:
-    steps = runner.plan.steps_per_turn
+    steps = runner.plan.steps_per_call
     return jax.block_until_ready(runner.train(state, call * steps, steps))
 
 

@@ -86,7 +86,7 @@ class JaxRuns:
 
         pending: Any = ()
         while steps > 0:
-            count = min(steps, self.plan.steps_per_turn)
+            count = min(steps, self.plan.steps_per_call)
             self._state, metrics = self.runner.train(self._state, self._step, count)
             jax.block_until_ready(pending)
             pending, self._step, steps = metrics, self._step + count, steps - count
@@ -97,11 +97,11 @@ class JaxRuns:
         """Draw all samples of a checkpoint of every run, `times` times."""
         import jax
 
-        from cspace_jax import study
+        from cspace_jax import elicit
 
         params = [parcel.evaluated for parcel in self._state]
         for _ in range(times):
-            jax.block_until_ready(study.sample(self.runner, self._spec, params, self._prompts))
+            jax.block_until_ready(self.runner.call(elicit.draw, self._spec, params, self._prompts))
 
 
 def jax_worker(setting: str, counts: Sequence[int]) -> None:

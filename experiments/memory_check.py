@@ -55,7 +55,7 @@ def measure(path: str, runs: int) -> None:
         runner = engine.Engine(config, grid.stack(grid.grid_settings(config.grid)[:1] * count), plan)
         state = runner.init()
         for turn in range(2):
-            steps = plan.steps_per_turn
+            steps = plan.steps_per_call
             state, metrics = runner.train(state, turn * steps, steps)
             jax.block_until_ready(metrics)
         jax.block_until_ready(runner.gather([parcel.evaluated for parcel in state]))
