@@ -169,6 +169,7 @@ def _paper(study: str) -> ConfigDict:
     config.engine.runs = "auto"  # auto, vmap, map, unroll or loop
     config.engine.devices = 0  # most local devices that take part; 0 = all
     config.engine.steps_per_call = 0  # training steps per compiled call; 0 = chosen for the backend
+    config.engine.microbatch = 0  # samples whose gradient is computed at once; 0 = chosen for the backend
     config.engine.precision = "default"  # of products: default (of the backend), float32, tensorfloat32 or bfloat16
     config.engine.wave = 0  # most runs trained at once; 0 = all
     config.engine.state_seconds = 30.0  # least time between two full states to resume from

@@ -107,6 +107,7 @@ LIMITS = {
     "probe.seed": Interval(0, MAX_SEED),
     "engine.devices": _ZERO_UP,
     "engine.steps_per_call": _ZERO_UP,
+    "engine.microbatch": _ZERO_UP,
     "engine.wave": _ZERO_UP,
     "engine.state_seconds": _ZERO_UP,
     "engine.memory_gb": _ZERO_UP,

@@ -203,6 +203,7 @@ class EngineConfig:
     runs: str = "auto"
     devices: int = 0
     steps_per_call: int = 0
+    microbatch: int = 0
     precision: str = "default"
     wave: int = 0
     state_seconds: float = 30.0

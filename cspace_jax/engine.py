@@ -35,6 +35,7 @@ class Plan:
       runs: "vmap" (one batched program), "map" (a compiled loop), "unroll" (one program with a copy per run) or "loop"
         (the program of one run, called for each run).
       steps_per_call: training steps per compiled call; the host only sees the last one's metrics.
+      microbatch: samples whose gradient is computed at once; 0 = the whole batch.
       devices: how many local devices take part; 0 = all.
       precision: of the products of float32 numbers, "default" or one of JAX's `jax_default_matmul_precision`; numbers
         that are stored, and statistics, stay float32.
@@ -43,6 +44,7 @@ class Plan:
     convolution: str
     runs: str
     steps_per_call: int
+    microbatch: int = 0
     devices: int = 0
     precision: str = "default"
 
@@ -57,7 +59,7 @@ def choose_plan(engine: EngineConfig, backend: str) -> Plan:
     convolution = ("canonical" if cpu else "xla") if engine.convolution == "auto" else engine.convolution
     runs = ("loop" if cpu else "vmap") if engine.runs == "auto" else engine.runs
     steps_per_call = engine.steps_per_call or (25 if cpu else 50)
-    return Plan(convolution, runs, steps_per_call, engine.devices, engine.precision)
+    return Plan(convolution, runs, steps_per_call, engine.microbatch, engine.devices, engine.precision)
 
 
 def precision(plan: Plan) -> contextlib.AbstractContextManager:
@@ -105,7 +107,7 @@ class Engine:
 
     def __init__(self, config: Config, settings: Setting, plan: Plan, devices: Sequence[Any] | None = None):
         self.plan = plan
-        self.spec: TrainSpec = train.make_spec(config, plan.convolution)
+        self.spec: TrainSpec = train.make_spec(config, plan.convolution, plan.microbatch)
         self.devices = list(devices or local_devices(plan))
         self.runs = jnp.shape(settings.seed)[0]
         self._slices = self._cut()

@@ -110,7 +110,7 @@ def analyse(config: Config, plan: Plan) -> Footprint:
 
 def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]:
     """Compile the training program of `runs` runs; return the bytes of its arguments and those it needs beyond them."""
-    spec = train.make_spec(config, plan.convolution)
+    spec = train.make_spec(config, plan.convolution, plan.microbatch)
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs,), leaf.dtype), abstract_setting(config))
     state = jax.eval_shape(jax.vmap(functools.partial(train.init_run, spec)), stacked)
     data = jax.eval_shape(jax.vmap(functools.partial(train.make_data, spec)), stacked)

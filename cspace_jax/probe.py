@@ -197,7 +197,8 @@ def _train_chunk(
 
 def _step(task: _Task, state: _State, batch: dgp.Dataset, dropout_key: jax.Array) -> tuple[_State, jax.Array]:
     images, bits = dgp.images(batch, task.data), _bits(task, batch)
-    value, grads = jax.value_and_grad(loss)(state.params, task.spec, images, bits, dropout_key)
+    dropout_keys = jax.random.split(dropout_key, len(images))
+    value, grads = jax.value_and_grad(loss)(state.params, task.spec, images, bits, dropout_keys)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     return _State(params, opt_state), value

@@ -76,7 +76,7 @@ def init_params(key: jax.Array, spec: ProbeSpec, init_scale: jax.typing.ArrayLik
 
 
 def logits(
-    params: dict, spec: ProbeSpec, images: Float[Array, "b h w 3"], dropout_key: jax.Array | None = None
+    params: dict, spec: ProbeSpec, images: Float[Array, "b h w 3"], dropout_keys: jax.Array | None = None
 ) -> Float[Array, "b concept 2"]:
     """Return the logits of both bit values of every concept.
 
@@ -84,9 +84,9 @@ def logits(
       params: as made by `init_params`.
       spec: the same static description.
       images: in [0, 1], any size divisible by 2 ** (levels - 1); features are max-pooled over all pixels.
-      dropout_key: switches dropout on; None for reading.
+      dropout_keys: switch dropout on, one an image; None for reading.
     """
-    features = unet.apply(params["backbone"], spec.unet, images, dropout_key=dropout_key)
+    features = unet.apply(params["backbone"], spec.unet, images, dropout_keys=dropout_keys)
     pooled = features.max(axis=(1, 2))
     pairs: Any = _head(spec).apply({"params": params["head"]}, pooled)
     return pairs.reshape(-1, spec.num_concepts, 2)
@@ -107,10 +107,10 @@ def loss(
     spec: ProbeSpec,
     images: Float[Array, "b h w 3"],
     bits: Int[Array, "b concept"],
-    dropout_key: jax.Array | None = None,
+    dropout_keys: jax.Array | None = None,
 ) -> Float[Array, ""]:
     """Return the cross-entropy in nats against the true `bits`, summed over concepts and averaged over images."""
-    return cross_entropy(logits(params, spec, images, dropout_key), bits).mean()
+    return cross_entropy(logits(params, spec, images, dropout_keys), bits).mean()
 
 
 def from_torch(path: str, spec: ProbeSpec) -> dict:

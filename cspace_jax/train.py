@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,16 +17,25 @@ from cspace_jax.setting import Setting
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
-    """Everything static about training: one hashable value, one compiled program."""
+    """Everything static about training: one hashable value, one compiled program.
+
+    Attributes:
+      vdm: the diffusion model.
+      data: the training set.
+      optim: batch and optimiser.
+      microbatch: samples whose gradient is computed at once, a divisor of the batch; 0 = the whole batch.
+    """
 
     vdm: vdm.Vdm
     data: DataConfig
     optim: OptimConfig
+    microbatch: int = 0
 
 
-def make_spec(config: Config, convolution: str) -> TrainSpec:
-    """Collect the static parts of a configuration; `convolution` comes from the plan (engine.py)."""
-    return TrainSpec(vdm.make_vdm(config.network, config.diffusion, convolution), config.data, config.optim)
+def make_spec(config: Config, convolution: str, microbatch: int = 0) -> TrainSpec:
+    """Collect the static parts of a configuration; `convolution` and `microbatch` come from the plan (engine.py)."""
+    model = vdm.make_vdm(config.network, config.diffusion, convolution)
+    return TrainSpec(model, config.data, config.optim, microbatch)
 
 
 @struct.dataclass
@@ -117,34 +127,83 @@ def train_step(
     """Train for one step; arguments and results as those of `train_chunk`."""
     stream = rng.stream(state.key, "train")
     order, index = _next_batch(spec, state.order, stream, step)
-    batch = data.take(index)
-    noise_key, dropout_key, drop_key = jax.random.split(jax.random.fold_in(stream, 2 * step + 1), 3)
-    images = dgp.images(batch, spec.data)
-    mask_key = jax.random.fold_in(rng.stream(state.key, "mask"), step)
-    masked = masking.draw(mask_key, batch, setting.mask, spec.data)
-    noise = vdm.draw_loss_noise(noise_key, images.shape)
+    batch = _draw_batch(spec, state.key, setting, data.take(index), step)
 
-    def mean_loss(params: dict) -> tuple[jax.Array, vdm.LossTerms]:
-        conditioning = _conditioning(spec, params, batch, masked, drop_key)
-        terms = vdm.loss_terms(params, spec.vdm, images, conditioning, noise, setting.data_noise, dropout_key)
-        return terms.total.mean(), terms
+    def total_loss(params: dict, part: Batch) -> tuple[jax.Array, vdm.LossTerms]:
+        conditioning = _conditioning(spec, params, part)
+        terms = vdm.loss_terms(
+            params, spec.vdm, part.images, conditioning, part.noise, setting.data_noise, part.dropout_keys
+        )
+        return terms.total.sum(), terms
 
-    (loss, terms), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    differentiate = jax.value_and_grad(total_loss, has_aux=True)
+    (loss, terms), grads = _accumulate(functools.partial(differentiate, state.params), batch, spec.microbatch)
+    loss, grads = jax.tree.map(lambda leaf: leaf / len(index), (loss, grads))
     updates, opt_state = _optimizer(spec, setting).update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     new_state = RunState(params, opt_state, _average(spec, state.ema, params, step), order, state.key)
     return new_state, _metrics(spec, params, loss, terms, grads)
 
 
-def _conditioning(
-    spec: TrainSpec, params: dict, batch: dgp.Dataset, masked: jax.Array, drop_key: jax.Array
-) -> jax.Array:
+@struct.dataclass
+class Batch:
+    """All that a step draws for its batch; every leaf has the batch as its first axis.
+
+    Attributes:
+      images: rendered, in [0, 1].
+      conditioning: true conditioning vectors [b, 11].
+      masked: whose concept is hidden.
+      dropped: whose whole conditioning is dropped.
+      noise: times and noises of the loss.
+      dropout_keys: a key a sample.
+    """
+
+    images: jax.Array
+    conditioning: jax.Array
+    masked: jax.Array
+    dropped: jax.Array
+    noise: vdm.LossNoise
+    dropout_keys: jax.Array
+
+
+def _draw_batch(spec: TrainSpec, run_key: jax.Array, setting: Setting, chosen: dgp.Dataset, step: jax.Array) -> Batch:
+    step_key = jax.random.fold_in(rng.stream(run_key, "train"), 2 * step + 1)
+    noise_key, dropout_key, drop_key = jax.random.split(step_key, 3)
+    images = dgp.images(chosen, spec.data)
+    mask_key = jax.random.fold_in(rng.stream(run_key, "mask"), step)
+    return Batch(
+        images=images,
+        conditioning=dgp.conditionings(chosen, spec.data),
+        masked=masking.draw(mask_key, chosen, setting.mask, spec.data),
+        dropped=jax.random.bernoulli(drop_key, spec.vdm.diffusion.p_uncond, (len(images),)),
+        noise=vdm.draw_loss_noise(noise_key, images.shape),
+        dropout_keys=jax.random.split(dropout_key, len(images)),
+    )
+
+
+def _accumulate(differentiate: Callable[[Batch], Any], batch: Batch, size: int) -> Any:
+    """Add up ((loss, terms per sample), gradients) over parts of `size` samples, one after another; 0 = all at once."""
+    samples = len(batch.images)
+    if size in (0, samples):
+        return differentiate(batch)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(samples // size, size, *leaf.shape[1:]), batch)
+
+    def add(sums: Any, part: Batch) -> tuple[Any, vdm.LossTerms]:
+        (loss, terms), grads = differentiate(part)
+        return jax.tree.map(jnp.add, sums, (loss, grads)), terms
+
+    shapes = jax.eval_shape(differentiate, jax.tree.map(lambda leaf: leaf[0], parts))
+    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes[0][0], shapes[1]))
+    (loss, grads), terms = jax.lax.scan(add, start, parts)
+    return (loss, jax.tree.map(lambda leaf: leaf.reshape(-1), terms)), grads
+
+
+def _conditioning(spec: TrainSpec, params: dict, batch: Batch) -> jax.Array:
     diffusion = spec.vdm.diffusion
-    conditioning = dgp.conditionings(batch, spec.data)
-    conditioning = masking.fill(conditioning, masked, spec.data, params, diffusion.null_value)
+    conditioning = masking.fill(batch.conditioning, batch.masked, spec.data, params, diffusion.null_value)
     if diffusion.p_uncond == 0:
         return conditioning
-    return vdm.drop_conditioning(drop_key, conditioning, diffusion.p_uncond, diffusion.null_value)
+    return vdm.drop_conditioning(batch.dropped, conditioning, diffusion.null_value)
 
 
 def _optimizer(spec: TrainSpec, setting: Setting) -> optax.GradientTransformation:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from cspace_jax import rng, unet
 from cspace_jax.config import DiffusionConfig, NetworkConfig
@@ -79,7 +79,7 @@ def eps_hat(
     z: Float[Array, "b h w c"],
     gamma_t: Float[Array, " b"],
     c: Conditioning,
-    dropout_key: jax.Array | None = None,
+    dropout_keys: jax.Array | None = None,
 ) -> Float[Array, "b h w c"]:
     """Predict the noise in z.
 
@@ -87,7 +87,7 @@ def eps_hat(
     so it can leave [0, 1] (reference implementation).
     """
     low, high = vdm.diffusion.gamma_min, vdm.diffusion.gamma_max
-    return unet.apply(params["network"], vdm.network, z, (gamma_t - low) / (high - low), c, dropout_key)
+    return unet.apply(params["network"], vdm.network, z, (gamma_t - low) / (high - low), c, dropout_keys)
 
 
 def antithetic_times(key: jax.Array, batch: int) -> Float[Array, " b"]:
@@ -136,7 +136,7 @@ def loss_terms(
     c: Float[Array, "b 11"],
     noise: LossNoise,
     data_noise: jax.typing.ArrayLike,
-    dropout_key: jax.Array | None = None,
+    dropout_keys: jax.Array | None = None,
 ) -> LossTerms:
     """Compute the three terms of the bound (facts of the reference implementation; nothing is detached).
 
@@ -147,7 +147,7 @@ def loss_terms(
       c: conditioning vectors.
       noise: times and noises.
       data_noise: standard deviation of the decoder's Gaussian, in image units.
-      dropout_key: training only.
+      dropout_keys: training only, one a sample.
 
     Returns:
       Terms per sample in bits per dimension.
@@ -155,7 +155,7 @@ def loss_terms(
     b, w = schedule_scalars(params, vdm)
     gamma_t = b + w * noise.t
     alpha_t, sigma_t = (a[:, None, None, None] for a in alpha_sigma(gamma_t))
-    predicted = eps_hat(params, vdm, alpha_t * x + sigma_t * noise.eps, gamma_t, c, dropout_key)
+    predicted = eps_hat(params, vdm, alpha_t * x + sigma_t * noise.eps, gamma_t, c, dropout_keys)
     diffusion = 0.5 * w * _sum_pixels((predicted - noise.eps) ** 2)
 
     variance_1 = jax.nn.sigmoid(b + w)
@@ -182,12 +182,9 @@ def min_vlb(data_noise: float) -> float:
     return float(jnp.log2(2.0 * jnp.pi * data_noise**2) / 2.0)
 
 
-def drop_conditioning(
-    key: jax.Array, c: Float[Array, "b 11"], p_uncond: float, null_value: float
-) -> Float[Array, "b 11"]:
-    """Overwrite each sample's whole vector with `null_value` with probability `p_uncond` (training for guidance)."""
-    dropped = jax.random.bernoulli(key, p_uncond, (c.shape[0], 1))
-    return jnp.where(dropped, null_value, c)
+def drop_conditioning(dropped: Bool[Array, " b"], c: Float[Array, "b 11"], null_value: float) -> Float[Array, "b 11"]:
+    """Overwrite the whole vectors of the samples that are dropped with `null_value` (training for guidance)."""
+    return jnp.where(dropped[:, None], null_value, c)
 
 
 def guided_eps(
