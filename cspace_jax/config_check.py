@@ -279,6 +279,8 @@ def _batches(config: schema.Config) -> None:
     if config.optim.batch_size > available:
         limit = f"must be at most the {available} training images (data.images_per_class, data.train_ratio)"
         fail("optim.batch_size", config.optim.batch_size, limit)
+    if config.engine.microbatch:
+        _divides("engine.microbatch", config.engine.microbatch, config.optim.batch_size, "optim.batch_size")
     probe = config.probe
     pool = 2 ** len(config.data.active) * probe.images_per_class * len(probe.data)
     if probe.data and probe.batch_size > pool:

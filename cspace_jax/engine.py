@@ -17,12 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cspace_jax import train
-from cspace_jax.config import Config, EngineConfig
+from cspace_jax.config import Config
 from cspace_jax.errors import UserError
 from cspace_jax.setting import Setting
 from cspace_jax.train import RunState, StepMetrics, TrainSpec
 
 PyTree = Any
+_CACHE_BYTES = 2**20  # of one core
+_PARTS = range(8, 17)  # samples; with four of them products become too small
 Parcels = list[PyTree]  # one stacked tree per parcel, each on its parcel's device
 
 
@@ -49,17 +51,31 @@ class Plan:
     precision: str = "default"
 
 
-def choose_plan(engine: EngineConfig, backend: str) -> Plan:
+def choose_plan(config: Config, backend: str) -> Plan:
     """Fill the fields left to us ("auto" or 0) with what was measured best on a backend (BUILD_NOTES.md).
 
     On a CPU batched convolutions are slow: each run has a program of its own, called for 25 steps so that its state
-    stays in the cache. Elsewhere 50 steps a call hide the cost of launching.
+    stays in the cache, and large batches are taken in parts that do. Elsewhere 50 steps a call hide the cost of
+    launching.
     """
-    cpu = backend == "cpu"
-    convolution = ("canonical" if cpu else "xla") if engine.convolution == "auto" else engine.convolution
-    runs = ("loop" if cpu else "vmap") if engine.runs == "auto" else engine.runs
-    steps_per_call = engine.steps_per_call or (25 if cpu else 50)
-    return Plan(convolution, runs, steps_per_call, engine.microbatch, engine.devices, engine.precision)
+    given, cpu = config.engine, backend == "cpu"
+    return Plan(
+        convolution=("canonical" if cpu else "xla") if given.convolution == "auto" else given.convolution,
+        runs=("loop" if cpu else "vmap") if given.runs == "auto" else given.runs,
+        steps_per_call=given.steps_per_call or (25 if cpu else 50),
+        microbatch=given.microbatch or (_cached_part(config) if cpu else 0),
+        devices=given.devices,
+        precision=given.precision,
+    )
+
+
+def _cached_part(config: Config) -> int:
+    """Return how many samples to differentiate at once: 0, all, where the widest tensor of a batch fits the cache."""
+    batch = config.optim.batch_size
+    widest = 4 * batch * config.data.image_size**2 * config.network.channels[0]
+    if widest <= _CACHE_BYTES:
+        return 0
+    return next((part for part in _PARTS if batch % part == 0), 0)
 
 
 def precision(plan: Plan) -> contextlib.AbstractContextManager:

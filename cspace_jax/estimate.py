@@ -65,7 +65,7 @@ def estimate_seconds(config: Config) -> float:
     per_run = config.optim.steps * step_flops(config) + saves * sample_flops(config)
     backend = jax.default_backend()
     # CPU devices share the cores.
-    devices = 1 if backend == "cpu" else len(engine.local_devices(engine.choose_plan(config.engine, backend)))
+    devices = 1 if backend == "cpu" else len(engine.local_devices(engine.choose_plan(config, backend)))
     speed = matmul_speed() * _EFFICIENCY.get(backend, 0.2) * devices * jax.process_count()
     return config.grid.num_runs * per_run / speed + _OVERHEAD_SECONDS
 
@@ -82,8 +82,9 @@ def _flops(lowered: jax.stages.Lowered) -> float:
 
 def describe_plan(config: Config) -> str:
     """Return how the grid executes, in words."""
-    plan = engine.choose_plan(config.engine, jax.default_backend())
+    plan = engine.choose_plan(config, jax.default_backend())
     parts = [f"runs {plan.runs}", f"convolution {plan.convolution}", f"{plan.steps_per_call} step(s) per call"]
+    parts += [f"gradients of {plan.microbatch} samples at once"] if plan.microbatch else []
     parts += [f"{plan.devices} device(s)"] if plan.devices else []
     parts += [f"precision {plan.precision}"] if plan.precision != "default" else []
     return ", ".join(parts)

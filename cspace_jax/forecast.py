@@ -64,7 +64,7 @@ def _count(tree: Any) -> int:
 
 
 def _memory_here(config: Config) -> Iterator[str]:
-    plan = engine.choose_plan(config.engine, jax.default_backend())
+    plan = engine.choose_plan(config, jax.default_backend())
     place = memory.here(config)
     footprint = _analyse(config, plan)
     yield (
@@ -91,8 +91,8 @@ def _fitting(footprint: Footprint, place: Place, runs: int) -> str:
 
 
 def _memory_elsewhere(config: Config) -> Iterator[str]:
-    chosen = dataclasses.replace(config.engine, runs="vmap", convolution="auto", steps_per_call=0)
-    plan = engine.choose_plan(chosen, "gpu")
+    stacked = dataclasses.replace(config.engine, runs="vmap", convolution="auto", steps_per_call=0)
+    plan = engine.choose_plan(dataclasses.replace(config, engine=stacked), "gpu")
     footprint = _analyse(config, plan)
     yield (
         f"with all runs in one program (vmap), as this {jax.default_backend()} backend would compile it (other "

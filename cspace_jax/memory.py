@@ -61,7 +61,7 @@ class Place:
 
 def here(config: Config) -> Place:
     """Return the place that this process would train in, `engine.memory_gb` considered."""
-    plan = engine.choose_plan(config.engine, jax.default_backend())
+    plan = engine.choose_plan(config, jax.default_backend())
     cpu = jax.default_backend() == "cpu"
     available = config.engine.memory_gb * GB or (_host_memory() if cpu else _device_memory())
     return Place(plan.runs, len(engine.local_devices(plan)), cpu, available)
@@ -72,7 +72,8 @@ def outline(config: Config) -> Footprint:
 
     It is no bound: training sets and the compiler's buffers are missing, and what it fuses is never stored.
     """
-    spec, setting = train.make_spec(config, "xla"), abstract_setting(config)
+    plan = engine.choose_plan(config, jax.default_backend())
+    spec, setting = train.make_spec(config, plan.convolution, plan.microbatch), abstract_setting(config)
     state = jax.eval_shape(functools.partial(train.init_run, spec), setting)
     data: dgp.Dataset = jax.eval_shape(functools.partial(train.make_data, spec), setting)
     remembered = jax.eval_shape(functools.partial(_remembered, spec), state.params, setting, data)
@@ -82,13 +83,14 @@ def outline(config: Config) -> Footprint:
 
 def _remembered(spec: train.TrainSpec, params: dict, setting: Setting, data: dgp.Dataset) -> Any:
     """Return the function that pulls a gradient back through the loss: a pytree of what the forward pass remembers."""
-    batch = data.take(jnp.arange(spec.optim.batch_size))
+    batch = data.take(jnp.arange(spec.microbatch or spec.optim.batch_size))
     images, conditioning = dgp.images(batch, spec.data), dgp.conditionings(batch, spec.data)
     key = rng.run_key(setting.seed)
-    noise = vdm.draw_loss_noise(key, images.shape)
+    noise, dropout_keys = vdm.draw_loss_noise(key, images.shape), jax.random.split(key, len(images))
 
     def mean_loss(params: dict) -> jax.Array:
-        return vdm.loss_terms(params, spec.vdm, images, conditioning, noise, setting.data_noise, key).total.mean()
+        terms = vdm.loss_terms(params, spec.vdm, images, conditioning, noise, setting.data_noise, dropout_keys)
+        return terms.total.mean()
 
     return jax.vjp(mean_loss, params)[1]
 
@@ -162,7 +164,7 @@ def check(config: Config) -> None:
     runs = min(config.engine.wave or share, share)
     if peak_bytes(outline(config), place, runs) <= _SAFE_SHARE * place.available:
         return
-    footprint = analyse(config, engine.choose_plan(config.engine, jax.default_backend()))
+    footprint = analyse(config, engine.choose_plan(config, jax.default_backend()))
     if fits(footprint, place, runs):
         return
     most = largest_wave(footprint, place)

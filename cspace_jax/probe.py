@@ -112,7 +112,7 @@ def train_probe(config: Config) -> tuple[dict, Info]:
       (parameters, info): info holds "accuracy" ({concept: ..., "joint": ...}) and "loss" of the held-out images,
       "steps" trained, "best_step" and "hash"; ready for JSON.
     """
-    plan = choose_plan(config.engine, jax.default_backend())
+    plan = choose_plan(config, jax.default_backend())
     task = _Task(make_spec(config, plan.convolution), config.probe, config.data)
     checks = _train(task, plan.steps_per_call)
     best = max(checks, key=lambda check: check.rank)
@@ -246,7 +246,7 @@ def load_or_train(config: Config, workdir: Workdir, train: bool = True) -> tuple
     or there is no cached probe and `train` is false.
     """
     file = cache_path(config, workdir)
-    spec = make_spec(config, choose_plan(config.engine, jax.default_backend()).convolution)
+    spec = make_spec(config, choose_plan(config, jax.default_backend()).convolution)
     found = _load(file, spec, config)
     if found is None and not train:
         raise UserError(f"there is no usable trained probe at {str(file)!r}: train first, or set probe.cache_dir")

@@ -60,7 +60,7 @@ class Wave:
 
     def engine(self, config: Config) -> Engine:
         """Return the engine that executes this wave."""
-        plan = engine.choose_plan(config.engine, jax.default_backend())
+        plan = engine.choose_plan(config, jax.default_backend())
         return Engine(config, grid.stack(self.settings), plan)
 
 

@@ -95,7 +95,7 @@ def with_plan(config: Config, chosen: dict[str, Any]) -> Config:
 
 def measure(config: Config, settings: Any, seconds: float = SECONDS) -> Timing:
     """Compile and time one plan on runs with these stacked settings, for `seconds` or three calls."""
-    plan = engine.choose_plan(config.engine, jax.default_backend())
+    plan = engine.choose_plan(config, jax.default_backend())
     started = time.perf_counter()
     runner = Engine(config, settings, plan)
     state, _ = _train(runner, runner.init(), 0)
@@ -115,7 +115,7 @@ def _train(runner: Engine, state: Any, call: int) -> Any:
 
 
 def _measure_or_explain(config: Config, settings: Any) -> Timing:
-    plan = engine.choose_plan(config.engine, jax.default_backend())
+    plan = engine.choose_plan(config, jax.default_backend())
     fields = _fields(config.engine, plan)
     print(f"measuring {' '.join(f'{k}={v}' for k, v in fields.items())}", file=sys.stderr, flush=True)
     try:

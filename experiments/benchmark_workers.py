@@ -73,7 +73,7 @@ class JaxRuns:
         from cspace_jax import elicit, engine, grid, probe_network
 
         self.config = make_config(setting, runs)
-        self.plan = engine.choose_plan(self.config.engine, jax.default_backend())
+        self.plan = engine.choose_plan(self.config, jax.default_backend())
         self.runner = engine.Engine(self.config, grid.stack(grid.grid_settings(self.config.grid)), self.plan)
         probe_spec = probe_network.make_spec(self.config, self.plan.convolution)
         self._spec = elicit.make_spec(self.runner.spec, self.config, probe_spec)

@@ -49,7 +49,7 @@ def measure(path: str, runs: int) -> None:
     config = dataclasses.replace(
         config, grid=dataclasses.replace(config.grid, seeds=tuple(range(runs)), sep_col=(0.2,))
     )
-    plan = engine.choose_plan(config.engine, jax.default_backend())
+    plan = engine.choose_plan(config, jax.default_backend())
 
     def train(count: int) -> None:
         runner = engine.Engine(config, grid.stack(grid.grid_settings(config.grid)[:1] * count), plan)

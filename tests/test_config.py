@@ -113,7 +113,7 @@ BAD = [
     ({"probe.out_channels": 66}, "probe.groups", ["4", "probe.out_channels = 66"]),
     ({"probe.batch_size": 10**6}, "probe.batch_size", ["1000000", "16384"]),
     ({"engine.runs": "pmap"}, "engine.runs", ["'pmap'", "auto, vmap, map, unroll"]),
-    ({"engine.convolution": "cudnn"}, "engine.convolution", ["'cudnn'", "auto, xla, matmul"]),
+    ({"engine.convolution": "cudnn"}, "engine.convolution", ["'cudnn'", "auto, xla, canonical, matmul"]),
     ({"engine.wave": -1}, "engine.wave", ["-1", "at least 0"]),
     ({"scale": "tiny"}, "scale", ["'tiny'", "smoke, quick, paper"]),
     ({"study": "  "}, "study", ["name"]),
@@ -263,6 +263,7 @@ def test_differing_fields_are_named_in_order():
 def test_fields_that_never_change_a_result_do_not_differ():
     free = {
         "engine.steps_per_call": 3,
+        "engine.microbatch": 2,
         "engine.runs": "map",
         "figures": (),
         "optim.log_every": 5,

@@ -23,9 +23,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = tiny.study(network={"channels": (4,)}, optim={"ema": 0.9, "decay": "cosine"}, diffusion={"p_uncond": 0.1})
 SETTINGS = tiny.settings(CONFIG, slice(0, 3))
 LAYOUTS = ("loop", "vmap", "map", "unroll")
-# A plan of every layout and both ways of computing convolutions; the reference is the loop with xla.
+# A plan of every layout and all ways of computing convolutions; the reference is the loop with canonical ones.
 PLANS = [("vmap", "xla"), ("vmap", "matmul"), ("map", "matmul"), ("unroll", "xla")]
-REFERENCE = Plan("xla", "loop", 1, compiled_loops=False)
+REFERENCE = Plan("canonical", "loop", 1)
 
 # Another plan sums in another order. Adam divides by the root of the second moment, so a rounding error of a gradient
 # near zero can grow to a good part of the learning rate, 1e-3; the clipped gradients of these tests are near zero all.
@@ -73,11 +73,22 @@ def row(tree, r):
 @pytest.mark.parametrize(("layout", "convolution"), PLANS)
 def test_every_plan_gives_the_same_training(layout, convolution):
     runs = 2 if layout == "unroll" else 3  # it compiles a copy of the program for each
-    state, metrics = outcome(Plan(convolution, layout, 1, compiled_loops=False), runs=runs)
+    state, metrics = outcome(Plan(convolution, layout, 1), runs=runs)
     expected_state, expected_metrics = rows(outcome(REFERENCE), runs)
     tiny.assert_close(metrics, expected_metrics, **ROUNDING)
     tiny.assert_close(state, expected_state, **ROUNDING)
     assert_close_moments(state, expected_state)
+
+
+@pytest.mark.parametrize("layout", ["loop", "vmap"])
+def test_gradients_over_parts_of_a_batch_are_those_of_the_batch(layout):
+    """Dropout, dropped conditionings and masks are drawn for the batch, so that parts change rounding alone."""
+    config = tiny.changed(CONFIG, data={"mask_images": "batch"}, grid={"mask": (0.5,)})
+    settings = tiny.settings(config, slice(0, 2))
+    runners = [make(Plan("canonical", layout, 1, microbatch=part), config, settings) for part in (0, 2)]
+    whole, parts = (trained(runner, runner.init()) for runner in runners)
+    tiny.assert_close(parts, whole, **ROUNDING)
+    assert_close_moments(parts[0], whole[0])
 
 
 def assert_close_moments(state, expected):
@@ -101,7 +112,7 @@ def test_a_run_in_the_grid_is_the_run_alone_bit_for_bit(r):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_data_and_initial_states_do_not_depend_on_the_layout(layout):
-    runner = make(Plan("xla", layout, 1, compiled_loops=False))
+    runner = make(Plan("xla", layout, 1))
     drawn = runner.fetch(runner.call(_concepts, runner.spec, runner.settings))
     for r in range(3):
         setting = jax.tree.map(lambda leaf, r=r: leaf[r], SETTINGS)
@@ -128,7 +139,7 @@ SIX_STEPS = tuple((i, 1) for i in range(6))  # over the end of the first epoch o
 
 
 def test_results_do_not_depend_on_the_length_of_chunks():
-    plan = Plan("matmul", "vmap", 1, compiled_loops=True)
+    plan = Plan("matmul", "vmap", 1)
     state, metrics = outcome(plan, SIX_STEPS)
     expected_state, expected_metrics = outcome(plan, ((0, 3), (3, 3)))
     np.testing.assert_array_equal(state.order, expected_state.order)
@@ -139,7 +150,7 @@ def test_results_do_not_depend_on_the_length_of_chunks():
 
 @pytest.mark.parametrize("layout", ["loop", "vmap"])
 def test_stopping_and_resuming_is_bitwise(layout, tmp_path):
-    plan = Plan("xla", layout, 1, compiled_loops=False)
+    plan = Plan("xla", layout, 1)
     runner = make(plan)
     straight = trained(runner, runner.scatter(started()), SIX_STEPS)
     state = copied(runner.scatter(started()))
@@ -157,7 +168,7 @@ def test_stopping_and_resuming_is_bitwise(layout, tmp_path):
 @pytest.mark.parametrize("layout", ["loop", "vmap"])
 @pytest.mark.parametrize("convolution", conv.METHODS)
 def test_a_run_that_is_nan_leaves_all_others_unchanged(layout, convolution):
-    plan = Plan(convolution, layout, 1, compiled_loops=False)
+    plan = Plan(convolution, layout, 1)
     poisoned = started().replace(params=jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), started().params))
     runner = make(plan)
     state, metrics = trained(runner, runner.scatter(poisoned))
@@ -179,7 +190,7 @@ tiny.assert_same_bits(runs[1], runs[0])
 tiny.assert_same_bits(runs[2], runs[0])
 parcels = t.make(devices=[one, two]).init()
 assert [next(iter(p.params["network"]["conv_in"]["kernel"].devices())) for p in parcels] == [one, two, one]
-vmapped = t.make(t.Plan("xla", "vmap", 1, False), devices=[one, two])
+vmapped = t.make(t.Plan("xla", "vmap", 1), devices=[one, two])
 assert [len(s.seed) for s in vmapped.settings] == [2, 1] and vmapped.runs == 3
 print("equal")
 """
@@ -379,12 +390,23 @@ def test_a_function_of_one_run_is_lifted_over_runs(layout):
 
 
 def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
-    assert engine.choose_plan(EngineConfig(), "cpu") == Plan("xla", "loop", 1, compiled_loops=False)
+    free = dataclasses.replace(CONFIG, engine=EngineConfig())
+    plan = engine.choose_plan(free, "cpu")
+    assert (plan.convolution, plan.runs, plan.microbatch) == ("canonical", "loop", 0)
     for backend in ("gpu", "tpu"):
-        plan = engine.choose_plan(EngineConfig(), backend)
-        assert (plan.runs, plan.compiled_loops) == ("vmap", True) and plan.steps_per_call > 1
-    chosen = engine.choose_plan(EngineConfig(convolution="matmul", runs="unroll", steps_per_call=7), "cpu")
-    assert (chosen.convolution, chosen.runs, chosen.steps_per_call) == ("matmul", "unroll", 7)
+        plan = engine.choose_plan(free, backend)
+        assert (plan.convolution, plan.runs) == ("xla", "vmap") and plan.steps_per_call > 1
+    fields = {"convolution": "matmul", "runs": "unroll", "steps_per_call": 7, "microbatch": 2}
+    chosen = engine.choose_plan(tiny.changed(free, engine=fields), "cpu")
+    assert {name: getattr(chosen, name) for name in fields} == fields
+
+
+@pytest.mark.parametrize(("batch", "size", "part"), [(16, 16, 0), (64, 32, 8), (20, 64, 10), (32, 16, 0), (34, 64, 0)])
+def test_on_a_cpu_large_batches_are_taken_in_parts_that_stay_in_the_cache(batch, size, part):
+    changes = {"data": {"image_size": size}, "optim": {"batch_size": batch}, "network": {"channels": (32, 64)}}
+    config = tiny.changed(CONFIG, **changes)
+    assert engine.choose_plan(config, "cpu").microbatch == part
+    assert engine.choose_plan(config, "gpu").microbatch == 0
 
 
 @pytest.mark.parametrize("precision", ["default", "float32", "bfloat16"])
@@ -393,34 +415,12 @@ def test_programs_are_traced_at_the_precision_of_the_plan(precision):
 
     def one(static, x, number=0):
         seen.append(jax.config.jax_default_matmul_precision)  # pyright: ignore[reportAttributeAccessIssue]
-        return x + number
+        return x + 1
 
     runner = make(dataclasses.replace(REFERENCE, precision=precision))
     x = runner.scatter(np.arange(3.0))
     runner.call(one, "call", x)
-    runner.repeat(one, "repeat", x, numbers=range(2))
     assert set(seen) == {None if precision == "default" else precision}
-
-
-def test_steps_of_a_turn_are_those_of_single_calls():
-    """Three parcels on one device, each kept for all its steps: bit for bit what steps in turn give."""
-    turn, single = outcome(REFERENCE, ((0, 3),)), outcome(REFERENCE, ((0, 1), (1, 1), (2, 1)))
-    tiny.assert_same_bits(turn, single)
-
-
-def test_repeat_counts_through_its_numbers_and_carries_what_it_is_told():
-    runner = make()
-    x = runner.scatter(np.array([0.0, 100.0, 200.0], np.float32))
-
-    def one(static, x, shift, number):
-        return x * 2 + number + shift, number
-
-    shift = runner.scatter(np.array([0.0, 0.0, 1.0], np.float32))
-    out = runner.repeat(one, "carried", x, shift, numbers=range(3, 6), carried=lambda result: result[0])
-    values, last = runner.fetch(out)
-    by_hand = [((start * 2 + 3 + s) * 2 + 4 + s) * 2 + 5 + s for start, s in ((0, 0), (100, 0), (200, 1))]
-    np.testing.assert_array_equal(values, by_hand)
-    assert last.tolist() == [5, 5, 5]
 
 
 def test_a_plan_can_take_fewer_devices(monkeypatch):
@@ -451,7 +451,7 @@ def test_calls_are_contiguous_and_end_at_every_stop(start, most):
 
 def test_training_and_sampling_lower_for_accelerators():
     config = tiny.study(optim={"ema": 0.9}, diffusion={"p_uncond": 0.1}, evaluate={"guidance": 2.0})
-    runner = make(Plan("xla", "vmap", 3, compiled_loops=True), config)
+    runner = make(Plan("xla", "vmap", 3), config)
     spec, eval_spec = runner.spec, evaluation_spec(config)
     state, setting = runner.abstract_state(), runner.settings[0]
     data = jax.eval_shape(jax.vmap(functools.partial(train.make_data, spec)), setting)

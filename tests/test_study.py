@@ -12,8 +12,8 @@ import pytest
 import tiny
 from etils import epath
 
-from cspace_jax import checkpoint, elicit, engine, pipeline, probe, study, train
-from cspace_jax.engine import Engine, Plan
+from cspace_jax import checkpoint, engine, pipeline, probe, study, train
+from cspace_jax.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.workdir import Workdir, read_metrics
 
@@ -296,20 +296,6 @@ def test_metrics_are_written_a_call_late_and_at_logged_steps_only(workdir):
         recorder.advance(6, metrics(6))
     assert steps() == [2, 4, 6]
     assert logged(workdir)[3, 4]["loss"] == 34.0
-
-
-def test_one_compiled_loop_samples_what_the_steps_one_by_one_do(reader):
-    settings = tiny.settings(CONFIG, slice(0, 1))
-    samples = []
-    for loops in (False, True):
-        runner = Engine(CONFIG, settings, Plan("xla", "loop", 1, compiled_loops=loops))
-        spec = elicit.make_spec(runner.spec, CONFIG, reader[0])
-        prompts = runner.call(elicit.naive_prompts, spec, runner.settings)
-        params = [state.evaluated for state in runner.init()]
-        params = jax.tree.map(lambda leaf: leaf + 0.01, params)
-        samples.append(runner.fetch(study.sample(runner, spec, params, prompts)))
-    assert samples[0].shape == (1, 8, 8, 8, 3) and np.abs(samples[0]).max() > 0.1
-    np.testing.assert_allclose(samples[0], samples[1], atol=1e-4)
 
 
 def test_a_full_disk_is_one_line_and_training_goes_on_when_there_is_space(tmp_path, finished, reader):

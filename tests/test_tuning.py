@@ -13,9 +13,9 @@ from cspace_jax.errors import UserError
 from cspace_jax.tuning import Timing
 
 AUTO = tiny.study(engine={"plan": "auto", "steps_per_call": 0})
-FAST = Timing({"convolution": "xla", "runs": "loop", "devices": 1, "steps_per_call": 1}, 2.0, 20.0)
+FAST = Timing({"convolution": "canonical", "runs": "loop", "devices": 1, "steps_per_call": 1}, 2.0, 20.0)
 SLOW = Timing({"convolution": "matmul", "runs": "loop", "devices": 1, "steps_per_call": 1}, 3.0, 10.0)
-FAILED = Timing({"convolution": "xla", "runs": "vmap", "devices": 0, "steps_per_call": 50}, note="out of memory")
+FAILED = Timing({"convolution": "canonical", "runs": "vmap", "devices": 0, "steps_per_call": 50}, note="out of memory")
 
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
@@ -32,9 +32,9 @@ def measured(monkeypatch):
     seen = []
 
     def measure(config, settings):
-        plan = engine.choose_plan(config.engine, "cpu")
+        plan = engine.choose_plan(config, "cpu")
         seen.append((plan.convolution, plan.runs, plan.devices))
-        like = FAST if plan.convolution == "xla" else SLOW
+        like = FAST if plan.convolution == "canonical" else SLOW
         return dataclasses.replace(like, chosen=like.chosen | {"runs": plan.runs, "devices": plan.devices})
 
     monkeypatch.setattr(tuning, "measure", measure)
@@ -52,8 +52,8 @@ def test_known_plan_is_left_alone(measured):
 
 def test_fastest_is_taken_and_kept_for_the_next_start(measured, capsys):
     chosen = tuning.resolve(AUTO, may_measure=True)
-    assert fields(chosen) == ("xla", "loop", 1) and chosen.engine.plan == "known"
-    assert {convolution for convolution, _, _ in measured} == {"xla", "matmul"}
+    assert fields(chosen) == ("canonical", "loop", 1) and chosen.engine.plan == "known"
+    assert {convolution for convolution, _, _ in measured} == {"canonical", "matmul"}
     assert "<- chosen" in capsys.readouterr().out
     count = len(measured)
     assert tuning.resolve(AUTO, may_measure=False) == chosen
@@ -80,8 +80,10 @@ def test_another_program_or_number_of_runs_is_measured_anew(measured, changes):
 
 
 def test_fields_that_are_given_are_not_tried_otherwise(measured):
-    tuning.resolve(tiny.changed(AUTO, engine={"runs": "unroll", "convolution": "xla", "devices": 1}), may_measure=True)
-    assert measured == [("xla", "unroll", 1)]
+    tuning.resolve(
+        tiny.changed(AUTO, engine={"runs": "unroll", "convolution": "canonical", "devices": 1}), may_measure=True
+    )
+    assert measured == [("canonical", "unroll", 1)]
 
 
 def test_accelerators_stack_runs(monkeypatch):
@@ -97,12 +99,12 @@ def test_damaged_cache_is_measured_again(measured):
     for content in ("{", "[]", json.dumps({tuning.key(AUTO): {"speed": 3}})):
         tuning.cache_file().write_text(content)
         before = len(measured)
-        assert fields(tuning.resolve(AUTO, may_measure=True))[0] == "xla" and len(measured) > before
+        assert fields(tuning.resolve(AUTO, may_measure=True))[0] == "canonical" and len(measured) > before
 
 
 def test_candidates_that_fail_are_told_and_passed_over(monkeypatch, capsys):
     def measure(config, settings):
-        if config.engine.convolution == "xla":
+        if config.engine.convolution == "canonical":
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no memory\nmore")
         return SLOW
 
@@ -125,10 +127,10 @@ def test_measuring_is_of_the_real_program():
     timing = tuning.measure(config, tiny.settings(config), seconds=0.0)
     assert timing.rate > 0 and timing.compile_seconds > 0
     assert timing.chosen == {
-        "convolution": "xla",
+        "convolution": "canonical",
         "runs": "loop",
         "devices": config.engine.devices,
-        "steps_per_call": 1,
+        "steps_per_call": 25,
     }
 
 

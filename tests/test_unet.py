@@ -144,15 +144,41 @@ def test_group_norm_equals_the_float64_oracle(level, spread, tolerance, shape):
     rng = np.random.default_rng(0)
     x = (level * (1 + 0.01 * np.arange(12)) + spread * rng.normal(size=shape)).astype(np.float32)
     scale, bias = rng.normal(size=(2, 12)).astype(np.float32)
-    ours = jax.jit(unet.group_norm, static_argnums=(3, 4))(x, scale, bias, 3, 1e-6)
-    expected = oracle_group_norm(x, scale, bias, 3, 1e-6)
+    added = rng.normal(size=(3, 12)).astype(np.float32)
+    ours = jax.jit(unet.group_norm, static_argnums=(4, 5))(x, added, scale, bias, 3, 1e-6)
+    expected = oracle_group_norm(everywhere(x, added), scale, bias, 3, 1e-6)
     np.testing.assert_allclose(ours, expected, atol=tolerance * np.abs(expected).max())
+
+
+def everywhere(x, added):
+    """Add [b, c] to every pixel of x [b, ..., c], in float64."""
+    return np.float64(x) + np.float64(added).reshape(len(x), *[1] * (x.ndim - 2), -1)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 12), (3, 12)])
+@pytest.mark.parametrize("argument", range(4))
+def test_gradients_of_group_norm_equal_the_oracles_differences(argument, shape):
+    rng = np.random.default_rng(argument)
+    sizes = (shape, (3, 12), (12,), (12,))
+    point = [level + rng.normal(size=size).astype(np.float32) for level, size in zip((2, 0, 1, 0), sizes, strict=True)]
+    out, pull = jax.vjp(lambda *a: unet.group_norm(*a, 3, 1e-6), *map(jnp.asarray, point))
+    g = rng.normal(size=out.shape)
+    gradient = np.float64(pull(jnp.asarray(g, jnp.float32))[argument])
+
+    def value(moved):
+        x, added, scale, bias = [*map(np.float64, point[:argument]), moved, *map(np.float64, point[argument + 1 :])]
+        return (g * oracle_group_norm(everywhere(x, added), scale, bias, 3, 1e-6)).sum()
+
+    for _ in range(4):
+        way = rng.normal(size=sizes[argument])
+        slope = (value(point[argument] + 1e-5 * way) - value(point[argument] - 1e-5 * way)) / 2e-5
+        np.testing.assert_allclose((gradient * way).sum(), slope, rtol=2e-4, atol=2e-4)
 
 
 def test_group_norm_has_no_cancellation_where_one_pass_variance_fails():
     rng = np.random.default_rng(0)
     x = (3000 + 0.3 * rng.normal(size=(2, 16, 16, 4))).astype(np.float32)
-    ours = unet.group_norm(jnp.asarray(x), jnp.ones(4), jnp.zeros(4), 1, 1e-6)
+    ours = unet.group_norm(jnp.asarray(x), jnp.zeros((2, 4)), jnp.ones(4), jnp.zeros(4), 1, 1e-6)
     np.testing.assert_allclose(np.std(ours), 1.0, rtol=1e-3)
 
 
@@ -181,10 +207,20 @@ CONVOLUTIONS = {
 @pytest.mark.parametrize("method", conv.METHODS)
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_convolutions_and_their_gradients_equal_the_oracle(kind, method):
+    check_convolution(kind, method, (3, 5))
+
+
+# Each of the ways in which a kernel's gradient slides one over the other.
+@pytest.mark.parametrize("channels", [(5, 3), (18, 16), (16, 18), (16, 16), (2, 2)])
+def test_canonical_gradients_equal_the_oracle_at_every_width(channels):
+    check_convolution("3x3", "canonical", channels)
+
+
+def check_convolution(kind, method, channels):
     op, size, oracle = CONVOLUTIONS[kind]
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
-    kernel = rng.normal(size=(*size, 3, 5)).astype(np.float32)
+    x = rng.normal(size=(2, 4, 6, channels[0])).astype(np.float32)
+    kernel = rng.normal(size=(*size, *channels)).astype(np.float32)
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     out, pull = jax.vjp(lambda x, k: op(x, k, method), x, kernel)
     np.testing.assert_allclose(out, oracle(x, kernel), atol=2e-5)
@@ -215,14 +251,25 @@ def test_dropout_acts_only_with_a_key():
     without = dataclasses.replace(spec, dropout=0.0)
     plain = forward(params, spec, *inputs())
     np.testing.assert_array_equal(forward(params, without, *inputs()), plain)
-    np.testing.assert_array_equal(forward(params, without, *inputs(), jax.random.key(1)), plain)
-    one, two = (forward(params, spec, *inputs(), jax.random.key(i)) for i in (1, 2))
+    keys = [jax.random.split(jax.random.key(i), len(plain)) for i in (1, 2)]
+    np.testing.assert_array_equal(forward(params, without, *inputs(), keys[0]), plain)
+    one, two = (forward(params, spec, *inputs(), k) for k in keys)
     assert np.abs(one - plain).max() > 1e-3 and np.abs(one - two).max() > 1e-3
+
+
+def test_dropout_of_a_sample_does_not_depend_on_its_batch():
+    spec, params = awake()
+    keys = jax.random.split(jax.random.key(1), len(inputs()[0]))
+    whole = forward(params, spec, *inputs(), keys)
+    rows = slice(1, 2)
+    alone = forward(params, spec, *(a[rows] for a in inputs()), keys[rows])
+    np.testing.assert_allclose(alone, whole[rows], atol=1e-5)
+    assert len(np.unique(np.asarray(unet.drop_out(keys, jnp.ones((len(keys), 64)), 0.5)), axis=0)) == len(keys)
 
 
 def test_dropout_keeps_the_mean_and_its_rate():
     x = jnp.ones((4, 50, 50, 2))
-    out = np.asarray(unet.drop_out(jax.random.key(0), x, 0.2))
+    out = np.asarray(unet.drop_out(jax.random.split(jax.random.key(0), len(x)), x, 0.2))
     assert set(np.unique(out)) == {np.float32(0), np.float32(1.25)}
     assert abs((out == 0).mean() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / x.size)
 

@@ -141,7 +141,7 @@ def test_noises_of_a_loss_are_independent():
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5])
 def test_conditioning_is_dropped_whole_and_at_the_given_rate(rate):
     c = jax.random.uniform(jax.random.key(0), (4000, 11))
-    out = np.asarray(vdm.drop_conditioning(jax.random.key(1), c, rate, -1.0))
+    out = np.asarray(vdm.drop_conditioning(jax.random.bernoulli(jax.random.key(1), rate, (len(c),)), c, -1.0))
     dropped = (out == -1).any(1)
     assert (out[dropped] == -1).all()
     np.testing.assert_array_equal(out[~dropped], np.asarray(c)[~dropped])
