@@ -13,7 +13,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.memory import Footprint, Place
 
 CONFIG = tiny.study(network={"channels": (4,)})
-LAYOUTS = {"loop": Plan("canonical", "loop", 1), "vmap": Plan("xla", "vmap", 2)}
+LAYOUTS = {"loop": Plan("canonical", "loop", 1), "vmap": Plan("canonical", "vmap", 2)}
 # State 4, resident 5, working 10, fixed 3 bytes.
 SIMPLE = Footprint(4.0, 5.0, 10.0, 3.0)
 
