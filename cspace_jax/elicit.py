@@ -178,11 +178,20 @@ def start(spec: EvalSpec, prompts: Prompts) -> Float[Array, "b h w 3"]:
 def denoise(
     spec: EvalSpec, z: Float[Array, "b h w 3"], params: dict, prompts: Prompts, i: jax.Array
 ) -> Float[Array, "b h w 3"]:
-    """Take ancestral step i of a run's batch."""
-    noise = _noise(spec, prompts, i + 1)
-    guidance = _guidance(spec) if prompts.guidance is None else prompts.guidance
+    """Take ancestral step i of a run's batch, part by part where the whole would leave the cache."""
     steps = spec.evaluate.sampling_steps
-    return vdm.sample_step(params, spec.train.vdm, z, prompts.conditioning, noise, i, steps, guidance, prompts.null)
+
+    def step(part: tuple[Any, ...]) -> jax.Array:
+        z, noise, conditioning, weights, null = part
+        guidance = _guidance(spec) if weights is None else weights
+        return vdm.sample_step(params, spec.train.vdm, z, conditioning, noise, i, steps, guidance, null)
+
+    batch = (z, _noise(spec, prompts, i + 1), prompts.conditioning, prompts.guidance, prompts.null)
+    size = spec.train.part(len(z))
+    if size == len(z):
+        return step(batch)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), batch)
+    return jax.lax.map(step, parts).reshape(z.shape)
 
 
 def draw(spec: EvalSpec, params: dict, prompts: Prompts) -> Float[Array, "b h w 3"]:

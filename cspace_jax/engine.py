@@ -24,7 +24,6 @@ from cspace_jax.train import RunState, StepMetrics, TrainSpec
 
 PyTree = Any
 _CACHE_BYTES = 2**20  # of one core
-_PARTS = range(8, 17)  # samples; with four of them products become too small
 Parcels = list[PyTree]  # one stacked tree per parcel, each on its parcel's device
 
 
@@ -37,7 +36,8 @@ class Plan:
       runs: "vmap" (one batched program), "map" (a compiled loop), "unroll" (one program with a copy per run) or "loop"
         (the program of one run, called for each run).
       steps_per_call: training steps per compiled call; the host only sees the last one's metrics.
-      microbatch: samples whose gradient is computed at once; 0 = the whole batch.
+      microbatch: samples whose gradient is computed at once; 0 = as many as the cache holds.
+      cache_bytes: of a core, for the parts of a batch; 0 = batches are not cut (`train.TrainSpec.part`).
       devices: how many local devices take part; 0 = all.
       precision: of the products of float32 numbers, "default" or one of JAX's `jax_default_matmul_precision`; numbers
         that are stored, and statistics, stay float32.
@@ -47,6 +47,7 @@ class Plan:
     runs: str
     steps_per_call: int
     microbatch: int = 0
+    cache_bytes: int = 0
     devices: int = 0
     precision: str = "default"
 
@@ -55,27 +56,24 @@ def choose_plan(config: Config, backend: str) -> Plan:
     """Fill the fields left to us ("auto" or 0) with what was measured best on a backend (BUILD_NOTES.md).
 
     On a CPU batched convolutions are slow: each run has a program of its own, called for 25 steps so that its state
-    stays in the cache, and large batches are taken in parts that do. Elsewhere 50 steps a call hide the cost of
-    launching.
+    stays in the cache, and large batches pass through the network in parts that do. Elsewhere 50 steps a call hide the
+    cost of launching.
     """
     given, cpu = config.engine, backend == "cpu"
     return Plan(
         convolution=("canonical" if cpu else "xla") if given.convolution == "auto" else given.convolution,
         runs=("loop" if cpu else "vmap") if given.runs == "auto" else given.runs,
         steps_per_call=given.steps_per_call or (25 if cpu else 50),
-        microbatch=given.microbatch or (_cached_part(config) if cpu else 0),
+        microbatch=given.microbatch,
+        cache_bytes=_CACHE_BYTES if cpu else 0,
         devices=given.devices,
         precision=given.precision,
     )
 
 
-def _cached_part(config: Config) -> int:
-    """Return how many samples to differentiate at once: 0, all, where the widest tensor of a batch fits the cache."""
-    batch = config.optim.batch_size
-    widest = 4 * batch * config.data.image_size**2 * config.network.channels[0]
-    if widest <= _CACHE_BYTES:
-        return 0
-    return next((part for part in _PARTS if batch % part == 0), 0)
+def train_spec(config: Config, plan: Plan) -> TrainSpec:
+    """Return the static description of training under a plan."""
+    return train.make_spec(config, plan.convolution, plan.microbatch, plan.cache_bytes)
 
 
 def precision(plan: Plan) -> contextlib.AbstractContextManager:
@@ -123,7 +121,7 @@ class Engine:
 
     def __init__(self, config: Config, settings: Setting, plan: Plan, devices: Sequence[Any] | None = None):
         self.plan = plan
-        self.spec: TrainSpec = train.make_spec(config, plan.convolution, plan.microbatch)
+        self.spec: TrainSpec = train_spec(config, plan)
         self.devices = list(devices or local_devices(plan))
         self.runs = jnp.shape(settings.seed)[0]
         self._slices = self._cut()

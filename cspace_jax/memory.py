@@ -73,7 +73,7 @@ def outline(config: Config) -> Footprint:
     It is no bound: training sets and the compiler's buffers are missing, and what it fuses is never stored.
     """
     plan = engine.choose_plan(config, jax.default_backend())
-    spec, setting = train.make_spec(config, plan.convolution, plan.microbatch), abstract_setting(config)
+    spec, setting = engine.train_spec(config, plan), abstract_setting(config)
     state = jax.eval_shape(functools.partial(train.init_run, spec), setting)
     data: dgp.Dataset = jax.eval_shape(functools.partial(train.make_data, spec), setting)
     remembered = jax.eval_shape(functools.partial(_remembered, spec), state.params, setting, data)
@@ -83,7 +83,7 @@ def outline(config: Config) -> Footprint:
 
 def _remembered(spec: train.TrainSpec, params: dict, setting: Setting, data: dgp.Dataset) -> Any:
     """Return the function that pulls a gradient back through the loss: a pytree of what the forward pass remembers."""
-    batch = data.take(jnp.arange(spec.microbatch or spec.optim.batch_size))
+    batch = data.take(jnp.arange(spec.microbatch or spec.part(spec.optim.batch_size)))
     images, conditioning = dgp.images(batch, spec.data), dgp.conditionings(batch, spec.data)
     key = rng.run_key(setting.seed)
     noise, dropout_keys = vdm.draw_loss_noise(key, images.shape), jax.random.split(key, len(images))
@@ -112,7 +112,7 @@ def analyse(config: Config, plan: Plan) -> Footprint:
 
 def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]:
     """Compile the training program of `runs` runs; return the bytes of its arguments and those it needs beyond them."""
-    spec = train.make_spec(config, plan.convolution, plan.microbatch)
+    spec = engine.train_spec(config, plan)
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs,), leaf.dtype), abstract_setting(config))
     state = jax.eval_shape(jax.vmap(functools.partial(train.init_run, spec)), stacked)
     data = jax.eval_shape(jax.vmap(functools.partial(train.make_data, spec)), stacked)

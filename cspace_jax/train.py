@@ -23,19 +23,35 @@ class TrainSpec:
       vdm: the diffusion model.
       data: the training set.
       optim: batch and optimiser.
-      microbatch: samples whose gradient is computed at once, a divisor of the batch; 0 = the whole batch.
+      microbatch: samples whose gradient is computed at once, a divisor of the batch; 0 = as many as `part` says.
+      cache_bytes: of a core, which the tensors of a part of a batch should not leave; 0 = batches are not cut.
     """
 
     vdm: vdm.Vdm
     data: DataConfig
     optim: OptimConfig
     microbatch: int = 0
+    cache_bytes: int = 0
+
+    def part(self, samples: int) -> int:
+        """Return how many of `samples` images pass through the network at once: a divisor.
+
+        All of them where the cache holds the widest tensor, else as many as it holds; fewer than eight make products
+        too small, so up to sixteen are taken where it holds less.
+        """
+        image = 4 * self.data.image_size**2 * self.vdm.network.channels[0]
+        most = max(self.cache_bytes // image, 16)
+        if not self.cache_bytes or samples * image <= self.cache_bytes:
+            return samples
+        divisors = [n for n in range(8, min(most, samples) + 1) if samples % n == 0]
+        fitting = [n for n in divisors if n * image <= self.cache_bytes]
+        return max(fitting) if fitting else min(divisors, default=samples)
 
 
-def make_spec(config: Config, convolution: str, microbatch: int = 0) -> TrainSpec:
-    """Collect the static parts of a configuration; `convolution` and `microbatch` come from the plan (engine.py)."""
+def make_spec(config: Config, convolution: str, microbatch: int = 0, cache_bytes: int = 0) -> TrainSpec:
+    """Collect the static parts of a configuration; the other arguments come from the plan (engine.py)."""
     model = vdm.make_vdm(config.network, config.diffusion, convolution)
-    return TrainSpec(model, config.data, config.optim, microbatch)
+    return TrainSpec(model, config.data, config.optim, microbatch, cache_bytes)
 
 
 @struct.dataclass
@@ -137,7 +153,9 @@ def train_step(
         return terms.total.sum(), terms
 
     differentiate = jax.value_and_grad(total_loss, has_aux=True)
-    (loss, terms), grads = _accumulate(functools.partial(differentiate, state.params), batch, spec.microbatch)
+    (loss, terms), grads = _accumulate(
+        functools.partial(differentiate, state.params), batch, spec.microbatch or spec.part(len(index))
+    )
     loss, grads = jax.tree.map(lambda leaf: leaf / len(index), (loss, grads))
     updates, opt_state = _optimizer(spec, setting).update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
@@ -182,9 +200,9 @@ def _draw_batch(spec: TrainSpec, run_key: jax.Array, setting: Setting, chosen: d
 
 
 def _accumulate(differentiate: Callable[[Batch], Any], batch: Batch, size: int) -> Any:
-    """Add up ((loss, terms per sample), gradients) over parts of `size` samples, one after another; 0 = all at once."""
+    """Add up ((loss, terms per sample), gradients) over parts of `size` samples, one after another."""
     samples = len(batch.images)
-    if size in (0, samples):
+    if size == samples:
         return differentiate(batch)
     parts = jax.tree.map(lambda leaf: leaf.reshape(samples // size, size, *leaf.shape[1:]), batch)
 

@@ -91,6 +91,21 @@ def test_gradients_over_parts_of_a_batch_are_those_of_the_batch(layout):
     assert_close_moments(parts[0], whole[0])
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_sampling_in_parts_draws_the_same_images(guidance):
+    config = tiny.changed(CONFIG, evaluate={"samples_per_class": 4, "guidance": guidance})
+    samples = []
+    for cache in (0, 8 * 4 * 8 * 8 * 4):  # eight of 16 images
+        runner = make(Plan("canonical", "loop", 1, cache_bytes=cache), config, tiny.settings(config, slice(0, 1)))
+        spec = elicit.make_spec(runner.spec, config, probe.make_spec(config, "xla"))
+        assert spec.train.part(16) == (8 if cache else 16)
+        params = [jax.tree.map(lambda leaf: leaf + 0.01, state.evaluated) for state in runner.init()]
+        prompts = runner.call(elicit.naive_prompts, spec, runner.settings)
+        samples.append(runner.fetch(runner.call(elicit.draw, spec, params, prompts)))
+    assert np.abs(samples[0]).max() > 0.1
+    np.testing.assert_allclose(samples[0], samples[1], atol=1e-4)
+
+
 def assert_close_moments(state, expected):
     """Compare Adam's means of the clipped gradients, far smaller than the weights, leaf by leaf."""
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.opt_state[1].mu["network"]))
@@ -401,12 +416,13 @@ def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
     assert {name: getattr(chosen, name) for name in fields} == fields
 
 
-@pytest.mark.parametrize(("batch", "size", "part"), [(16, 16, 0), (64, 32, 8), (20, 64, 10), (32, 16, 0), (34, 64, 0)])
-def test_on_a_cpu_large_batches_are_taken_in_parts_that_stay_in_the_cache(batch, size, part):
-    changes = {"data": {"image_size": size}, "optim": {"batch_size": batch}, "network": {"channels": (32, 64)}}
-    config = tiny.changed(CONFIG, **changes)
-    assert engine.choose_plan(config, "cpu").microbatch == part
-    assert engine.choose_plan(config, "gpu").microbatch == 0
+@pytest.mark.parametrize(
+    ("samples", "size", "part"), [(16, 16, 16), (64, 16, 32), (416, 16, 32), (64, 32, 8), (20, 64, 10), (34, 64, 34)]
+)
+def test_on_a_cpu_large_batches_are_taken_in_parts_that_stay_in_the_cache(samples, size, part):
+    config = tiny.changed(CONFIG, data={"image_size": size}, network={"channels": (32, 64)})
+    assert engine.train_spec(config, engine.choose_plan(config, "cpu")).part(samples) == part
+    assert engine.train_spec(config, engine.choose_plan(config, "gpu")).part(samples) == samples
 
 
 @pytest.mark.parametrize("precision", ["default", "float32", "bfloat16"])
