@@ -37,7 +37,7 @@ def study(**groups: Any) -> Config:
         save=schema.SaveConfig(steps=(2, 5, 6)),
         evaluate=schema.EvaluateConfig(samples_per_class=2, sampling_steps=2, keep_samples=1),
         probe=PROBE,
-        engine=schema.EngineConfig(steps_per_call=1, state_seconds=0.0),
+        engine=schema.EngineConfig(steps_per_call=10, state_seconds=0.0),
         figures=(),
     )
     return changed(base, **groups)
