@@ -91,6 +91,27 @@ class StepMetrics:
     schedule_w: jax.Array
 
 
+@struct.dataclass
+class Batch:
+    """All that a step draws for its batch; every leaf has the batch as its first axis.
+
+    Attributes:
+      images: rendered, in [0, 1].
+      conditioning: true conditioning vectors [b, 11].
+      masked: whose concept is hidden.
+      dropped: whose whole conditioning is dropped.
+      noise: times and noises of the loss.
+      dropout_keys: a key a sample.
+    """
+
+    images: jax.Array
+    conditioning: jax.Array
+    masked: jax.Array
+    dropped: jax.Array
+    noise: vdm.LossNoise
+    dropout_keys: jax.Array
+
+
 def init_run(spec: TrainSpec, setting: Setting) -> RunState:
     """Make the state of a run before its first step, from the setting alone (its seed included)."""
     key = rng.run_key(setting.seed)
@@ -161,27 +182,6 @@ def train_step(
     params: Any = optax.apply_updates(state.params, updates)
     new_state = RunState(params, opt_state, _average(spec, state.ema, params, step), order, state.key)
     return new_state, _metrics(spec, params, loss, terms, grads)
-
-
-@struct.dataclass
-class Batch:
-    """All that a step draws for its batch; every leaf has the batch as its first axis.
-
-    Attributes:
-      images: rendered, in [0, 1].
-      conditioning: true conditioning vectors [b, 11].
-      masked: whose concept is hidden.
-      dropped: whose whole conditioning is dropped.
-      noise: times and noises of the loss.
-      dropout_keys: a key a sample.
-    """
-
-    images: jax.Array
-    conditioning: jax.Array
-    masked: jax.Array
-    dropped: jax.Array
-    noise: vdm.LossNoise
-    dropout_keys: jax.Array
 
 
 def _draw_batch(spec: TrainSpec, run_key: jax.Array, setting: Setting, chosen: dgp.Dataset, step: jax.Array) -> Batch:
