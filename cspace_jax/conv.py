@@ -3,9 +3,9 @@
 Which one is fastest is a property of the backend and of how runs are laid out, not of the network.
 
 xla: XLA's convolution and its automatic gradient, for accelerators.
-canonical: the same convolution, and gradients that are written as convolutions of the same form. On a CPU XLA brings
-  only convolutions outside of loops into the form that its fast kernels take, so the automatic gradient is up to a
-  hundred times slower inside a compiled loop; these are not.
+canonical: the same convolution, and gradients that are written as convolutions of the same form. Inside a
+  compiled loop on a CPU the automatic gradient is up to a hundred times slower and these are not: as timings suggest,
+  XLA brings only convolutions outside of loops into the form that its fast kernels take, and these have it already.
 matmul: shifted slices and one product of matrices, which `vmap` over runs turns into a batched product and not into
   a grouped convolution.
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from cspace_jax import engine, grid, launch, memory, train
+from cspace_jax import conv, engine, grid, launch, memory, train
 from cspace_jax.config import Config, EngineConfig
 from cspace_jax.engine import Engine, Plan
 from cspace_jax.errors import UserError
@@ -175,8 +175,19 @@ def key(config: Config) -> str:
     optim = dataclasses.replace(config.optim, steps=1, log_every=1)
     data = dataclasses.replace(config.data, images_per_class=1, test_images_per_class=1)
     given = [getattr(config.engine, name) for name in (*_CHOSEN, "precision", "memory_gb")]
-    # The seconds that a number of runs takes do not hang on which runs they are.
-    parts = (devices[0].device_kind, len(devices), jax.__version__, spec.vdm, data, optim, _wave(config), given)
+    # The seconds that a number of runs takes do not hang on which runs they are. What an older version measured does
+    # not hold once there are other ways to convolve: xla was its fastest on a CPU and is the slowest there now.
+    parts = (
+        conv.METHODS,
+        devices[0].device_kind,
+        len(devices),
+        jax.__version__,
+        spec.vdm,
+        data,
+        optim,
+        _wave(config),
+        given,
+    )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -134,6 +134,14 @@ def test_measuring_is_of_the_real_program():
     }
 
 
+def test_a_choice_among_other_convolutions_is_not_remembered(measured, monkeypatch):
+    tuning.resolve(AUTO, may_measure=True)
+    before = len(measured)
+    monkeypatch.setattr(tuning.conv, "METHODS", ("xla", "matmul"))
+    tuning.resolve(AUTO, may_measure=True)
+    assert len(measured) == 2 * before
+
+
 def test_many_processes_measure_nothing(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="engine.plan = 'auto': must be 'known'"):
