@@ -61,7 +61,7 @@ def choose_plan(config: Config, backend: str) -> Plan:
     """
     given, cpu = config.engine, backend == "cpu"
     return Plan(
-        convolution=("canonical" if cpu else "xla") if given.convolution == "auto" else given.convolution,
+        convolution=("winograd" if cpu else "xla") if given.convolution == "auto" else given.convolution,
         runs=("loop" if cpu else "vmap") if given.runs == "auto" else given.runs,
         steps_per_call=given.steps_per_call or (25 if cpu else 50),
         microbatch=given.microbatch,

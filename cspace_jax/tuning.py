@@ -74,7 +74,7 @@ def candidates(config: Config) -> list[Config]:
     """
     given, runs = config.engine, _wave(config)
     if jax.default_backend() == "cpu":
-        layouts, convolutions = ("loop",), ("canonical", "matmul")
+        layouts, convolutions = ("loop",), ("winograd", "canonical")
         devices = tuple(dict.fromkeys((min(jax.local_device_count(), runs), 1)))
     else:
         layouts = ("vmap", "map", *(("unroll",) if 1 < runs <= _MOST_UNROLLED else ()))

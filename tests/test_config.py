@@ -113,7 +113,7 @@ BAD = [
     ({"probe.out_channels": 66}, "probe.groups", ["4", "probe.out_channels = 66"]),
     ({"probe.batch_size": 10**6}, "probe.batch_size", ["1000000", "16384"]),
     ({"engine.runs": "pmap"}, "engine.runs", ["'pmap'", "auto, vmap, map, unroll"]),
-    ({"engine.convolution": "cudnn"}, "engine.convolution", ["'cudnn'", "auto, xla, canonical, matmul"]),
+    ({"engine.convolution": "cudnn"}, "engine.convolution", ["'cudnn'", "auto, xla, canonical, winograd, matmul"]),
     ({"engine.wave": -1}, "engine.wave", ["-1", "at least 0"]),
     ({"scale": "tiny"}, "scale", ["'tiny'", "smoke, quick, paper"]),
     ({"study": "  "}, "study", ["name"]),

@@ -407,7 +407,7 @@ def test_a_function_of_one_run_is_lifted_over_runs(layout):
 def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
     free = dataclasses.replace(CONFIG, engine=EngineConfig())
     plan = engine.choose_plan(free, "cpu")
-    assert (plan.convolution, plan.runs, plan.microbatch) == ("canonical", "loop", 0)
+    assert (plan.convolution, plan.runs, plan.microbatch) == ("winograd", "loop", 0)
     for backend in ("gpu", "tpu"):
         plan = engine.choose_plan(free, backend)
         assert (plan.convolution, plan.runs) == ("xla", "vmap") and plan.steps_per_call > 1

@@ -53,7 +53,7 @@ def test_known_plan_is_left_alone(measured):
 def test_fastest_is_taken_and_kept_for_the_next_start(measured, capsys):
     chosen = tuning.resolve(AUTO, may_measure=True)
     assert fields(chosen) == ("canonical", "loop", 1) and chosen.engine.plan == "known"
-    assert {convolution for convolution, _, _ in measured} == {"canonical", "matmul"}
+    assert {convolution for convolution, _, _ in measured} == {"canonical", "winograd"}
     assert "<- chosen" in capsys.readouterr().out
     count = len(measured)
     assert tuning.resolve(AUTO, may_measure=False) == chosen
@@ -127,7 +127,7 @@ def test_measuring_is_of_the_real_program():
     timing = tuning.measure(config, tiny.settings(config), seconds=0.0)
     assert timing.rate > 0 and timing.compile_seconds > 0
     assert timing.chosen == {
-        "convolution": "canonical",
+        "convolution": "winograd",
         "runs": "loop",
         "devices": config.engine.devices,
         "steps_per_call": 25,

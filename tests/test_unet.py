@@ -216,11 +216,28 @@ def test_canonical_gradients_equal_the_oracle_at_every_width(channels):
     check_convolution("3x3", "canonical", channels)
 
 
-def check_convolution(kind, method, channels):
+# Images one by one, kernel gradients summed block by block; then several images a block; then a kernel gradient that is
+# too large to be summed; then heights that are odd, where "winograd" is "canonical".
+@pytest.mark.parametrize(
+    ("shape", "channels"), [((3, 8, 6), (64, 64)), ((8, 2, 4), (64, 65)), ((2, 4, 6), (80, 96)), ((1, 3, 4), (64, 64))]
+)
+def test_winograd_and_its_gradients_equal_the_oracle(shape, channels):
+    check_convolution("3x3", "winograd", channels, shape, scale=channels[0] ** -0.5)
+
+
+def test_winograd_rounds_like_an_ordinary_convolution():
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, kernel = jax.random.normal(keys[0], (2, 16, 16, 64)), jax.random.normal(keys[1], (3, 3, 64, 64)) / 24
+    exact = correlate(np.asarray(x, np.float64), np.asarray(kernel, np.float64), "same")
+    errors = {m: np.abs(conv.conv_3x3(x, kernel, m) - exact).max() / np.abs(exact).max() for m in conv.METHODS}
+    assert errors["winograd"] < 2e-6 and errors["xla"] < 2e-6, errors
+
+
+def check_convolution(kind, method, channels, shape=(2, 4, 6), scale=1.0):
     op, size, oracle = CONVOLUTIONS[kind]
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, 4, 6, channels[0])).astype(np.float32)
-    kernel = rng.normal(size=(*size, *channels)).astype(np.float32)
+    x = rng.normal(size=(*shape, channels[0])).astype(np.float32)
+    kernel = scale * rng.normal(size=(*size, *channels)).astype(np.float32)
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     out, pull = jax.vjp(lambda x, k: op(x, k, method), x, kernel)
     np.testing.assert_allclose(out, oracle(x, kernel), atol=2e-5)
