@@ -55,9 +55,9 @@ class Plan:
 def choose_plan(config: Config, backend: str) -> Plan:
     """Fill the fields left to us ("auto" or 0) with what was measured best on a backend (BUILD_NOTES.md).
 
-    On a CPU batched convolutions are slow and wide ones cost half by Winograd's products: each run has a program of its own, called for 25 steps so that its state
-    stays in the cache, and large batches pass through the network in parts that do. Elsewhere 50 steps a call hide the
-    cost of launching.
+    On a CPU batched convolutions are slow: each run has a program of its own, called for 25 steps so that its state
+    stays in the cache. Large batches pass through the network in parts that do, and wide convolutions take Winograd's
+    products. Elsewhere 50 steps a call hide the cost of launching.
     """
     given, cpu = config.engine, backend == "cpu"
     return Plan(
