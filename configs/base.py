@@ -165,7 +165,7 @@ def _paper(study: str) -> ConfigDict:
     # How the grid is executed on the device; never changes a result beyond rounding, except for the precision.
     config.engine = ConfigDict()
     config.engine.plan = "known"  # known: auto and 0 below take what suits the backend; auto: what is measured fastest
-    config.engine.convolution = "auto"  # auto, xla (slow on a CPU), canonical or matmul (cspace_jax/conv.py)
+    config.engine.convolution = "auto"  # auto or one of cspace_jax/conv.py: xla, canonical, winograd, matmul
     config.engine.runs = "auto"  # auto, vmap, map, unroll or loop
     config.engine.devices = 0  # most local devices that take part; 0 = all
     config.engine.steps_per_call = 0  # training steps per compiled call; 0 = chosen for the backend

@@ -219,7 +219,7 @@ def test_canonical_gradients_equal_the_oracle_at_every_width(channels):
 # Images one by one, kernel gradients summed block by block; then several images a block; then a kernel gradient that is
 # too large to be summed; then heights that are odd, where "winograd" is "canonical".
 @pytest.mark.parametrize(
-    ("shape", "channels"), [((3, 8, 6), (64, 64)), ((8, 2, 4), (64, 65)), ((2, 4, 6), (80, 96)), ((1, 3, 4), (64, 64))]
+    ("shape", "channels"), [((3, 8, 6), (64, 64)), ((8, 2, 4), (64, 64)), ((2, 4, 6), (80, 96)), ((1, 3, 4), (64, 64))]
 )
 def test_winograd_and_its_gradients_equal_the_oracle(shape, channels):
     check_convolution("3x3", "winograd", channels, shape, scale=channels[0] ** -0.5)
