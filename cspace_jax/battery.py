@@ -105,7 +105,7 @@ def _label(values: tuple[Any, ...]) -> str:
 def _images_per_call(config: Config, runner: Engine) -> int:
     if config.elicit.images_per_call or jax.default_backend() == "cpu":
         return config.elicit.images_per_call
-    runs = -(-runner.runs // len(runner.devices))
+    runs = -(-runner.runs // len(runner.places))
     return max(1, IMAGES_PER_CALL // runs)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from cspace_jax import dgp, probe, protocols, rng, unet, vdm
+from cspace_jax import dgp, parts, probe, protocols, rng, unet, vdm
 from cspace_jax.concepts import classes
 from cspace_jax.config import Config, EvaluateConfig
 from cspace_jax.config_schema import ElicitConfig
@@ -181,17 +181,13 @@ def denoise(
     """Take ancestral step i of a run's batch, part by part where the whole would leave the cache."""
     steps = spec.evaluate.sampling_steps
 
-    def step(part: tuple[Any, ...]) -> jax.Array:
+    def step(part: tuple[Any, ...]) -> tuple[tuple[()], jax.Array]:
         z, noise, conditioning, weights, null = part
         guidance = _guidance(spec) if weights is None else weights
-        return vdm.sample_step(params, spec.train.vdm, z, conditioning, noise, i, steps, guidance, null)
+        return (), vdm.sample_step(params, spec.train.vdm, z, conditioning, noise, i, steps, guidance, null)
 
     batch = (z, _noise(spec, prompts, i + 1), prompts.conditioning, prompts.guidance, prompts.null)
-    size = spec.train.part(len(z))
-    if size == len(z):
-        return step(batch)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), batch)
-    return jax.lax.map(step, parts).reshape(z.shape)
+    return parts.over_parts(step, batch, spec.train.part(len(z)), spec.train.shards)[1]
 
 
 def draw(spec: EvalSpec, params: dict, prompts: Prompts) -> Float[Array, "b h w 3"]:

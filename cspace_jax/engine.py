@@ -2,8 +2,9 @@
 
 Everything to the left of this module is a pure function of one run. A `Plan` says how those functions execute over the
 runs; it changes speed and rounding, never results. Runs are held in parcels: a parcel is a stack of runs that one call
-of one compiled program advances on one device. A GPU or TPU has one parcel with all its runs; a CPU has one parcel per
-run, because there the program of one run, called for each, is the fastest (BUILD_NOTES.md).
+of one compiled program advances in one place. A place is a device, or two that share a run where there are more devices
+than runs. A GPU or TPU has one parcel with all its runs; a CPU has one parcel per run, because there the program of one
+run, called for each, is the fastest (BUILD_NOTES.md).
 """
 
 import contextlib
@@ -15,8 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from cspace_jax import train
+from cspace_jax import parts, train
 from cspace_jax.config import Config
 from cspace_jax.errors import UserError
 from cspace_jax.setting import Setting
@@ -24,7 +26,7 @@ from cspace_jax.train import RunState, StepMetrics, TrainSpec
 
 PyTree = Any
 _CACHE_BYTES = 2**20  # of one core
-Parcels = list[PyTree]  # one stacked tree per parcel, each on its parcel's device
+Parcels = list[PyTree]  # one stacked tree per parcel, each in its parcel's place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +73,16 @@ def choose_plan(config: Config, backend: str) -> Plan:
     )
 
 
-def train_spec(config: Config, plan: Plan) -> TrainSpec:
-    """Return the static description of training under a plan."""
-    return train.make_spec(config, plan.convolution, plan.microbatch, plan.cache_bytes)
+def train_spec(config: Config, plan: Plan, shards: int = 1) -> TrainSpec:
+    """Return the static description of training under a plan, with `shards` devices to each run."""
+    return train.make_spec(config, plan.convolution, plan.microbatch, plan.cache_bytes, shards)
+
+
+def choose_shards(config: Config, plan: Plan, runs: int, devices: int) -> int:
+    """Return how many devices share each run: 2 if there are enough and batches are cut into parts to share, else 1."""
+    batch = config.optim.batch_size
+    count = batch // train_spec(config, plan).gradient_part
+    return parts.SHARES if parts.SHARES * runs <= devices and count > 1 and parts.can_share(count) else 1
 
 
 def precision(plan: Plan) -> contextlib.AbstractContextManager:
@@ -121,9 +130,12 @@ class Engine:
 
     def __init__(self, config: Config, settings: Setting, plan: Plan, devices: Sequence[Any] | None = None):
         self.plan = plan
-        self.spec: TrainSpec = train_spec(config, plan)
-        self.devices = list(devices or local_devices(plan))
         self.runs = jnp.shape(settings.seed)[0]
+        devices = list(devices or local_devices(plan))
+        shards = choose_shards(config, plan, self.runs, len(devices))
+        self.spec: TrainSpec = train_spec(config, plan, shards)
+        self.places = _places(devices, shards)
+        self._first = devices[0]
         self._slices = self._cut()
         self.settings: Parcels = self.scatter(settings)
         self._data: Parcels | None = None
@@ -131,7 +143,7 @@ class Engine:
     def _cut(self) -> list[slice]:
         if self.plan.runs == "loop":
             return waves(self.runs, 1)
-        return waves(self.runs, -(-self.runs // len(self.devices)))
+        return waves(self.runs, -(-self.runs // len(self.places)))
 
     def init(self) -> Parcels:
         """Return the states of all runs before the first step."""
@@ -156,7 +168,7 @@ class Engine:
     ) -> Parcels:
         """Call `function(static, *one run's arguments, *shared)` for every run.
 
-        Returns before the last results are ready. A device with several parcels is given one when the one before is
+        Returns before the last results are ready. A place with several parcels is given one when the one before is
         done: programs that wait in line would each hold their working memory already.
 
         Args:
@@ -169,29 +181,33 @@ class Engine:
         Returns:
           Results by parcel, stacked over its runs.
         """
-        program = _program(function, static, _layout(self.plan), len(arguments), len(shared), donate)
         results: Parcels = []
         for i, parcel in enumerate(zip(*arguments, strict=True)):
-            if i >= len(self.devices):
-                jax.block_until_ready(results[i - len(self.devices)])
+            if i >= len(self.places):
+                jax.block_until_ready(results[i - len(self.places)])
+            mesh = _mesh(self._place(i))
+            program = _program(function, static, _layout(self.plan), len(arguments), len(shared), donate, mesh)
             with precision(self.plan):
                 results.append(program(*parcel, *shared))
         return results
 
     def scatter(self, tree: PyTree) -> Parcels:
-        """Cut a tree stacked over all runs into parcels, each on its device."""
+        """Cut a tree stacked over all runs into parcels, each in its place."""
 
-        def place(runs: slice, i: int) -> PyTree:
-            return jax.device_put(jax.tree.map(lambda leaf: leaf[runs], tree), self.devices[i % len(self.devices)])
+        def put(runs: slice, i: int) -> PyTree:
+            return jax.device_put(jax.tree.map(lambda leaf: leaf[runs], tree), self._place(i))
 
-        return [place(runs, i) for i, runs in enumerate(self._slices)]
+        return [put(runs, i) for i, runs in enumerate(self._slices)]
 
     def gather(self, parcels: Parcels) -> PyTree:
-        """Stack parcels into one tree over all runs, on the first device; a single parcel is returned as it is."""
-        if len(parcels) == 1:
-            return parcels[0]
-        local = [jax.device_put(parcel, self.devices[0]) for parcel in parcels]
+        """Stack parcels into one tree over all runs, on the first device; a single parcel there is returned as it is."""
+        local = [jax.device_put(parcel, self._first) for parcel in parcels]
+        if len(local) == 1:
+            return local[0]
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *local)
+
+    def _place(self, parcel: int) -> Sharding:
+        return self.places[parcel % len(self.places)]
 
     def fetch(self, parcels: Parcels) -> PyTree:
         """Wait for parcels and stack them into one tree of NumPy arrays over all runs."""
@@ -200,7 +216,20 @@ class Engine:
 
 def training_program(spec: TrainSpec, plan: Plan) -> Any:
     """Return the program of `Engine.train`: of states, settings, data and the int32 scalars step and count."""
-    return _program(train.train_chunk, spec, _layout(plan), 3, 2, True)
+    place = _places(local_devices(plan), spec.shards)[0]
+    return _program(train.train_chunk, spec, _layout(plan), 3, 2, True, _mesh(place))
+
+
+def _places(devices: Sequence[Any], shards: int) -> list[Sharding]:
+    """Return the places of parcels: each device, or each group of `shards` that hold the same."""
+    if shards == 1:
+        return [SingleDeviceSharding(device) for device in devices]
+    groups = [devices[i : i + shards] for i in range(0, len(devices) - shards + 1, shards)]
+    return [NamedSharding(Mesh(np.array(group), (parts.AXIS,)), PartitionSpec()) for group in groups]
+
+
+def _mesh(place: Sharding) -> Mesh | None:
+    return place.mesh if isinstance(place, NamedSharding) else None  # type: ignore[return-value]
 
 
 def _layout(plan: Plan) -> str:
@@ -208,8 +237,14 @@ def _layout(plan: Plan) -> str:
 
 
 @functools.cache
-def _program(function: Callable, static: Any, layout: str, stacked: int, shared: int, donate: bool) -> Callable:
+def _program(
+    function: Callable, static: Any, layout: str, stacked: int, shared: int, donate: bool, mesh: Mesh | None
+) -> Callable:
     lifted = over_runs(functools.partial(function, static), layout, stacked, shared)
+    if mesh is not None:
+        # All devices are given and return the same; only `parts.over_parts` makes a difference between them.
+        same = PartitionSpec()
+        lifted = jax.shard_map(lifted, mesh=mesh, in_specs=same, out_specs=same, check_vma=False)
     return jax.jit(lifted, donate_argnums=(0,) if donate else ())
 
 

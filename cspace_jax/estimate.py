@@ -85,7 +85,7 @@ def describe_plan(config: Config) -> str:
     plan = engine.choose_plan(config, jax.default_backend())
     parts = [f"runs {plan.runs}", f"convolution {plan.convolution}", f"{plan.steps_per_call} step(s) per call"]
     batch = config.optim.batch_size
-    part = plan.microbatch or engine.train_spec(config, plan).part(batch)
+    part = engine.train_spec(config, plan).gradient_part
     parts += [f"gradients of {part} of {batch} images at once"] if part < batch else []
     parts += [f"{plan.devices} device(s)"] if plan.devices else []
     parts += [f"precision {plan.precision}"] if plan.precision != "default" else []

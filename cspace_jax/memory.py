@@ -83,7 +83,7 @@ def outline(config: Config) -> Footprint:
 
 def _remembered(spec: train.TrainSpec, params: dict, setting: Setting, data: dgp.Dataset) -> Any:
     """Return the function that pulls a gradient back through the loss: a pytree of what the forward pass remembers."""
-    batch = data.take(jnp.arange(spec.microbatch or spec.part(spec.optim.batch_size)))
+    batch = data.take(jnp.arange(spec.gradient_part))
     images, conditioning = dgp.images(batch, spec.data), dgp.conditionings(batch, spec.data)
     key = rng.run_key(setting.seed)
     noise, dropout_keys = vdm.draw_loss_noise(key, images.shape), jax.random.split(key, len(images))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from cspace_jax import dgp, masking, optim, rng, vdm
+from cspace_jax import dgp, masking, optim, parts, rng, vdm
 from cspace_jax.config import Config, DataConfig, OptimConfig
 from cspace_jax.setting import Setting
 
@@ -25,6 +24,7 @@ class TrainSpec:
       optim: batch and optimiser.
       microbatch: samples whose gradient is computed at once, a divisor of the batch; 0 = as many as `part` says.
       cache_bytes: of a core, which the tensors of a part of a batch should not leave; 0 = batches are not cut.
+      shards: devices that share the run, each with half of the parts of a batch: 1 or 2 (`parts.over_parts`).
     """
 
     vdm: vdm.Vdm
@@ -32,6 +32,12 @@ class TrainSpec:
     optim: OptimConfig
     microbatch: int = 0
     cache_bytes: int = 0
+    shards: int = 1
+
+    @property
+    def gradient_part(self) -> int:
+        """Samples whose gradient is computed at once."""
+        return self.microbatch or self.part(self.optim.batch_size)
 
     def part(self, samples: int) -> int:
         """Return how many of `samples` images pass through the network at once: a divisor.
@@ -48,10 +54,12 @@ class TrainSpec:
         return max(fitting) if fitting else min(divisors, default=samples)
 
 
-def make_spec(config: Config, convolution: str, microbatch: int = 0, cache_bytes: int = 0) -> TrainSpec:
+def make_spec(
+    config: Config, convolution: str, microbatch: int = 0, cache_bytes: int = 0, shards: int = 1
+) -> TrainSpec:
     """Collect the static parts of a configuration; the other arguments come from the plan (engine.py)."""
     model = vdm.make_vdm(config.network, config.diffusion, convolution)
-    return TrainSpec(model, config.data, config.optim, microbatch, cache_bytes)
+    return TrainSpec(model, config.data, config.optim, microbatch, cache_bytes, shards)
 
 
 @struct.dataclass
@@ -173,10 +181,11 @@ def train_step(
         )
         return terms.total.sum(), terms
 
-    differentiate = jax.value_and_grad(total_loss, has_aux=True)
-    (loss, terms), grads = _accumulate(
-        functools.partial(differentiate, state.params), batch, spec.microbatch or spec.part(len(index))
-    )
+    def differentiate(part: Batch) -> tuple[tuple[jax.Array, dict], vdm.LossTerms]:
+        (loss, terms), grads = jax.value_and_grad(total_loss, has_aux=True)(state.params, part)
+        return (loss, grads), terms
+
+    (loss, grads), terms = parts.over_parts(differentiate, batch, spec.gradient_part, spec.shards)
     loss, grads = jax.tree.map(lambda leaf: leaf / len(index), (loss, grads))
     updates, opt_state = _optimizer(spec, setting).update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
@@ -197,23 +206,6 @@ def _draw_batch(spec: TrainSpec, run_key: jax.Array, setting: Setting, chosen: d
         noise=vdm.draw_loss_noise(noise_key, images.shape),
         dropout_keys=jax.random.split(dropout_key, len(images)),
     )
-
-
-def _accumulate(differentiate: Callable[[Batch], Any], batch: Batch, size: int) -> Any:
-    """Add up ((loss, terms per sample), gradients) over parts of `size` samples, one after another."""
-    samples = len(batch.images)
-    if size == samples:
-        return differentiate(batch)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(samples // size, size, *leaf.shape[1:]), batch)
-
-    def add(sums: Any, part: Batch) -> tuple[Any, vdm.LossTerms]:
-        (loss, terms), grads = differentiate(part)
-        return jax.tree.map(jnp.add, sums, (loss, grads)), terms
-
-    shapes = jax.eval_shape(differentiate, jax.tree.map(lambda leaf: leaf[0], parts))
-    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes[0][0], shapes[1]))
-    (loss, grads), terms = jax.lax.scan(add, start, parts)
-    return (loss, jax.tree.map(lambda leaf: leaf.reshape(-1), terms)), grads
 
 
 def _conditioning(spec: TrainSpec, params: dict, batch: Batch) -> jax.Array:
