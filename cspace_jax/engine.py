@@ -2,7 +2,7 @@
 
 Everything to the left of this module is a pure function of one run. A `Plan` says how those functions execute over the
 runs; it changes speed and rounding, never results. Runs are held in parcels: a parcel is a stack of runs that one call
-of one compiled program advances in one place. A place is a device, or two that share a run where there are more devices
+of one compiled program advances in one place: on a device, or on several that share a run, where there are more devices
 than runs. A GPU or TPU has one parcel with all its runs; a CPU has one parcel per run, because there the program of one
 run, called for each, is the fastest (BUILD_NOTES.md).
 """
@@ -79,10 +79,8 @@ def train_spec(config: Config, plan: Plan, shards: int = 1) -> TrainSpec:
 
 
 def choose_shards(config: Config, plan: Plan, runs: int, devices: int) -> int:
-    """Return how many devices share each run: 2 if there are enough and batches are cut into parts to share, else 1."""
-    batch = config.optim.batch_size
-    count = batch // train_spec(config, plan).gradient_part
-    return parts.SHARES if parts.SHARES * runs <= devices and count > 1 and parts.can_share(count) else 1
+    """Return how many devices share each run: as many as are left over by the runs and divide the parts of a batch."""
+    return parts.choose_shards(train_spec(config, plan).gradient_parts, devices // runs)
 
 
 def precision(plan: Plan) -> contextlib.AbstractContextManager:
@@ -101,6 +99,12 @@ def local_devices(plan: Plan) -> list[Any]:
     if plan.devices > len(local):
         raise UserError(f"engine.devices = {plan.devices}: must be at most {len(local)}, the local devices; 0 = all")
     return local[: plan.devices or None]
+
+
+def at_once(config: Config, processes: int = 1) -> int:
+    """Return the number of runs of the largest wave of one of `processes` processes."""
+    share = -(-config.grid.num_runs // processes)
+    return min(config.engine.wave or share, share)
 
 
 def waves(runs: int, size: int) -> list[slice]:
@@ -200,7 +204,7 @@ class Engine:
         return [put(runs, i) for i, runs in enumerate(self._slices)]
 
     def gather(self, parcels: Parcels) -> PyTree:
-        """Stack parcels into one tree over all runs, on the first device; a single parcel there is returned as it is."""
+        """Stack parcels into one tree over all runs, on the first device; a single one there stays as it is."""
         local = [jax.device_put(parcel, self._first) for parcel in parcels]
         if len(local) == 1:
             return local[0]

@@ -88,5 +88,8 @@ def describe_plan(config: Config) -> str:
     part = engine.train_spec(config, plan).gradient_part
     parts += [f"gradients of {part} of {batch} images at once"] if part < batch else []
     parts += [f"{plan.devices} device(s)"] if plan.devices else []
+    runs = engine.at_once(config, jax.process_count())
+    shards = engine.choose_shards(config, plan, runs, len(engine.local_devices(plan)))
+    parts += [f"each run on {shards} devices"] if shards > 1 else []
     parts += [f"precision {plan.precision}"] if plan.precision != "default" else []
     return ", ".join(parts)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cspace_jax import dgp, engine, grid, rng, train, vdm
+from cspace_jax import dgp, engine, grid, parts, rng, train, vdm
 from cspace_jax.config import Config
 from cspace_jax.engine import Plan
 from cspace_jax.errors import UserError
@@ -51,12 +51,14 @@ class Place:
       devices: number of devices that share the runs.
       shared: whether they share one memory, as CPU devices do.
       available: bytes of one device's memory, or of the shared one.
+      parts: of a batch, which devices that the runs leave over can share (`parts.choose_shards`).
     """
 
     layout: str
     devices: int
     shared: bool
     available: float
+    parts: int = 1
 
 
 def here(config: Config) -> Place:
@@ -64,7 +66,8 @@ def here(config: Config) -> Place:
     plan = engine.choose_plan(config, jax.default_backend())
     cpu = jax.default_backend() == "cpu"
     available = config.engine.memory_gb * GB or (_host_memory() if cpu else _device_memory())
-    return Place(plan.runs, len(engine.local_devices(plan)), cpu, available)
+    spec = engine.train_spec(config, plan)
+    return Place(plan.runs, len(engine.local_devices(plan)), cpu, available, spec.gradient_parts)
 
 
 def outline(config: Config) -> Footprint:
@@ -132,11 +135,13 @@ def peak_bytes(footprint: Footprint, place: Place, runs: int) -> float:
 
     Parcels are those of `Engine`. In a loop all runs stay in memory while each device runs the program of one.
     """
-    parcel = 1 if place.layout == "loop" else -(-runs // place.devices)
+    shards = parts.choose_shards(place.parts, place.devices // runs)
+    places = place.devices // shards
+    parcel = 1 if place.layout == "loop" else -(-runs // places)
     parcels = -(-runs // parcel)
-    on_first = min(-(-parcels // place.devices) * parcel, runs)
-    held = runs if place.shared else on_first
-    programs = min(parcels, place.devices) if place.shared else 1
+    on_first = min(-(-parcels // places) * parcel, runs)
+    held = runs * shards if place.shared else on_first
+    programs = min(parcels, places) * shards if place.shared else 1
     stepping = programs * (footprint.working * parcel + footprint.fixed)
     # All states as one tree on the first device, and there a copy of each that came from another.
     saving = (runs + (runs - on_first)) * footprint.state if parcels > 1 else 0.0
@@ -160,8 +165,7 @@ def fits(footprint: Footprint, place: Place, runs: int) -> bool:
 def check(config: Config) -> None:
     """Raise UserError if training is predicted not to fit; compiles only if shapes alone do not settle it."""
     place = here(config)
-    share = -(-config.grid.num_runs // jax.process_count())  # of one of many processes
-    runs = min(config.engine.wave or share, share)
+    runs = engine.at_once(config, jax.process_count())
     if peak_bytes(outline(config), place, runs) <= _SAFE_SHARE * place.available:
         return
     footprint = analyse(config, engine.choose_plan(config, jax.default_backend()))

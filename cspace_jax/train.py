@@ -24,7 +24,7 @@ class TrainSpec:
       optim: batch and optimiser.
       microbatch: samples whose gradient is computed at once, a divisor of the batch; 0 = as many as `part` says.
       cache_bytes: of a core, which the tensors of a part of a batch should not leave; 0 = batches are not cut.
-      shards: devices that share the run, each with half of the parts of a batch: 1 or 2 (`parts.over_parts`).
+      shards: devices that share the run, each with some of the parts of a batch (`parts.over_parts`).
     """
 
     vdm: vdm.Vdm
@@ -38,6 +38,11 @@ class TrainSpec:
     def gradient_part(self) -> int:
         """Samples whose gradient is computed at once."""
         return self.microbatch or self.part(self.optim.batch_size)
+
+    @property
+    def gradient_parts(self) -> int:
+        """Number of such parts of a batch."""
+        return self.optim.batch_size // self.gradient_part
 
     def part(self, samples: int) -> int:
         """Return how many of `samples` images pass through the network at once: a divisor.

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from cspace_jax import conv, engine, grid, launch, memory, train
+from cspace_jax import engine, grid, launch, memory, train
 from cspace_jax.config import Config, EngineConfig
 from cspace_jax.engine import Engine, Plan
 from cspace_jax.errors import UserError
@@ -72,10 +72,12 @@ def candidates(config: Config) -> list[Config]:
 
     On a CPU, runs are called one by one, on all devices or on one with all threads; elsewhere they are stacked.
     """
-    given, runs = config.engine, _wave(config)
+    given, runs = config.engine, engine.at_once(config)
     if jax.default_backend() == "cpu":
         layouts, convolutions = ("loop",), ("winograd", "canonical")
-        devices = tuple(dict.fromkeys((min(jax.local_device_count(), runs), 1)))
+        local = jax.local_device_count()
+        useful = runs * engine.choose_shards(config, engine.choose_plan(config, "cpu"), runs, local)
+        devices = tuple(dict.fromkeys((min(local, useful), 1)))
     else:
         layouts = ("vmap", "map", *(("unroll",) if 1 < runs <= _MOST_UNROLLED else ()))
         convolutions, devices = ("xla", "matmul"), (0,)
@@ -155,12 +157,8 @@ def table(timings: list[Timing]) -> str:
     return "\n".join(lines)
 
 
-def _wave(config: Config) -> int:
-    return min(config.engine.wave or config.grid.num_runs, config.grid.num_runs)
-
-
 def _settings(config: Config) -> Any:
-    return grid.stack(grid.grid_settings(config.grid)[: _wave(config)])
+    return grid.stack(grid.grid_settings(config.grid)[: engine.at_once(config)])
 
 
 def cache_file() -> epath.Path:
@@ -169,26 +167,27 @@ def cache_file() -> epath.Path:
 
 
 def key(config: Config) -> str:
-    """Return what a measurement holds for: device, JAX, network, data, batch, runs at once, and the fields given."""
+    """Return what a measurement holds for: device, JAX, network, data, batch, runs at once, candidates."""
     devices = jax.local_devices()
     spec = train.make_spec(config, "xla")
     optim = dataclasses.replace(config.optim, steps=1, log_every=1)
     data = dataclasses.replace(config.data, images_per_class=1, test_images_per_class=1)
-    given = [getattr(config.engine, name) for name in (*_CHOSEN, "precision", "memory_gb")]
-    # The seconds that a number of runs takes do not hang on which runs they are. What an older version measured does
-    # not hold once there are other ways to convolve: xla was its fastest on a CPU and is the slowest there now.
-    parts = (
-        conv.METHODS,
+    # The seconds that a number of runs takes do not hang on which runs they are. What was measured among fewer plans
+    # does not hold: an older version's fastest on a CPU is the slowest there now.
+    plans = [[getattr(one.engine, name) for name in _CHOSEN] for one in candidates(config)]
+    limits = config.engine.steps_per_call, config.engine.precision, config.engine.memory_gb
+    decisive = (
+        plans,
+        limits,
         devices[0].device_kind,
         len(devices),
         jax.__version__,
         spec.vdm,
         data,
         optim,
-        _wave(config),
-        given,
+        engine.at_once(config),
     )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
 
 def _remembered(config: Config) -> Timing | None:

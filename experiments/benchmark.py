@@ -11,7 +11,8 @@ are started once and then measured in turns, so that a slow minute of the machin
 medians with the smallest and the largest rate. A ratio is the median over rounds of ours over the best peer's.
 
 Settings: quick (the network of configs/signal.py:quick, 6 runs), medium (32x32, channels 16/32/64, batch 32, 4 runs),
-paper (the network of configs/signal.py:paper, 2 runs), smoke (numbers mean nothing). Written to WORKDIR:
+paper (the network of configs/signal.py:paper, 2 runs), smoke (numbers mean nothing); --runs sets another number of
+runs. Parallel PyTorch processes are a peer of a single run too, although they train two. Written to WORKDIR:
 benchmark.json, benchmark.md, benchmark.png.
 """
 
@@ -96,11 +97,10 @@ def in_turns(requests: Requests, rounds: int, seconds: float) -> dict[str, list[
     return rates
 
 
-def measure(setting: str, parts: Sequence[str], backend: str, rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure one setting: rates by part and variant, ratios, fraction of the matmul speed, compile times."""
+def measure(setting: str, runs: int, parts: Sequence[str], backend: str, rounds: int, seconds: float) -> dict[str, Any]:
+    """Measure a grid of `runs` runs: rates by part and variant, ratios, share of the matmul speed, compile times."""
     say(f"{setting}: outputs and losses of both implementations")
-    difference = _check(setting)
-    runs, result = SETTINGS[setting], {"setting": setting, "runs": SETTINGS[setting], "difference": difference}
+    result: dict[str, Any] = {"setting": setting, "runs": runs, "difference": _check(setting)}
     with tempfile.TemporaryDirectory() as cache:
         counts = [runs, *(SCALING if "scaling" in parts else ())]
         say(f"{setting}: starting the workers (compilation)")
@@ -242,6 +242,7 @@ def parser() -> command.Parser:
     parser = command.Parser(prog="python -m experiments.benchmark", description=__doc__.partition("\n")[0])
     parser.add_argument("--workdir", help="folder of the table, the numbers and the plot")
     parser.add_argument("--settings", type=command.comma_separated(str), default="quick", help=", ".join(SETTINGS))
+    parser.add_argument("--runs", type=int, default=0, help="runs of the grid; 0 = as many as the setting says")
     parser.add_argument("--parts", type=command.comma_separated(str), default=",".join(PARTS), help=", ".join(PARTS))
     parser.add_argument("--backend", choices=("cpu", "gpu"), default="cpu", help="device of both sides")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every variant")
@@ -259,6 +260,8 @@ def _check_arguments(options: Any) -> None:
                 raise UserError(f"{name} = {value!r}: must be among {', '.join(allowed)}")
         if not values:
             raise UserError(f"{name} is empty: must be among {', '.join(allowed)}")
+    if options.runs < 0:
+        raise UserError(f"runs = {options.runs}: must be at least 1, or 0 for as many as the setting says")
     if options.rounds < 1:
         raise UserError(f"rounds = {options.rounds}: must be at least 1")
     if not 0 < options.seconds < 600:
@@ -277,7 +280,8 @@ def main(arguments: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     results = []
     for setting in options.settings:
-        results.append(measure(setting, options.parts, options.backend, options.rounds, options.seconds))
+        runs = options.runs or SETTINGS[setting]
+        results.append(measure(setting, runs, options.parts, options.backend, options.rounds, options.seconds))
         report = {"command": sys.orig_argv, "date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count()}
         report |= {"machine": platform.machine(), "results": results}
         workdir.write_atomic(folder / "benchmark.json", json.dumps(report, indent=1))

@@ -91,17 +91,26 @@ def test_gradients_over_parts_of_a_batch_are_those_of_the_batch(layout):
     assert_close_moments(parts[0], whole[0])
 
 
+SIXTEEN_SAMPLES = tiny.changed(CONFIG, evaluate={"samples_per_class": 4})
+EIGHT_OF_16 = 8 * 4 * 8 * 8 * 4  # bytes of a cache that holds eight images at four channels
+
+
+def drawn(runner, config):
+    """Return the samples that every run draws at its start."""
+    spec = elicit.make_spec(runner.spec, config, probe.make_spec(config, "xla"))
+    params = [jax.tree.map(lambda leaf: leaf + 0.01, state.evaluated) for state in runner.init()]
+    prompts = runner.call(elicit.naive_prompts, spec, runner.settings)
+    return runner.fetch(runner.call(elicit.draw, spec, params, prompts))
+
+
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_sampling_in_parts_draws_the_same_images(guidance):
-    config = tiny.changed(CONFIG, evaluate={"samples_per_class": 4, "guidance": guidance})
+    config = tiny.changed(SIXTEEN_SAMPLES, evaluate={"guidance": guidance})
     samples = []
-    for cache in (0, 8 * 4 * 8 * 8 * 4):  # eight of 16 images
+    for cache in (0, EIGHT_OF_16):
         runner = make(Plan("canonical", "loop", 1, cache_bytes=cache), config, tiny.settings(config, slice(0, 1)))
-        spec = elicit.make_spec(runner.spec, config, probe.make_spec(config, "xla"))
-        assert spec.train.part(16) == (8 if cache else 16)
-        params = [jax.tree.map(lambda leaf: leaf + 0.01, state.evaluated) for state in runner.init()]
-        prompts = runner.call(elicit.naive_prompts, spec, runner.settings)
-        samples.append(runner.fetch(runner.call(elicit.draw, spec, params, prompts)))
+        assert runner.spec.part(16) == (8 if cache else 16)
+        samples.append(drawn(runner, config))
     assert np.abs(samples[0]).max() > 0.1
     np.testing.assert_allclose(samples[0], samples[1], atol=1e-4)
 
@@ -193,7 +202,7 @@ def test_a_run_that_is_nan_leaves_all_others_unchanged(layout, convolution):
 
 
 DEVICES = """
-import jax
+import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 2)
 import test_engine as t, tiny
 one, two = jax.devices()
@@ -207,11 +216,31 @@ parcels = t.make(devices=[one, two]).init()
 assert [next(iter(p.params["network"]["conv_in"]["kernel"].devices())) for p in parcels] == [one, two, one]
 vmapped = t.make(t.Plan("xla", "vmap", 1), devices=[one, two])
 assert [len(s.seed) for s in vmapped.settings] == [2, 1] and vmapped.runs == 3
+
+def alone(devices, layout):
+    plan = t.Plan("canonical", layout, 1, microbatch=2, cache_bytes=t.EIGHT_OF_16)
+    runner = t.make(plan, t.SIXTEEN_SAMPLES, tiny.settings(t.CONFIG, slice(0, 1)), devices=devices)
+    assert runner.spec.shards == len(devices) == len(runner.settings[0].seed.devices())
+    state, metrics = t.trained(runner, runner.init())
+    kept = runner.gather(runner.scatter(state))
+    assert all(leaf.devices() == {one} for leaf in jax.tree.leaves(kept))
+    tiny.assert_same_bits(tiny.raw(kept), state)
+    (held,), _ = runner.train(runner.init(), 0, 3)
+    copies = [jax.tree.map(lambda leaf: leaf.addressable_shards[i].data, held) for i in range(len(devices))]
+    tiny.assert_same_bits(copies[-1], copies[0])
+    return state, metrics, t.drawn(runner, t.SIXTEEN_SAMPLES)
+
+for layout in ("loop", "vmap"):
+    shared, single = alone([one, two], layout), alone([one], layout)
+    tiny.assert_close(shared[:2], single[:2], **t.ROUNDING)
+    t.assert_close_moments(shared[0], single[0])
+    np.testing.assert_allclose(shared[2], single[2], atol=1e-4)
+    assert np.abs(shared[2]).max() > 0.1
 print("equal")
 """
 
 
-def test_number_of_devices_changes_nothing():
+def test_number_of_devices_changes_nothing_and_sharing_a_run_only_rounding():
     cache = jax.config.jax_compilation_cache_dir or ""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths, "JAX_COMPILATION_CACHE_DIR": cache}
@@ -423,6 +452,15 @@ def test_on_a_cpu_large_batches_are_taken_in_parts_that_stay_in_the_cache(sample
     config = tiny.changed(CONFIG, data={"image_size": size}, network={"channels": (32, 64)})
     assert engine.train_spec(config, engine.choose_plan(config, "cpu")).part(samples) == part
     assert engine.train_spec(config, engine.choose_plan(config, "gpu")).part(samples) == samples
+
+
+@pytest.mark.parametrize(
+    ("runs", "devices", "part", "shards"),
+    [(1, 2, 1, 2), (1, 1, 1, 1), (2, 2, 1, 1), (2, 5, 2, 2), (1, 3, 2, 2), (1, 9, 1, 4), (1, 2, 4, 1), (3, 2, 1, 1)],
+)
+def test_devices_that_runs_leave_over_share_a_run(runs, devices, part, shards):
+    plan = dataclasses.replace(REFERENCE, microbatch=part)  # of a batch of four
+    assert engine.choose_shards(CONFIG, plan, runs, devices) == shards
 
 
 @pytest.mark.parametrize("precision", ["default", "float32", "bfloat16"])

@@ -23,8 +23,8 @@ def footprint(layout):
     return memory.analyse(CONFIG, LAYOUTS[layout])
 
 
-def place(layout, devices=1, shared=True, available=float("inf")):
-    return Place(layout, devices, shared, available)
+def place(layout, devices=1, shared=True, available=float("inf"), parts=1):
+    return Place(layout, devices, shared, available, parts)
 
 
 @functools.cache
@@ -59,6 +59,8 @@ def test_the_outline_is_of_the_size_of_the_analysis():
         (place("loop"), 3, 15 + 13),  # one program at a time
         (place("loop"), 30, 150 + 120),  # saving: a copy of all states
         (place("loop", 2), 2, 10 + 26),  # two programs at a time
+        (place("loop", 2, parts=4), 1, 10 + 26),  # two devices share the run, each with all of it
+        (place("vmap", 4, shared=False, parts=4), 2, 5 + 13 + 0),  # two runs, each in a place of two devices
         (place("loop", 2), 30, 150 + 120 + 60),  # saving: and one of what the second device held
         (place("vmap"), 3, 15 + 33),
         (place("vmap", 2, shared=False), 5, 15 + 33),  # three runs on the first device

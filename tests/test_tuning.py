@@ -134,12 +134,20 @@ def test_measuring_is_of_the_real_program():
     }
 
 
-def test_a_choice_among_other_convolutions_is_not_remembered(measured, monkeypatch):
+def test_a_choice_among_other_candidates_is_not_remembered(measured, monkeypatch):
     tuning.resolve(AUTO, may_measure=True)
     before = len(measured)
-    monkeypatch.setattr(tuning.conv, "METHODS", ("xla", "matmul"))
+    fewer = tuning.candidates(AUTO)[1:]
+    monkeypatch.setattr(tuning, "candidates", lambda config: fewer)
     tuning.resolve(AUTO, may_measure=True)
-    assert len(measured) == 2 * before
+    assert len(measured) == before + len(fewer)
+
+
+@pytest.mark.parametrize(("batch_part", "devices"), [(1, {1, 2}), (4, {1})])  # of a batch of four
+def test_all_devices_are_tried_where_they_can_share_a_run(monkeypatch, batch_part, devices):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 2)
+    one = tiny.changed(AUTO, grid={"seeds": (0,), "sep_col": (0.5,)}, engine={"microbatch": batch_part})
+    assert {candidate.engine.devices for candidate in tuning.candidates(one)} == devices
 
 
 def test_many_processes_measure_nothing(monkeypatch):
