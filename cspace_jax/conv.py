@@ -6,6 +6,7 @@ xla: XLA's convolution and its automatic gradient, for accelerators.
 canonical: the same convolution, and gradients that are written as convolutions of the same form. Inside a
   compiled loop on a CPU the automatic gradient is up to a hundred times slower and these are not: as timings suggest,
   XLA brings only convolutions outside of loops into the form that its fast kernels take, and these have it already.
+  Images of three channels are gathered into patches for one product of matrices instead.
 winograd: canonical, but Winograd's products (winograd.py) where both sides have at least 64 channels and height and
   width are even, so that 16 products do the work of 36.
 matmul: shifted slices and one product of matrices, which `vmap` over runs turns into a batched product and not into
@@ -24,6 +25,7 @@ METHODS = ("xla", "canonical", "winograd", "matmul")
 _DIMS = ("NHWC", "HWIO", "NHWC")
 _WINOGRAD_CHANNELS = 64
 _VECTOR = 16  # float32 numbers in a CPU's vector register
+_NARROW = 3  # channels of an image
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 1) -> jax.Array:
@@ -31,18 +33,23 @@ def _convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 1
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), window, dimension_numbers=_DIMS)
 
 
+def _convolve_or_gather(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    # So few channels are better gathered into patches: the fast kernels of a CPU leave most of a vector empty.
+    return _matmul_3x3(x, kernel) if x.shape[-1] <= _NARROW else _convolve(x, kernel)
+
+
 @jax.custom_vjp
 def _conv_3x3_canonical(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _convolve(x, kernel)
+    return _convolve_or_gather(x, kernel)
 
 
 def _canonical_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(x, kernel), (x, kernel)
+    return _convolve_or_gather(x, kernel), (x, kernel)
 
 
 def _canonical_backward(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    return _convolve(g, _turned(kernel)), _kernel_gradient(x, g)
+    return _convolve_or_gather(g, _turned(kernel)), _kernel_gradient(x, g)
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:

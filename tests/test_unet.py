@@ -210,7 +210,7 @@ def test_convolutions_and_their_gradients_equal_the_oracle(kind, method):
     check_convolution(kind, method, (3, 5))
 
 
-# Each of the ways in which a kernel's gradient slides one over the other.
+# Each of the ways in which a kernel's gradient slides one over the other, and gathered patches on either side.
 @pytest.mark.parametrize("channels", [(5, 3), (18, 16), (16, 18), (16, 16), (2, 2)])
 def test_canonical_gradients_equal_the_oracle_at_every_width(channels):
     check_convolution("3x3", "canonical", channels)
