@@ -8,8 +8,10 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,7 +23,7 @@ from cspace_jax.engine import Engine, Plan
 from cspace_jax.errors import UserError
 from cspace_jax.workdir import write_atomic
 
-SECONDS = 3.0  # that every candidate is timed for, after its compilation
+SECONDS, TURNS = 1.0, 3  # every candidate is timed for, after its compilation, and how often
 _CHOSEN = ("convolution", "runs", "devices", "steps_per_call")  # fields of EngineConfig that a measurement decides
 _MOST_UNROLLED = 4  # runs; a program with a copy for each of more takes minutes to compile
 
@@ -33,7 +35,7 @@ class Timing:
     Attributes:
       chosen: its values of the fields convolution, runs, devices and steps_per_call of `EngineConfig`.
       compile_seconds: until the first call was done.
-      rate: run-steps per second after that; 0 if it could not be measured.
+      rate: run-steps per second after that, median over turns; 0 if it could not be measured.
       note: why it could not.
     """
 
@@ -60,7 +62,7 @@ def resolve(config: Config, may_measure: bool) -> Config:
     known = _remembered(config)
     if known is not None or not may_measure:
         return config if known is None else with_plan(config, known.chosen)
-    timings = [_measure_or_explain(candidate, _settings(config)) for candidate in candidates(config)]
+    timings = measure(candidates(config), _settings(config))
     chosen = best(timings)
     _remember(config, chosen)
     print(table(timings), flush=True)
@@ -95,20 +97,48 @@ def with_plan(config: Config, chosen: dict[str, Any]) -> Config:
     return dataclasses.replace(config, engine=dataclasses.replace(config.engine, plan="known", **chosen))
 
 
-def measure(config: Config, settings: Any, seconds: float = SECONDS) -> Timing:
-    """Compile and time one plan on runs with these stacked settings, for `seconds` or three calls."""
+def measure(configs: Sequence[Config], settings: Any, seconds: float = SECONDS) -> list[Timing]:
+    """Compile every plan and time them in turns, so that a slow moment of the machine hits all of them.
+
+    Args:
+      configs: the same study, each with its plan.
+      settings: of the runs that are trained, stacked.
+      seconds: how long a plan is timed in each of the turns, or one call if that takes longer.
+    """
+    started = [_start_or_explain(config, settings) for config in configs]
+    rates: list[list[float]] = [[] for _ in started]
+    for _ in range(TURNS):
+        for i, (timing, runner) in enumerate(started):
+            if runner is not None:
+                try:
+                    rates[i].append(speed(runner, seconds))
+                except jax.errors.JaxRuntimeError as error:
+                    started[i] = dataclasses.replace(timing, note=_first_line(error)), None
+    return [
+        timing if timing.note else dataclasses.replace(timing, rate=statistics.median(measured))
+        for (timing, _), measured in zip(started, rates, strict=True)
+    ]
+
+
+def start(config: Config, settings: Any) -> tuple[Timing, Engine]:
+    """Compile the plan of a study for runs with these stacked settings, and train them for one call."""
     plan = engine.choose_plan(config, jax.default_backend())
     started = time.perf_counter()
     runner = Engine(config, settings, plan)
-    state, _ = _train(runner, runner.init(), 0)
-    compiled = time.perf_counter()
+    _train(runner, runner.init(), 0)
+    return Timing(_fields(config.engine, plan), time.perf_counter() - started), runner
+
+
+def speed(runner: Engine, seconds: float) -> float:
+    """Return run-steps per second of an engine that has been started. Its state is made anew and not kept."""
+    state = jax.block_until_ready(runner.init())
+    started = time.perf_counter()
     calls, took = 0, 0.0
-    while calls < 3 or took < seconds:
-        calls += 1
+    while not calls or took < seconds:
         state, _ = _train(runner, state, calls)
-        took = time.perf_counter() - compiled
-    rate = calls * plan.steps_per_call * runner.runs / took
-    return Timing(_fields(config.engine, plan), compiled - started, rate)
+        calls += 1
+        took = time.perf_counter() - started
+    return calls * runner.plan.steps_per_call * runner.runs / took
 
 
 def _train(runner: Engine, state: Any, call: int) -> Any:
@@ -116,18 +146,22 @@ def _train(runner: Engine, state: Any, call: int) -> Any:
     return jax.block_until_ready(runner.train(state, call * steps, steps))
 
 
-def _measure_or_explain(config: Config, settings: Any) -> Timing:
+def _start_or_explain(config: Config, settings: Any) -> tuple[Timing, Engine | None]:
     plan = engine.choose_plan(config, jax.default_backend())
     fields = _fields(config.engine, plan)
     print(f"measuring {' '.join(f'{k}={v}' for k, v in fields.items())}", file=sys.stderr, flush=True)
     try:
         memory.check(config)
     except UserError as error:  # does not fit
-        return Timing(fields, note=str(error))
+        return Timing(fields, note=str(error)), None
     try:
-        return measure(config, settings)
+        return start(config, settings)
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:  # out of memory, or not lowered on this backend
-        return Timing(fields, note=str(error).strip().splitlines()[0][:80])
+        return Timing(fields, note=_first_line(error)), None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:80]
 
 
 def _fields(given: EngineConfig, plan: Plan) -> dict[str, Any]:

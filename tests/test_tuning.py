@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import unittest.mock
 
 import commands
 import jax
@@ -26,18 +27,25 @@ def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def pretend(**about):
+    """An engine that was never compiled."""
+    return unittest.mock.Mock(spec=engine.Engine, **about)
+
+
 @pytest.fixture
 def measured(monkeypatch):
-    """Stand in for the clock: xla is twice as fast. Which candidates were measured."""
+    """Stand in for the clock: canonical is twice as fast. Which candidates were measured."""
     seen = []
 
-    def measure(config, settings):
+    def start(config, settings):
         plan = engine.choose_plan(config, "cpu")
         seen.append((plan.convolution, plan.runs, plan.devices))
         like = FAST if plan.convolution == "canonical" else SLOW
-        return dataclasses.replace(like, chosen=like.chosen | {"runs": plan.runs, "devices": plan.devices})
+        chosen = like.chosen | {"runs": plan.runs, "devices": plan.devices}
+        return dataclasses.replace(like, chosen=chosen, rate=0.0), pretend(rate=like.rate)
 
-    monkeypatch.setattr(tuning, "measure", measure)
+    monkeypatch.setattr(tuning, "start", start)
+    monkeypatch.setattr(tuning, "speed", lambda runner, seconds: runner.rate)
     return seen
 
 
@@ -102,13 +110,22 @@ def test_damaged_cache_is_measured_again(measured):
         assert fields(tuning.resolve(AUTO, may_measure=True))[0] == "canonical" and len(measured) > before
 
 
-def test_candidates_that_fail_are_told_and_passed_over(monkeypatch, capsys):
-    def measure(config, settings):
+@pytest.mark.parametrize("when", ["compiled", "timed"])
+def test_candidates_that_fail_are_told_and_passed_over(monkeypatch, capsys, when):
+    def fail(config):
         if config.engine.convolution == "canonical":
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no memory\nmore")
-        return SLOW
 
-    monkeypatch.setattr(tuning, "measure", measure)
+    def start(config, settings):
+        fail(config if when == "compiled" else AUTO)
+        return SLOW, pretend(config=config)
+
+    def speed(runner, seconds):
+        fail(runner.config)
+        return 10.0
+
+    monkeypatch.setattr(tuning, "start", start)
+    monkeypatch.setattr(tuning, "speed", speed)
     assert fields(tuning.resolve(AUTO, may_measure=True))[0] == "matmul"
     assert "RESOURCE_EXHAUSTED: no memory\n" in capsys.readouterr().out
     with pytest.raises(UserError, match="no plan can be carried out"):
@@ -124,7 +141,7 @@ def test_nothing_is_kept_where_nothing_fits(measured):
 
 def test_measuring_is_of_the_real_program():
     config = tuning.candidates(AUTO)[0]
-    timing = tuning.measure(config, tiny.settings(config), seconds=0.0)
+    (timing,) = tuning.measure([config], tiny.settings(config), seconds=0.0)
     assert timing.rate > 0 and timing.compile_seconds > 0
     assert timing.chosen == {
         "convolution": "winograd",
@@ -132,6 +149,22 @@ def test_measuring_is_of_the_real_program():
         "devices": config.engine.devices,
         "steps_per_call": 25,
     }
+
+
+def test_plans_are_timed_in_turns_and_medians_compared(monkeypatch):
+    """One slow turn, or one fast one, decides nothing."""
+    rates = {"canonical": iter((10.0, 1.0, 12.0)), "winograd": iter((90.0, 2.0, 3.0))}
+    engines, turns = {name: pretend(label=name) for name in rates}, []
+
+    def speed(runner, seconds):
+        turns.append(runner.label)
+        return next(rates[runner.label])
+
+    monkeypatch.setattr(tuning, "start", lambda config, settings: (FAST, engines[config.engine.convolution]))
+    monkeypatch.setattr(tuning, "speed", speed)
+    configs = [tuning.with_plan(AUTO, {"convolution": name}) for name in rates]
+    assert [timing.rate for timing in tuning.measure(configs, None)] == [10.0, 3.0]
+    assert turns == ["canonical", "winograd"] * tuning.TURNS
 
 
 def test_a_choice_among_other_candidates_is_not_remembered(measured, monkeypatch):
