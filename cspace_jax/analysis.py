@@ -5,7 +5,7 @@ counted and left out of everything else.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,15 @@ DEFINITIONS = {
     "notebooks_90": "accuracy smoothed (sigma 1.5 saves) is above 0.9 at 3 saves in a row; the middle of the first 3",
     "median": "over seeds that did not diverge; a seed that never learned is later than any number; null = never",
     "interval": "95 % percentile bootstrap over seeds; null = open end or fewer than two seeds",
-    "memorisation": "trajectory of P(bit = 1) smoothed with `sigma`, after the first 7.5 % of the steps: class = the "
-    "training class approached most closely (memorised: within 0.5 of its corner); weak concept = the one held back; "
-    "turning step = its minimum, if the class was memorised and leaves again",
+    "memorisation": "trajectory of P(bit = 1) smoothed with `sigma`, after the first 7.5 % of the steps (at most "
+    "1,500): class = the training class approached most closely (memorised: within 0.5 of its corner); weak concept = "
+    "the one held back; turning step = its minimum, if the class was memorised and leaves again",
     "turn": "first turn of at least 60 degrees over 3 saves before and after that lasts 2 saves (own detector)",
     "momentary": "seeds with accuracy of at least 0.8 on all concepts at one save or more",
     "persistent": "seeds with accuracy of at least 0.8 on all concepts at every save from some save to the last",
 }
+
+SEPARATION = {"color": "sep_col", "size": "sep_size", "bg_color": "sep_bg"}  # concept -> setting of its signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,14 +235,42 @@ def _level_block(ds: xr.Dataset, level: Level, protocol: str, sigma: float) -> d
 def order_check(signal: np.ndarray, medians: np.ndarray) -> dict[str, Any]:
     """Ask whether times [levels] fall as the signal [levels] rises; NaN ("never") counts as the latest.
 
-    ordered: no level is slower than a weaker one, and the strongest is learned and faster than the weakest. spearman:
-    rank correlation, -1 for perfectly ordered; NaN if fewer than two levels or if all are alike.
+    ordered: no level is slower than a weaker one, and the strongest is learned and faster than the weakest; None where
+    there is nothing to order: fewer than two levels, or all times alike ("never" included). spearman: rank correlation,
+    -1 for perfectly ordered; NaN in the same cases.
     """
     times = np.where(np.isnan(medians), np.inf, medians)[np.argsort(signal, kind="stable")]
-    if len(times) < 2 or np.isnan(signal).any():
+    if len(set(times)) < 2 or np.isnan(signal).any():
         return {"ordered": None, "spearman": float("nan"), "levels": len(times)}
     ordered = bool((times[1:] <= times[:-1]).all() and times[-1] < times[0])
     return {"ordered": ordered, "spearman": rank_correlation(np.sort(signal), times), "levels": len(times)}
+
+
+def order_within(signal: np.ndarray, medians: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Apply `order_check` to levels [levels] within groups of them, whose members differ in one setting alone.
+
+    ordered: in every group in which there is something to order (groups of them, ordered_groups are ordered); None if
+    in none. spearman: mean over these groups.
+    """
+    checks = [order_check(signal[list(group)], medians[list(group)]) for group in groups]
+    judged = [check for check in checks if check["ordered"] is not None]
+    ordered = [check["ordered"] for check in judged]
+    return {
+        "ordered": all(ordered) if judged else None,
+        "spearman": float(np.mean([check["spearman"] for check in judged])) if judged else float("nan"),
+        "levels": len(signal), "groups": len(judged), "ordered_groups": sum(ordered),
+    }  # fmt: skip
+
+
+def _groups(found: Sequence[Level], concept: str) -> list[list[int]]:
+    """Return positions of levels that differ in the separation of a concept alone; all levels if it does not vary."""
+    axis = SEPARATION.get(concept)
+    if axis not in found[0].varying:
+        return [list(range(len(found)))]
+    groups: dict[tuple[float, ...], list[int]] = {}
+    for number, level in enumerate(found):
+        groups.setdefault(tuple(v for name, v in level.varying.items() if name != axis), []).append(number)
+    return list(groups.values())
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -254,12 +284,14 @@ def _order_block(ds: xr.Dataset, found: list[Level], blocks: list[dict[str, Any]
     held_out = ds["klass"].values[~ds["trained"].values].astype(str).tolist()
     result: dict[str, Any] = {}
     for index, concept in enumerate(map(str, ds["concept"].values)):
-        signal = np.array([level.signal[index] for level in found])
+        signal, groups = np.array([level.signal[index] for level in found]), _groups(found, concept)
         places = {"training_classes": [block["training_classes"] for block in blocks]}
         places |= {name: [block["classes"][name] for block in blocks] for name in held_out}
         result[concept] = {
             place: {
-                kind: order_check(signal, np.array([part["learning_times"][concept][kind]["median"] for part in parts]))
+                kind: order_within(
+                    signal, np.array([part["learning_times"][concept][kind]["median"] for part in parts]), groups
+                )
                 for kind in ("paper_80", "notebooks_90")
             }
             for place, parts in places.items()

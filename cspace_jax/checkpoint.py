@@ -224,7 +224,10 @@ def _verify(directory: epath.Path, found: np.ndarray, stored: np.ndarray) -> Non
 
 
 def _damaged(directory: epath.Path, reason: str) -> UserError:
-    return UserError(f"checkpoint {directory}: is damaged ({reason}); remove it to go on from an earlier one")
+    return UserError(
+        f"checkpoint {directory}: is damaged ({reason}); remove it: training then goes on from an earlier state, or "
+        "from step 0 if there is none"
+    )
 
 
 def _open(path: PathLike, step: int) -> tuple[epath.Path, dict[str, Any]]:

@@ -157,7 +157,7 @@ def conv_2x2_up(
 ) -> Float[Array, "b 2*h 2*w co"]:
     """Transposed convolution with a 2x2 kernel and stride 2: doubles height and width (no overlap, so one matmul).
 
-    Both methods use the matmul: every input pixel makes its own 2x2 block of outputs.
+    All methods use the matmul: every input pixel makes its own 2x2 block of outputs.
     """
     del method
     b, h, w, c = x.shape

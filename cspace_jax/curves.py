@@ -139,6 +139,16 @@ def turn_angles(trajectory: np.ndarray, window: int = 3, min_move: float = 0.05)
     return angles
 
 
+def late_saves(steps: np.ndarray, early: float = 0.075) -> int:
+    """Return the position of the first save after the early phase, in which the model has not settled on any image yet.
+
+    It lasts for the share `early` of the training, and no longer in trainings of more than 20,000 steps than in those:
+    1,500 steps, as published. At least one save is left.
+    """
+    phase = early * min(float(steps[-1]), 20_000.0)
+    return min(int(np.searchsorted(steps, phase)), len(steps) - 1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Turn:
     """A turn of a trajectory: the save step of its sharpest point and the angle there; NaN if there is none."""
@@ -153,12 +163,12 @@ def find_turn(
 ) -> Turn:  # fmt: skip
     """Find the first turn sharper than `threshold` degrees that lasts for `persistence` saves in a row.
 
-    Saves before `early` x last step are left out (the model has not settled on any image yet). Our own detector, for
-    any number of concepts; the published definition of the turning point is that of `find_memorisation`.
+    Saves of the early phase are left out (`late_saves`). Our own detector, for any number of concepts; the published
+    definition of the turning point is that of `find_memorisation`.
     """
     angles = turn_angles(trajectory, window, min_move)
     sharp = np.nan_to_num(angles, nan=0.0) >= threshold
-    sharp &= np.asarray(steps) >= early * steps[-1]
+    sharp[: late_saves(steps, early)] = False
     first = _first_of_row(sharp, persistence)
     if first is None:
         return Turn(float("nan"), float("nan"))
@@ -194,16 +204,16 @@ def find_memorisation(
 ) -> Memorisation:  # fmt: skip
     """Describe how a class is first mistaken for a training class, from its (smoothed) trajectory [t, c] of P(bit = 1).
 
-    bits [k, c] are the corners of the classes, trained [k] marks the training classes. Saves before `early` x last step
-    are left out (1,500 of 20,000 as published). The memorised class is the training class whose corner the trajectory
-    comes closest to; the weak concept is, among the concepts in which that class differs from `klass`, the one with
-    the lowest probability of the correct bit at that closest approach. It counts as memorised if the closest approach
-    is nearer than `radius` and nearer than the class's own corner. The turning point is the save at which this
-    probability is smallest, counted only if the class was memorised, if the minimum is an interior one and if the
-    probability later rises by at least `departure` above it. Source: the published table of minima of P(blue), here
-    generalised to any classes.
+    bits [k, c] are the corners of the classes, trained [k] marks the training classes. Saves of the early phase are
+    left out (`late_saves`; 1,500 of 20,000 steps as published). The memorised class is the training class whose corner
+    the trajectory comes closest to; the weak concept is, among the concepts in which that class differs from `klass`,
+    the one with the lowest probability of the correct bit at that closest approach. It counts as memorised if the
+    closest approach is nearer than `radius` and nearer than the class's own corner. The turning point is the save at
+    which this probability is smallest, counted only if the class was memorised, if the minimum is an interior one and
+    if the probability later rises by at least `departure` above it. Source: the published table of minima of P(blue),
+    here generalised to any classes.
     """
-    start = min(int(np.searchsorted(steps, early * steps[-1])), len(steps) - 1)
+    start = late_saves(steps, early)
     bits = np.asarray(bits, dtype=float)
     distances = np.linalg.norm(trajectory[:, None, :] - bits[None], axis=-1)  # [t, k]
     others = [k for k in np.flatnonzero(trained) if k != klass]

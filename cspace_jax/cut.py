@@ -16,7 +16,7 @@ def waves(runs: int, size: int, count: int) -> list[slice]:
     """Cut `runs` runs among `count` processes, and each share into waves of at most `size` runs (0 = no limit)."""
     cuts = []
     for rows in (processes.share(range(runs), i, count) for i in range(count)):
-        # The last of many processes may have no runs, and then no waves.
+        # Some of many processes may have no runs, and then no waves.
         cuts += [slice(rows[0] + part.start, rows[0] + part.stop) for part in engine.waves(len(rows), size)]
     return cuts
 

@@ -1,10 +1,10 @@
 """Execution of a grid of runs: the only place where runs are stacked.
 
 Everything to the left of this module is a pure function of one run. A `Plan` says how those functions execute over the
-runs; it changes speed and rounding, never results. Runs are held in parcels: a parcel is a stack of runs that one call
-of one compiled program advances in one place: on a device, or on several that share a run, where there are more devices
-than runs. A GPU or TPU has one parcel with all its runs; a CPU has one parcel per run, because there the program of one
-run, called for each, is the fastest (BUILD_NOTES.md).
+runs; it changes speed and rounding, and results only by its precision, which the user alone sets. Runs are held in
+parcels: a parcel is a stack of runs that one call of one compiled program advances in one place: on a device, or on
+several that share a run, where there are more devices than runs. A GPU or TPU has one parcel with all its runs; a CPU
+has one parcel per run, because there the program of one run, called for each, is the fastest (BUILD_NOTES.md).
 """
 
 import contextlib

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import integrate, optimize, special
 
 START = (0.5, 0.5)  # of the authors' notebooks: a model that has learned nothing
+LEAST_POINTS = 5  # of a path that Eq. 1 is fitted to
 SWITCH = 10.0  # time at which targets switch in the authors' notebooks
 DURATION = 25.0  # of the authors' notebooks
 
@@ -151,7 +152,9 @@ class Fit:
 
     Attributes:
       a, t1, t2, rate: estimates; times in the unit of the measured steps.
-      intervals: 95 % intervals of the four, from the curvature of the least-squares problem.
+      intervals: 95 % intervals of the four, from the curvature of the least-squares problem; NaN for a parameter that
+        does not change the path. Points of a smoothed path are taken as independent, and the spread over seeds is not
+        in it: the intervals are narrower than what another set of seeds would give.
       biased: the biased target that fits better, (0, 1) or (1, 0).
       residual: root mean square distance per coordinate between measured and fitted trajectory.
       path: the fitted trajectory [t, 2].
@@ -178,8 +181,8 @@ def fit(steps: np.ndarray, path: np.ndarray, actual: Sequence[float] = (1.0, 1.0
     Errors: ValueError for fewer than 5 points or a NaN.
     """
     steps, path = np.asarray(steps, float), np.asarray(path, float)
-    if len(steps) < 5 or not np.isfinite(path).all():
-        raise ValueError("a fit needs at least 5 finite points")
+    if len(steps) < LEAST_POINTS or not np.isfinite(path).all():
+        raise ValueError(f"a fit needs at least {LEAST_POINTS} finite points")
     found = [_fit_from(steps, path, biased, actual) for biased in ((0.0, 1.0), (1.0, 0.0))]
     return min(found, key=lambda one: one.residual)
 
@@ -196,6 +199,7 @@ def _fit_from(steps: np.ndarray, path: np.ndarray, biased: tuple[float, float], 
     guess = np.array([0.0, SWITCH, SWITCH, 0.0])
     result = optimize.least_squares(lambda p: (solve(p) - path).ravel(), guess, bounds=(low, high))
     spread = 1.96 * np.sqrt(np.maximum(np.diag(_covariance(result)), 0.0))
+    spread[np.linalg.norm(result.jac, axis=0) < 1e-9] = np.nan  # no effect on the path: the data do not tell it
     estimate, ends = result.x, np.stack([result.x - spread, result.x + spread])
     names = ("a", "t1", "t2", "rate")
     scaled = {name: _unscale(i, ends[:, i], steps[0], span) for i, name in enumerate(names)}

@@ -146,7 +146,10 @@ def run(argv: Sequence[str]) -> None:
         config = from_config_dict(FLAGS.config)
         pipeline.check(config, mode)
         folder = processes.first_then_others(lambda: workdir.prepare(FLAGS.workdir, config, sys.argv))
+    measured = config.engine.plan == "auto"
     config = tuning.resolve(config, may_measure=mode in ("train", "all"))
+    if measured:
+        pipeline.check(config, mode)
     chosen = not all(":" in value for value in _config_values(sys.argv))
     pipeline.announce(config, folder, mode, scale_chosen=chosen)
     pipeline.run(config, folder, mode)

@@ -42,7 +42,7 @@ def check(config: Config, mode: str) -> None:
         battery.check(config)
     if mode == "elicit" and not config.elicit.protocols:
         raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
-    if mode in ("train", "all"):
+    if mode in ("train", "all") and config.engine.plan != "auto":  # else it is checked when the plan is known
         memory.check(config)
 
 

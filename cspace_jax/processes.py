@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -30,7 +31,7 @@ flags.DEFINE_integer("process_id", None, "With --distributed: number of this pro
 
 _BY_HAND = ("coordinator", "num_processes", "process_id")
 _PATIENCE_SECONDS = 20 * 24 * 3600  # how long the first to reach a barrier waits; a process that died ends it sooner
-_FAREWELL_SECONDS = 5  # how long a process that failed waits for others with the same failure to say so too
+_FAREWELL_SECONDS = 15  # how long a process that failed waits for others with the same failure to say so too
 _SHUTDOWN_SECONDS = 60
 _HEARTBEAT = "CSPACE_JAX_HEARTBEAT_SECONDS"
 _numbers = itertools.count()
@@ -125,7 +126,7 @@ def is_first() -> bool:
 def share(items: Sequence[T], index: int, count: int) -> Sequence[T]:
     """Return the part of `items` that belongs to process `index` of `count`.
 
-    Parts are consecutive and differ in length by at most one; with fewer items than processes the first get them.
+    Parts are consecutive and differ in length by at most one; with fewer items than processes some are empty.
     """
     start, stop = (-(-len(items) * i // count) for i in (index, index + 1))
     return items[start:stop]
@@ -168,6 +169,8 @@ def leave(code: int) -> NoReturn:
     if _joined:
         with contextlib.suppress(UserError):
             _meet("cspace_jax/failed", _FAREWELL_SECONDS)
+            if is_first():  # the others are ended by JAX as soon as this process is gone: let them say their line
+                time.sleep(1.0)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # an orderly exit would first wait for processes that go on

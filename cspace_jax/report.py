@@ -219,6 +219,9 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
         if check["ordered"] is not None:
             where = "the training classes" if place == "training_classes" else f"held-out class {place}"
             verdict = "sooner at every stronger signal" if check["ordered"] else "NOT in the order of the signal"
+            if check["groups"] > 1:
+                verdict = f"sooner at every stronger signal in {check['ordered_groups']} of {check['groups']} groups"
+                verdict += " with the other settings equal"
             lines.append(f"{concept} on {where}: learned {verdict} ({check['levels']} levels).")
     lines += _mask_sentences(summary.get("underspecification"))
     lines += _product_sentences(summary)

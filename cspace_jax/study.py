@@ -103,7 +103,8 @@ def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
 def _resumable_step(config: Config, wave: Wave) -> int:
     """Return the step of the last state, 0 if there is none or if a checkpoint to evaluate before it was removed."""
     done = checkpoint.latest_step(wave.state_folder) or 0
-    lost = [s for s in _unread(config, wave) if s <= done and s not in checkpoint.steps(wave.params_folder)]
+    stored = set(checkpoint.steps(wave.params_folder))
+    lost = [s for s in _unread(config, wave) if s <= done and s not in stored]
     if lost:
         print(f"checkpoint {wave.params_folder / str(lost[0])} is missing: training starts again from step 0")
     return 0 if lost else done

@@ -7,9 +7,13 @@ from IOHW), linear weights from [out, in] to [in, out]. The reference networks o
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
+from cspace_jax import rng, unet
 from cspace_jax.errors import UserError
 from cspace_jax.unet import UNetSpec
 
@@ -124,6 +128,16 @@ def _build(state: dict[str, np.ndarray], rows: list[Row], ignored: set[str]) -> 
     return tree
 
 
+def _check_shapes(tree: dict, spec: UNetSpec) -> None:
+    wanted = jax.eval_shape(lambda key: unet.init_params(key, spec), rng.run_key(0))
+    shapes: dict[str, Any] = dict(flatten_dict(wanted, sep="/"))
+    arrays: dict[str, Any] = dict(flatten_dict(tree, sep="/"))
+    for name in set(arrays) & set(shapes):
+        shape, must = arrays[name].shape, shapes[name].shape
+        if shape != must:
+            raise UserError(f"weights do not fit the network: {name} has the shape {shape}, must be {must}")
+
+
 def _prefixed(rows: Iterator[Row], ours: str, theirs: str) -> list[Row]:
     return [((ours, *path), f"{theirs}.{name}", layout) for path, name, layout in rows]
 
@@ -136,20 +150,24 @@ def vdm_params(state: dict[str, np.ndarray], spec: UNetSpec) -> dict:
     """
     rows = _prefixed(_network_rows(spec), "network", "score_model")
     rows += [(("schedule", name), f"gamma.{name}", "vector") for name in ("b", "w")]
-    return _build(state, rows, {f"score_model.{name}" for name in _unused_names(spec)})
+    params = _build(state, rows, {f"score_model.{name}" for name in _unused_names(spec)})
+    _check_shapes(params["network"], spec)
+    return params
 
 
 def probe_params(state: dict[str, np.ndarray], spec: UNetSpec) -> dict:
     """Convert a probe's `state_dict` into {"backbone": ..., "head": ...}.
 
     Raises:
-      UserError: names are missing or unknown (both are listed).
+      UserError: names are missing or unknown (both are listed), or a shape of the backbone does not fit.
     """
     rows = _prefixed(_network_rows(spec), "backbone", "net")
     head = (("norm_0", "0", "norm"), ("dense_0", "1", "linear"), ("norm_1", "3", "norm"), ("dense_1", "4", "linear"))
     for ours, theirs, layout in head:
         rows += _layer(("head", ours), f"head.{theirs}", layout)
-    return _build(state, rows, {f"net.{name}" for name in _unused_names(spec)})
+    params = _build(state, rows, {f"net.{name}" for name in _unused_names(spec)})
+    _check_shapes(params["backbone"], spec)
+    return params
 
 
 def read_state_dict(path: str) -> dict[str, np.ndarray]:

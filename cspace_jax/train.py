@@ -47,14 +47,13 @@ class TrainSpec:
     def part(self, samples: int) -> int:
         """Return how many of `samples` images pass through the network at once: a divisor.
 
-        All of them where the cache holds the widest tensor, else as many as it holds; fewer than eight make products
-        too small, so up to sixteen are taken where it holds less.
+        All of them where the cache holds a tensor of the first level, else as many as it holds; fewer than eight make
+        products too small, so the next larger divisor is taken where it holds less.
         """
         image = 4 * self.data.image_size**2 * self.vdm.network.channels[0]
-        most = max(self.cache_bytes // image, 16)
         if not self.cache_bytes or samples * image <= self.cache_bytes:
             return samples
-        divisors = [n for n in range(8, min(most, samples) + 1) if samples % n == 0]
+        divisors = [n for n in range(8, samples + 1) if samples % n == 0]
         fitting = [n for n in divisors if n * image <= self.cache_bytes]
         return max(fitting) if fitting else min(divisors, default=samples)
 

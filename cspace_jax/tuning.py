@@ -161,7 +161,7 @@ def _start_or_explain(config: Config, settings: Any) -> tuple[Timing, Engine | N
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:80]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:80]
 
 
 def _fields(given: EngineConfig, plan: Plan) -> dict[str, Any]:
@@ -209,7 +209,8 @@ def key(config: Config) -> str:
     # The seconds that a number of runs takes do not hang on which runs they are. What was measured among fewer plans
     # does not hold: an older version's fastest on a CPU is the slowest there now.
     plans = [[getattr(one.engine, name) for name in _CHOSEN] for one in candidates(config)]
-    limits = config.engine.steps_per_call, config.engine.precision, config.engine.memory_gb
+    given = config.engine
+    limits = given.steps_per_call, given.precision, given.memory_gb, given.microbatch
     decisive = (
         plans,
         limits,

@@ -36,6 +36,12 @@ def fractions(found: list[Level]) -> np.ndarray:
     return np.array([level.setting["mask"] for level in found])
 
 
+def common_seeds(ds: xr.Dataset) -> list[int]:
+    """Return the seeds that diverged at no masked fraction, in the order of the first fraction's runs."""
+    seeds = [ds["seed"].values[list(level.runs)].tolist() for level in mask_levels(ds)]
+    return [seed for seed in seeds[0] if all(seed in others for others in seeds)]
+
+
 def nearest_half(ds: xr.Dataset) -> Level:
     """Return the level whose masked fraction is closest to 50 %."""
     found = mask_levels(ds)

@@ -32,13 +32,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax import analysis, command, config_files, pipeline, results, typed, workdir
+from cspace_jax import analysis, command, config_files, curves, pipeline, results, typed, workdir
 from cspace_jax import report as report_module
 from cspace_jax.config import SCALES, Config, from_config_dict
 from cspace_jax.errors import UserError
 
 SIGNAL = pathlib.Path(__file__).resolve().parents[1] / "configs" / "signal.py"
-EARLY = 0.075  # share of the steps before any phase is looked for, as in `curves.find_memorisation`
 THRESHOLD = 0.8
 
 # Overrides of configs/signal.py, dotted as on the command line.
@@ -117,7 +116,7 @@ def memorised_phases(steps: np.ndarray, path: np.ndarray) -> dict[str, Any]:
     low_blue: smallest first coordinate, the second there, and the step. large_blue: largest first coordinate among the
     saves whose second is below 0.5, and the step; NaN if there is no such save.
     """
-    start = min(int(np.searchsorted(steps, EARLY * steps[-1])), len(steps) - 1)
+    start = curves.late_saves(steps)
     low = start + int(np.argmin(path[start:, 0]))
     large = np.where(path[:, 1] < 0.5, path[:, 0], -np.inf)
     large[:start] = -np.inf

@@ -197,8 +197,40 @@ def test_order_check_puts_never_last():
     signal = np.array([3.0, 1.0, 2.0])
     assert analysis.order_check(signal, np.array([10.0, np.nan, 20]))["ordered"]
     assert not analysis.order_check(signal, np.array([np.nan, 10.0, 20]))["ordered"]
-    assert not analysis.order_check(signal, np.full(3, 5.0))["ordered"]
+    for alike in (5.0, np.nan):
+        assert analysis.order_check(signal, np.full(3, alike))["ordered"] is None
     assert analysis.order_check(signal[:1], np.array([1.0]))["ordered"] is None
+
+
+def test_order_is_asked_where_the_other_settings_are_equal():
+    """Size's signal raises colour's a little and delays colour: the order is broken over all, not in rows."""
+    signal = np.array([0.1, 0.2, 0.11, 0.21])  # colour x size, size varies slowest
+    medians = np.array([40.0, 10.0, 60.0, 20.0])
+    assert analysis.order_check(signal, medians)["ordered"] is False
+    within = analysis.order_within(signal, medians, [[0, 1], [2, 3]])
+    assert within["ordered"] is True and within["spearman"] == pytest.approx(-1)
+    assert (within["groups"], within["ordered_groups"], within["levels"]) == (2, 2, 4)
+    broken = analysis.order_within(signal, np.array([40.0, 10.0, np.nan, np.nan]), [[0, 1], [2, 3]])
+    assert broken["ordered"] is True and broken["groups"] == 1  # never twice is no order
+    assert analysis.order_within(signal, medians, [[0], [1], [2], [3]])["ordered"] is None
+
+
+def test_levels_are_grouped_by_the_other_settings():
+    axes = [(0.2, 0.1), (0.2, 0.3), (0.6, 0.1), (0.6, 0.3)]
+    ds = synthetic.dataset(levels=(0.1, 0.2, 0.3, 0.4), seeds=(0,))
+    names = ("sep_col", "sep_size")
+    ds = ds.assign_coords({name: ("run", np.array([one[i] for one in axes])) for i, name in enumerate(names)})
+    found = analysis.levels(ds)
+    assert analysis._groups(found, "color") == [[0, 2], [1, 3]] and analysis._groups(found, "size") == [[0, 1], [2, 3]]
+    assert analysis._groups(found, "shape") == [[0, 1, 2, 3]]
+
+
+def test_early_phase_does_not_grow_beyond_the_published_one():
+    steps = np.arange(100, 60_001, 100)
+    assert steps[curves.late_saves(steps)] == 1500
+    assert steps[curves.late_saves(steps[:200])] == 1500  # 20,000 steps
+    assert steps[curves.late_saves(steps[:20])] == 200  # 7.5 % of 2,000 is 150
+    assert curves.late_saves(np.array([1, 2]), early=1.0) == 1
 
 
 def test_product_check_sees_dependent_failures():

@@ -133,6 +133,13 @@ def test_guidance_of_one_is_plain_conditioning(golden, model, params):
     np.testing.assert_allclose(vdm.guided_eps(params, model, z, jnp.zeros(4), c, 1.0), plain, atol=1e-5)
 
 
+def test_shapes_that_do_not_fit_are_told(golden):
+    state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}
+    state["score_model.conv_in.weight"] = state["score_model.conv_in.weight"][:, :2]
+    with pytest.raises(UserError, match=r"conv_in/kernel has the shape \(3, 3, 2, .*must be \(3, 3, 3"):
+        torch_import.vdm_params(state, vdm.make_vdm(NETWORK, DiffusionConfig(), "xla").network)
+
+
 def test_names_that_do_not_fit_are_listed(golden):
     model = vdm.make_vdm(NETWORK, DiffusionConfig(), "xla")
     state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}

@@ -77,6 +77,7 @@ def test_fastest_is_taken_and_kept_for_the_next_start(measured, capsys):
         {"optim": {"batch_size": 2}},
         {"grid": {"seeds": (1, 2, 3)}},
         {"engine": {"wave": 1}},
+        {"engine": {"microbatch": 2}},
         {"data": {"image_size": 16}},
     ],
 )
@@ -130,6 +131,11 @@ def test_candidates_that_fail_are_told_and_passed_over(monkeypatch, capsys, when
     assert "RESOURCE_EXHAUSTED: no memory\n" in capsys.readouterr().out
     with pytest.raises(UserError, match="no plan can be carried out"):
         tuning.best([FAILED])
+
+
+def test_an_error_without_words_is_told_by_its_name():
+    assert tuning._first_line(NotImplementedError()) == "NotImplementedError"
+    assert tuning._first_line(ValueError(" one\ntwo")) == "one"
 
 
 def test_nothing_is_kept_where_nothing_fits(measured):

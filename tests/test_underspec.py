@@ -294,6 +294,9 @@ def test_fig7_shows_the_unseen_class_of_the_last_save(ds):
     first = underspec.mask_levels(ds)[0].runs[0]
     shown = style.upright(samples[max(samples)][first, 3, 0])
     np.testing.assert_array_equal(axes[0].images[0].get_array(), shown)
+    assert [ax.get_title(loc="left") for ax in axes[:6:3]] == ["seed 0", "seed 200"]  # 100 diverged at 25 %
+    last = underspec.mask_levels(ds)[3].runs[2]  # of seed 200
+    np.testing.assert_array_equal(axes[21].images[0].get_array(), style.upright(samples[max(samples)][last, 3, 0]))
 
 
 def test_fig8_marks_concepts_that_are_never_learned(ds):

@@ -50,6 +50,8 @@ def _cannot(name: str, ds: xr.Dataset, samples: Samples) -> str:
         return "no sample images are stored"
     if name in ("fig7", "fig8", "fig9", "fig10") and not underspec.is_swept(ds):
         return "the masked fraction does not vary (grid.mask)"
+    if name == "fig7" and not underspec.common_seeds(ds):
+        return "every seed diverged at some masked fraction"
     if name in ("fig6", "fig10", "elicitation") and "capability" not in ds:
         return "no protocols besides naive prompting were measured (elicit.protocols)"
     if name == "fig16" and not elicitation.guided(ds):

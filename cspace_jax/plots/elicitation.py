@@ -206,10 +206,12 @@ def _draw_emergence(
             ax.plot([last * 1.04], [line], "x", ms=5, color=colors[name], clip_on=False)
             ax.annotate(f"{never}", (last * 1.04, line), xytext=(6, 0), textcoords="offset points", va="center", size=7)
     turns = analysis.memorisation(ds, level, row.klass, NAIVE, analysis.default_sigma(ds))["per_seed"]["turning_step"]
-    turn = curves.censored_median(np.array(turns, float))
-    if np.isfinite(turn):
+    turned = np.array([step for step in turns if step is not None and np.isfinite(step)], float)
+    if turned.size:  # a seed that was never held back has no turn; it does not turn late
+        turn = float(np.median(turned))
         ax.axvline(turn, color="#888888", lw=0.9)
-        ax.annotate("turn", (turn, -0.6), xytext=(3, 0), textcoords="offset points", size=7, color="#666666")
+        words = f"turn ({turned.size} of {len(turns)} seeds)"
+        ax.annotate(words, (turn, -0.6), xytext=(3, 0), textcoords="offset points", size=7, color="#666666")
     ax.set_yticks(range(len(names)), [title_of(name) for name in names])
     for label, name in zip(ax.get_yticklabels(), names, strict=True):
         label.set_color(colors[name])

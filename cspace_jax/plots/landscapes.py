@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cspace_jax import analysis, identity_mapping, landscape, underspec
+from cspace_jax.errors import UserError
 from cspace_jax.plots import style
 from cspace_jax.plots.trajectories import draw_path
 
@@ -90,7 +91,13 @@ def measured(ds: xr.Dataset, protocol: str = "naive") -> tuple[Figure, list[tupl
     first two concepts are taken, the masked one across where the masked fraction alpha varies; there Eq. 2 is fitted,
     whose actual target is 1 - alpha. Dotted: the structured identity mapping's prediction from the signals alone, which
     knows of no masking.
+
+    Raises:
+      UserError: the study has fewer than five saves.
     """
+    saves = ds.sizes["step"]
+    if saves < landscape.LEAST_POINTS:
+        raise UserError(f"a fit needs at least {landscape.LEAST_POINTS} saves, this study has {saves} (save.count)")
     klass = underspec.held_out(ds)
     swept = underspec.is_swept(ds)
     levels = underspec.mask_levels(ds) if swept else [level for level in analysis.levels(ds) if level.runs]

@@ -27,21 +27,23 @@ def percent(level: analysis.Level) -> str:
 def fig7(ds: xr.Dataset, samples: Samples) -> Figure:
     """Draw samples of the held-out class at the last save, a row for each masked fraction (paper Fig. 7).
 
-    samples: step -> uint8 [r, k, n, h, w, 3]. Columns: up to three seeds, the same ones and the same starting noise in
-    every row.
+    samples: step -> uint8 [r, k, n, h, w, 3]. Columns: up to three seeds that diverged at no fraction, the
+    same ones and the same starting noise in every row.
     """
     found, klass = underspec.mask_levels(ds), underspec.held_out(ds)
     last = samples[max(samples)]
     shown = min(SAMPLES_SHOWN, last.shape[2])
-    seeds = min(SEEDS_SHOWN, *(len(level.runs) for level in found))
+    runs = [{int(ds["seed"].values[run]): run for run in level.runs} for level in found]
+    common = underspec.common_seeds(ds)[:SEEDS_SHOWN]
+    seeds = len(common)
     fig = style.new_figure(0.72 * seeds * shown + 1.0, 0.74 * len(found) + 0.7)
     grid = np.reshape(fig.subplots(len(found), seeds * shown, squeeze=False), (len(found), seeds, shown))
-    for level, row in zip(found, grid, strict=True):
-        for run, axes in zip(level.runs[:seeds], row, strict=True):
+    for level, row, run_of in zip(found, grid, runs, strict=True):
+        for seed, axes in zip(common, row, strict=True):
             for number, ax in enumerate(axes):
-                style.show_image(ax, last[run, klass, number])
+                style.show_image(ax, last[run_of[seed], klass, number])
             if level is found[0]:
-                axes[0].set_title(f"seed {ds['seed'].values[run]}", fontsize=8, loc="left")
+                axes[0].set_title(f"seed {seed}", fontsize=8, loc="left")
         row[0, 0].set_ylabel(percent(level), rotation=0, ha="right", va="center")
     fig.suptitle(f"asked for {style.class_label(ds, klass)}, by masked share of {_masked_words(ds)}", fontsize=9)
     return fig
