@@ -35,7 +35,6 @@ from cspace_jax.config import Config, SaveConfig, differing_fields, from_config_
 from cspace_jax.errors import UserError
 from cspace_jax.plots import style
 
-PUBLISHED_SAVES = (SaveConfig(500, 60), SaveConfig(10, 50))
 HERE = pathlib.Path(__file__).resolve().parent
 PUBLISHED_SAVES = (SaveConfig(start=500, count=60), SaveConfig(start=10, count=50))
 NEVER = float("nan")
