@@ -1,41 +1,5 @@
-"""Colour and size signal together: learning speed against measured concept signal (Fig. 3).
+"""Colour and size signal together: learning speed against measured concept signal (Fig. 3)."""
 
-    python -m cspace_jax.main --config=configs/signal_grid.py --workdir=WORKDIR
+from cspace_jax.studies.signal_grid import get_config, sweep
 
-All combinations of colour and size signals. Expect the colour of class 11 to be learned sooner at stronger colour
-signal and later at stronger size signal, and its size sooner at stronger size signal.
-
-Scales: `smoke` 4 runs, `quick` 8 runs of 2,400 steps, `paper` 245 runs (7 x 7 x 5 seeds) of 20,000 steps.
-Time and numbers: see README.
-"""
-
-from collections.abc import Iterator
-from typing import Any
-
-from ml_collections import ConfigDict
-
-from cspace_jax.config_files import sibling
-
-base = sibling(__file__, "base")
-
-SEP_COL = {"smoke": (0.2, 0.8), "quick": (0.2, 0.8), "paper": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
-SEP_SIZE = {"smoke": (0.2, 0.4), "quick": (0.2, 0.3), "paper": (0.2, 0.233, 0.266, 0.3, 0.333, 0.366, 0.4)}
-
-
-def get_config(scale: str | None = None) -> ConfigDict:
-    """Return the grid of signals at a scale: smoke, quick or paper; None = quick on a CPU, paper on an accelerator."""
-    config = base.get_config("signal_grid", scale)
-    config.grid.sep_col = SEP_COL[config.scale]  # colour signal, weak to strong
-    config.grid.sep_size = SEP_SIZE[config.scale]  # size signal, weak to strong
-    if config.scale == "smoke":
-        config.grid.seeds = (0,)  # four combinations are enough runs
-    if config.scale == "paper":
-        config.save.start, config.save.count = 10, 50  # save steps of the data plotted in Fig. 3
-    return config
-
-
-def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
-    yield {"grid.sep_col": (0.2, 0.4, 0.6, 0.8), "grid.sep_size": (0.1, 0.2, 0.3, 0.4)}  # a grid with weaker size
-    yield {"grid.sep_col": (0.2, 0.5, 0.8), "grid.sep_size": (0.2, 0.3, 0.4)}  # a 3 x 3 cut
-    yield from base.sweep()
+__all__ = ["get_config", "sweep"]

@@ -13,22 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from absl import flags
-
 from cspace_jax.errors import UserError
 
 T = TypeVar("T")
-
-flags.DEFINE_bool(
-    "distributed",
-    False,
-    "Divide the study among many processes, all started with the same command line. SLURM, Open MPI, Kubernetes and "
-    "Cloud TPU are detected; anything else needs --coordinator, --num_processes and --process_id.",
-)
-flags.DEFINE_string("coordinator", None, "With --distributed: HOST:PORT that process 0 listens on.")
-flags.DEFINE_integer("num_processes", None, "With --distributed: number of processes.", lower_bound=1)
-flags.DEFINE_integer("process_id", None, "With --distributed: number of this process, from 0.", lower_bound=0)
-
 _BY_HAND = ("coordinator", "num_processes", "process_id")
 _PATIENCE_SECONDS = 20 * 24 * 3600  # how long the first to reach a barrier waits; a process that died ends it sooner
 _FAREWELL_SECONDS = 15  # how long a process that failed waits for others with the same failure to say so too
@@ -38,15 +25,23 @@ _numbers = itertools.count()
 _joined = False
 
 
-def start(argv: Sequence[str]) -> None:
-    """Join the other processes if the command line says --distributed; must run before JAX's backend starts.
+def join(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
+    """Join the other processes of a study; must run before JAX's backend starts.
 
-    Processes other than the first write nothing to standard output from then on.
-    Errors: UserError for flags that do not fit together, and where no cluster is detected.
+    Without arguments the cluster is detected (SLURM, Open MPI, Kubernetes, Cloud TPU). Processes other than the first
+    write nothing to standard output from then on.
+
+    Args:
+      coordinator: HOST:PORT that process 0 listens on.
+      num_processes: number of processes.
+      process_id: number of this process, from 0.
+
+    Raises:
+      UserError: arguments that do not fit together, or no cluster is detected.
     """
-    arguments = _arguments(argv)
-    if arguments is None:
-        return
+    given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+    known = {name: value for name, value in given.items() if value is not None}
+    arguments = _check_by_hand(known) if known else {}
     import jax
 
     try:
@@ -63,25 +58,6 @@ def start(argv: Sequence[str]) -> None:
     jax.local_devices()  # the backends of all processes wait for each other as they start
     if jax.process_index() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-
-
-def _arguments(argv: Sequence[str]) -> dict[str, Any] | None:
-    """Return the arguments of `jax.distributed.initialize`; None without --distributed."""
-    # Ahead of all other flags, because reading a config may already start the backend.
-    early = flags.FlagValues()
-    for name in ("distributed", *_BY_HAND):
-        early[name] = flags.FLAGS[name]
-    early.set_gnu_getopt(True)
-    try:
-        early(list(argv), known_only=True)
-    except flags.Error as error:
-        raise UserError(f"command line: {' '.join(str(error).split())}") from error
-    given = {name: early[name].value for name in _BY_HAND if early[name].value is not None}
-    if not early["distributed"].value:
-        if given:
-            raise UserError(f"{next(iter(given))} = {next(iter(given.values()))!r}: only goes with --distributed")
-        return None
-    return _check_by_hand(given) if given else {}
 
 
 def _silence() -> int:

@@ -28,8 +28,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from cspace_jax import command, workdir
+from cspace_jax.cli import scripts
 from cspace_jax.errors import UserError
+from cspace_jax.storage.files import write_atomic
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SETTINGS = {"quick": 6, "medium": 4, "paper": 2, "smoke": 2}  # name -> runs of the grid
@@ -237,13 +238,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def parser() -> command.Parser:
+def parser() -> scripts.Parser:
     """Return the command line."""
-    parser = command.Parser(prog="python -m experiments.benchmark", description=__doc__.partition("\n")[0])
+    parser = scripts.Parser(prog="python -m experiments.benchmark", description=__doc__.partition("\n")[0])
     parser.add_argument("--workdir", help="folder of the table, the numbers and the plot")
-    parser.add_argument("--settings", type=command.comma_separated(str), default="quick", help=", ".join(SETTINGS))
+    parser.add_argument("--settings", type=scripts.comma_separated(str), default="quick", help=", ".join(SETTINGS))
     parser.add_argument("--runs", type=int, default=0, help="runs of the grid; 0 = as many as the setting says")
-    parser.add_argument("--parts", type=command.comma_separated(str), default=",".join(PARTS), help=", ".join(PARTS))
+    parser.add_argument("--parts", type=scripts.comma_separated(str), default=",".join(PARTS), help=", ".join(PARTS))
     parser.add_argument("--backend", choices=("cpu", "gpu"), default="cpu", help="device of both sides")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every variant")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
@@ -284,11 +285,11 @@ def main(arguments: Sequence[str]) -> None:
         results.append(measure(setting, runs, options.parts, options.backend, options.rounds, options.seconds))
         report = {"command": sys.orig_argv, "date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count()}
         report |= {"machine": platform.machine(), "results": results}
-        workdir.write_atomic(folder / "benchmark.json", json.dumps(report, indent=1))
-        workdir.write_atomic(folder / "benchmark.md", table(results))
+        write_atomic(folder / "benchmark.json", json.dumps(report, indent=1))
+        write_atomic(folder / "benchmark.md", table(results))
         draw(results, folder / "benchmark.png")
     print(table(results))
 
 
 if __name__ == "__main__":
-    command.exit_on_user_error(main, sys.argv[1:])
+    scripts.exit_on_user_error(main, sys.argv[1:])

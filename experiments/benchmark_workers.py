@@ -11,19 +11,17 @@ import os
 import pathlib
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cspace_jax import config_files
-from cspace_jax.config import Config, from_config_dict
+from cspace_jax.config import Config, files, from_config_dict
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def make_config(setting: str, runs: int) -> Config:
     """Return the study that is timed: `runs` seeds at one signal level."""
-    raw = config_files.load(ROOT / "configs" / "signal.py").get_config("paper" if setting == "medium" else setting)
+    raw = files.load(ROOT / "configs" / "signal.py").get_config("paper" if setting == "medium" else setting)
     raw.grid.seeds, raw.grid.sep_col = tuple(range(runs)), (0.35,)
     if setting == "medium":
         raw.network.channels, raw.network.blocks, raw.optim.batch_size = (16, 32, 64), 1, 32
@@ -70,14 +68,17 @@ class JaxRuns:
     def __init__(self, setting: str, runs: int):
         import jax
 
-        from cspace_jax import elicit, engine, grid, probe_network
+        from cspace_jax.config import grid
+        from cspace_jax.engine import engine, plan
+        from cspace_jax.evaluation import probe as probe_network
+        from cspace_jax.evaluation import prompts, spec
 
         self.config = make_config(setting, runs)
-        self.plan = engine.choose_plan(self.config, jax.default_backend())
+        self.plan = plan.choose_plan(self.config, jax.default_backend())
         self.runner = engine.Engine(self.config, grid.stack(grid.grid_settings(self.config.grid)), self.plan)
-        probe_spec = probe_network.make_spec(self.config, self.plan.convolution)
-        self._spec = elicit.make_spec(self.runner.spec, self.config, probe_spec)
-        self._prompts = self.runner.call(elicit.naive_prompts, self._spec, self.runner.settings)
+        probe_spec = probe_network.make_probe_spec(self.config, self.plan.convolution)
+        self._spec = spec.make_eval_spec(self.runner.spec, self.config, probe_spec)
+        self._prompts = self.runner.call(prompts.naive_prompts, self._spec, self.runner.settings)
         self._state, self._step = self.runner.init(), 0
 
     def train(self, steps: int) -> int:
@@ -97,18 +98,18 @@ class JaxRuns:
         """Draw all samples of a checkpoint of every run, `times` times."""
         import jax
 
-        from cspace_jax import elicit
+        from cspace_jax.evaluation import sampling
 
         params = [parcel.evaluated for parcel in self._state]
         for _ in range(times):
-            jax.block_until_ready(self.runner.call(elicit.draw, self._spec, params, self._prompts))
+            jax.block_until_ready(self.runner.call(sampling.draw, self._spec, params, self._prompts))
 
 
 def jax_worker(setting: str, counts: Sequence[int]) -> None:
     """Serve grids of several sizes: requests "train", "sample" for the first, "train:R" for each, and "gemm"."""
     import jax
 
-    from cspace_jax import estimate
+    from cspace_jax.cost import time
 
     started = time.perf_counter()
     grids = {runs: JaxRuns(setting, runs) for runs in counts}
@@ -130,15 +131,15 @@ def jax_worker(setting: str, counts: Sequence[int]) -> None:
 
     actions: dict[str, Callable[[int], int]] = {f"train:{runs}": trained(runs) for runs in counts}
     actions |= {"train": trained(counts[0]), "sample": sample}
-    actions["gemm"] = lambda count: int(statistics.median(estimate.matmul_speed() for _ in range(count)))
+    actions["gemm"] = lambda count: int(statistics.median(time.matmul_speed() for _ in range(count)))
     about = {
         "version": jax.__version__,
         "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
-        "plan": estimate.describe_plan(first.config),
+        "plan": time.describe_plan(first.config),
         "init_seconds": made - started,
         "compile_seconds": compiled - made,
-        "step_flops": estimate.step_flops(first.config),
-        "sample_flops": estimate.sample_flops(first.config),
+        "step_flops": time.step_flops(first.config),
+        "sample_flops": time.sample_flops(first.config),
     }
     serve(actions, about)
 
@@ -149,7 +150,7 @@ def check_worker(setting: str) -> None:
     import numpy as np
     import torch
 
-    from cspace_jax import torch_import, vdm
+    from cspace_jax.model import torch_weights, vdm
     from experiments import torch_baseline
 
     config = make_config(setting, 1)
@@ -157,7 +158,7 @@ def check_worker(setting: str) -> None:
     for parameter in peer.score_model.parameters():  # also those that start at zero
         torch.nn.init.normal_(parameter, std=0.1)
     ours = vdm.make_vdm(config.network, config.diffusion, "xla")
-    params = torch_import.vdm_params({k: v.detach().numpy() for k, v in peer.state_dict().items()}, ours.network)
+    params = torch_weights.vdm_params({k: v.detach().numpy() for k, v in peer.state_dict().items()}, ours.network)
     draw, size = np.random.default_rng(0), config.data.image_size
     x, eps, eps_0 = draw.random((3, 4, 3, size, size), np.float32)
     t, c = (np.arange(4, dtype=np.float32) + 0.5) / 4, draw.random((4, 11), np.float32)
@@ -184,11 +185,11 @@ def work(worker: str, setting: str, backend: str) -> None:
     if kind == "torch":
         torch_worker(setting, int(argument), backend)
     elif kind == "jax":
-        from cspace_jax import launch
+        from cspace_jax import startup
 
         os.environ.setdefault("JAX_PLATFORMS", "cpu" if backend == "cpu" else "cuda")
-        launch.restart_with_allocator_settings()
-        launch.set_up_jax()
+        startup.restart_with_allocator_settings()
+        startup.set_up_jax()
         jax_worker(setting, [int(runs) for runs in argument.split(",")])
     else:
         check_worker(setting)

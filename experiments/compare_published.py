@@ -30,10 +30,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from cspace_jax import analysis, command, config_files, curves, results, workdir
-from cspace_jax.config import Config, SaveConfig, differing_fields, from_config_dict
+from cspace_jax.analysis import curves
+from cspace_jax.analysis.learning import accuracy_curves, trajectory
+from cspace_jax.analysis.levels import Level, levels, ok_runs
+from cspace_jax.cli import scripts
+from cspace_jax.config import Config, SaveConfig, differing_fields, files, from_config_dict
 from cspace_jax.errors import UserError
 from cspace_jax.plots import style
+from cspace_jax.storage import results, workdir
 
 HERE = pathlib.Path(__file__).resolve().parent
 PUBLISHED_SAVES = (SaveConfig(start=500, count=60), SaveConfig(start=10, count=50))
@@ -52,7 +56,7 @@ Values = dict[str, float]
 class Row:
     """One level of the study beside its published counterpart."""
 
-    level: analysis.Level
+    level: Level
     ours: Values
     published: Values
     at: tuple[float, float]  # sep_col and sep_size of the published level
@@ -83,13 +87,13 @@ def learned_levels(published: dict[str, Any]) -> dict[tuple[float, float], Value
     }
 
 
-def mean_trajectory(ds: xr.Dataset, level: analysis.Level) -> np.ndarray:
+def mean_trajectory(ds: xr.Dataset, level: Level) -> np.ndarray:
     """Return P(blue), P(small) [t, 2] of class 11, mean over seeds, smoothed as published."""
-    paths = analysis.trajectory(ds, level.runs, held_out(ds), _protocol(ds), curves.SIGMA_TRAJECTORY)
+    paths = trajectory(ds, level.runs, held_out(ds), _protocol(ds), curves.SIGMA_TRAJECTORY)
     return paths.mean(axis=0)
 
 
-def measure_trajectory(ds: xr.Dataset, level: analysis.Level) -> Values:
+def measure_trajectory(ds: xr.Dataset, level: Level) -> Values:
     """Return what `trajectory_levels` holds, measured at one level."""
     steps, path = ds["step"].values, mean_trajectory(ds, level)
     late = path[curves.late_saves(steps) :, 0]
@@ -103,10 +107,10 @@ def measure_trajectory(ds: xr.Dataset, level: analysis.Level) -> Values:
     }
 
 
-def measure_learned(ds: xr.Dataset, level: analysis.Level) -> Values:
+def measure_learned(ds: xr.Dataset, level: Level) -> Values:
     """Return what `learned_levels` holds, measured at one level: a time never reached counts as the last step."""
     steps = ds["step"].values
-    accuracy = analysis.accuracy_curves(ds, level.runs, [held_out(ds)], _protocol(ds))
+    accuracy = accuracy_curves(ds, level.runs, [held_out(ds)], _protocol(ds))
     return {concept: _capped_mean(steps, accuracy[..., index]) for index, concept in enumerate(LEARNED)}
 
 
@@ -127,12 +131,12 @@ def _protocol(ds: xr.Dataset) -> str:
 def match(
     ds: xr.Dataset,
     published: dict[tuple[float, float], Values],
-    measure: Callable[[xr.Dataset, analysis.Level], Values],
+    measure: Callable[[xr.Dataset, Level], Values],
     nearest: bool,
 ) -> list[Row]:
     """Return the levels that have a published counterpart: an equal one, or with `nearest` the nearest one."""
     rows = []
-    for level in analysis.levels(ds):
+    for level in levels(ds):
         if not level.runs:
             continue
         place = level.setting["sep_col"], level.setting["sep_size"]
@@ -182,7 +186,7 @@ def deviations(config: Config) -> list[str]:
     The two published ways to save count as the paper's: learning times in the notebooks' sense are counted in saves,
     so other save steps give other times for the same curve.
     """
-    paper = from_config_dict(config_files.load(HERE.parent / "configs" / "signal.py").get_config("paper"))
+    paper = from_config_dict(files.load(HERE.parent / "configs" / "signal.py").get_config("paper"))
     same = {name: getattr(config.grid, name) for name in ("seeds", "sep_col", "sep_size", "sep_bg")}
     paper = dataclasses.replace(
         paper, study=config.study, scale=config.scale, grid=dataclasses.replace(paper.grid, **same),
@@ -273,7 +277,7 @@ def _say_scale(ds: xr.Dataset, config: Config, different: list[str], console: Co
     else:
         text = "At the paper's setting: steps and probabilities are comparable."
     text += f" Seeds: {len(config.grid.seeds)}, published 5."
-    diverged = int((~analysis.ok_runs(ds)).sum())
+    diverged = int((~ok_runs(ds)).sum())
     console.print(text + (f" {diverged} runs diverged and are left out." if diverged else ""), highlight=False)
 
 
@@ -290,14 +294,14 @@ def _open(path: str) -> tuple[epath.Path, Config, xr.Dataset]:
             f"workdir = {path!r}: its data.active is {config.data.active}, published numbers are of ('color', 'size')"
         )
     ds = results.open_results(folder.root)
-    if not analysis.ok_runs(ds).any():
+    if not ok_runs(ds).any():
         raise UserError(f"workdir = {path!r}: all runs diverged, there is nothing to compare")
     return folder.figures, config, ds
 
 
 def run(arguments: Sequence[str]) -> None:
     """Carry out the command line. Errors: UserError."""
-    made = command.Parser(description=__doc__.splitlines()[0])
+    made = scripts.Parser(description=__doc__.splitlines()[0])
     made.add_argument("--workdir", required=True, help="folder of the finished study")
     made.add_argument("--out", default="", help="figure without its ending; empty: WORKDIR/figures/published")
     args = made.parse_args(list(arguments))
@@ -311,4 +315,4 @@ def run(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.start(run)
+    scripts.start(run)

@@ -16,7 +16,6 @@ Two sweeps: colour levels at one size level, and size levels at one colour level
 The masks' moments are computed here with NumPy and SciPy alone, so the two columns check each other. Time: seconds.
 """
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,13 +29,17 @@ from rich.table import Table
 from scipy import ndimage
 from scipy.stats import qmc
 
-from cspace_jax import analysis, command, config_files, grid, rng, signal
-from cspace_jax.config import DataConfig, from_config_dict
+from cspace_jax import rng
+from cspace_jax.analysis.levels import normalise
+from cspace_jax.cli import scripts
+from cspace_jax.config import DataConfig, from_config_dict, grid
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import signal
 from cspace_jax.errors import UserError
 from cspace_jax.plots import style
-from cspace_jax.setting import Setting
+from cspace_jax.studies import signal as signal_study
+from cspace_jax.studies import signal_grid
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[1] / "configs"
 CONCEPTS = ("color", "size")
 BACKGROUND = 0.9  # of images at the class means when the background is not a concept
 Levels = list[tuple[float, float]]
@@ -90,7 +93,7 @@ def measure(levels: Levels, data: DataConfig, images: int) -> dict[str, np.ndarr
     measured = jax.device_get(jax.jit(lambda s: jax.lax.map(one_level, s))(stacked))
     moments = {sep: mask_moments(sep, data.image_size, data.blur) for sep in {sep for _, sep in levels}}
     measured["closed"] = np.array([closed_form(*level, moments[level[1]]) for level in levels])
-    measured["normalised"] = analysis.normalise(measured["range"])
+    measured["normalised"] = normalise(measured["range"])
     return measured
 
 
@@ -152,12 +155,12 @@ def _draw_normalised(ax: Axes, concept: int, levels: Levels, measured: dict[str,
     ax.legend()
 
 
-def parser() -> command.Parser:
+def parser() -> scripts.Parser:
     """Return the parser of this script's command line."""
-    colour = config_files.load(CONFIGS / "signal.py").SEP_COL["paper"]
-    size = config_files.load(CONFIGS / "signal_grid.py").SEP_SIZE["paper"]
-    made = command.Parser(description=__doc__.splitlines()[0])
-    floats = command.comma_separated(float)
+    colour = signal_study.SEP_COL["paper"]
+    size = signal_grid.SEP_SIZE["paper"]
+    made = scripts.Parser(description=__doc__.splitlines()[0])
+    floats = scripts.comma_separated(float)
     made.add_argument("--sep_col", type=floats, default=colour, help="levels of the colour sweep; may be empty")
     made.add_argument("--sep_size", type=floats, default=size, help="levels of the size sweep; may be empty")
     made.add_argument("--at_sep_size", type=float, default=0.4, help="size separation of the colour sweep")
@@ -195,7 +198,7 @@ def _checked(args: Any) -> DataConfig:
         raise UserError("sep_col = (), sep_size = (): at least one of the two sweeps needs a level")
     if args.images < 1:
         raise UserError(f"images = {args.images}: must be at least 1")
-    config = config_files.load(CONFIGS / "signal.py").get_config("paper")
+    config = signal_study.get_config("paper")
     # Both networks' demands on the image size do not matter here.
     config.network.channels, config.probe.channels = (64,), (32,)
     config.grid.sep_col = (*args.sep_col, args.at_sep_col)
@@ -207,4 +210,4 @@ def _checked(args: Any) -> DataConfig:
 
 
 if __name__ == "__main__":
-    command.start(run)
+    scripts.start(run)

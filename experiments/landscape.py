@@ -19,15 +19,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax import analysis, command, landscape, report, results
+from cspace_jax.analysis import landscape, report
+from cspace_jax.analysis.levels import Level
+from cspace_jax.cli import scripts
 from cspace_jax.errors import UserError
 from cspace_jax.plots import landscapes, style
-from cspace_jax.workdir import write_atomic
+from cspace_jax.storage import results
+from cspace_jax.storage.files import write_atomic
 
 NAMES = ("a", "t1", "t2", "rate")
 
 
-def describe(level: analysis.Level, found: landscape.Fit) -> dict[str, Any]:
+def describe(level: Level, found: landscape.Fit) -> dict[str, Any]:
     """Return a fit as plain numbers."""
     return {
         "level": level.label,
@@ -37,7 +40,7 @@ def describe(level: analysis.Level, found: landscape.Fit) -> dict[str, Any]:
     }
 
 
-def table_of(fits: Sequence[tuple[analysis.Level, landscape.Fit]]) -> Table:
+def table_of(fits: Sequence[tuple[Level, landscape.Fit]]) -> Table:
     """Return the fits as a table, one row a level; intervals are in fit.json, that of a also here."""
     table = Table(
         title="Eq. 1 (at a masked fraction Eq. 2) fitted to class means over seeds", box=box.SIMPLE_HEAD, padding=(0, 1)
@@ -55,7 +58,7 @@ def table_of(fits: Sequence[tuple[analysis.Level, landscape.Fit]]) -> Table:
 
 def run(arguments: Sequence[str]) -> None:
     """Carry out the command line; UserError for what the user can put right."""
-    parser = command.Parser(prog="python -m experiments.landscape", description=(__doc__ or "").splitlines()[0])
+    parser = scripts.Parser(prog="python -m experiments.landscape", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--outdir", required=True, help="folder for figures and fits")
     parser.add_argument("--workdir", default="", help="finished study whose trajectories are fitted; none: toys only")
     parser.add_argument("--form", default="notebook_a", help=f"fan of fig5: {', '.join(landscape.FORMS)}")
@@ -82,4 +85,4 @@ def run(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.start(run)
+    scripts.start(run)

@@ -16,15 +16,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from cspace_jax import command, config_files
+from cspace_jax.cli import scripts
+from cspace_jax.config import files
 from cspace_jax.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure every number of runs in a fresh process, or one of them in this process (`--inside`)."""
-    parser = command.Parser(description=(__doc__ or "").partition("\n")[0])
+    parser = scripts.Parser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", default="configs/signal.py:quick", help="study and scale")
-    parser.add_argument("--runs", type=command.comma_separated(int), default=(1, 4, 16), help="numbers of runs")
+    parser.add_argument("--runs", type=scripts.comma_separated(int), default=(1, 4, 16), help="numbers of runs")
     parser.add_argument("--inside", action="store_true", help="measure in this process")
     flags = parser.parse_args(arguments)
     if not pathlib.Path("/proc/self/clear_refs").exists():
@@ -41,15 +42,17 @@ def measure(path: str, runs: int) -> None:
     """Train `runs` runs and print one line of the table."""
     import jax
 
-    from cspace_jax import engine, grid, memory
-    from cspace_jax.config import from_config_dict
+    from cspace_jax.config import from_config_dict, grid
+    from cspace_jax.cost import memory
+    from cspace_jax.engine import engine
+    from cspace_jax.engine import plan as engine_plan
 
     file, _, scale = path.partition(":")
-    config = from_config_dict(config_files.load(file).get_config(scale or None))
+    config = from_config_dict(files.load(file).get_config(scale or None))
     config = dataclasses.replace(
         config, grid=dataclasses.replace(config.grid, seeds=tuple(range(runs)), sep_col=(0.2,))
     )
-    plan = engine.choose_plan(config, jax.default_backend())
+    plan = engine_plan.choose_plan(config, jax.default_backend())
 
     def train(count: int) -> None:
         runner = engine.Engine(config, grid.stack(grid.grid_settings(config.grid)[:1] * count), plan)
@@ -82,7 +85,7 @@ def _status(name: str) -> float:
 
 if __name__ == "__main__":
     # Without the allocator's settings of the main command, which would keep what compilation leaves behind.
-    from cspace_jax import launch
+    from cspace_jax import startup
 
-    launch.set_up_jax()
-    command.exit_on_user_error(main, sys.argv[1:])
+    startup.set_up_jax()
+    scripts.exit_on_user_error(main, sys.argv[1:])

@@ -32,10 +32,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax import analysis, command, config_files, curves, pipeline, results, typed, workdir
-from cspace_jax import report as report_module
-from cspace_jax.config import SCALES, Config, from_config_dict
+from cspace_jax.analysis import curves, report
+from cspace_jax.analysis.learning import accuracy_curves, trajectory
+from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.summary import summarise
+from cspace_jax.cli import scripts
+from cspace_jax.config import SCALES, Config, files, from_config_dict, reading
 from cspace_jax.errors import UserError
+from cspace_jax.pipeline import stages
+from cspace_jax.storage import results, workdir
+from cspace_jax.storage.files import write_atomic
+from cspace_jax.text import closest
 
 SIGNAL = pathlib.Path(__file__).resolve().parents[1] / "configs" / "signal.py"
 THRESHOLD = 0.8
@@ -61,13 +68,13 @@ def make_config(scale: str, overrides: Mapping[str, Any], probe_cache: str) -> C
 
     Errors: UserError for an unknown field or a value that is not allowed.
     """
-    source = copy.deepcopy(config_files.load(SIGNAL).get_config(scale).to_dict())
+    source = copy.deepcopy(files.load(SIGNAL).get_config(scale).to_dict())
     source["figures"] = ()
     source["probe"]["cache_dir"] = probe_cache  # variants with the same images share one probe
     for dotted, value in overrides.items():
         group, _, field = dotted.rpartition(".")
         if group not in source:
-            typed.fail(dotted, value, f"no such group of fields{typed.closest(group, source)}")
+            reading.fail(dotted, value, f"no such group of fields{closest(group, source)}")
         source[group][field] = value
     return from_config_dict(source)
 
@@ -81,14 +88,14 @@ def run_variant(name: str, scale: str, root: epath.Path) -> xr.Dataset:
     folder = workdir.prepare(root / name, config, f"small_settings variant {name}")
     if not folder.dataset.exists():
         print(f"variant {name}: {VARIANTS[name] or 'no overrides'}", flush=True)
-        pipeline.run(config, folder, "all")
+        stages.run(config, folder, "all")
     return results.open_results(folder.root)
 
 
 def criteria(ds: xr.Dataset) -> dict[str, Any]:
     """Return the numbers of a variant: one dict a level, and the order over levels (NaN for unknown)."""
-    summary = analysis.summarise(ds)
-    found = zip(analysis.levels(ds), summary["levels"], strict=True)
+    summary = summarise(ds)
+    found = zip(levels(ds), summary["levels"], strict=True)
     return {
         "levels": [_level_criteria(ds, level, block) for level, block in found],
         "order": {place: kinds["paper_80"] for place, kinds in summary["order"][summary["swept_concept"]].items()},
@@ -96,7 +103,7 @@ def criteria(ds: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _level_criteria(ds: xr.Dataset, level: analysis.Level, block: Mapping[str, Any]) -> dict[str, Any]:
+def _level_criteria(ds: xr.Dataset, level: Level, block: Mapping[str, Any]) -> dict[str, Any]:
     held_out = int(np.flatnonzero(ds["bit"].values.all(axis=1))[0])
     mine = block["classes"][str(ds["klass"].values[held_out])]
     made = {"level": block["label"], "reached_80": mine["reached_80"]}
@@ -104,8 +111,8 @@ def _level_criteria(ds: xr.Dataset, level: analysis.Level, block: Mapping[str, A
     if not level.runs:
         return made
     protocol = str(ds["protocol"].values[0])
-    path = analysis.trajectory(ds, level.runs, held_out, protocol).mean(axis=0)
-    accuracy = analysis.accuracy_curves(ds, level.runs, [held_out], protocol)
+    path = trajectory(ds, level.runs, held_out, protocol).mean(axis=0)
+    accuracy = accuracy_curves(ds, level.runs, [held_out], protocol)
     phases = memorised_phases(ds["step"].values, path)
     return made | phases | {"first": first_saves(ds["step"].values, accuracy), "final": mine["final"]["prob"]}
 
@@ -185,18 +192,18 @@ def _times(root: epath.Path, name: str) -> dict[str, float]:
 
 def _chosen(names: Sequence[str]) -> list[str]:
     for name in names:
-        typed.one_of("variants", name, VARIANTS)
+        reading.one_of("variants", name, VARIANTS)
     return list(names or VARIANTS)
 
 
 def run(arguments: Sequence[str]) -> None:
     """Carry out the command line. Errors: UserError, at the end for variants that could not be run."""
-    made = command.Parser(description=__doc__.splitlines()[0])
+    made = scripts.Parser(description=__doc__.splitlines()[0])
     made.add_argument("--workdir", required=True, help="folder of the study; each variant has its own folder in it")
-    made.add_argument("--variants", type=command.comma_separated(str), default=(), help="names; empty: all")
+    made.add_argument("--variants", type=scripts.comma_separated(str), default=(), help="names; empty: all")
     made.add_argument("--scale", default="quick", help=f"scale that is varied: {', '.join(SCALES)}")
     args = made.parse_args(list(arguments))
-    typed.one_of("scale", args.scale, SCALES)
+    reading.one_of("scale", args.scale, SCALES)
     names, root = _chosen(args.variants), _root(args.workdir)
     found, failed = {}, {}
     for name in names:
@@ -219,8 +226,8 @@ def _root(path: str) -> epath.Path:
 def _show(found: Mapping[str, Mapping[str, Any]], root: epath.Path) -> None:
     if not found:
         return
-    text = json.dumps(report_module.to_json(found), indent=2, allow_nan=False)
-    workdir.write_atomic(root / "small_settings.json", text + "\n")
+    text = json.dumps(report.to_json(found), indent=2, allow_nan=False)
+    write_atomic(root / "small_settings.json", text + "\n")
     console = Console()
     console.width = max(console.width, 120)
     console.print(table(found))
@@ -230,4 +237,4 @@ def _show(found: Mapping[str, Mapping[str, Any]], root: epath.Path) -> None:
 
 
 if __name__ == "__main__":
-    command.start(run)
+    scripts.start(run)

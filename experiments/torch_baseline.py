@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cspace_jax.concepts import CONDITIONING_DIM
 from cspace_jax.config import Config, DiffusionConfig, NetworkConfig
-from cspace_jax.unet import TIME_FEATURES, TIME_FREQUENCIES, TIME_SCALE
+from cspace_jax.data.concepts import CONDITIONING_DIM
+from cspace_jax.model.unet import TIME_FEATURES, TIME_FREQUENCIES, TIME_SCALE
 
 _NORM_EPS = 1e-6
 _LN2 = math.log(2.0)

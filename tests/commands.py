@@ -11,8 +11,8 @@ import sys
 import jax
 from absl.testing import flagsaver
 
-from cspace_jax import command as command_line
 from cspace_jax import main
+from cspace_jax.cli import flags, scripts
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -35,10 +35,10 @@ def command(*arguments):
     argv = ["main.py", *map(str, arguments)]
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), flagsaver.flagsaver(), arguments_of(argv):
-        main.FLAGS.unparse_flags()
+        flags.FLAGS.unparse_flags()
         try:
-            rest = command_line.exit_on_user_error(main.parse_flags, argv)
-            command_line.exit_on_user_error(main.run, rest)
+            rest = scripts.exit_on_user_error(flags.parse_flags, argv)
+            scripts.exit_on_user_error(main.run, rest)
         except SystemExit as exit_:
             code = int(exit_.code or 0)
     return Done(code, out.getvalue(), err.getvalue())

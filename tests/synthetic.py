@@ -3,7 +3,9 @@
 import numpy as np
 from scipy import special
 
-from cspace_jax import concepts, results
+from cspace_jax.analysis.dataset import build_dataset
+from cspace_jax.config import grid as grid_module
+from cspace_jax.data import concepts
 
 STEPS = tuple(int(one) for one in np.unique(np.linspace(np.sqrt(500), np.sqrt(20000), 60) ** 2 // 1))
 
@@ -26,7 +28,7 @@ def samples_of(prob, number=32):
 
 
 def grid(levels=(0.1, 0.2, 0.4, 0.8), seeds=(0, 100, 200), active=("color", "size")):
-    names = dict.fromkeys(results.SETTINGS, 0.4) | {"data_noise": 1e-3, "learning_rate": 1e-3}
+    names = dict.fromkeys(grid_module.SETTINGS, 0.4) | {"data_noise": 1e-3, "learning_rate": 1e-3}
     return [names | {"sep_col": level, "seed": seed} for level in levels for seed in seeds]
 
 
@@ -66,7 +68,7 @@ def dataset(
             "loss": loss, "schedule_b": np.full(number, -5.0 - step / 1000), "schedule_w": np.full(number, 15.0),
         }  # fmt: skip
     arguments = {"signal": signal, "signal_range": signal, "config": {"study": "signal", "scale": "quick"}} | more
-    return results.build_dataset(evaluations, settings, classes, **arguments)
+    return build_dataset(evaluations, settings, classes, **arguments)
 
 
 def sample_images(ds, size=16, number=3, every=4):

@@ -7,7 +7,12 @@ import synthetic
 from rich.console import Console
 from scipy import ndimage
 
-from cspace_jax import analysis, concepts, curves, report
+from cspace_jax.analysis import curves, report
+from cspace_jax.analysis.learning import product_check
+from cspace_jax.analysis.levels import levels, swept_concept
+from cspace_jax.analysis.ordering import level_groups, order_check, order_within
+from cspace_jax.analysis.summary import summarise
+from cspace_jax.data import concepts
 
 STEPS = np.array(synthetic.STEPS, float)
 BITS = concepts.classes(("color", "size")).bits
@@ -135,21 +140,21 @@ def ds():
 
 @pytest.fixture(scope="module")
 def summary(ds):
-    return analysis.summarise(ds, wall_times={"train": 12.5})
+    return summarise(ds, wall_times={"train": 12.5})
 
 
 def test_levels_group_runs_and_leave_diverged_ones_out(ds):
-    found = analysis.levels(ds)
+    found = levels(ds)
     assert [level.label for level in found] == ["sep_col=0.1", "sep_col=0.2", "sep_col=0.4", "sep_col=0.8"]
     assert found[1].runs == (3, 5) and found[1].diverged == (4,)
     np.testing.assert_allclose(np.linalg.norm([level.normalised for level in found], axis=1), 1)
-    assert analysis.swept_concept(found) == 0
+    assert swept_concept(found) == 0
 
 
 def test_a_grid_over_two_settings_has_a_level_for_each_pair():
     one = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 1))
     two = one.assign_coords(sep_size=("run", [0.2, 0.2, 0.4, 0.4]))
-    assert [level.label for level in analysis.levels(two)] == ["sep_col=0.2, sep_size=0.2", "sep_col=0.8, sep_size=0.4"]
+    assert [level.label for level in levels(two)] == ["sep_col=0.2, sep_size=0.2", "sep_col=0.8, sep_size=0.4"]
 
 
 def test_learning_times_match_the_closed_form(summary):
@@ -188,31 +193,31 @@ def test_summary_finds_memorisation_order_and_failures(summary):
 
 
 def test_a_diverged_run_changes_nothing_else(summary):
-    clean = analysis.summarise(synthetic.dataset())
+    clean = summarise(synthetic.dataset())
     assert report.to_json(clean["levels"][0]) == report.to_json(summary["levels"][0])
     assert report.to_json(clean["levels"][3]) == report.to_json(summary["levels"][3])
 
 
 def test_order_check_puts_never_last():
     signal = np.array([3.0, 1.0, 2.0])
-    assert analysis.order_check(signal, np.array([10.0, np.nan, 20]))["ordered"]
-    assert not analysis.order_check(signal, np.array([np.nan, 10.0, 20]))["ordered"]
+    assert order_check(signal, np.array([10.0, np.nan, 20]))["ordered"]
+    assert not order_check(signal, np.array([np.nan, 10.0, 20]))["ordered"]
     for alike in (5.0, np.nan):
-        assert analysis.order_check(signal, np.full(3, alike))["ordered"] is None
-    assert analysis.order_check(signal[:1], np.array([1.0]))["ordered"] is None
+        assert order_check(signal, np.full(3, alike))["ordered"] is None
+    assert order_check(signal[:1], np.array([1.0]))["ordered"] is None
 
 
 def test_order_is_asked_where_the_other_settings_are_equal():
     """Size's signal raises colour's a little and delays colour: the order is broken over all, not in rows."""
     signal = np.array([0.1, 0.2, 0.11, 0.21])  # colour x size, size varies slowest
     medians = np.array([40.0, 10.0, 60.0, 20.0])
-    assert analysis.order_check(signal, medians)["ordered"] is False
-    within = analysis.order_within(signal, medians, [[0, 1], [2, 3]])
+    assert order_check(signal, medians)["ordered"] is False
+    within = order_within(signal, medians, [[0, 1], [2, 3]])
     assert within["ordered"] is True and within["spearman"] == pytest.approx(-1)
     assert (within["groups"], within["ordered_groups"], within["levels"]) == (2, 2, 4)
-    broken = analysis.order_within(signal, np.array([40.0, 10.0, np.nan, np.nan]), [[0, 1], [2, 3]])
+    broken = order_within(signal, np.array([40.0, 10.0, np.nan, np.nan]), [[0, 1], [2, 3]])
     assert broken["ordered"] is True and broken["groups"] == 1  # never twice is no order
-    assert analysis.order_within(signal, medians, [[0], [1], [2], [3]])["ordered"] is None
+    assert order_within(signal, medians, [[0], [1], [2], [3]])["ordered"] is None
 
 
 def test_levels_are_grouped_by_the_other_settings():
@@ -220,9 +225,9 @@ def test_levels_are_grouped_by_the_other_settings():
     ds = synthetic.dataset(levels=(0.1, 0.2, 0.3, 0.4), seeds=(0,))
     names = ("sep_col", "sep_size")
     ds = ds.assign_coords({name: ("run", np.array([one[i] for one in axes])) for i, name in enumerate(names)})
-    found = analysis.levels(ds)
-    assert analysis._groups(found, "color") == [[0, 2], [1, 3]] and analysis._groups(found, "size") == [[0, 1], [2, 3]]
-    assert analysis._groups(found, "shape") == [[0, 1, 2, 3]]
+    found = levels(ds)
+    assert level_groups(found, "color") == [[0, 2], [1, 3]] and level_groups(found, "size") == [[0, 1], [2, 3]]
+    assert level_groups(found, "shape") == [[0, 1, 2, 3]]
 
 
 def test_early_phase_does_not_grow_beyond_the_published_one():
@@ -235,17 +240,17 @@ def test_early_phase_does_not_grow_beyond_the_published_one():
 
 def test_product_check_sees_dependent_failures():
     ds = synthetic.dataset(levels=(0.2,), seeds=(0, 1))
-    level = analysis.levels(ds)[0]
+    level = levels(ds)[0]
     independent = ds.copy()
     independent["joint_accuracy"] = independent["accuracy"].prod("concept")
-    assert analysis.product_check(independent, level, 3, "naive")["largest"] == 0
-    assert analysis.product_check(ds, level, 3, "naive")["largest"] > 0.1  # the made samples fail together
+    assert product_check(independent, level, 3, "naive")["largest"] == 0
+    assert product_check(ds, level, 3, "naive")["largest"] > 0.1  # the made samples fail together
 
 
 @pytest.mark.parametrize("active", [("color", "size", "bg_color"), ("shape", "color")])
 def test_other_concepts_need_no_change(active):
     ds = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 1), active=active)
-    summary = analysis.summarise(ds)
+    summary = summarise(ds)
     held_out = [name for name, block in summary["levels"][0]["classes"].items() if not block["trained"]]
     assert held_out == (["011", "101", "110", "111"] if len(active) == 3 else ["11"])
     for name in held_out:
@@ -255,7 +260,7 @@ def test_other_concepts_need_no_change(active):
 
 def test_all_runs_diverged_still_gives_a_summary():
     ds = synthetic.dataset(levels=(0.2,), seeds=(0, 1), diverged=(0, 1))
-    summary = analysis.summarise(ds)
+    summary = summarise(ds)
     assert summary["runs"]["diverged"] == 2 and summary["levels"][0]["seeds"] == []
     report.print_summary(summary, Console(file=io.StringIO()))
 

@@ -10,22 +10,21 @@ import tiny
 from etils import epath
 from test_study import copy_of, probe_of
 
-from cspace_jax import (
-    battery,
-    capability,
-    elicit,
-    embeddings,
-    pipeline,
-    plots,
-    protocols,
-    report,
-    study,
-    train,
-    unet,
-    vdm,
-)
+from cspace_jax import plots
+from cspace_jax.analysis import capability, report
+from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.errors import UserError
-from cspace_jax.workdir import Workdir
+from cspace_jax.evaluation import embeddings, protocols, sampling
+from cspace_jax.evaluation.prompts import battery, prepare
+from cspace_jax.evaluation.reading import read
+from cspace_jax.evaluation.spec import make_battery_spec
+from cspace_jax.model import unet, vdm
+from cspace_jax.pipeline import elicit, stages
+from cspace_jax.pipeline.collect import collect
+from cspace_jax.pipeline.evaluate import evaluate
+from cspace_jax.pipeline.train import train
+from cspace_jax.storage.workdir import Workdir
+from cspace_jax.training.run import make_train_spec
 
 CONFIG = tiny.study(
     grid={"sep_col": (0.2,), "learning_rate": (0.05,)},  # so that six steps change what is drawn
@@ -49,33 +48,33 @@ def reader():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, reader):
     workdir = Workdir(epath.Path(tmp_path_factory.mktemp("work")))
-    study.train(workdir, CONFIG)
-    study.evaluate(workdir, CONFIG, *reader)
-    battery.evaluate(workdir, CONFIG, *reader)
-    pipeline.collect(workdir, CONFIG)
+    train(workdir, CONFIG)
+    evaluate(workdir, CONFIG, *reader)
+    elicit.evaluate(workdir, CONFIG, *reader)
+    stages.collect(workdir, CONFIG)
     return workdir
 
 
 def files_of(workdir, config=CONFIG):
-    return sorted(path for path in battery.folder(workdir, config).glob("*/*.npz"))
+    return sorted(path for path in elicit.folder(workdir, config).glob("*/*.npz"))
 
 
 def test_every_save_and_the_initialisation_are_measured(finished):
     assert [path.name for path in files_of(finished)] == [f"step_{step:08d}.npz" for step in (0, 2, 5, 6)]
-    raw = battery.load(finished, CONFIG).raw
+    raw = elicit.load(finished, CONFIG).raw
     assert raw[0]["prob_samples"].shape == (2, QUERIES, 1, 4, 2)
     # A network at initialisation returns its input: whatever it is asked, it draws the same.
     assert np.ptp(raw[0]["prob_samples"], axis=1).max() < 1e-5
 
 
 def test_patching_the_last_checkpoint_with_itself_changes_nothing(finished):
-    raw = battery.load(finished, CONFIG).raw
+    raw = elicit.load(finished, CONFIG).raw
     assert np.ptp(raw[6]["prob_samples"], axis=1).max() > 1e-3  # queries differ, far above the tolerances here
     np.testing.assert_allclose(raw[6]["prob_samples"][:, -1], raw[6]["prob_samples"][:, 0], atol=1e-5)
 
 
 def test_results_hold_every_protocol_and_naive_prompting_as_it_was(finished, reader, tmp_path):
-    ds = pipeline.collect(finished, CONFIG)
+    ds = stages.collect(finished, CONFIG)
     assert ds["protocol"].values.tolist() == ["naive", *CONFIG.elicit.protocols]
     assert not np.isnan(ds["capability"].isel(klass=3)).any() and np.isnan(ds["capability"].isel(klass=0)).all()
     assert (ds["status"] == "ok").all()
@@ -87,7 +86,7 @@ def test_results_hold_every_protocol_and_naive_prompting_as_it_was(finished, rea
     best = one["best_query"].values.astype(int)
     every = ds["query_prob"].isel(klass=3, query=chosen).transpose("run", "step", "query", "concept").values
     np.testing.assert_allclose(np.take_along_axis(every, best[:, :, None, None], 2)[:, :, 0], one["prob"], rtol=1e-6)
-    plain = study.collect(finished, CONFIG)
+    plain = collect(finished, CONFIG)
     for name in ("prob", "joint_accuracy", "loss"):
         naive = ds[name].sel(protocol="naive") if "protocol" in ds[name].dims else ds[name]
         expected = plain[name].sel(protocol="naive") if "protocol" in plain[name].dims else plain[name]
@@ -100,9 +99,9 @@ def test_an_interrupted_battery_goes_on(finished, reader, tmp_path):
     kept, lost = files_of(workdir)[1:3]
     lost.unlink()
     before = kept.stat().mtime
-    assert battery.load(workdir, CONFIG) is None  # what is not complete is not shown
-    battery.evaluate(workdir, CONFIG, *reader)
-    pipeline.collect(workdir, CONFIG)
+    assert elicit.load(workdir, CONFIG) is None  # what is not complete is not shown
+    elicit.evaluate(workdir, CONFIG, *reader)
+    stages.collect(workdir, CONFIG)
     assert workdir.table.read_bytes() == table and kept.stat().mtime == before
 
 
@@ -111,8 +110,8 @@ def test_smaller_calls_give_the_same_numbers(finished, reader, tmp_path):
     for path in files_of(workdir):
         path.unlink()
     config = tiny.changed(CONFIG, elicit={"images_per_call": 16})  # four queries a call, the last call padded
-    battery.evaluate(workdir, config, *reader)
-    ours, theirs = battery.load(workdir, config).raw, battery.load(finished, CONFIG).raw
+    elicit.evaluate(workdir, config, *reader)
+    ours, theirs = elicit.load(workdir, config).raw, elicit.load(finished, CONFIG).raw
     for step in theirs:
         # Steps this large magnify rounding; another query's answer would be .1 away.
         np.testing.assert_allclose(ours[step]["prob_samples"], theirs[step]["prob_samples"], atol=2e-3)
@@ -121,30 +120,30 @@ def test_smaller_calls_give_the_same_numbers(finished, reader, tmp_path):
 def test_another_battery_adds_to_the_first(finished, reader, tmp_path):
     workdir = copy_of(finished, tmp_path)
     config = tiny.changed(CONFIG, elicit={"protocols": ("patch", "overprompt+patch")})
-    battery.evaluate(workdir, config, *reader)
+    elicit.evaluate(workdir, config, *reader)
     assert len(files_of(workdir)) == len(files_of(workdir, config)) == 4
-    ds, before = pipeline.collect(workdir, config), pipeline.collect(finished, CONFIG)
+    ds, before = stages.collect(workdir, config), stages.collect(finished, CONFIG)
     assert ds["protocol"].values.tolist() == [
         *("naive", "patch", "overprompt+patch", "overprompt", "overprompt_random", "latent")
     ]
     for name in ("latent", "overprompt"):
         np.testing.assert_array_equal(ds["prob"].sel(protocol=name), before["prob"].sel(protocol=name))
-    damaged = battery.folder(workdir, CONFIG) / battery.DESCRIPTION
+    damaged = elicit.folder(workdir, CONFIG) / elicit.DESCRIPTION
     damaged.write_text("{")
     with pytest.raises(UserError, match="battery.json is damaged"):
-        battery.load(workdir, config)
+        elicit.load(workdir, config)
 
 
 def test_a_redefined_protocol_is_measured_anew(finished, monkeypatch):
-    before = battery.folder(finished, CONFIG)
-    assert battery.folder(finished, tiny.changed(CONFIG, elicit={"images_per_call": 3})) == before
+    before = elicit.folder(finished, CONFIG)
+    assert elicit.folder(finished, tiny.changed(CONFIG, elicit={"images_per_call": 3})) == before
     monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
 
     @protocols.protocol("overprompt", values=lambda config: config.overprompt)
     def overprompt(query, target, value):
         return query
 
-    assert battery.folder(finished, CONFIG) != before
+    assert elicit.folder(finished, CONFIG) != before
 
 
 def test_a_missing_checkpoint_is_one_line(finished, reader, tmp_path):
@@ -152,24 +151,24 @@ def test_a_missing_checkpoint_is_one_line(finished, reader, tmp_path):
     files_of(workdir)[1].unlink()
     shutil.rmtree(workdir.checkpoints / "wave_000" / "params" / "6")
     with pytest.raises(UserError, match="params/6 is missing; run --mode=train first; if it was lost, remove .*state"):
-        battery.evaluate(workdir, CONFIG, *reader)
+        elicit.evaluate(workdir, CONFIG, *reader)
 
 
 def test_a_checkpoint_of_another_kind_of_conditioning_is_one_line(finished, reader, tmp_path):
     workdir = copy_of(finished, tmp_path)
     config = tiny.changed(CONFIG, network={"conditioning": "common_linear"}, elicit={"protocols": ("latent_shared",)})
     with pytest.raises(UserError) as error:
-        battery.evaluate(workdir, config, *reader)
+        elicit.evaluate(workdir, config, *reader)
     assert "does not fit this configuration" in str(error.value) and "is absent there" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_protocols_that_cannot_be_asked_with_are_refused_before_anything_is_done(monkeypatch):
-    battery.check(CONFIG)
+    elicit.check(CONFIG)
     shared = tiny.changed(CONFIG, elicit={"protocols": ("latent_shared",)})
     with pytest.raises(UserError, match="needs one embedding shared by all blocks"):
-        battery.check(shared)
-    battery.check(tiny.changed(shared, network={"conditioning": "common_zerolinear"}))
+        elicit.check(shared)
+    elicit.check(tiny.changed(shared, network={"conditioning": "common_zerolinear"}))
     monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
 
     @protocols.protocol("short")
@@ -177,13 +176,13 @@ def test_protocols_that_cannot_be_asked_with_are_refused_before_anything_is_done
         return query.replace(conditioning=query.conditioning[:4])
 
     with pytest.raises(UserError, match=r"protocol 'short': query.conditioning has shape \(4,\), must be \(11,\)"):
-        battery.check(tiny.changed(CONFIG, elicit={"protocols": ("short",)}))
+        elicit.check(tiny.changed(CONFIG, elicit={"protocols": ("short",)}))
 
 
 def test_guidance_without_training_for_it_is_a_warning(capsys):
-    battery.check(tiny.changed(CONFIG, elicit={"protocols": ("guidance",)}))
+    elicit.check(tiny.changed(CONFIG, elicit={"protocols": ("guidance",)}))
     assert "diffusion.p_uncond = 0" in capsys.readouterr().out
-    battery.check(tiny.changed(CONFIG, elicit={"protocols": ("guidance",)}, diffusion={"p_uncond": 0.1}))
+    elicit.check(tiny.changed(CONFIG, elicit={"protocols": ("guidance",)}, diffusion={"p_uncond": 0.1}))
     assert not capsys.readouterr().out
 
 
@@ -203,16 +202,16 @@ def test_three_concepts_from_the_question_to_the_figures(tmp_path):
             "overprompt": (1.0, 2.0), "alpha": (1.0,), "guidance": (0.0, 3.0), "samples": 2, "concept": "bg_color",
         },
     )  # fmt: skip
-    battery.check(config)
+    elicit.check(config)
     reader, reading = probe_of(config)
-    spec = elicit.make_battery_spec(train.make_spec(config, "xla"), config, reader)
+    spec = make_battery_spec(make_train_spec(config, "xla"), config, reader)
     setting = jax.tree.map(lambda leaf: leaf[0], tiny.settings(config))
 
     @jax.jit
     def ask(params, patch):
-        prompts = elicit.prepare(spec, params, patch, elicit.battery(spec, setting), setting)
-        images = elicit.draw(spec, params, prompts)
-        measured = elicit.read(spec, images, params, reading)
+        prompts = prepare(spec, params, patch, battery(spec, setting), setting)
+        images = sampling.draw(spec, params, prompts)
+        measured = read(spec, images, params, reading)
         return measured.prob_samples, measured.mean_rgb, images, embeddings.measure(spec.train, params, setting)
 
     shapes = jax.eval_shape(lambda key: vdm.init_params(key, spec.train.vdm), jax.random.key(0))
@@ -232,7 +231,7 @@ def test_three_concepts_from_the_question_to_the_figures(tmp_path):
     assert raw[500]["prob_samples"].shape == (1, len(names), 4, 2, 3)
     ds = synthetic.dataset(levels=(0.2,), seeds=(0,), active=THREE, steps=steps[1:])
     ds = capability.extend(ds, raw, names, [str(one) for (one,) in values])
-    ds = embeddings.extend(ds, embedded, unet.block_features(spec.train.vdm.network), embeddings.vector_names(THREE))
+    ds = extend_embeddings(ds, embedded, unet.block_features(spec.train.vdm.network), embeddings.vector_names(THREE))
     held_out = [3, 5, 6, 7]
     assert np.isfinite(ds["capability"].values[..., held_out]).all()
     assert np.isnan(np.delete(ds["capability"].values, held_out, axis=-1)).all()
@@ -252,7 +251,7 @@ def test_three_concepts_from_the_question_to_the_figures(tmp_path):
 
 def test_the_summary_counts_seeds_and_gaps(finished):
     """Capability curves put in by hand: overprompting emerges first in both seeds, naive prompting in one."""
-    ds = pipeline.collect(finished, CONFIG)
+    ds = stages.collect(finished, CONFIG)
     values = ds["capability_split"].values
     values[..., 3] = 0.0
     naive, pushed = 0, 1

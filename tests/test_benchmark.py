@@ -7,10 +7,10 @@ import sys
 import pytest
 from commands import ROOT, environment
 
-from cspace_jax import config_files
+from cspace_jax.config import files
 from cspace_jax.errors import UserError
 
-benchmark = config_files.load(ROOT / "experiments" / "benchmark.py")
+benchmark = files.load(ROOT / "experiments" / "benchmark.py")
 
 
 class FakeVariant:

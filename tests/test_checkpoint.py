@@ -14,9 +14,9 @@ import numpy as np
 import optax
 import pytest
 
-from cspace_jax import checkpoint
-from cspace_jax.checkpoint import CheckpointWriter, latest_step, restore, restore_run, steps
 from cspace_jax.errors import UserError
+from cspace_jax.storage import checkpoint
+from cspace_jax.storage.checkpoint import CheckpointWriter, latest_step, restore, restore_run, steps
 
 RUNS = 3
 
@@ -163,7 +163,7 @@ def test_moves_between_devices(saved, tmp_path):
 
 _SAVER = """
 import sys, jax.numpy as jnp
-from cspace_jax.checkpoint import CheckpointWriter
+from cspace_jax.storage.checkpoint import CheckpointWriter
 state = {f"w{i}": jnp.full((2, 50_000), 1.0) for i in range(40)}
 with CheckpointWriter(sys.argv[1]) as writer:
     writer.save(0, state)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cspace_jax import concepts
-from cspace_jax.concepts import CONCEPTS, ConceptVector, class_ranges, classes, conditioning, mean_conditionings
+from cspace_jax.config.schema import CONCEPTS
+from cspace_jax.data import concepts
+from cspace_jax.data.concepts import ConceptVector, class_ranges, classes, conditioning, mean_conditionings
 from cspace_jax.errors import UserError
 
 SUBSETS = [c for size in range(1, 7) for c in itertools.combinations(CONCEPTS, size)]

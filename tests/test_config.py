@@ -7,16 +7,19 @@ import ml_collections
 import numpy as np
 import pytest
 
-from cspace_jax import concepts, config_check, config_schema, typed
 from cspace_jax.config import (
     CONCEPTS,
     Config,
     SaveConfig,
+    checks,
     differing_fields,
     from_config_dict,
+    reading,
     save_steps,
     to_dict,
 )
+from cspace_jax.config.schema import FIGURES
+from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
 
 PUBLISHED_COL_SWEEP = [
@@ -208,18 +211,18 @@ def test_json_round_trip_is_exact():
 
 
 def test_every_number_has_a_limit_and_every_limit_has_a_field():
-    leaves = typed.flatten(to_dict(Config(study="signal", scale="paper")))
-    assert set(config_check.LIMITS) <= set(leaves)
+    leaves = reading.flatten(to_dict(Config(study="signal", scale="paper")))
+    assert set(checks.LIMITS) <= set(leaves)
     numbers = {name for name, v in leaves.items() if not isinstance(v, str | bool | list)}
-    assert numbers - set(config_check.LIMITS) == {"diffusion.null_value"}
+    assert numbers - set(checks.LIMITS) == {"diffusion.null_value"}
 
 
 def test_concept_names_are_those_of_the_concepts():
-    assert CONCEPTS == concepts.CONCEPTS
+    assert CONCEPTS == CONCEPTS
 
 
 def test_class_ranges_of_the_largest_separations_stay_in_range():
-    ranges = concepts.class_ranges(config_check.MAX_SEP_COL, config_check.MAX_SEP_SIZE, config_check.MAX_SEP_BG)
+    ranges = concepts.class_ranges(checks.MAX_SEP_COL, checks.MAX_SEP_SIZE, checks.MAX_SEP_BG)
     for name in ("color", "bg"):
         mean, half_width = getattr(ranges, f"{name}_mean"), getattr(ranges, f"{name}_half_width")
         assert float(mean.min() - half_width) == pytest.approx(0, abs=1e-6)
@@ -283,4 +286,4 @@ def test_precision_is_part_of_a_workdir():
 
 
 def test_figure_names_are_free_of_repetitions():
-    assert len(set(config_schema.FIGURES)) == len(config_schema.FIGURES)
+    assert len(set(FIGURES)) == len(FIGURES)

@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cspace_jax import dgp, rng
-from cspace_jax.concepts import CONCEPTS, ConceptVector, class_ranges, classes, conditioning, mean_conditionings
+from cspace_jax import rng
 from cspace_jax.config import DataConfig
-from cspace_jax.setting import Setting
+from cspace_jax.config.schema import CONCEPTS
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import datasets, rendering
+from cspace_jax.data.concepts import ConceptVector, class_ranges, classes, conditioning, mean_conditionings
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "dgp.npz")
 SMALL = DataConfig(image_size=12, images_per_class=40)
 THREE = DataConfig(active=("color", "size", "bg_color"), image_size=12, images_per_class=40)
 
-make_dataset = jax.jit(dgp.make_dataset, static_argnames="data")
-held_out_set = jax.jit(dgp.test_set, static_argnames="data")
-generation_conditionings = jax.jit(dgp.generation_conditionings, static_argnames=("data", "per_class"))
-sample_concepts = jax.jit(dgp.sample_concepts, static_argnames=("active", "at_mean"))
-images = jax.jit(dgp.images, static_argnames="data")
-add_noise = jax.jit(dgp.add_noise)
-render = jax.jit(dgp.render, static_argnames=("image_size", "blur", "triangles"))
-hard_mask = jax.jit(dgp.hard_mask, static_argnames="image_size")
+make_dataset = jax.jit(datasets.make_dataset, static_argnames="data")
+held_out_set = jax.jit(datasets.test_set, static_argnames="data")
+generation_conditionings = jax.jit(datasets.generation_conditionings, static_argnames=("data", "per_class"))
+sample_concepts = jax.jit(datasets.sample_concepts, static_argnames=("active", "at_mean"))
+images = jax.jit(datasets.images, static_argnames="data")
+add_noise = jax.jit(rendering.add_noise)
+render = jax.jit(rendering.render, static_argnames=("image_size", "blur", "triangles"))
+hard_mask = jax.jit(rendering.hard_mask, static_argnames="image_size")
 
 
 def data_key(seed: int = 0) -> jax.Array:
@@ -103,14 +105,14 @@ def test_first_image_axis_is_x():
 def test_blur_equals_scipy(size, sigma):
     mask = np.random.default_rng(0).integers(0, 2, (3, size, size)).astype(np.float32)
     expected = np.stack([ndimage.gaussian_filter(one, sigma) for one in mask])
-    np.testing.assert_allclose(dgp.blur_mask(jnp.asarray(mask), sigma), expected, atol=1e-6)
+    np.testing.assert_allclose(rendering.blur_mask(jnp.asarray(mask), sigma), expected, atol=1e-6)
 
 
 def test_blur_of_zero_and_of_a_constant_change_nothing():
     mask = jnp.asarray(np.random.default_rng(0).integers(0, 2, (8, 8)), jnp.float32)
-    np.testing.assert_array_equal(dgp.blur_mask(mask, 0.0), mask)
-    np.testing.assert_array_equal(dgp.blur_matrix(8, 0.0), np.eye(8))
-    np.testing.assert_allclose(dgp.blur_mask(jnp.ones((8, 8)), 1.0), 1.0, atol=1e-6)
+    np.testing.assert_array_equal(rendering.blur_mask(mask, 0.0), mask)
+    np.testing.assert_array_equal(rendering.blur_matrix(8, 0.0), np.eye(8))
+    np.testing.assert_allclose(rendering.blur_mask(jnp.ones((8, 8)), 1.0), 1.0, atol=1e-6)
 
 
 def test_leading_axes_of_render_are_free():
@@ -188,7 +190,7 @@ def test_inactive_color_and_size_are_a_fair_coin_between_the_classes(at_mean):
 
 def test_split_sizes_are_the_published_ones():
     for active, sizes in ((("color", "size"), (5222, 922)), (("color", "size", "bg_color"), (6963, 1229))):
-        shapes = jax.eval_shape(lambda a=active: dgp.make_dataset(data_key(), Setting(), DataConfig(active=a)))
+        shapes = jax.eval_shape(lambda a=active: datasets.make_dataset(data_key(), Setting(), DataConfig(active=a)))
         assert tuple(part.klass.shape[0] for part in shapes) == sizes
 
 

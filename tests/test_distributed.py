@@ -9,9 +9,12 @@ import jax
 import pytest
 from commands import ROOT, command, process, real_command, study
 
-from cspace_jax import config_files, cut, processes, workdir
-from cspace_jax.config import from_config_dict
+from cspace_jax import processes
+from cspace_jax.config import files, from_config_dict
 from cspace_jax.errors import UserError
+from cspace_jax.pipeline.waves import cut, load_cut, record_cut
+from cspace_jax.storage import workdir
+from cspace_jax.storage.metrics import append_metrics, merge_metrics, read_metrics
 
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
@@ -83,7 +86,7 @@ def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(alone, tmp_p
     assert not said and "2 processes with 1 x cpu" in outputs[0][0]
     assert (folder / "concept_space.csv").read_bytes() == (expected / "concept_space.csv").read_bytes()
     assert json.loads((folder / "waves.json").read_text()) == [[0, 1], [1, 2]]
-    logs = [workdir.read_metrics(f / "metrics.jsonl") for f in (folder, expected)]
+    logs = [read_metrics(f / "metrics.jsonl") for f in (folder, expected)]
     ours, theirs = ({(r["run"], r["step"]): {**r, "steps_per_second": 0} for r in rows} for rows in logs)
     assert ours == theirs and len(logs[0]) == len(ours) == 2 * 4
     assert not list(folder.glob("metrics.part_*"))
@@ -98,7 +101,7 @@ def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(alone, tmp_p
 
 def test_a_workdir_of_another_config_is_refused_by_all_processes(tmp_path):
     folder = tmp_path / "w"
-    config = from_config_dict(config_files.load(str(ROOT / "configs" / "signal.py")).get_config("smoke"))
+    config = from_config_dict(files.load(str(ROOT / "configs" / "signal.py")).get_config("smoke"))
     workdir.prepare(folder, config)
     codes, outputs = finish(start_all(study(), f"--workdir={folder}", "--config.optim.batch_size=4"))
     assert codes == [2, 2], outputs
@@ -154,7 +157,7 @@ def test_no_cluster_is_one_line(tmp_path, monkeypatch):
     ],
 )
 def test_the_grid_is_cut_by_processes_and_by_size(runs, size, count, expected):
-    assert [(one.start, one.stop) for one in cut.waves(runs, size, count)] == expected
+    assert [(one.start, one.stop) for one in cut(runs, size, count)] == expected
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -167,21 +170,21 @@ def test_every_item_is_in_one_share(count):
 
 @pytest.fixture
 def kept(tmp_path):
-    config = from_config_dict(config_files.load(str(ROOT / "configs" / "signal.py")).get_config("smoke"))
+    config = from_config_dict(files.load(str(ROOT / "configs" / "signal.py")).get_config("smoke"))
     return workdir.prepare(tmp_path / "w", config), config
 
 
 def test_a_cut_holds_once_there_are_files_of_waves(kept):
     folder, config = kept
-    cut.record(folder, config, 3)
-    assert [one.stop for one in cut.load(folder, config)] == [2, 3, 4]
-    cut.record(folder, config, 1)
-    assert [one.stop for one in cut.load(folder, config)] == [4] and not folder.waves.exists()
-    cut.record(folder, config, 2)
+    record_cut(folder, config, 3)
+    assert [one.stop for one in load_cut(folder, config)] == [2, 3, 4]
+    record_cut(folder, config, 1)
+    assert [one.stop for one in load_cut(folder, config)] == [4] and not folder.waves.exists()
+    record_cut(folder, config, 2)
     folder.checkpoints.mkdir()
-    cut.record(folder, config, 4)
-    cut.record(folder, config, 1)
-    assert [one.stop for one in cut.load(folder, config)] == [2, 4]
+    record_cut(folder, config, 4)
+    record_cut(folder, config, 1)
+    assert [one.stop for one in load_cut(folder, config)] == [2, 4]
 
 
 @pytest.mark.parametrize("text", ["{", "[[0, 2], [3, 4]]", "[[0, 4], [4, 4]]", "[1, 2]", "[[0, 2]]"])
@@ -189,15 +192,15 @@ def test_a_damaged_cut_is_one_line(text, kept):
     folder, config = kept
     folder.waves.write_text(text)
     with pytest.raises(UserError, match=r"waves.json' is damaged"):
-        cut.load(folder, config)
+        load_cut(folder, config)
 
 
 def test_logs_of_many_processes_are_merged_and_the_later_of_two_rows_is_kept(kept):
     folder, _ = kept
-    workdir.append_metrics(folder.metrics, [{"run": 0, "step": 0, "loss": 1.0}, {"run": 1, "step": 0, "loss": 1.0}])
-    workdir.append_metrics(folder.root / "metrics.part_000.jsonl", [{"run": 0, "step": 2, "loss": 0.5}])
-    workdir.append_metrics(folder.root / "metrics.part_001.jsonl", [{"run": 1, "step": 0, "loss": 2.0}])
-    workdir.merge_metrics(folder)
-    rows = [tuple(row.values()) for row in workdir.read_metrics(folder.metrics)]
+    append_metrics(folder.metrics, [{"run": 0, "step": 0, "loss": 1.0}, {"run": 1, "step": 0, "loss": 1.0}])
+    append_metrics(folder.root / "metrics.part_000.jsonl", [{"run": 0, "step": 2, "loss": 0.5}])
+    append_metrics(folder.root / "metrics.part_001.jsonl", [{"run": 1, "step": 0, "loss": 2.0}])
+    merge_metrics(folder)
+    rows = [tuple(row.values()) for row in read_metrics(folder.metrics)]
     assert rows == [(0, 0, 1.0), (1, 0, 2.0), (0, 2, 0.5)]
     assert not list(folder.root.glob("metrics.part_*"))

@@ -8,17 +8,20 @@ import pytest
 import synthetic
 import tiny
 
-from cspace_jax import embeddings, train, unet
-from cspace_jax.concepts import classes
+from cspace_jax.analysis.embeddings import extend_embeddings
+from cspace_jax.data.concepts import classes
+from cspace_jax.evaluation import embeddings
+from cspace_jax.model import unet
+from cspace_jax.training.run import make_train_spec
 
 CONFIG = tiny.study(grid={"sep_col": (0.2,), "sep_size": (0.3,)}, network={"conditioning": "common_linear"})
-SPEC = train.make_spec(CONFIG, "xla")
+SPEC = make_train_spec(CONFIG, "xla")
 SETTING = jax.tree.map(lambda leaf: leaf[0], tiny.settings(CONFIG))
 measure = jax.jit(embeddings.measure, static_argnums=0)
 
 
 def parameters(config, seed):
-    spec = train.make_spec(config, "xla").vdm.network
+    spec = make_train_spec(config, "xla").vdm.network
     shapes = jax.eval_shape(lambda key: unet.init_params(key, spec), jax.random.key(0))
     draw = np.random.default_rng(seed).standard_normal
     return {"network": jax.tree.map(lambda leaf: 0.5 * draw(leaf.shape).astype(np.float32), shapes)}
@@ -35,7 +38,7 @@ def test_single_concepts_are_the_published_vectors():
 def test_cosines_of_every_block_against_numpy(conditioning):
     config = tiny.changed(CONFIG, network={"conditioning": conditioning})
     params = parameters(config, 1)
-    found = measure(train.make_spec(config, "xla"), params, SETTING)
+    found = measure(make_train_spec(config, "xla"), params, SETTING)
 
     def layer(c, weights):
         return c @ weights["kernel"].astype(np.float64) + weights["bias"]
@@ -76,7 +79,7 @@ def test_results_hold_cosines_and_the_way_to_the_last_checkpoint():
     held_out[1:, :, :, 3] = 2.0  # the second block: zero at the first step
     cosine = np.random.default_rng(0).standard_normal((3, 2, 2, 6, 6)).astype(np.float32)
     raw = {t + 1: {"embedding_cosine": cosine[t], "embedding_classes": held_out[t]} for t in range(3)}
-    ds = embeddings.extend(ds, raw, {"down": 2, "up": 2}, embeddings.vector_names(active))
+    ds = extend_embeddings(ds, raw, {"down": 2, "up": 2}, embeddings.vector_names(active))
     one = ds["embedding_cosine"].sel(step=2, block="up", vector="blue", other="dark", run=1)
     assert float(one) == cosine[1, 1, 1, 1, 5]
     to_last = ds["embedding_to_last"].transpose("run", "step", "block", "klass").values

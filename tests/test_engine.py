@@ -13,10 +13,24 @@ import numpy as np
 import pytest
 import tiny
 
-from cspace_jax import checkpoint, conv, dgp, elicit, engine, optim, probe, rng, train, vdm
+from cspace_jax import rng
 from cspace_jax.config import EngineConfig, OptimConfig
-from cspace_jax.engine import Engine, Plan
+from cspace_jax.data import datasets
+from cspace_jax.engine import schedule
+from cspace_jax.engine.engine import Engine, over_runs
+from cspace_jax.engine.plan import Plan, choose_plan, choose_shards, local_devices, train_spec
 from cspace_jax.errors import UserError
+from cspace_jax.evaluation import probe as probe_network
+from cspace_jax.evaluation import sampling
+from cspace_jax.evaluation.losses import loss_batch, loss_data
+from cspace_jax.evaluation.prompts import naive_prompts
+from cspace_jax.evaluation.spec import make_eval_spec
+from cspace_jax.model import vdm
+from cspace_jax.model.convolution import METHODS
+from cspace_jax.storage import checkpoint
+from cspace_jax.training import optimizer
+from cspace_jax.training import run as training_run
+from cspace_jax.training.run import _next_batch, init_run, make_data, make_train_spec, train_chunk
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # One level, for the time that many plans take to compile; everything that a step can do is switched on.
@@ -97,10 +111,10 @@ EIGHT_OF_16 = 8 * 4 * 8 * 8 * 4  # bytes of a cache that holds eight images at f
 
 def drawn(runner, config):
     """Return the samples that every run draws at its start."""
-    spec = elicit.make_spec(runner.spec, config, probe.make_spec(config, "xla"))
+    spec = make_eval_spec(runner.spec, config, probe_network.make_probe_spec(config, "xla"))
     params = [jax.tree.map(lambda leaf: leaf + 0.01, state.evaluated) for state in runner.init()]
-    prompts = runner.call(elicit.naive_prompts, spec, runner.settings)
-    return runner.fetch(runner.call(elicit.draw, spec, params, prompts))
+    prompts = runner.call(naive_prompts, spec, runner.settings)
+    return runner.fetch(runner.call(sampling.draw, spec, params, prompts))
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
@@ -144,8 +158,8 @@ def test_data_and_initial_states_do_not_depend_on_the_layout(layout):
 
 
 def _concepts(spec, setting):
-    data = train.make_data(spec, setting)
-    return dgp.conditionings(data, spec.data), data.klass, jax.random.key_data(data.noise_key)
+    data = make_data(spec, setting)
+    return datasets.conditionings(data, spec.data), data.klass, jax.random.key_data(data.noise_key)
 
 
 def test_runs_of_a_grid_differ():
@@ -190,7 +204,7 @@ def test_stopping_and_resuming_is_bitwise(layout, tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["loop", "vmap"])
-@pytest.mark.parametrize("convolution", conv.METHODS)
+@pytest.mark.parametrize("convolution", METHODS)
 def test_a_run_that_is_nan_leaves_all_others_unchanged(layout, convolution):
     plan = Plan(convolution, layout, 1)
     poisoned = started().replace(params=jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), started().params))
@@ -255,7 +269,7 @@ def batches(seed, epochs=3):
     spec = make().spec
     stream = rng.stream(rng.run_key(seed), "train")
     order = jnp.zeros(spec.data.train_images, jnp.int32)
-    advance = jax.jit(lambda order, step: train._next_batch(spec, order, stream, step))
+    advance = jax.jit(lambda order, step: _next_batch(spec, order, stream, step))
     rows = []
     for step in range(epochs * (spec.data.train_images // spec.optim.batch_size)):
         order, index = advance(order, jnp.int32(step))
@@ -279,7 +293,7 @@ def test_images_that_fill_no_batch_wait_for_the_next_epoch():
     stream = rng.stream(rng.run_key(0), "train")
     seen, order = [], jnp.zeros(20, jnp.int32)
     for step in range(6):  # 2 batches of 8 an epoch, 4 images left out
-        order, index = train._next_batch(spec, order, stream, jnp.int32(step))
+        order, index = _next_batch(spec, order, stream, jnp.int32(step))
         seen.append(set(index.tolist()))
         assert len(seen[-1]) == 8
     assert all(not seen[i] & seen[i + 1] for i in (0, 2, 4))
@@ -294,7 +308,7 @@ class Consumed:
         for name in ("normal", "uniform", "bernoulli", "permutation", "randint", "split"):
             original = getattr(jax.random, name)
             monkeypatch.setattr(jax.random, name, functools.partial(self._call, original))
-        monkeypatch.setattr(dgp, "add_noise", self._add_noise)
+        monkeypatch.setattr(datasets, "add_noise", self._add_noise)
         monkeypatch.setattr(vdm, "init_params", self._init)
         monkeypatch.setattr(vdm, "loss_terms", self._loss)
 
@@ -324,8 +338,8 @@ class Consumed:
 
 
 def evaluation_spec(config):
-    probe_spec = probe.make_spec(config, "xla")
-    return elicit.make_spec(train.make_spec(config, "xla"), config, probe_spec)
+    probe_spec = probe_network.make_probe_spec(config, "xla")
+    return make_eval_spec(make_train_spec(config, "xla"), config, probe_spec)
 
 
 def test_no_key_is_used_twice(monkeypatch):
@@ -335,22 +349,22 @@ def test_no_key_is_used_twice(monkeypatch):
 
     @jax.jit
     def start(setting):
-        state, data = train.init_run(spec.train, setting), train.make_data(spec.train, setting)
+        state, data = init_run(spec.train, setting), make_data(spec.train, setting)
         consumed._take(data.noise_key)
         return state, data
 
-    train_step = jax.jit(functools.partial(train.train_step, spec.train))
+    train_step = jax.jit(functools.partial(training_run.train_step, spec.train))
 
     @jax.jit
     def evaluate(params, setting):
-        prompts = elicit.naive_prompts(spec, setting)
+        prompts = naive_prompts(spec, setting)
         for i in range(spec.evaluate.sampling_steps + 1):
-            elicit._noise(spec, prompts, jnp.int32(i))
-        test = elicit.loss_data("test", spec, setting)
+            sampling._noise(spec, prompts, jnp.int32(i))
+        test = loss_data("test", spec, setting)
         consumed._take(test.batch.noise_key)
         validation_key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 1)
-        elicit.loss_batch(spec, params, setting, test, jnp.int32(0))
-        elicit.loss_batch(spec, params, setting, test.replace(key=validation_key), jnp.int32(0))
+        loss_batch(spec, params, setting, test, jnp.int32(0))
+        loss_batch(spec, params, setting, test.replace(key=validation_key), jnp.int32(0))
 
     for seed in (0, 7):
         setting = dataclasses.replace(jax.tree.map(lambda leaf: leaf[0], SETTINGS), seed=jnp.uint32(seed))
@@ -386,7 +400,7 @@ def test_adamw_with_decay_equals_the_numpy_oracle(decay):
     config = OptimConfig(steps=8, decay=decay, clip=0.5)
     rng_ = np.random.default_rng(0)
     params = {"w": rng_.normal(size=(3, 2)).astype(np.float32), "b": np.float32(0.7)}
-    transform = optim.make_optimizer(config, learning_rate=0.1, weight_decay=0.2)
+    transform = optimizer.make_optimizer(config, learning_rate=0.1, weight_decay=0.2)
     state = transform.init(params)
     update = jax.jit(transform.update)
     flat = np.append(params["w"].ravel(), params["b"]).astype(np.float64)
@@ -428,20 +442,20 @@ def test_a_function_of_one_run_is_lifted_over_runs(layout):
         return {"sum": x.sum() * tree["factor"] + shift, "x": x + shift}
 
     x, factor = np.arange(12.0).reshape(3, 2, 2), np.array([1.0, 10.0, 100.0])
-    out = jax.jit(engine.over_runs(one, layout, 2, 1))(x, {"factor": factor}, 0.5)
+    out = jax.jit(over_runs(one, layout, 2, 1))(x, {"factor": factor}, 0.5)
     np.testing.assert_allclose(out["sum"], x.sum((1, 2)) * factor + 0.5)
     np.testing.assert_allclose(out["x"], x + 0.5)
 
 
 def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
     free = dataclasses.replace(CONFIG, engine=EngineConfig())
-    plan = engine.choose_plan(free, "cpu")
+    plan = choose_plan(free, "cpu")
     assert (plan.convolution, plan.runs, plan.microbatch) == ("winograd", "loop", 0)
     for backend in ("gpu", "tpu"):
-        plan = engine.choose_plan(free, backend)
+        plan = choose_plan(free, backend)
         assert (plan.convolution, plan.runs) == ("xla", "vmap") and plan.steps_per_call > 1
     fields = {"convolution": "matmul", "runs": "unroll", "steps_per_call": 7, "microbatch": 2}
-    chosen = engine.choose_plan(tiny.changed(free, engine=fields), "cpu")
+    chosen = choose_plan(tiny.changed(free, engine=fields), "cpu")
     assert {name: getattr(chosen, name) for name in fields} == fields
 
 
@@ -450,8 +464,8 @@ def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
 )
 def test_on_a_cpu_large_batches_are_taken_in_parts_that_stay_in_the_cache(samples, size, part):
     config = tiny.changed(CONFIG, data={"image_size": size}, network={"channels": (32, 64)})
-    assert engine.train_spec(config, engine.choose_plan(config, "cpu")).part(samples) == part
-    assert engine.train_spec(config, engine.choose_plan(config, "gpu")).part(samples) == samples
+    assert train_spec(config, choose_plan(config, "cpu")).part(samples) == part
+    assert train_spec(config, choose_plan(config, "gpu")).part(samples) == samples
 
 
 @pytest.mark.parametrize(
@@ -460,7 +474,7 @@ def test_on_a_cpu_large_batches_are_taken_in_parts_that_stay_in_the_cache(sample
 )
 def test_devices_that_runs_leave_over_share_a_run(runs, devices, part, shards):
     plan = dataclasses.replace(REFERENCE, microbatch=part)  # of a batch of four
-    assert engine.choose_shards(CONFIG, plan, runs, devices) == shards
+    assert choose_shards(CONFIG, plan, runs, devices) == shards
 
 
 @pytest.mark.parametrize("precision", ["default", "float32", "bfloat16"])
@@ -479,15 +493,15 @@ def test_programs_are_traced_at_the_precision_of_the_plan(precision):
 
 def test_a_plan_can_take_fewer_devices(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: ["a", "b"])
-    taken = {n: engine.local_devices(dataclasses.replace(REFERENCE, devices=n)) for n in (0, 1, 2)}
+    taken = {n: local_devices(dataclasses.replace(REFERENCE, devices=n)) for n in (0, 1, 2)}
     assert taken == {0: ["a", "b"], 1: ["a"], 2: ["a", "b"]}
     with pytest.raises(UserError, match="engine.devices = 3: must be at most 2"):
-        engine.local_devices(dataclasses.replace(REFERENCE, devices=3))
+        local_devices(dataclasses.replace(REFERENCE, devices=3))
 
 
 @pytest.mark.parametrize(("runs", "size"), [(5, 0), (5, 5), (5, 2), (5, 9), (1, 1)])
 def test_waves_cover_the_grid_in_order(runs, size):
-    cuts = engine.waves(runs, size)
+    cuts = schedule.waves(runs, size)
     assert [r for cut in cuts for r in range(runs)[cut]] == list(range(runs))
     assert all(len(range(runs)[cut]) <= (size or runs) for cut in cuts)
 
@@ -495,12 +509,12 @@ def test_waves_cover_the_grid_in_order(runs, size):
 @pytest.mark.parametrize(("start", "most"), [(0, 50), (0, 1), (7, 4)])
 def test_calls_are_contiguous_and_end_at_every_stop(start, most):
     stops = [0, 10, 13, 100, 250]
-    calls = engine.chunks(start, 100, stops, most)
+    calls = schedule.chunks(start, 100, stops, most)
     ends = [step + count for step, count in calls]
     assert [step for step, _ in calls] == [start, *ends[:-1]] and ends[-1] == 100
     assert {s for s in stops if start < s <= 100} <= set(ends)
     assert all(1 <= count <= most for _, count in calls)
-    assert engine.chunks(100, 100, stops, most) == []
+    assert schedule.chunks(100, 100, stops, most) == []
 
 
 def test_training_and_sampling_lower_for_accelerators():
@@ -508,11 +522,11 @@ def test_training_and_sampling_lower_for_accelerators():
     runner = make(Plan("xla", "vmap", 3), config)
     spec, eval_spec = runner.spec, evaluation_spec(config)
     state, setting = runner.abstract_state(), runner.settings[0]
-    data = jax.eval_shape(jax.vmap(functools.partial(train.make_data, spec)), setting)
-    chunk = engine.over_runs(functools.partial(train.train_chunk, spec), "vmap", 3, 2)
-    prompts = jax.eval_shape(jax.vmap(functools.partial(elicit.naive_prompts, eval_spec)), setting)
-    draw = engine.over_runs(functools.partial(elicit.draw, eval_spec), "vmap", 2)
-    init = engine.over_runs(functools.partial(train.init_run, spec), "vmap", 1)
+    data = jax.eval_shape(jax.vmap(functools.partial(make_data, spec)), setting)
+    chunk = over_runs(functools.partial(train_chunk, spec), "vmap", 3, 2)
+    prompts = jax.eval_shape(jax.vmap(functools.partial(naive_prompts, eval_spec)), setting)
+    draw = over_runs(functools.partial(sampling.draw, eval_spec), "vmap", 2)
+    init = over_runs(functools.partial(init_run, spec), "vmap", 1)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     for function, arguments in [
         (init, (setting,)),

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import synthetic
 
-from cspace_jax import analysis, command, config_files, results
-from cspace_jax.config import from_config_dict, to_dict
+from cspace_jax.analysis.levels import levels
+from cspace_jax.cli import scripts
+from cspace_jax.config import files, from_config_dict, to_dict
 from cspace_jax.errors import UserError
+from cspace_jax.storage import results
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
 concept_signal, compare_published, small_settings, landscape_script = (
-    config_files.load(EXPERIMENTS / f"{name}.py")
+    files.load(EXPERIMENTS / f"{name}.py")
     for name in ("concept_signal", "compare_published", "small_settings", "landscape")
 )
 # sep_size: mean squared blurred mask of the large and of the small circle, mean squared difference of the two masks.
@@ -83,7 +85,7 @@ def executed(notebook, study):
 @pytest.fixture
 def at_paper_scale(tmp_path):
     """The workdir of a synthetic colour sweep that claims the paper's setting."""
-    fields = config_files.load(ROOT / "configs" / "signal.py").get_config("paper")
+    fields = files.load(ROOT / "configs" / "signal.py").get_config("paper")
     fields.grid.sep_col, fields.grid.seeds = SWEEP, (0, 100, 200)
     config = from_config_dict(fields)
     (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
@@ -95,7 +97,7 @@ def at_paper_scale(tmp_path):
 def refuse(capsys, script, *arguments):
     """Return the one line with which a script refuses its arguments; it must exit with code 2."""
     with pytest.raises(SystemExit) as exit_:
-        command.exit_on_user_error(script.run, arguments)
+        scripts.exit_on_user_error(script.run, arguments)
     error = capsys.readouterr().err
     assert exit_.value.code == 2
     assert error.startswith("error: ") and error.count("\n") == 1
@@ -300,7 +302,7 @@ def test_a_level_without_runs_is_left_out():
     ds = synthetic.dataset(levels=(0.2, 0.8), diverged=(0, 1, 2))
     learned = compare_published.learned_levels(compare_published.load_published())
     rows = compare_published.match(ds, learned, compare_published.measure_learned, nearest=True)
-    assert [row.level for row in rows] == analysis.levels(ds)[1:]
+    assert [row.level for row in rows] == levels(ds)[1:]
     assert np.isnan(compare_published.agreement(rows, "color"))  # one level has no order
 
 

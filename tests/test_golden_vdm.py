@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cspace_jax import conv, optim, torch_import, vdm
 from cspace_jax.config import DiffusionConfig, NetworkConfig, OptimConfig
 from cspace_jax.errors import UserError
+from cspace_jax.model import torch_weights, vdm
+from cspace_jax.model.convolution import METHODS
+from cspace_jax.training import optimizer
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 NETWORK = NetworkConfig(channels=(8, 16), blocks=2, groups=8, heads=4, dropout=0.1)
@@ -32,10 +34,10 @@ def nhwc(x):
 
 def tree(golden, prefix, model):
     state = {k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}
-    return torch_import.vdm_params(state, model.network)
+    return torch_weights.vdm_params(state, model.network)
 
 
-@pytest.fixture(params=conv.METHODS)
+@pytest.fixture(params=METHODS)
 def model(request):
     return vdm.make_vdm(NETWORK, DiffusionConfig(p_uncond=0.1), request.param)
 
@@ -98,7 +100,7 @@ def test_every_gradient(golden, model, params):
 
 
 def test_one_clipped_adamw_step(golden, model, params):
-    transform = optim.make_optimizer(OptimConfig(clip=0.01), learning_rate=1e-3, weight_decay=0.01)
+    transform = optimizer.make_optimizer(OptimConfig(clip=0.01), learning_rate=1e-3, weight_decay=0.01)
     grads = gradients(params, model, golden)
 
     @jax.jit  # op by op, hundreds of small programs would be compiled
@@ -109,8 +111,8 @@ def test_one_clipped_adamw_step(golden, model, params):
     stepped = step(params, grads)
     theirs = tree(golden, "param_after_step/", model)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), stepped, theirs)
-    np.testing.assert_allclose(optim.global_norm(grads), golden["grad_global_norm"], rtol=1e-5)
-    clipped = optim.clip_by_global_norm(grads, 0.01)["schedule"]
+    np.testing.assert_allclose(optimizer.global_norm(grads), golden["grad_global_norm"], rtol=1e-5)
+    clipped = optimizer.clip_by_global_norm(grads, 0.01)["schedule"]
     np.testing.assert_allclose(clipped["b"], golden["grad_b"], rtol=1e-5)
     np.testing.assert_allclose(clipped["w"], golden["grad_w"], rtol=1e-4)
 
@@ -137,7 +139,7 @@ def test_shapes_that_do_not_fit_are_told(golden):
     state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}
     state["score_model.conv_in.weight"] = state["score_model.conv_in.weight"][:, :2]
     with pytest.raises(UserError, match=r"conv_in/kernel has the shape \(3, 3, 2, .*must be \(3, 3, 3"):
-        torch_import.vdm_params(state, vdm.make_vdm(NETWORK, DiffusionConfig(), "xla").network)
+        torch_weights.vdm_params(state, vdm.make_vdm(NETWORK, DiffusionConfig(), "xla").network)
 
 
 def test_names_that_do_not_fit_are_listed(golden):
@@ -145,4 +147,4 @@ def test_names_that_do_not_fit_are_listed(golden):
     state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}
     state["score_model.extra.weight"] = state.pop("score_model.conv_in.bias")
     with pytest.raises(UserError, match=r"missing \['score_model.conv_in.bias'\].*score_model.extra.weight"):
-        torch_import.vdm_params(state, model.network)
+        torch_weights.vdm_params(state, model.network)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cspace_jax.config import GridConfig
-from cspace_jax.grid import AXES, grid_settings, stack
+from cspace_jax.config.grid import AXES, grid_settings, stack
+from cspace_jax.config.setting import Setting
 from cspace_jax.rng import run_key
-from cspace_jax.setting import Setting
 
 GRID = GridConfig(
     seeds=(0, 100, 200),

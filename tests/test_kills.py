@@ -9,7 +9,7 @@ import time
 import pytest
 from commands import assert_one_line, command, process, real_command, study, without_progress
 
-from cspace_jax.workdir import read_metrics
+from cspace_jax.storage.metrics import read_metrics
 
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from cspace_jax import identity_mapping as sim
-from cspace_jax import landscape
+from cspace_jax.analysis import identity_mapping, landscape
 
 TIMES = np.linspace(0.0, 25.0, 200)
 
@@ -101,7 +100,7 @@ def test_a_fit_needs_points():
 # Structured identity mapping.
 
 MU, SIGMA = np.array([1.0, 2.0]), 0.05
-A = sim.strengths(MU, SIGMA)
+A = identity_mapping.strengths(MU, SIGMA)
 
 
 def test_strengths_by_hand():
@@ -120,7 +119,7 @@ def numeric_flow(start, gradient, times):
 def test_one_layer_closed_form_is_gradient_flow():
     start, times = np.array([[0.1, -0.2], [0.05, 0.0]]), np.linspace(0, 4, 9)
     expected = numeric_flow(start, lambda w: ((w.reshape(2, 2) - np.eye(2)) * A).ravel(), times)
-    np.testing.assert_allclose(sim.one_layer(start, A, times), expected, atol=1e-6)
+    np.testing.assert_allclose(identity_mapping.one_layer(start, A, times), expected, atol=1e-6)
 
 
 def test_two_layer_flow_is_gradient_flow_of_the_factors():
@@ -134,28 +133,28 @@ def test_two_layer_flow_is_gradient_flow_of_the_factors():
 
     factors = numeric_flow(u, gradient, times)
     expected = np.einsum("tij,tkj->tik", factors, factors)
-    np.testing.assert_allclose(sim.two_layer(u @ u.T, A, times), expected, atol=1e-6)
+    np.testing.assert_allclose(identity_mapping.two_layer(u @ u.T, A, times), expected, atol=1e-6)
 
 
 def test_entry_form_of_the_two_layer_flow():
     a = np.array([0.4, 1.1, 2.0])
-    w = sim.small_start(3, 5, 0.4, seed=3)
+    w = identity_mapping.small_start(3, 5, 0.4, seed=3)
     expected = np.zeros((3, 3))
     for i in range(3):
         for j in range(3):
             inner = w[i, i] * (3 * a[i] + a[j]) + (w[j, j] * (3 * a[j] + a[i]) if i != j else 0)
             rest = sum(w[k, i] * w[k, j] * (a[i] + a[j] + 2 * a[k]) for k in range(3) if k not in (i, j))
             expected[i, j] = w[i, j] * (a[i] + a[j]) - 0.5 * w[i, j] * inner - 0.5 * rest
-    np.testing.assert_allclose(sim.two_layer_flow(w, a), expected, atol=1e-12)
+    np.testing.assert_allclose(identity_mapping.two_layer_flow(w, a), expected, atol=1e-12)
 
 
 def test_the_stronger_concept_is_learned_first_and_the_unseen_loss_swings_by():
     times = np.linspace(0, 40, 4001)
     shares, losses = [], []
     for seed in range(20):
-        path = sim.two_layer(sim.small_start(2, 2, 0.05, seed), A, times)
-        shares.append(sim.outputs(path, MU))
-        losses.append(sim.unseen_loss(path, MU))
+        path = identity_mapping.two_layer(identity_mapping.small_start(2, 2, 0.05, seed), A, times)
+        shares.append(identity_mapping.outputs(path, MU))
+        losses.append(identity_mapping.unseen_loss(path, MU))
     reached = [[int(np.argmax(share[:, p] > 0.8)) for p in (0, 1)] for share in shares]
     assert all(strong < weak for weak, strong in reached)
     rises = [(loss - np.minimum.accumulate(loss)).max() for loss in losses]

@@ -10,8 +10,8 @@ import sys
 import pytest
 from commands import ROOT, assert_one_line, command, environment, real_command, snapshot, study, without_progress
 
-from cspace_jax import launch
-from cspace_jax.workdir import read_metrics
+from cspace_jax import startup
+from cspace_jax.storage.metrics import read_metrics
 
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
@@ -153,11 +153,11 @@ def test_a_bad_command_line_in_a_real_process_is_one_line_also_after_the_restart
 
 RESTART = """
 import os, sys
-from cspace_jax import launch
-launch.restart_with_allocator_settings()
-launch.set_up_jax()
+from cspace_jax import startup
+startup.restart_with_allocator_settings()
+startup.set_up_jax()
 import jax
-print(sys.argv[1:], os.environ["GLIBC_TUNABLES"].count("glibc.malloc"), launch.restarted(), jax.device_count())
+print(sys.argv[1:], os.environ["GLIBC_TUNABLES"].count("glibc.malloc"), startup.restarted(), jax.device_count())
 """
 
 
@@ -174,7 +174,7 @@ def test_a_user_keeps_the_allocator_settings_of_the_environment(monkeypatch):
     monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("restarted"))
     monkeypatch.delenv("CSPACE_JAX_RESTARTED", raising=False)
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
-    launch.restart_with_allocator_settings()
+    startup.restart_with_allocator_settings()
 
 
 # Mistakes: arguments beside the study, and what the one line must say.

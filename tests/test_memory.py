@@ -7,10 +7,11 @@ import pytest
 import tiny
 from commands import assert_one_line, command, real_command, study
 
-from cspace_jax import engine, memory
-from cspace_jax.engine import Plan
+from cspace_jax.cost import memory
+from cspace_jax.cost.memory import Footprint, Place
+from cspace_jax.engine.engine import Engine
+from cspace_jax.engine.plan import Plan
 from cspace_jax.errors import UserError
-from cspace_jax.memory import Footprint, Place
 
 CONFIG = tiny.study(network={"channels": (4,)})
 LAYOUTS = {"loop": Plan("canonical", "loop", 1), "vmap": Plan("canonical", "vmap", 2)}
@@ -29,7 +30,7 @@ def place(layout, devices=1, shared=True, available=float("inf"), parts=1):
 
 @functools.cache
 def state_bytes():
-    runner = engine.Engine(CONFIG, tiny.settings(CONFIG), LAYOUTS["loop"])
+    runner = Engine(CONFIG, tiny.settings(CONFIG), LAYOUTS["loop"])
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tiny.raw(runner.gather(runner.init())))) / runner.runs
 
 

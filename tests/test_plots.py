@@ -6,7 +6,11 @@ import synthetic
 from PIL import Image
 from scipy import ndimage
 
-from cspace_jax import analysis, capability, embeddings, plots
+from cspace_jax import plots
+from cspace_jax.analysis import capability
+from cspace_jax.analysis.embeddings import extend_embeddings
+from cspace_jax.analysis.learning import accuracy_curves, default_sigma, describe_times, learning_times, memorisation
+from cspace_jax.analysis.levels import levels
 from cspace_jax.config import Config, DataConfig
 from cspace_jax.errors import UserError
 from cspace_jax.plots import animation, elicitation, pictures, progress, style
@@ -58,9 +62,9 @@ def test_fig3_draws_speeds_and_marks_the_unlearned(ds):
     for label, line in labelled.items():
         classes = [0, 1, 2] if label == "training classes" else [3]
         medians = []
-        for level in analysis.levels(ds):
-            accuracy = analysis.accuracy_curves(ds, level.runs, classes, "naive")[..., 0]
-            medians.append(analysis.describe_times(analysis.learning_times(ds["step"].values, accuracy)["paper_80"]))
+        for level in levels(ds):
+            accuracy = accuracy_curves(ds, level.runs, classes, "naive")[..., 0]
+            medians.append(describe_times(learning_times(ds["step"].values, accuracy)["paper_80"]))
         expected = sorted(1000 / one["median"] for one in medians if np.isfinite(one["median"]))
         np.testing.assert_allclose(sorted(line.get_ydata()), expected)
     never = [line for line in color.lines if line.get_gid() == "never"]
@@ -109,13 +113,13 @@ def test_fig12_shows_loss_above_its_minimum_and_the_turn(ds):
     joint = ds["joint_accuracy"].sel(protocol="naive", klass="11").isel(run=[3, 5]).mean("run")
     line = next(one for one in accuracy.lines if one.get_label() == "11 (blue, small)")
     np.testing.assert_allclose(line.get_ydata(), joint, atol=1e-6)
-    turn = analysis.memorisation(ds, analysis.levels(ds)[1], 3, "naive", 2.0)["turning_step"]
+    turn = memorisation(ds, levels(ds)[1], 3, "naive", 2.0)["turning_step"]
     assert f"turn at {turn:,.0f}" in [text.get_text() for text in space.texts]
     assert "mean of 2 seeds" in fig.get_suptitle()
 
 
 def test_fig12_takes_the_weakest_level_that_is_learned(ds):
-    assert progress.choose_level(analysis.levels(ds), ds, "naive") == 1
+    assert progress.choose_level(levels(ds), ds, "naive") == 1
 
 
 def test_learning_curves_have_lines_bands_and_labels(ds):
@@ -208,9 +212,7 @@ def test_three_concepts_are_drawn_as_projections():
     assert len(panels(fig)) == 24 and len(panels(plots.fig4(ds))) == 5
     assert len(panels(plots.fig3(ds))) == 3 and len(panels(plots.learning_curves(ds))) == 24
     assert len(panels(plots.fig12(ds))) == 3
-    assert (
-        len(panels(plots.fig2(DataConfig(active=("color", "size", "bg_color")), analysis.levels(ds)[0].setting))) == 8
-    )
+    assert len(panels(plots.fig2(DataConfig(active=("color", "size", "bg_color")), levels(ds)[0].setting))) == 8
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +233,7 @@ def test_fig17_has_a_line_a_seed_and_their_mean(elicited):
     fig = elicitation.fig17(ds)
     own, patched = panels(fig)
     assert patched.get_title() == "(b) patched from the last checkpoint" and own.get_ylabel().startswith("P(class 11")
-    level = progress.choose_level(analysis.levels(ds), ds, "naive")
+    level = progress.choose_level(levels(ds), ds, "naive")
     runs = slice(2 * level, 2 * level + 2)
     joint = np.stack([raw[step]["prob_samples"][runs].prod(-1).mean(-1)[..., 0] for step in (500, 2000, 9000)], 1)
     for ax, query in ((own, 0), (patched, 1)):
@@ -249,7 +251,7 @@ def test_fig16_has_a_trajectory_a_weight_and_a_panel_a_level(elicited):
     assert labels == ["0 (no prompt)", "1 (no guidance)", "7"]
     line = next(one for one in strong.lines if one.get_label() == "7")
     mean = np.stack([raw[step]["prob_samples"][2:, 4, 0].mean((0, 1)) for step in (500, 2000, 9000)])
-    smoothed = ndimage.gaussian_filter1d(mean, analysis.default_sigma(ds), axis=0, truncate=6)
+    smoothed = ndimage.gaussian_filter1d(mean, default_sigma(ds), axis=0, truncate=6)
     np.testing.assert_allclose(line.get_xydata(), smoothed, rtol=1e-4)
 
 
@@ -260,12 +262,12 @@ def test_embeddings_have_a_line_a_block_and_a_panel_a_pair(elicited):
         step: {"embedding_cosine": draw((4, 2, 4, 4)), "embedding_classes": draw((4, 1, 6))}
         for step in (500, 2000, 9000)
     }
-    ds = embeddings.extend(ds, raw, {"down_0_block_0": 4, "mid_block_1": 2}, ("red", "blue", "large", "small"))
+    ds = extend_embeddings(ds, raw, {"down_0_block_0": 4, "mid_block_1": 2}, ("red", "blue", "large", "small"))
     axes = panels(plots.similarities(ds))
     assert [ax.get_title() for ax in axes] == [
         *("blue and red", "blue and large", "blue and small", "class 11, to the last step"),
     ]
-    level = progress.choose_level(analysis.levels(ds), ds, "naive")
+    level = progress.choose_level(levels(ds), ds, "naive")
     expected = [raw[step]["embedding_cosine"][2 * level : 2 * level + 2, 1, 1, 3].mean() for step in raw]
     line = next(one for one in axes[2].lines if one.get_label() == "mid 1")
     np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6)

@@ -11,10 +11,13 @@ import pytest
 import tiny
 from etils import epath
 
-from cspace_jax import conv, probe, unet
 from cspace_jax.config import Config, DataConfig, EngineConfig, GridConfig
 from cspace_jax.errors import UserError
-from cspace_jax.workdir import Workdir
+from cspace_jax.evaluation import probe as probe_network
+from cspace_jax.model import unet
+from cspace_jax.model.convolution import METHODS
+from cspace_jax.pipeline import probe
+from cspace_jax.storage.workdir import Workdir
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "probe_small.npz"
 PAPER = Config(study="test", scale="paper")
@@ -33,7 +36,7 @@ def with_probe(config, **fields):
 
 
 def task_of(config):
-    return probe._Task(probe.make_spec(config, "matmul"), config.probe, config.data)
+    return probe._Task(probe_network.make_probe_spec(config, "matmul"), config.probe, config.data)
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +52,20 @@ def state_file(golden, tmp_path_factory):
     return str(file)
 
 
-@pytest.mark.parametrize("method", conv.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_logits_and_loss_of_the_reference(golden, state_file, method):
-    spec = probe.make_spec(PAPER, method)
-    params = probe.from_torch(state_file, spec)
+    spec = probe_network.make_probe_spec(PAPER, method)
+    params = probe_network.from_torch(state_file, spec)
     images = jnp.asarray(np.moveaxis(golden["x"], 1, -1))
     bits = jnp.asarray(golden["label"][:, None] // np.array([2, 1]) % 2)
-    ours = jax.jit(probe.logits, static_argnums=1)(params, spec, images)
+    ours = jax.jit(probe_network.logits, static_argnums=1)(params, spec, images)
     np.testing.assert_allclose(ours.reshape(4, 4), golden["logits"], rtol=0, atol=1e-4)
-    np.testing.assert_allclose(probe.cross_entropy(ours, bits).mean(), golden["loss"], rtol=1e-4)
+    np.testing.assert_allclose(probe_network.cross_entropy(ours, bits).mean(), golden["loss"], rtol=1e-4)
 
 
 def test_parameter_count_of_the_reference(golden):
-    spec = probe.make_spec(PAPER, "xla")
-    ours = jax.eval_shape(lambda: probe.init_params(jax.random.key(0), spec))
+    spec = probe_network.make_probe_spec(PAPER, "xla")
+    ours = jax.eval_shape(lambda: probe_network.init_params(jax.random.key(0), spec))
     # The reference owns one down and one up convolution, 2x2 kernels, 32 to 32 channels and bias, that it never calls.
     unused = 2 * (2 * 2 * 32 * 32 + 32)
     theirs = sum(array.size for name, array in golden.items() if name.startswith("param/"))
@@ -72,15 +75,15 @@ def test_parameter_count_of_the_reference(golden):
 
 
 def test_weights_of_another_probe_are_refused(state_file):
-    spec = probe.make_spec(with_probe(PAPER, out_channels=32), "xla")
+    spec = probe_network.make_probe_spec(with_probe(PAPER, out_channels=32), "xla")
     with pytest.raises(UserError, match=r"probe\.npz.*does not fit the probe: .* has the shape .*64"):
-        probe.from_torch(state_file, spec)
+        probe_network.from_torch(state_file, spec)
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    spec = probe.make_spec(TINY, "matmul")
-    return spec, jax.jit(probe.init_params, static_argnums=1)(jax.random.key(0), spec, 0.02)
+    spec = probe_network.make_probe_spec(TINY, "matmul")
+    return spec, jax.jit(probe_network.init_params, static_argnums=1)(jax.random.key(0), spec, 0.02)
 
 
 def test_only_the_backbone_is_scaled(tiny):
@@ -95,12 +98,12 @@ def test_only_the_backbone_is_scaled(tiny):
 def test_probabilities_and_loss_from_logits(tiny, monkeypatch):
     spec, params = tiny
     pairs = np.array([[[0.0, 1.0], [2.0, -1.0]], [[0.5, 0.5], [-3.0, 4.0]]], np.float32)
-    monkeypatch.setattr("cspace_jax.probe_network.logits", lambda *_: jnp.asarray(pairs))
+    monkeypatch.setattr("cspace_jax.evaluation.probe.logits", lambda *_: jnp.asarray(pairs))
     bits, images = np.array([[1, 1], [0, 1]]), jnp.zeros((2, 4, 4, 3))
     p = 1 / (1 + np.exp(pairs[..., 0] - pairs[..., 1]))
-    np.testing.assert_allclose(probe.probabilities(params, spec, images), p, rtol=1e-6)
+    np.testing.assert_allclose(probe_network.probabilities(params, spec, images), p, rtol=1e-6)
     oracle = -np.log(np.where(bits == 1, p, 1 - p)).sum(1).mean()
-    np.testing.assert_allclose(probe.loss(params, spec, images, jnp.asarray(bits)), oracle, rtol=1e-5)
+    np.testing.assert_allclose(probe_network.loss(params, spec, images, jnp.asarray(bits)), oracle, rtol=1e-5)
 
 
 def test_data_holds_every_class_and_row_alike():
@@ -194,7 +197,7 @@ def test_second_call_reads_the_cache(workdir, trainings, tiny, capsys):
     first = probe.load_or_train(TINY, workdir)
     second = probe.load_or_train(TINY, workdir, train=False)
     assert len(trainings) == 1
-    assert first[0] == second[0] == probe.make_spec(TINY, first[0].unet.convolution)
+    assert first[0] == second[0] == probe_network.make_probe_spec(TINY, first[0].unet.convolution)
     jax.tree.map(np.testing.assert_array_equal, first[1], second[1])
     assert first[2] == second[2]
     line = "probe: held-out accuracy color 1.0000, size 0.7500, joint 0.7500 (4 steps, {})\n"

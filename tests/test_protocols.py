@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 import tiny
 
-from cspace_jax import capability, elicit, probe, protocols, train, unet, vdm
-from cspace_jax.concepts import SLICES, class_ranges, classes, mean_conditionings
-from cspace_jax.config_schema import ElicitConfig
+from cspace_jax.analysis import capability
+from cspace_jax.config.schema import ElicitConfig
+from cspace_jax.data.concepts import SLICES, class_ranges, classes, mean_conditionings
 from cspace_jax.errors import UserError
+from cspace_jax.evaluation import probe as probe_network
+from cspace_jax.evaluation import prompts as prompting
+from cspace_jax.evaluation import protocols, sampling
+from cspace_jax.evaluation.prompts import battery
+from cspace_jax.evaluation.spec import make_battery_spec
+from cspace_jax.model import unet, vdm
+from cspace_jax.training.run import make_train_spec
 
 ACTIVE = ("color", "size")
 KEY = jax.random.key(5)
@@ -169,8 +176,8 @@ def test_a_protocol_that_changes_the_form_of_a_query_is_one_line(monkeypatch):
 
 
 def spec_of(config):
-    reader = probe.make_spec(config, "xla")
-    return elicit.make_battery_spec(train.make_spec(config, "xla"), config, reader)
+    reader = probe_network.make_probe_spec(config, "xla")
+    return make_battery_spec(make_train_spec(config, "xla"), config, reader)
 
 
 def parameters(seed, spec):
@@ -184,10 +191,10 @@ def parameters(seed, spec):
 
 @partial(jax.jit, static_argnums=0)
 def prepare(spec, params, patch, setting):
-    return elicit.prepare(spec, params, patch, elicit.battery(spec, setting), setting)
+    return prompting.prepare(spec, params, patch, battery(spec, setting), setting)
 
 
-draw = jax.jit(elicit.draw, static_argnums=0)
+draw = jax.jit(sampling.draw, static_argnums=0)
 
 
 def prepared(config, params, patch):
@@ -347,17 +354,17 @@ def test_shared_edits_have_random_controls_of_their_length_and_none_is_naive_pro
 def test_random_shared_edits_keep_the_length_in_the_shared_embedding(monkeypatch):
     """The edit of the embedding itself, before any block reads it."""
     edits = []
-    edit = elicit.edit
+    edit = prompting.edit
 
     def record(h, *more):
         edits.append((h, edit(h, *more)))
         return edits[-1][1]
 
-    monkeypatch.setattr(elicit, "edit", record)
+    monkeypatch.setattr(prompting, "edit", record)
     config = shared_battery("latent_shared", "latent_shared_random", alpha=(1.0, 2.0), beta=(0.1,))
     params = parameters(3, spec_of(config))
     spec = spec_of(config)
-    elicit.prepare(spec, params, params, elicit.battery(spec, SETTING), SETTING)
+    prompting.prepare(spec, params, params, battery(spec, SETTING), SETTING)
     before, after = (np.asarray(one[""], np.float64) for one in edits[0])
     lengths = np.linalg.norm(after - before, axis=1)
     np.testing.assert_allclose(lengths[3:], lengths[1:3], rtol=1e-4)
@@ -393,8 +400,8 @@ def test_a_guidance_weight_for_each_sample_is_that_weight_for_all():
 
 def test_batches_of_a_battery_are_of_equal_length():
     config = dataclasses.replace(CONFIG, elicit=with_protocols("overprompt", samples=4))
-    reader, trained = probe.make_spec(config, "xla"), train.make_spec(config, "xla")
-    shapes = [elicit.make_battery_spec(trained, config, reader, most).shape for most in (0, 17, 1)]
+    reader, trained = probe_network.make_probe_spec(config, "xla"), make_train_spec(config, "xla")
+    shapes = [make_battery_spec(trained, config, reader, most).shape for most in (0, 17, 1)]
     assert shapes == [(6, 1, 4), (3, 1, 4), (1, 1, 4)]  # 6 queries in 2 calls are 3 and 3, not 4 and 2
 
 

@@ -5,8 +5,11 @@ import pandas as pd
 import pytest
 import synthetic
 
-from cspace_jax import concepts, results
+from cspace_jax.analysis.dataset import build_dataset, measure
+from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
+from cspace_jax.storage import results
+from cspace_jax.storage.evaluations import evaluation_files, read_evaluation, read_samples
 
 
 def test_measure_against_loops():
@@ -14,7 +17,7 @@ def test_measure_against_loops():
     bits = concepts.classes(("color", "size")).bits
     probs = rng.random((2, 1, 4, 8, 2)).astype(np.float32)
     probs[0, 0, 3, 0] = 0.5  # a tie goes to bit 0, as argmax does
-    measured = results.measure(probs, bits)
+    measured = measure(probs, bits)
     for r, k in np.ndindex(2, 4):
         right = [
             [int(np.argmax([1 - p, p])) == bit for p, bit in zip(one, bits[k], strict=True)] for one in probs[r, 0, k]
@@ -30,7 +33,7 @@ def test_measure_against_loops():
 
 def test_nan_is_never_counted_as_wrong_or_right():
     probs = np.full((1, 1, 4, 3, 2), np.nan)
-    measured = results.measure(probs, concepts.classes(("color", "size")).bits)
+    measured = measure(probs, concepts.classes(("color", "size")).bits)
     assert all(np.isnan(value).all() for value in measured.values())
 
 
@@ -80,10 +83,10 @@ def test_evaluation_files_are_read_in_step_order(tmp_path):
         np.savez(tmp_path / f"step_{step:08d}.npz", **arrays)
     (tmp_path / ".step_00000700.npz.tmp").write_bytes(b"half")
     (tmp_path / "other.npz").write_bytes(b"")
-    assert list(results.evaluation_files(tmp_path)) == [20, 500, 1000]
-    assert list(results.read_samples(tmp_path)) == [20, 500, 1000]
+    assert list(evaluation_files(tmp_path)) == [20, 500, 1000]
+    assert list(read_samples(tmp_path)) == [20, 500, 1000]
     with pytest.raises(UserError, match="holds no array 'mean_rgb'"):
-        results.read_evaluation(tmp_path / "step_00000500.npz")
+        read_evaluation(tmp_path / "step_00000500.npz")
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", b"\x93NUMPY"])
@@ -91,7 +94,7 @@ def test_damaged_evaluation_is_one_clear_line(tmp_path, damage):
     path = tmp_path / "step_00000500.npz"
     path.write_bytes(damage)
     with pytest.raises(UserError, match="cannot be read") as caught:
-        results.read_evaluation(path)
+        read_evaluation(path)
     assert "\n" not in str(caught.value)
 
 
@@ -107,6 +110,6 @@ def test_missing_and_damaged_results_are_one_clear_line(tmp_path):
 def test_evaluation_of_another_grid_is_refused():
     evaluation = {"prob_samples": np.zeros((3, 1, 4, 2, 2))}
     with pytest.raises(UserError, match=r"step 500 .*\(3, 1, 4, 2\)"):
-        results.build_dataset({500: evaluation}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))
+        build_dataset({500: evaluation}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))
     with pytest.raises(UserError, match="no evaluation"):
-        results.build_dataset({}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))
+        build_dataset({}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cspace_jax import dgp, rng, signal
-from cspace_jax.concepts import CONCEPTS, ConceptVector, class_ranges, classes
+from cspace_jax import rng
 from cspace_jax.config import DataConfig
-from cspace_jax.setting import Setting
+from cspace_jax.config.schema import CONCEPTS
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import rendering, signal
+from cspace_jax.data.concepts import ConceptVector, class_ranges, classes
 
 DATA = DataConfig()
 COARSE = DataConfig(image_size=16)
@@ -17,7 +19,7 @@ KEY = rng.stream(rng.run_key(0), "signal")
 smooth_render = jax.jit(signal.smooth_render, static_argnames=("image_size", "blur"))
 jacobian = jax.jit(signal.jacobian, static_argnames=("image_size", "blur"))
 jacobian_norms = jax.jit(signal.jacobian_norms, static_argnames=("image_size", "blur"))
-render = jax.jit(dgp.render, static_argnames=("image_size", "blur"))
+render = jax.jit(rendering.render, static_argnames=("image_size", "blur"))
 paired_datasets = jax.jit(signal.paired_datasets, static_argnames=("data", "n", "at_mean"))
 
 # sep_size: mean squared blurred mask of the large and of the small circle, mean squared difference of the two masks.

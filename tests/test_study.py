@@ -12,18 +12,30 @@ import pytest
 import tiny
 from etils import epath
 
-from cspace_jax import checkpoint, engine, pipeline, probe, study, train
-from cspace_jax.engine import Engine
+from cspace_jax.engine import schedule
+from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
-from cspace_jax.workdir import Workdir, read_metrics
+from cspace_jax.evaluation import probe as probe_network
+from cspace_jax.pipeline import evaluate as evaluating
+from cspace_jax.pipeline import stages
+from cspace_jax.pipeline import waves as study_waves
+from cspace_jax.pipeline.collect import collect
+from cspace_jax.pipeline.evaluate import evaluate
+from cspace_jax.pipeline.progress import Recorder
+from cspace_jax.pipeline.train import train
+from cspace_jax.storage import checkpoint, results
+from cspace_jax.storage.metrics import append_metrics, read_metrics
+from cspace_jax.storage.workdir import Workdir
+from cspace_jax.text import minutes
+from cspace_jax.training.run import StepMetrics
 
 CONFIG = tiny.study(network={"channels": (4,)}, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0})
 SAVES = (2, 5, 6)
 
 
 def probe_of(config):
-    spec = probe.make_spec(config, "xla")
-    draw = jax.jit(probe.init_params, static_argnums=1, compiler_options=tiny.COMPILE_FAST)
+    spec = probe_network.make_probe_spec(config, "xla")
+    draw = jax.jit(probe_network.init_params, static_argnums=1, compiler_options=tiny.COMPILE_FAST)
     # As drawn it reads the same from every image: its last convolution starts at zero.
     noise = np.random.default_rng(0)
     return spec, jax.tree.map(
@@ -42,9 +54,9 @@ def carry_out(root, config, reader):
     """Train, evaluate and collect in a workdir; return it."""
     workdir = Workdir(epath.Path(root))
     workdir.root.mkdir(exist_ok=True)
-    study.train(workdir, config)
-    study.evaluate(workdir, config, *reader)
-    pipeline.collect(workdir, config)
+    train(workdir, config)
+    evaluate(workdir, config, *reader)
+    stages.collect(workdir, config)
     return workdir
 
 
@@ -111,7 +123,7 @@ def test_evaluations_and_results_are_complete(finished):
 
 
 def test_results_hold_embeddings_unless_an_older_version_evaluated(finished, tmp_path):
-    ds = study.collect(finished, CONFIG)
+    ds = collect(finished, CONFIG)
     assert ds["embedding_cosine"].dims == ("run", "step", "block", "vector", "other")
     assert ds["block"].values.tolist() == ["down_0_block_0", "mid_block_0", "mid_block_1", "up_0_block_0"]
     to_last = ds["embedding_to_last"].sel(klass="11")
@@ -122,14 +134,14 @@ def test_results_hold_embeddings_unless_an_older_version_evaluated(finished, tmp
     with np.load(path) as stored:
         older = {name: stored[name] for name in stored if not name.startswith("embedding")}
     np.savez(path, **older)
-    older = study.collect(workdir, CONFIG)
+    older = collect(workdir, CONFIG)
     assert "embedding_cosine" not in older and older["prob"].equals(ds["prob"])
 
 
 def test_a_second_start_changes_nothing(finished, reader):
     before = snapshot(finished)
-    study.train(finished, CONFIG)
-    study.evaluate(finished, CONFIG, *reader)
+    train(finished, CONFIG)
+    evaluate(finished, CONFIG, *reader)
     assert snapshot(finished) == before
 
 
@@ -161,7 +173,7 @@ def test_states_are_saved_seldom_and_what_follows_the_last_is_trained_again(monk
     config = tiny.changed(CONFIG, engine={"state_seconds": 1e9})
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, Engine, "train", 3)  # in the last of the calls, which end at logs and saves 2, 4, 5, 6
-        study.train(workdir, config)
+        train(workdir, config)
     wave = workdir.checkpoints / "wave_000"
     assert checkpoint.steps(wave / "params") == [2, 5] and not checkpoint.steps(wave / "state")
     carry_out(workdir.root, config, reader)
@@ -173,7 +185,7 @@ def test_states_are_saved_seldom_and_what_follows_the_last_is_trained_again(monk
 def test_training_stopped_in_any_call_goes_on_to_the_same_results(number, monkeypatch, finished, reader, workdir):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, Engine, "train", number)
-        study.train(workdir, CONFIG)
+        train(workdir, CONFIG)
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
 
@@ -182,15 +194,15 @@ def test_training_stopped_in_any_call_goes_on_to_the_same_results(number, monkey
 def test_training_stopped_before_any_save_goes_on_to_the_same_results(number, monkeypatch, finished, reader, workdir):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, checkpoint.CheckpointWriter, "save", number)
-        study.train(workdir, CONFIG)
+        train(workdir, CONFIG)
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
 
 
 def test_a_state_on_disk_has_all_metrics_before_it(monkeypatch, finished, reader, workdir):
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_at(patch, study.Recorder, "__exit__", 0)  # after the last state is complete
-        study.train(workdir, CONFIG)
+        killed_at(patch, Recorder, "__exit__", 0)  # after the last state is complete
+        train(workdir, CONFIG)
     assert checkpoint.latest_step(workdir.checkpoints / "wave_000" / "state") == 6
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
@@ -201,8 +213,8 @@ def test_evaluation_stopped_at_any_checkpoint_goes_on(number, monkeypatch, finis
     workdir = copy_of(finished, tmp_path)
     shutil.rmtree(workdir.eval)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_at(patch, study, "write_npz", number)
-        study.evaluate(workdir, CONFIG, *reader)
+        killed_at(patch, evaluating, "write_npz", number)
+        evaluate(workdir, CONFIG, *reader)
     assert len(list(workdir.eval.glob("*/*.npz"))) == number
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
@@ -223,7 +235,7 @@ def test_a_lost_checkpoint_is_trained_again_unless_it_was_evaluated(finished, re
     }
     (workdir.eval / "wave_000" / "step_00000005.npz").unlink()
     with pytest.raises(UserError, match="params/5 is missing; run --mode=train first"):
-        study.evaluate(workdir, CONFIG, *reader)
+        evaluate(workdir, CONFIG, *reader)
     carry_out(workdir.root, CONFIG, reader)
     assert "params/5 is missing: training starts again from step 0" in capsys.readouterr().out
     assert_equals_finished(workdir, finished)
@@ -237,7 +249,7 @@ def test_a_damaged_checkpoint_is_one_line_and_can_be_put_right(finished, reader,
             os.truncate(file, file.stat().st_size // 2)
     (workdir.eval / "wave_000" / "step_00000002.npz").unlink()
     with pytest.raises(UserError, match=r"params/2.*damaged|params/2 is missing"):
-        study.evaluate(workdir, CONFIG, *reader)
+        evaluate(workdir, CONFIG, *reader)
     shutil.rmtree(folder)
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
@@ -248,7 +260,7 @@ def test_a_damaged_evaluation_names_the_file(finished, tmp_path):
     file = workdir.eval / "wave_000" / "step_00000002.npz"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match="step_00000002.npz cannot be read .*delete the file"):
-        study.collect(workdir, CONFIG)
+        collect(workdir, CONFIG)
 
 
 def test_steps_after_the_last_save_are_trained_once(monkeypatch, reader, workdir):
@@ -256,7 +268,7 @@ def test_steps_after_the_last_save_are_trained_once(monkeypatch, reader, workdir
     carry_out(workdir.root, config, reader)
     assert {step for _, step in logged(workdir)} == {2, 4, 6}
     monkeypatch.setattr(Engine, "train", None)
-    study.train(workdir, config)
+    train(workdir, config)
 
 
 def test_a_run_that_diverges_is_reported_once_and_the_others_stay(reader, workdir, finished, capsys):
@@ -265,27 +277,25 @@ def test_a_run_that_diverges_is_reported_once_and_the_others_stay(reader, workdi
     out = capsys.readouterr().out
     broken = [2, 3, 6, 7]  # the learning rate varies faster than the signal, the seed fastest
     assert [out.count(f"run {run} diverged") for run in range(8)] == [int(run in broken) for run in range(8)]
-    ds = study.results.open_results(workdir.root)
+    ds = results.open_results(workdir.root)
     assert ds["status"].values.tolist() == ["diverged" if run in broken else "ok" for run in range(8)]
-    kept = study.results.open_results(finished.root)
+    kept = results.open_results(finished.root)
     np.testing.assert_array_equal(ds["prob"].values[[0, 1, 4, 5]], kept["prob"].values)
     rows = logged(workdir)
     assert rows[2, 6]["loss"] is None and np.isfinite(rows[0, 6]["loss"])
 
 
 def test_metrics_are_written_a_call_late_and_at_logged_steps_only(workdir):
-    wave = study.waves(workdir, CONFIG)[0]
-    names = train.StepMetrics.__dataclass_fields__
+    wave = study_waves.waves(workdir, CONFIG)[0]
+    names = StepMetrics.__dataclass_fields__
 
     def metrics(step):
-        return [
-            train.StepMetrics(**{name: np.full(1, 10.0 * r + step, np.float32) for name in names}) for r in range(4)
-        ]
+        return [StepMetrics(**{name: np.full(1, 10.0 * r + step, np.float32) for name in names}) for r in range(4)]
 
     def steps():
         return sorted({step for _, step in logged(workdir)})
 
-    with study.Recorder(workdir, CONFIG, wave, 0) as recorder:
+    with Recorder(workdir, CONFIG, wave, 0) as recorder:
         recorder.advance(2, metrics(2))
         assert steps() == []
         recorder.advance(3, metrics(3))
@@ -314,17 +324,17 @@ def test_a_full_disk_is_one_line_and_training_goes_on_when_there_is_space(tmp_pa
 
 
 def test_waves_have_their_own_folders_and_rows(workdir):
-    waves = study.waves(workdir, tiny.changed(CONFIG, engine={"wave": 3}))
+    waves = study_waves.waves(workdir, tiny.changed(CONFIG, engine={"wave": 3}))
     assert [list(wave.rows) for wave in waves] == [[0, 1, 2], [3]]
     assert len({wave.params_folder for wave in waves} | {wave.state_folder for wave in waves}) == 4
     assert waves[1].eval_file(7).name == "step_00000007.npz"
-    assert engine.waves(4, 3) == [slice(0, 3), slice(3, 4)]
+    assert schedule.waves(4, 3) == [slice(0, 3), slice(3, 4)]
 
 
 def test_durations_are_in_words():
-    assert [study.minutes(s) for s in (3.2, 89, 100, 5000, 20000)] == ["3 s", "89 s", "2 min", "83 min", "6 h"]
+    assert [minutes(s) for s in (3.2, 89, 100, 5000, 20000)] == ["3 s", "89 s", "2 min", "83 min", "6 h"]
 
 
 def test_metrics_of_nan_are_strict_json(workdir):
-    study.append_metrics(workdir.metrics, [{"run": 0, "step": 1, "loss": np.float32(np.nan)}])
+    append_metrics(workdir.metrics, [{"run": 0, "step": 1, "loss": np.float32(np.nan)}])
     assert json.loads(workdir.metrics.read_text()) == {"run": 0, "step": 1, "loss": None}

@@ -9,9 +9,11 @@ import jax
 import pytest
 import tiny
 
-from cspace_jax import engine, tuning
+from cspace_jax.cost import autotune
+from cspace_jax.cost.autotune import Timing
+from cspace_jax.engine.engine import Engine
+from cspace_jax.engine.plan import choose_plan
 from cspace_jax.errors import UserError
-from cspace_jax.tuning import Timing
 
 AUTO = tiny.study(engine={"plan": "auto", "steps_per_call": 0})
 FAST = Timing({"convolution": "canonical", "runs": "loop", "devices": 1, "steps_per_call": 1}, 2.0, 20.0)
@@ -29,7 +31,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 def pretend(**about):
     """An engine that was never compiled."""
-    return unittest.mock.Mock(spec=engine.Engine, **about)
+    return unittest.mock.Mock(spec=Engine, **about)
 
 
 @pytest.fixture
@@ -38,14 +40,14 @@ def measured(monkeypatch):
     seen = []
 
     def start(config, settings):
-        plan = engine.choose_plan(config, "cpu")
+        plan = choose_plan(config, "cpu")
         seen.append((plan.convolution, plan.runs, plan.devices))
         like = FAST if plan.convolution == "canonical" else SLOW
         chosen = like.chosen | {"runs": plan.runs, "devices": plan.devices}
         return dataclasses.replace(like, chosen=chosen, rate=0.0), pretend(rate=like.rate)
 
-    monkeypatch.setattr(tuning, "start", start)
-    monkeypatch.setattr(tuning, "speed", lambda runner, seconds: runner.rate)
+    monkeypatch.setattr(autotune, "start", start)
+    monkeypatch.setattr(autotune, "speed", lambda runner, seconds: runner.rate)
     return seen
 
 
@@ -55,18 +57,18 @@ def fields(config):
 
 def test_known_plan_is_left_alone(measured):
     config = tiny.study()
-    assert tuning.resolve(config, may_measure=True) is config and not measured
+    assert autotune.resolve(config, may_measure=True) is config and not measured
 
 
 def test_fastest_is_taken_and_kept_for_the_next_start(measured, capsys):
-    chosen = tuning.resolve(AUTO, may_measure=True)
+    chosen = autotune.resolve(AUTO, may_measure=True)
     assert fields(chosen) == ("canonical", "loop", 1) and chosen.engine.plan == "known"
     assert {convolution for convolution, _, _ in measured} == {"canonical", "winograd"}
     assert "<- chosen" in capsys.readouterr().out
     count = len(measured)
-    assert tuning.resolve(AUTO, may_measure=False) == chosen
+    assert autotune.resolve(AUTO, may_measure=False) == chosen
     other_seeds = tiny.changed(AUTO, grid={"seeds": (3, 4)})
-    assert fields(tuning.resolve(other_seeds, may_measure=True)) == fields(chosen)
+    assert fields(autotune.resolve(other_seeds, may_measure=True)) == fields(chosen)
     assert len(measured) == count
 
 
@@ -82,14 +84,14 @@ def test_fastest_is_taken_and_kept_for_the_next_start(measured, capsys):
     ],
 )
 def test_another_program_or_number_of_runs_is_measured_anew(measured, changes):
-    assert tuning.key(tiny.changed(AUTO, **changes)) != tuning.key(AUTO)
-    tuning.resolve(AUTO, may_measure=True)
+    assert autotune.key(tiny.changed(AUTO, **changes)) != autotune.key(AUTO)
+    autotune.resolve(AUTO, may_measure=True)
     other = tiny.changed(AUTO, **changes)
-    assert tuning.resolve(other, may_measure=False) is other  # nothing known, and no time to find out
+    assert autotune.resolve(other, may_measure=False) is other  # nothing known, and no time to find out
 
 
 def test_fields_that_are_given_are_not_tried_otherwise(measured):
-    tuning.resolve(
+    autotune.resolve(
         tiny.changed(AUTO, engine={"runs": "unroll", "convolution": "canonical", "devices": 1}), may_measure=True
     )
     assert measured == [("canonical", "unroll", 1)]
@@ -97,18 +99,18 @@ def test_fields_that_are_given_are_not_tried_otherwise(measured):
 
 def test_accelerators_stack_runs(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    tried = {(c.engine.runs, c.engine.convolution) for c in tuning.candidates(AUTO)}
+    tried = {(c.engine.runs, c.engine.convolution) for c in autotune.candidates(AUTO)}
     assert {("vmap", "xla"), ("vmap", "matmul"), ("map", "matmul")} <= tried
     many = tiny.changed(AUTO, grid={"seeds": tuple(range(50))})
-    assert "unroll" not in {c.engine.runs for c in tuning.candidates(many)}
+    assert "unroll" not in {c.engine.runs for c in autotune.candidates(many)}
 
 
 def test_damaged_cache_is_measured_again(measured):
-    tuning.cache_file().parent.mkdir(parents=True)
-    for content in ("{", "[]", json.dumps({tuning.key(AUTO): {"speed": 3}})):
-        tuning.cache_file().write_text(content)
+    autotune.cache_file().parent.mkdir(parents=True)
+    for content in ("{", "[]", json.dumps({autotune.key(AUTO): {"speed": 3}})):
+        autotune.cache_file().write_text(content)
         before = len(measured)
-        assert fields(tuning.resolve(AUTO, may_measure=True))[0] == "canonical" and len(measured) > before
+        assert fields(autotune.resolve(AUTO, may_measure=True))[0] == "canonical" and len(measured) > before
 
 
 @pytest.mark.parametrize("when", ["compiled", "timed"])
@@ -125,29 +127,29 @@ def test_candidates_that_fail_are_told_and_passed_over(monkeypatch, capsys, when
         fail(runner.config)
         return 10.0
 
-    monkeypatch.setattr(tuning, "start", start)
-    monkeypatch.setattr(tuning, "speed", speed)
-    assert fields(tuning.resolve(AUTO, may_measure=True))[0] == "matmul"
+    monkeypatch.setattr(autotune, "start", start)
+    monkeypatch.setattr(autotune, "speed", speed)
+    assert fields(autotune.resolve(AUTO, may_measure=True))[0] == "matmul"
     assert "RESOURCE_EXHAUSTED: no memory\n" in capsys.readouterr().out
     with pytest.raises(UserError, match="no plan can be carried out"):
-        tuning.best([FAILED])
+        autotune.best([FAILED])
 
 
 def test_an_error_without_words_is_told_by_its_name():
-    assert tuning._first_line(NotImplementedError()) == "NotImplementedError"
-    assert tuning._first_line(ValueError(" one\ntwo")) == "one"
+    assert autotune._first_line(NotImplementedError()) == "NotImplementedError"
+    assert autotune._first_line(ValueError(" one\ntwo")) == "one"
 
 
 def test_nothing_is_kept_where_nothing_fits(measured):
     small = tiny.changed(AUTO, engine={"memory_gb": 1e-6})
     with pytest.raises(UserError, match="no plan can be carried out here .*predicted to need"):
-        tuning.resolve(small, may_measure=True)
-    assert not measured and not tuning.cache_file().exists()
+        autotune.resolve(small, may_measure=True)
+    assert not measured and not autotune.cache_file().exists()
 
 
 def test_measuring_is_of_the_real_program():
-    config = tuning.candidates(AUTO)[0]
-    (timing,) = tuning.measure([config], tiny.settings(config), seconds=0.0)
+    config = autotune.candidates(AUTO)[0]
+    (timing,) = autotune.measure([config], tiny.settings(config), seconds=0.0)
     assert timing.rate > 0 and timing.compile_seconds > 0
     assert timing.chosen == {
         "convolution": "winograd",
@@ -166,19 +168,19 @@ def test_plans_are_timed_in_turns_and_medians_compared(monkeypatch):
         turns.append(runner.label)
         return next(rates[runner.label])
 
-    monkeypatch.setattr(tuning, "start", lambda config, settings: (FAST, engines[config.engine.convolution]))
-    monkeypatch.setattr(tuning, "speed", speed)
-    configs = [tuning.with_plan(AUTO, {"convolution": name}) for name in rates]
-    assert [timing.rate for timing in tuning.measure(configs, None)] == [10.0, 3.0]
-    assert turns == ["canonical", "winograd"] * tuning.TURNS
+    monkeypatch.setattr(autotune, "start", lambda config, settings: (FAST, engines[config.engine.convolution]))
+    monkeypatch.setattr(autotune, "speed", speed)
+    configs = [autotune.with_plan(AUTO, {"convolution": name}) for name in rates]
+    assert [timing.rate for timing in autotune.measure(configs, None)] == [10.0, 3.0]
+    assert turns == ["canonical", "winograd"] * autotune.TURNS
 
 
 def test_a_choice_among_other_candidates_is_not_remembered(measured, monkeypatch):
-    tuning.resolve(AUTO, may_measure=True)
+    autotune.resolve(AUTO, may_measure=True)
     before = len(measured)
-    fewer = tuning.candidates(AUTO)[1:]
-    monkeypatch.setattr(tuning, "candidates", lambda config: fewer)
-    tuning.resolve(AUTO, may_measure=True)
+    fewer = autotune.candidates(AUTO)[1:]
+    monkeypatch.setattr(autotune, "candidates", lambda config: fewer)
+    autotune.resolve(AUTO, may_measure=True)
     assert len(measured) == before + len(fewer)
 
 
@@ -186,13 +188,13 @@ def test_a_choice_among_other_candidates_is_not_remembered(measured, monkeypatch
 def test_all_devices_are_tried_where_they_can_share_a_run(monkeypatch, batch_part, devices):
     monkeypatch.setattr(jax, "local_device_count", lambda: 2)
     one = tiny.changed(AUTO, grid={"seeds": (0,), "sep_col": (0.5,)}, engine={"microbatch": batch_part})
-    assert {candidate.engine.devices for candidate in tuning.candidates(one)} == devices
+    assert {candidate.engine.devices for candidate in autotune.candidates(one)} == devices
 
 
 def test_many_processes_measure_nothing(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="engine.plan = 'auto': must be 'known'"):
-        tuning.resolve(AUTO, may_measure=True)
+        autotune.resolve(AUTO, may_measure=True)
 
 
 def test_command_measures_once_and_says_what_it_took(tmp_path, measured):

@@ -15,24 +15,20 @@ import xarray as xr
 from rich.console import Console
 from scipy import ndimage
 
-from cspace_jax import (
-    analysis,
-    dgp,
-    grid,
-    identity_mapping,
-    landscape,
-    masking,
-    report,
-    results,
-    rng,
-    train,
-    underspec,
-)
-from cspace_jax.concepts import SLICES
-from cspace_jax.config import Config, DataConfig, from_config_dict, to_dict
+from cspace_jax import rng
+from cspace_jax.analysis import identity_mapping, landscape, report, underspecification
+from cspace_jax.analysis import levels as signal_levels
+from cspace_jax.analysis.levels import Level, ok_runs
+from cspace_jax.analysis.summary import summarise
+from cspace_jax.config import Config, DataConfig, from_config_dict, grid, to_dict
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import datasets, masking
+from cspace_jax.data.concepts import SLICES
 from cspace_jax.errors import UserError
-from cspace_jax.plots import draw, landscapes, style, trajectories, underspecification
-from cspace_jax.setting import Setting
+from cspace_jax.plots import figures, landscapes, style, trajectories
+from cspace_jax.plots import underspecification as masked_figures
+from cspace_jax.storage import results
+from cspace_jax.training.run import init_run, make_data, make_train_spec, train_chunk
 
 DATA = DataConfig(active=("shape", "color"), image_size=8, images_per_class=100, train_ratio=0.85)
 ALPHAS = (0.0, 0.01, 0.07, 0.1, 0.25, 0.28, 0.29, 0.3, 0.333, 0.5, 0.57, 0.58, 0.7, 0.75, 0.9, 0.99, 1.0)
@@ -46,7 +42,7 @@ def config(**groups):
 @jax.jit
 def marked(alpha, seed=0):
     key = rng.run_key(seed)
-    dataset, _ = dgp.make_dataset(rng.stream(key, "data"), Setting(), DATA)
+    dataset, _ = datasets.make_dataset(rng.stream(key, "data"), Setting(), DATA)
     return masking.mark(rng.stream(key, "mask"), dataset, alpha, DATA)
 
 
@@ -101,7 +97,7 @@ def test_what_is_masked_by_default():
 
 def test_every_batch_draws_its_own_lots():
     data = DataConfig(active=("shape", "color"), mask_images="batch")
-    dataset, _ = dgp.make_dataset(rng.stream(rng.run_key(0), "data"), Setting(), data)
+    dataset, _ = datasets.make_dataset(rng.stream(rng.run_key(0), "data"), Setting(), data)
     assert masking.mark(jax.random.key(0), dataset, 0.5, data).masked is None
     draws = {a: np.asarray(masking.draw(jax.random.key(1), dataset, a, data)) for a in (0.0, 0.3, 1.0)}
     of_class = np.asarray(dataset.klass) == 2
@@ -113,12 +109,12 @@ def test_every_batch_draws_its_own_lots():
 def trained(masks, **data):
     """Parameters [r, ...] after eight steps of runs that differ in the masked fraction alone, in one program."""
     study = config(data=data)
-    spec = train.make_spec(study, "xla")
+    spec = make_train_spec(study, "xla")
     rows = [grid.grid_settings(study.grid)[0] | {"mask": alpha} for alpha in masks]
 
     def one(setting):
-        state, dataset = train.init_run(spec, setting), train.make_data(spec, setting)
-        return train.train_chunk(spec, state, setting, dataset, jnp.int32(0), jnp.int32(8))[0].params
+        state, dataset = init_run(spec, setting), make_data(spec, setting)
+        return train_chunk(spec, state, setting, dataset, jnp.int32(0), jnp.int32(8))[0].params
 
     return jax.jit(jax.vmap(one), compiler_options=tiny.COMPILE_FAST)(grid.stack(rows))
 
@@ -175,12 +171,12 @@ def test_a_learned_token_leaves_unmasked_runs_alone(swept):
 
 def test_validation_and_prompts_are_never_masked():
     one, other = (Setting(mask=alpha) for alpha in (0.0, 1.0))
-    for function in (lambda s: dgp.make_dataset(jax.random.key(0), s, DATA)[1],
-                     lambda s: dgp.test_set(jax.random.key(0), s, DATA)):  # fmt: skip
-        first, second = (dgp.conditionings(function(setting), DATA) for setting in (one, other))
+    for function in (lambda s: datasets.make_dataset(jax.random.key(0), s, DATA)[1],
+                     lambda s: datasets.test_set(jax.random.key(0), s, DATA)):  # fmt: skip
+        first, second = (datasets.conditionings(function(setting), DATA) for setting in (one, other))
         np.testing.assert_array_equal(first, second)
         assert np.asarray(first)[:, SLICES["color"]].all() and function(other).masked is None
-    prompts = [dgp.generation_conditionings(jax.random.key(0), setting, DATA, 2) for setting in (one, other)]
+    prompts = [datasets.generation_conditionings(jax.random.key(0), setting, DATA, 2) for setting in (one, other)]
     np.testing.assert_array_equal(*prompts)
 
 
@@ -200,8 +196,8 @@ def ds():
 
 
 def test_numbers_of_the_study(ds):
-    assert underspec.is_swept(ds) and not underspec.is_swept(synthetic.dataset())
-    found = underspec.summarise(ds)
+    assert underspecification.is_swept(ds) and not underspecification.is_swept(synthetic.dataset())
+    found = underspecification.summarise(ds)
     assert [found[name] for name in ("masked_concept", "masked_class", "held_out_class")] == ["color", "01", "11"]
     assert [level["mask"] for level in found["levels"]] == [0.0, 0.25, 0.5, 1.0]
     assert [len(level["seeds"]) for level in found["levels"]] == [3, 2, 3, 3]  # one run diverged
@@ -211,9 +207,9 @@ def test_numbers_of_the_study(ds):
     assert found["redness"]["rises"] and found["redness"]["spearman"] == pytest.approx(1.0)
     redness = [level["redness"]["mean"] for level in found["levels"]]
     np.testing.assert_allclose(redness, [-1.0, -0.5, 0.0, 1.0], atol=1e-6)
-    assert underspec.nearest_half(ds).setting["mask"] == 0.5
+    assert underspecification.nearest_half(ds).setting["mask"] == 0.5
     reversed_ = ds.assign_coords(mask=("run", 1 - ds["mask"].values))
-    found = underspec.summarise(reversed_)
+    found = underspecification.summarise(reversed_)
     assert not found["redness"]["rises"] and not found["slower"]["color"]["ordered"]
     assert not found["redness"]["rises_within_intervals"]
 
@@ -225,14 +221,14 @@ def test_numbers_of_the_study(ds):
 def test_a_trend_within_intervals_allows_what_seeds_scatter(means, within):
     """Each mean is known to +- .1."""
     spreads = [{"mean": m, "interval": [m - 0.1, m + 0.1], "per_seed": [m - 0.1, m + 0.1]} for m in means]
-    levels = [analysis.Level("", {"mask": i / 4}, {}, (0, 1), (), (), ()) for i in range(len(means))]
-    assert underspec._trend(levels, spreads)["rises_within_intervals"] is within
+    levels = [Level("", {"mask": i / 4}, {}, (0, 1), (), (), ()) for i in range(len(means))]
+    assert underspecification._trend(levels, spreads)["rises_within_intervals"] is within
 
 
 def test_levels_of_one_setting_are_compared(ds):
     more = synthetic.dataset(levels=(0.8,), seeds=(0, 100)).assign_coords(mask=("run", [0.0, 1.0]))
     both = xr.concat([ds, more.assign_coords(sep_col=("run", [0.3, 0.3]))], "run", join="override")
-    assert [level.setting["sep_col"] for level in underspec.mask_levels(both)] == [0.8] * 4
+    assert [level.setting["sep_col"] for level in underspecification.mask_levels(both)] == [0.8] * 4
 
 
 def test_report_tells_what_masking_does(ds, tmp_path):
@@ -260,7 +256,7 @@ def asked(ds):
 
 
 def test_numbers_of_what_is_elicited_at_one_half(asked, tmp_path):
-    found = underspec.summarise(asked)["elicited"]
+    found = underspecification.summarise(asked)["elicited"]
     assert found["mask"] == 0.5 and list(found["protocols"]) == ["naive", "overprompt"]
     over = found["protocols"]["overprompt"]
     first, second = asked["step"].values[1:3]
@@ -268,17 +264,17 @@ def test_numbers_of_what_is_elicited_at_one_half(asked, tmp_path):
     assert over["masked_concept"]["final"]["mean"] == 1 and over["class"]["steps_to_80"]["learned"] == 0
     assert found["protocols"]["naive"]["masked_concept"]["steps_to_80"]["learned"] == 0
     console = Console(width=100, file=io.StringIO())
-    report.print_summary({**analysis.summarise(asked), "underspecification": underspec.summarise(asked)}, console)
+    report.print_summary({**summarise(asked), "underspecification": underspecification.summarise(asked)}, console)
     text = console.file.getvalue()
     row = next(line.split() for line in text.splitlines() if line.startswith("overprompt"))
     assert "Elicited at a masked share of 0.5" in text and row[2:] == ["1.00", "never", "0/3", "0.00"]
 
 
 def test_fig10_shows_the_class_and_the_masked_concept(asked):
-    axes = panels(underspecification.fig10(asked))
+    axes = panels(masked_figures.fig10(asked))
     assert [ax.get_ylabel() for ax in axes[::2]] == ["P(class 11 (blue, small))", "P(blue)"]
     assert axes[3].lines[0].get_ydata()[-1] == 1.0 and axes[2].lines[0].get_ydata()[-1] == 0.0
-    older = panels(underspecification.fig10(asked.drop_vars("capability_concept")))
+    older = panels(masked_figures.fig10(asked.drop_vars("capability_concept")))
     assert len(older) == 2
 
 
@@ -288,32 +284,32 @@ def panels(fig):
 
 def test_fig7_shows_the_unseen_class_of_the_last_save(ds):
     samples = synthetic.sample_images(ds)
-    axes = panels(underspecification.fig7(ds, samples))
+    axes = panels(masked_figures.fig7(ds, samples))
     assert len(axes) == 4 * 2 * 3  # fractions x seeds that are alive at all of them x kept samples
     assert [ax.get_ylabel() for ax in axes[::6]] == ["0%", "25%", "50%", "100%"]
-    first = underspec.mask_levels(ds)[0].runs[0]
+    first = underspecification.mask_levels(ds)[0].runs[0]
     shown = style.upright(samples[max(samples)][first, 3, 0])
     np.testing.assert_array_equal(axes[0].images[0].get_array(), shown)
     assert [ax.get_title(loc="left") for ax in axes[:6:3]] == ["seed 0", "seed 200"]  # 100 diverged at 25 %
-    last = underspec.mask_levels(ds)[3].runs[2]  # of seed 200
+    last = underspecification.mask_levels(ds)[3].runs[2]  # of seed 200
     np.testing.assert_array_equal(axes[21].images[0].get_array(), style.upright(samples[max(samples)][last, 3, 0]))
 
 
 def test_fig8_marks_concepts_that_are_never_learned(ds):
-    unseen, masked_class = panels(underspecification.fig8(ds))
+    unseen, masked_class = panels(masked_figures.fig8(ds))
     assert unseen.get_title() == "held out: 11 (blue, small)" and masked_class.get_title() == "masked: 01 (red, small)"
     never = [line for line in unseen.lines if line.get_gid() == "never"]
     assert len(never) == 1 and never[0].get_xdata()[0] == pytest.approx(1.0, abs=0.02)
     color = next(line for line in unseen.lines if line.get_label() == "colour")
-    medians = [level["steps_to_80"]["color"]["median"] for level in underspec.summarise(ds)["levels"][:3]]
+    medians = [level["steps_to_80"]["color"]["median"] for level in underspecification.summarise(ds)["levels"][:3]]
     np.testing.assert_allclose(color.get_ydata(), [1000 / one for one in medians])
 
 
 def test_fig9_shows_trajectories_and_colours(ds):
-    space, over_training, final = panels(underspecification.fig9(ds))
+    space, over_training, final = panels(masked_figures.fig9(ds))
     assert (space.get_xlabel(), space.get_ylabel()) == ("P(blue)", "P(small)")
     path = next(line for line in space.lines if line.get_label() == "50%")
-    runs = list(underspec.mask_levels(ds)[2].runs)
+    runs = list(underspecification.mask_levels(ds)[2].runs)
     mean = ds["prob"].sel(protocol="naive", klass="11").isel(run=runs).mean("run").values
     np.testing.assert_allclose(path.get_xydata(), ndimage.gaussian_filter1d(mean, 2, axis=0, truncate=6), atol=1e-6)
     np.testing.assert_allclose(over_training.collections[3].get_facecolor()[-1][:3], [1.0, 0.21, 0.01], atol=1e-6)
@@ -322,16 +318,16 @@ def test_fig9_shows_trajectories_and_colours(ds):
 
 
 def test_masked_fraction_gives_the_colours_of_other_figures(ds):
-    colors, _, index = style.signal_colors(analysis.levels(ds))
+    colors, _, index = style.signal_colors(signal_levels.levels(ds))
     assert index == -1 and len(set(colors)) == 4
     bar = next(ax for ax in trajectories.fig4(ds).axes if ax.get_label() == "<colorbar>")
     assert bar.get_ylabel() == "masked fraction"
 
 
 def test_product_of_accuracies(ds):
-    left, right = panels(underspecification.product(ds))
+    left, right = panels(masked_figures.product(ds))
     held_out = next(line for line in left.lines if line.get_label() == "held out")
-    alive = np.flatnonzero(analysis.ok_runs(ds))
+    alive = np.flatnonzero(ok_runs(ds))
     naive = ds.isel(run=alive, klass=[3]).sel(protocol="naive")
     assert sorted(held_out.get_ydata()) == sorted(naive["joint_accuracy"].values.ravel())
     np.testing.assert_allclose(sorted(held_out.get_xdata()), sorted(naive["accuracy"].prod("concept").values.ravel()))
@@ -344,7 +340,7 @@ def test_figures_of_masking_need_several_fractions(tmp_path):
     single = synthetic.dataset()
     study = Config(study="signal", scale="quick")
     samples = synthetic.sample_images(single)
-    assert draw.draw_all(single, samples, study, tmp_path, names, show=lines.append) == []
+    assert figures.draw_all(single, samples, study, tmp_path, names, show=lines.append) == []
     assert len(lines) == 4 and all("masked fraction does not vary" in line for line in lines)
 
 

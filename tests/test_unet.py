@@ -11,8 +11,10 @@ import pytest
 import tiny
 from scipy import signal
 
-from cspace_jax import conv, unet, vdm
 from cspace_jax.config import DiffusionConfig, NetworkConfig
+from cspace_jax.model import unet, vdm
+from cspace_jax.model.convolution import METHODS, conv_1x1, conv_2x2_down, conv_2x2_up, conv_3x3
+from cspace_jax.model.layers import drop_out, group_norm
 
 SIZE = tiny.DATA.image_size
 forward = jax.jit(unet.apply, static_argnames="spec", compiler_options=tiny.COMPILE_FAST)
@@ -145,7 +147,7 @@ def test_group_norm_equals_the_float64_oracle(level, spread, tolerance, shape):
     x = (level * (1 + 0.01 * np.arange(12)) + spread * rng.normal(size=shape)).astype(np.float32)
     scale, bias = rng.normal(size=(2, 12)).astype(np.float32)
     added = rng.normal(size=(3, 12)).astype(np.float32)
-    ours = jax.jit(unet.group_norm, static_argnums=(4, 5))(x, added, scale, bias, 3, 1e-6)
+    ours = jax.jit(group_norm, static_argnums=(4, 5))(x, added, scale, bias, 3, 1e-6)
     expected = oracle_group_norm(everywhere(x, added), scale, bias, 3, 1e-6)
     np.testing.assert_allclose(ours, expected, atol=tolerance * np.abs(expected).max())
 
@@ -161,7 +163,7 @@ def test_gradients_of_group_norm_equal_the_oracles_differences(argument, shape):
     rng = np.random.default_rng(argument)
     sizes = (shape, (3, 12), (12,), (12,))
     point = [level + rng.normal(size=size).astype(np.float32) for level, size in zip((2, 0, 1, 0), sizes, strict=True)]
-    out, pull = jax.vjp(lambda *a: unet.group_norm(*a, 3, 1e-6), *map(jnp.asarray, point))
+    out, pull = jax.vjp(lambda *a: group_norm(*a, 3, 1e-6), *map(jnp.asarray, point))
     g = rng.normal(size=out.shape)
     gradient = np.float64(pull(jnp.asarray(g, jnp.float32))[argument])
 
@@ -178,7 +180,7 @@ def test_gradients_of_group_norm_equal_the_oracles_differences(argument, shape):
 def test_group_norm_has_no_cancellation_where_one_pass_variance_fails():
     rng = np.random.default_rng(0)
     x = (3000 + 0.3 * rng.normal(size=(2, 16, 16, 4))).astype(np.float32)
-    ours = unet.group_norm(jnp.asarray(x), jnp.zeros((2, 4)), jnp.ones(4), jnp.zeros(4), 1, 1e-6)
+    ours = group_norm(jnp.asarray(x), jnp.zeros((2, 4)), jnp.ones(4), jnp.zeros(4), 1, 1e-6)
     np.testing.assert_allclose(np.std(ours), 1.0, rtol=1e-3)
 
 
@@ -198,13 +200,13 @@ def oracle_up(x, kernel):
 
 
 CONVOLUTIONS = {
-    "3x3": (conv.conv_3x3, (3, 3), lambda x, k: correlate(x, k, "same")),
-    "down": (conv.conv_2x2_down, (2, 2), lambda x, k: correlate(x, k, "valid")[:, ::2, ::2]),
-    "up": (conv.conv_2x2_up, (2, 2), oracle_up),
+    "3x3": (conv_3x3, (3, 3), lambda x, k: correlate(x, k, "same")),
+    "down": (conv_2x2_down, (2, 2), lambda x, k: correlate(x, k, "valid")[:, ::2, ::2]),
+    "up": (conv_2x2_up, (2, 2), oracle_up),
 }
 
 
-@pytest.mark.parametrize("method", conv.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
 def test_convolutions_and_their_gradients_equal_the_oracle(kind, method):
     check_convolution(kind, method, (3, 5))
@@ -229,7 +231,7 @@ def test_winograd_rounds_like_an_ordinary_convolution():
     keys = jax.random.split(jax.random.key(0), 2)
     x, kernel = jax.random.normal(keys[0], (2, 16, 16, 64)), jax.random.normal(keys[1], (3, 3, 64, 64)) / 24
     exact = correlate(np.asarray(x, np.float64), np.asarray(kernel, np.float64), "same")
-    errors = {m: np.abs(conv.conv_3x3(x, kernel, m) - exact).max() / np.abs(exact).max() for m in conv.METHODS}
+    errors = {m: np.abs(conv_3x3(x, kernel, m) - exact).max() / np.abs(exact).max() for m in METHODS}
     assert errors["winograd"] < 2e-6 and errors["xla"] < 2e-6, errors
 
 
@@ -253,7 +255,7 @@ def check_convolution(kind, method, channels, shape=(2, 4, 6), scale=1.0):
 def test_1x1_convolution_mixes_channels():
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(1, 1, 5, 2))
-    ours = conv.conv_1x1(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
+    ours = conv_1x1(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
     np.testing.assert_allclose(ours, np.einsum("bhwi,io->bhwo", x, kernel[0, 0]), atol=1e-5)
 
 
@@ -281,12 +283,12 @@ def test_dropout_of_a_sample_does_not_depend_on_its_batch():
     rows = slice(1, 2)
     alone = forward(params, spec, *(a[rows] for a in inputs()), keys[rows])
     np.testing.assert_allclose(alone, whole[rows], atol=1e-5)
-    assert len(np.unique(np.asarray(unet.drop_out(keys, jnp.ones((len(keys), 64)), 0.5)), axis=0)) == len(keys)
+    assert len(np.unique(np.asarray(drop_out(keys, jnp.ones((len(keys), 64)), 0.5)), axis=0)) == len(keys)
 
 
 def test_dropout_keeps_the_mean_and_its_rate():
     x = jnp.ones((4, 50, 50, 2))
-    out = np.asarray(unet.drop_out(jax.random.split(jax.random.key(0), len(x)), x, 0.2))
+    out = np.asarray(drop_out(jax.random.split(jax.random.key(0), len(x)), x, 0.2))
     assert set(np.unique(out)) == {np.float32(0), np.float32(1.25)}
     assert abs((out == 0).mean() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / x.size)
 

@@ -9,8 +9,8 @@ import pytest
 import tiny
 from scipy import special
 
-from cspace_jax import unet, vdm
 from cspace_jax.config import DiffusionConfig
+from cspace_jax.model import unet, vdm
 
 LEARNED = vdm.make_vdm(tiny.NETWORK, DiffusionConfig(), "xla")
 FIXED = vdm.make_vdm(tiny.NETWORK, DiffusionConfig(schedule="fixed_linear", gamma_min=-4.0, gamma_max=6.0), "xla")

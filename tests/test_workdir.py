@@ -12,16 +12,9 @@ from etils import epath
 
 from cspace_jax.config import Config, EngineConfig, GridConfig, OptimConfig
 from cspace_jax.errors import UserError
-from cspace_jax.workdir import (
-    Workdir,
-    append_metrics,
-    load,
-    prepare,
-    read_metrics,
-    truncate_metrics,
-    write_atomic,
-    writing,
-)
+from cspace_jax.storage.files import write_atomic, writing
+from cspace_jax.storage.metrics import append_metrics, read_metrics, truncate_metrics
+from cspace_jax.storage.workdir import Workdir, load, prepare
 
 CONFIG = Config(study="signal", scale="paper", grid=GridConfig(sep_col=(0.1, 0.174)))
 

@@ -6,13 +6,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from cspace_jax import config_schema as schema
-from cspace_jax import grid, unet
-from cspace_jax.config import Config
+from cspace_jax.config import Config, grid
+from cspace_jax.config.schema import (
+    DataConfig,
+    EngineConfig,
+    EvaluateConfig,
+    GridConfig,
+    NetworkConfig,
+    OptimConfig,
+    ProbeConfig,
+    SaveConfig,
+)
+from cspace_jax.model import unet
 
-NETWORK = schema.NetworkConfig(channels=(4, 8), blocks=1, groups=2, heads=2, dropout=0.1)
-DATA = schema.DataConfig(image_size=8, blur=0.5, images_per_class=8, test_images_per_class=2)  # 20 train, 4 validate
-PROBE = schema.ProbeConfig(
+NETWORK = NetworkConfig(channels=(4, 8), blocks=1, groups=2, heads=2, dropout=0.1)
+DATA = DataConfig(image_size=8, blur=0.5, images_per_class=8, test_images_per_class=2)  # 20 train, 4 validate
+PROBE = ProbeConfig(
     channels=(4, 8),
     groups=2,
     heads=2,
@@ -30,14 +39,14 @@ def study(**groups: Any) -> Config:
     base = Config(
         study="tiny",
         scale="smoke",
-        grid=schema.GridConfig(seeds=(0, 7), sep_col=(0.2, 0.8)),
+        grid=GridConfig(seeds=(0, 7), sep_col=(0.2, 0.8)),
         data=DATA,
         network=NETWORK,
-        optim=schema.OptimConfig(batch_size=4, steps=6, log_every=2),
-        save=schema.SaveConfig(steps=(2, 5, 6)),
-        evaluate=schema.EvaluateConfig(samples_per_class=2, sampling_steps=2, keep_samples=1),
+        optim=OptimConfig(batch_size=4, steps=6, log_every=2),
+        save=SaveConfig(steps=(2, 5, 6)),
+        evaluate=EvaluateConfig(samples_per_class=2, sampling_steps=2, keep_samples=1),
         probe=PROBE,
-        engine=schema.EngineConfig(steps_per_call=10, state_seconds=0.0),
+        engine=EngineConfig(steps_per_call=10, state_seconds=0.0),
         figures=(),
     )
     return changed(base, **groups)

@@ -1,8 +1,8 @@
 """Figures: each function takes the dataset (and images) and returns a Matplotlib figure; `save` writes it."""
 
 from cspace_jax.plots.animation import to_gif
-from cspace_jax.plots.draw import NAMES, draw_all
 from cspace_jax.plots.embeddings import similarities
+from cspace_jax.plots.figures import NAMES, draw_all
 from cspace_jax.plots.pictures import class_images, fig2, sample_grid
 from cspace_jax.plots.progress import fig12, learning_curves
 from cspace_jax.plots.speeds import fig3

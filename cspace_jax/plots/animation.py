@@ -15,11 +15,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
 from PIL import Image
 
-from cspace_jax import analysis
+from cspace_jax.analysis import curves
+from cspace_jax.analysis.learning import default_sigma, trajectory
+from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.plots import style
 from cspace_jax.plots.pictures import choose_steps
 from cspace_jax.plots.trajectories import concept_square
-from cspace_jax.workdir import write_atomic
+from cspace_jax.storage.files import write_atomic
 
 Samples = Mapping[int, np.ndarray]
 Update = Callable[[int], None]
@@ -27,9 +29,9 @@ MAX_LEVELS = 5
 MAX_FRAMES = 60
 
 
-def choose_levels(found: list[analysis.Level], number: int = MAX_LEVELS) -> list[int]:
+def choose_levels(found: list[Level], number: int = MAX_LEVELS) -> list[int]:
     """Return at most `number` positions of levels with a live run, spread over their signal, the strongest first."""
-    index = analysis.swept_concept(found)
+    index = swept_concept(found)
     alive = sorted((i for i, level in enumerate(found) if level.runs), key=lambda i: -found[i].signal[index])
     picked = np.unique(np.linspace(0, len(alive) - 1, min(number, len(alive))).round().astype(int)) if alive else []
     return [alive[i] for i in picked]
@@ -47,7 +49,7 @@ def dynamics(
     """
     protocol = protocol or str(ds["protocol"].values[0])
     klass = ds.sizes["klass"] - 1 if klass is None else klass
-    found = analysis.levels(ds)
+    found = levels(ds)
     colors, scale, index = style.signal_colors(found)
     shown = [(found[i], colors[i]) for i in choose_levels(found)]
     fig = style.new_figure(7.6, 4.3)
@@ -69,10 +71,10 @@ def dynamics(
     return fig, update
 
 
-def _moving_point(ax: Axes, ds: xr.Dataset, level: analysis.Level, color: Any, klass: int, protocol: str) -> Update:
+def _moving_point(ax: Axes, ds: xr.Dataset, level: Level, color: Any, klass: int, protocol: str) -> Update:
     pair = [0, min(1, ds.sizes["concept"] - 1)]
-    mean = analysis.trajectory(ds, level.runs, klass, protocol).mean(axis=0)
-    path = analysis.curves.smooth(mean, analysis.default_sigma(ds))[:, pair]
+    mean = trajectory(ds, level.runs, klass, protocol).mean(axis=0)
+    path = curves.smooth(mean, default_sigma(ds))[:, pair]
     (trail,) = ax.plot([], [], color=color, lw=1.4, alpha=0.6, zorder=3, label=level.label)
     (point,) = ax.plot([], [], "o", color=color, mec="white", ms=10, mew=1, zorder=5)
 
@@ -85,7 +87,7 @@ def _moving_point(ax: Axes, ds: xr.Dataset, level: analysis.Level, color: Any, k
 
 
 def _changing_images(
-    fig: FigureBase, samples: Samples, shown: list[tuple[analysis.Level, Any]], klass: int, columns: int = 3
+    fig: FigureBase, samples: Samples, shown: list[tuple[Level, Any]], klass: int, columns: int = 3
 ) -> Update:
     stored = sorted(samples)
     columns = min(columns, samples[stored[0]].shape[2])

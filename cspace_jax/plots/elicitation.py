@@ -12,11 +12,14 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis, capability, curves, results
-from cspace_jax.concepts import BIT_NAMES
+from cspace_jax.analysis import capability, curves
+from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation
+from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
+from cspace_jax.data.concepts import BIT_NAMES
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.trajectories import concept_square, draw_path
-from cspace_jax.protocols import NAIVE, RANDOM, SHUFFLED
+from cspace_jax.storage import results
 
 PANELS = (NAIVE, "latent", "latent_shared", "overprompt")  # in the order of the paper's Fig. 6
 FIG10 = (NAIVE, "overprompt", "overprompt" + RANDOM, "latent", "latent" + RANDOM)  # the paper's Fig. 10 has two
@@ -38,8 +41,8 @@ def title_of(protocol: str) -> str:
     return " + ".join(TITLES.get(part, part.replace("_", " ")) for part in protocol.split("+"))
 
 
-def _level(ds: xr.Dataset) -> analysis.Level:
-    found = analysis.levels(ds)
+def _level(ds: xr.Dataset) -> Level:
+    found = levels(ds)
     return found[progress.choose_level(found, ds, NAIVE)]
 
 
@@ -61,7 +64,7 @@ class Row:
     kind: str
     concept: int | None = None
 
-    def scores(self, ds: xr.Dataset, level: analysis.Level, protocol: str) -> np.ndarray:
+    def scores(self, ds: xr.Dataset, level: Level, protocol: str) -> np.ndarray:
         """Return the curves [r, t] of a level's seeds under a protocol."""
         chosen = ds[self.kind].sel(protocol=protocol).isel(run=list(level.runs), klass=self.klass)
         chosen = chosen if self.concept is None else chosen.isel(concept=self.concept)
@@ -90,7 +93,7 @@ def _rows(ds: xr.Dataset, kind: str) -> list[Row]:
     return [Row(klass, kind) for klass in _held_out(ds)]
 
 
-def seed_panels(ds: xr.Dataset, level: analysis.Level, rows: list[Row], panels: list[str]) -> Figure:
+def seed_panels(ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> Figure:
     """Draw every seed of a level, a column a protocol.
 
     The dashed line is the mean over seeds of the same for random directions, if these have no panel of their own.
@@ -127,7 +130,7 @@ def _source(ds: xr.Dataset) -> str:
     return f"step {step:,}" if step else "the last checkpoint"
 
 
-def _seeds(ds: xr.Dataset, level: analysis.Level, rows: list[Row], panels: list[str]) -> tuple[Figure, np.ndarray]:
+def _seeds(ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> tuple[Figure, np.ndarray]:
     """Draw what rows show over training, a line a seed; axes [row, protocol]."""
     fig = style.new_figure(3.0 * len(panels) + 1.5, 2.3 * len(rows) + 0.5)
     axes = fig.subplots(len(rows), len(panels), sharex=True, sharey=True, squeeze=False)
@@ -135,7 +138,7 @@ def _seeds(ds: xr.Dataset, level: analysis.Level, rows: list[Row], panels: list[
         for i, one in enumerate(rows[row].scores(ds, level, panels[column])):
             label = f"seed {ds['seed'].values[level.runs[i]]}"
             ax.plot(ds["step"].values, one, color=style.class_color(i), lw=1.2, label=label)
-        ax.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
+        ax.axhline(PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
         if row == 0:
             ax.set_title(title_of(panels[column]))
         if row == len(rows) - 1:
@@ -162,7 +165,7 @@ def overview(ds: xr.Dataset) -> Figure:
     for row, (left, right) in zip(rows, axes, strict=True):
         for name in names:
             _draw_curve(left, ds, row.scores(ds, level, name), name, colors)
-        left.axhline(analysis.PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
+        left.axhline(PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
         left.set(ylim=(-0.03, 1.03), ylabel=row.label(ds))
         style.step_axis(left)
         _draw_emergence(right, ds, level, row, names, colors)
@@ -192,9 +195,7 @@ def _draw_curve(ax: Axes, ds: xr.Dataset, scores: np.ndarray, name: str, colors:
         ax.fill_between(ds["step"].values, low, high, color=colors[name], alpha=0.15, lw=0)
 
 
-def _draw_emergence(
-    ax: Axes, ds: xr.Dataset, level: analysis.Level, row: Row, names: list[str], colors: dict[str, str]
-) -> None:
+def _draw_emergence(ax: Axes, ds: xr.Dataset, level: Level, row: Row, names: list[str], colors: dict[str, str]) -> None:
     steps = ds["step"].values
     last = float(steps[-1])
     for line, name in enumerate(names):
@@ -205,7 +206,7 @@ def _draw_emergence(
         if never:
             ax.plot([last * 1.04], [line], "x", ms=5, color=colors[name], clip_on=False)
             ax.annotate(f"{never}", (last * 1.04, line), xytext=(6, 0), textcoords="offset points", va="center", size=7)
-    turns = analysis.memorisation(ds, level, row.klass, NAIVE, analysis.default_sigma(ds))["per_seed"]["turning_step"]
+    turns = memorisation(ds, level, row.klass, NAIVE, default_sigma(ds))["per_seed"]["turning_step"]
     turned = np.array([step for step in turns if step is not None and np.isfinite(step)], float)
     if turned.size:  # a seed that was never held back has no turn; it does not turn late
         turn = float(np.median(turned))
@@ -230,7 +231,7 @@ def fig16(ds: xr.Dataset) -> Figure:
 
     Mean over seeds, smoothed as Fig. 4; up to three levels: weakest, middle, strongest.
     """
-    found = [level for level in analysis.levels(ds) if level.runs]
+    found = [level for level in levels(ds) if level.runs]
     shown = [found[i] for i in sorted({0, len(found) // 2, len(found) - 1})]
     classes = _held_out(ds)
     rows = np.flatnonzero(ds["query_protocol"].values == "guidance")
@@ -243,7 +244,7 @@ def fig16(ds: xr.Dataset) -> Figure:
             concept_square(ax, ds, (0, 1))
             for row, weight, color in zip(rows, weights, colors, strict=True):
                 chosen = ds["query_prob"].isel(run=list(level.runs), query=int(row), klass=klass).mean("run")
-                path = curves.smooth(chosen.transpose("step", "concept").values, analysis.default_sigma(ds))
+                path = curves.smooth(chosen.transpose("step", "concept").values, default_sigma(ds))
                 draw_path(ax, path[:, :2], color, f"{weight:g}{WEIGHT_WORDS.get(weight, '')}")
             where = f", {level.label}" if level.varying else ""
             ax.set_title(style.class_label(ds, klass) + where, fontsize=9)

@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis
+from cspace_jax.analysis.levels import levels
 from cspace_jax.plots import progress, style
 
 
@@ -17,7 +17,7 @@ def similarities(ds: xr.Dataset) -> Figure:
     First the first concept's bit 1 (blue) against every other single concept, then each held-out class against its own
     embedding at the last checkpoint. Mean over the seeds of the level of `progress.choose_level`.
     """
-    found = analysis.levels(ds)
+    found = levels(ds)
     level = found[progress.choose_level(found, ds, str(ds["protocol"].values[0]))]
     rows = _rows(ds[["embedding_cosine", "embedding_to_last"]].isel(run=list(level.runs)).mean("run"))
     columns = max(map(len, rows))

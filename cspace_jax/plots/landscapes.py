@@ -8,7 +8,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis, identity_mapping, landscape, underspec
+from cspace_jax.analysis import curves, identity_mapping, landscape, underspecification
+from cspace_jax.analysis import levels as signal_levels
+from cspace_jax.analysis.learning import default_sigma, trajectory
+from cspace_jax.analysis.levels import Level
 from cspace_jax.errors import UserError
 from cspace_jax.plots import style
 from cspace_jax.plots.trajectories import draw_path
@@ -84,7 +87,7 @@ def surface(a: float = 2.0) -> Figure:
 
 
 @style.styled()
-def measured(ds: xr.Dataset, protocol: str = "naive") -> tuple[Figure, list[tuple[analysis.Level, landscape.Fit]]]:
+def measured(ds: xr.Dataset, protocol: str = "naive") -> tuple[Figure, list[tuple[Level, landscape.Fit]]]:
     """Fit Eq. 1 to the measured trajectory of the last held-out class at every level and draw both.
 
     Trajectories are means over seeds, smoothed as published; also returns (level, fit) of every level with runs. The
@@ -98,16 +101,18 @@ def measured(ds: xr.Dataset, protocol: str = "naive") -> tuple[Figure, list[tupl
     saves = ds.sizes["step"]
     if saves < landscape.LEAST_POINTS:
         raise UserError(f"a fit needs at least {landscape.LEAST_POINTS} saves, this study has {saves} (save.count)")
-    klass = underspec.held_out(ds)
-    swept = underspec.is_swept(ds)
-    levels = underspec.mask_levels(ds) if swept else [level for level in analysis.levels(ds) if level.runs]
-    pair = underspec.axes(ds) if swept else (0, 1)
+    klass = underspecification.held_out(ds)
+    swept = underspecification.is_swept(ds)
+    levels = (
+        underspecification.mask_levels(ds) if swept else [level for level in signal_levels.levels(ds) if level.runs]
+    )
+    pair = underspecification.axes(ds) if swept else (0, 1)
     first, second = (style.probability_label(str(ds["concept"].values[i])) for i in pair)
     fig = style.new_figure(2.9 * len(levels) + 0.3, 3.2)
     fits = []
     for ax, level in zip(fig.subplots(1, len(levels), squeeze=False)[0], levels, strict=True):
-        path = analysis.trajectory(ds, level.runs, klass, protocol).mean(axis=0)
-        path = analysis.curves.smooth(path, analysis.default_sigma(ds))[:, list(pair)]
+        path = trajectory(ds, level.runs, klass, protocol).mean(axis=0)
+        path = curves.smooth(path, default_sigma(ds))[:, list(pair)]
         found = landscape.fit(ds["step"].values, path, actual=(1.0 - level.setting["mask"], 1.0))
         fits.append((level, found))
         signal = np.array(level.signal)[list(pair)]

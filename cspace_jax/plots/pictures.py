@@ -11,8 +11,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis, concepts, dgp
+from cspace_jax.analysis.levels import levels, ok_runs
 from cspace_jax.config import DataConfig
+from cspace_jax.data import concepts, datasets, rendering
 from cspace_jax.plots import style
 
 Samples = Mapping[int, np.ndarray]
@@ -27,11 +28,11 @@ def class_images(
     """
     bits = concepts.classes(data.active).bits
     ranges = concepts.class_ranges(setting["sep_col"], setting["sep_size"], setting["sep_bg"])
-    cv = dgp.sample_concepts(jax.random.key(seed), ranges, jnp.asarray(bits), data.active, True)
+    cv = datasets.sample_concepts(jax.random.key(seed), ranges, jnp.asarray(bits), data.active, True)
     for name in ("x", "y"):
         if name not in data.active:
             cv = dataclasses.replace(cv, **{name: jnp.zeros(len(bits))})
-    return np.asarray(dgp.render(cv, data.image_size, data.blur)), jax.tree.map(np.asarray, cv)
+    return np.asarray(rendering.render(cv, data.image_size, data.blur)), jax.tree.map(np.asarray, cv)
 
 
 @style.styled()
@@ -100,7 +101,7 @@ def sample_grid(
 
     samples: step -> uint8 [r, k, n, h, w, 3]. run None takes the first run that did not diverge.
     """
-    run = int(np.argmax(analysis.ok_runs(ds))) if run is None else run
+    run = int(np.argmax(ok_runs(ds))) if run is None else run
     steps = choose_steps(sorted(samples), columns)
     per_class = min(per_class, samples[steps[0]].shape[2])
     rows = ds.sizes["klass"] * per_class
@@ -123,6 +124,6 @@ def sample_grid(
 
 def run_label(ds: xr.Dataset, run: int) -> str:
     """Return a run in words: the settings that vary, and its seed."""
-    level = next(one for one in analysis.levels(ds) if run in one.runs + one.diverged)
+    level = next(one for one in levels(ds) if run in one.runs + one.diverged)
     seed = f"seed {int(ds['seed'].values[run])}"
     return f"{level.label}, {seed}" if level.varying else seed

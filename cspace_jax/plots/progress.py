@@ -7,7 +7,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis, curves
+from cspace_jax.analysis import curves
+from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation, reached, trajectory
+from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.plots import style
 from cspace_jax.plots.trajectories import concept_square
 
@@ -19,16 +21,16 @@ def min_vlb(data_noise: float) -> float:
     return float(np.log2(2 * np.pi * data_noise**2) / 2)
 
 
-def choose_level(found: list[analysis.Level], ds: xr.Dataset, protocol: str) -> int:
+def choose_level(found: list[Level], ds: xr.Dataset, protocol: str) -> int:
     """Return the weakest level at which half of the seeds end with the held-out classes at 80 %; else the strongest.
 
     That is where memorisation and the later turn are seen best. "Weak" is by the swept concept's signal.
     """
-    index = analysis.swept_concept(found)
+    index = swept_concept(found)
     order = sorted((i for i, level in enumerate(found) if level.runs), key=lambda i: found[i].signal[index])
     for i in order:
         held_out = np.flatnonzero(~ds["trained"].values)
-        counts = [analysis.reached(ds, found[i], int(klass), protocol) for klass in held_out]
+        counts = [reached(ds, found[i], int(klass), protocol) for klass in held_out]
         if all(count["persistent"] * 2 >= count["seeds"] for count in counts):
             return i
     return order[-1] if order else 0
@@ -42,8 +44,8 @@ def fig12(ds: xr.Dataset, level: int | None = None, protocol: str | None = None,
     value on a log axis; accuracy is the joint accuracy of each class. A star marks the turning point.
     """
     protocol = protocol or str(ds["protocol"].values[0])
-    sigma = analysis.default_sigma(ds) if sigma is None else sigma
-    found = analysis.levels(ds)
+    sigma = default_sigma(ds) if sigma is None else sigma
+    found = levels(ds)
     chosen = found[choose_level(found, ds, protocol) if level is None else level]
     fig = style.new_figure(10.6, 3.5)
     left, middle, right = fig.subplots(1, 3)
@@ -58,7 +60,7 @@ def fig12(ds: xr.Dataset, level: int | None = None, protocol: str | None = None,
     return fig
 
 
-def _loss_panel(ax: Axes, ds: xr.Dataset, level: analysis.Level) -> None:
+def _loss_panel(ax: Axes, ds: xr.Dataset, level: Level) -> None:
     above = ds["loss"].isel(run=list(level.runs)).sel(term="total") - min_vlb(level.setting["data_noise"])
     names = {"validation": "validation (training classes)", "test": "test (held-out classes)"}
     for split in map(str, ds["split"].values):
@@ -72,28 +74,28 @@ def _loss_panel(ax: Axes, ds: xr.Dataset, level: analysis.Level) -> None:
     ax.legend()
 
 
-def _accuracy_panel(ax: Axes, ds: xr.Dataset, level: analysis.Level, protocol: str) -> None:
+def _accuracy_panel(ax: Axes, ds: xr.Dataset, level: Level, protocol: str) -> None:
     chosen = ds["joint_accuracy"].sel(protocol=protocol).isel(run=list(level.runs))
     for klass, trained in enumerate(ds["trained"].values):
         values = chosen.isel(klass=klass).transpose("run", "step").values
         ax.plot(ds["step"].values, values.mean(axis=0), "-" if trained else "--", color=style.class_color(klass),
                 label=style.class_label(ds, klass))  # fmt: skip
-    ax.axhline(analysis.PAPER_THRESHOLD, color="#999999", lw=0.8, ls=":")
+    ax.axhline(PAPER_THRESHOLD, color="#999999", lw=0.8, ls=":")
     style.step_axis(ax)
     ax.set(title="(b) accuracy on all concepts", ylabel="accuracy", ylim=(-0.03, 1.03))
     ax.legend(loc="center right", fontsize=7)
 
 
-def _trajectory_panel(ax: Axes, ds: xr.Dataset, level: analysis.Level, protocol: str, sigma: float) -> None:
+def _trajectory_panel(ax: Axes, ds: xr.Dataset, level: Level, protocol: str, sigma: float) -> None:
     pair = [0, min(1, ds.sizes["concept"] - 1)]
     for klass, trained in enumerate(ds["trained"].values):
-        path = curves.smooth(analysis.trajectory(ds, level.runs, klass, protocol).mean(axis=0), sigma)
+        path = curves.smooth(trajectory(ds, level.runs, klass, protocol).mean(axis=0), sigma)
         color = style.class_color(klass)
         ax.plot(*path[:, pair].T, "-" if trained else "--", color=color, zorder=3)
         ax.plot(*path[-1, pair], "s", color=color, mec="white", ms=6, mew=0.7, zorder=5)
         if trained:
             continue
-        step = analysis.memorisation(ds, level, klass, protocol, sigma)["turning_step"]
+        step = memorisation(ds, level, klass, protocol, sigma)["turning_step"]
         if np.isfinite(step):
             at = int(np.flatnonzero(ds["step"].values == step)[0])
             ax.plot(*path[at, pair], "*", color=color, mec="black", ms=12, mew=0.6, zorder=6)
@@ -109,7 +111,7 @@ def learning_curves(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     Mean over seeds with its 95 % bootstrap interval as a band, unsmoothed; the dotted line is the class's true value.
     """
     protocol = protocol or str(ds["protocol"].values[0])
-    found = analysis.levels(ds)
+    found = levels(ds)
     colors, scale, index = style.signal_colors(found)
     rows, columns = ds.sizes["concept"], ds.sizes["klass"]
     fig = style.new_figure(2.5 * columns + 1.0, 2.1 * rows + 0.5)
@@ -123,7 +125,7 @@ def learning_curves(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     return fig
 
 
-def _draw_level(axes: Any, ds: xr.Dataset, level: analysis.Level, color: Any, protocol: str) -> None:
+def _draw_level(axes: Any, ds: xr.Dataset, level: Level, color: Any, protocol: str) -> None:
     chosen = ds["prob"].sel(protocol=protocol).isel(run=list(level.runs))
     values = chosen.transpose("run", "concept", "klass", "step").values
     low, high = curves.bootstrap_interval(values, "mean", resamples=500)

@@ -8,7 +8,9 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis, curves
+from cspace_jax.analysis import curves
+from cspace_jax.analysis.learning import accuracy_curves, learning_times
+from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import style
 
 PER = 1000.0  # speeds are shown per 1,000 steps
@@ -23,7 +25,7 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str = "paper_8
     are. Training classes are averaged, held-out classes drawn one by one. definition: a key of `learning_times`.
     """
     protocol = protocol or str(ds["protocol"].values[0])
-    found = analysis.levels(ds)
+    found = levels(ds)
     trained = np.flatnonzero(ds["trained"].values).tolist()
     series = [("training classes", trained, style.TRAINED_COLOR, "o")]
     for order, klass in enumerate(np.flatnonzero(~ds["trained"].values)):
@@ -48,15 +50,15 @@ def timer(
 ) -> Callable[..., np.ndarray]:  # fmt: skip
     """Return the function from a level and classes to the learning times of a concept [r], by a definition."""
 
-    def times(level: analysis.Level, classes: list[int]) -> np.ndarray:
-        accuracy = analysis.accuracy_curves(ds, level.runs, classes, protocol)[..., concept]
-        return analysis.learning_times(ds["step"].values, accuracy)[definition]
+    def times(level: Level, classes: list[int]) -> np.ndarray:
+        accuracy = accuracy_curves(ds, level.runs, classes, protocol)[..., concept]
+        return learning_times(ds["step"].values, accuracy)[definition]
 
     return times
 
 
 def draw_series(
-    ax: Axes, found: list[analysis.Level], places: np.ndarray, times: Callable[..., np.ndarray], classes: list[int],
+    ax: Axes, found: list[Level], places: np.ndarray, times: Callable[..., np.ndarray], classes: list[int],
     look: tuple[str, str, str], place: int,
 ) -> None:  # fmt: skip
     """Draw the speeds of levels at the places [level] of the x axis, with the marks that `fig3` describes.

@@ -19,9 +19,9 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from cspace_jax import analysis
-from cspace_jax.concepts import BIT_NAMES
-from cspace_jax.workdir import write_atomic
+from cspace_jax.analysis.levels import Level, levels, swept_concept
+from cspace_jax.data.concepts import BIT_NAMES
+from cspace_jax.storage.files import write_atomic
 
 # Okabe and Ito's colours, those that differ also for colour-blind readers; black is kept for text
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A800")
@@ -107,13 +107,13 @@ def class_color(klass: int) -> str:
     return OKABE_ITO[klass % len(OKABE_ITO)]
 
 
-def signal_colors(found: list[analysis.Level]) -> tuple[list[Any], ScalarMappable, int]:
+def signal_colors(found: list[Level]) -> tuple[list[Any], ScalarMappable, int]:
     """Return the colour of each level by the swept concept's normalised signal, the scale, and that concept's index.
 
     Levels that do not differ in it are coloured by the one setting that varies, such as the masked fraction, or by
     their order; the index is then -1.
     """
-    index = analysis.swept_concept(found)
+    index = swept_concept(found)
     values = np.array([level.normalised[index] for level in found])
     if not np.isfinite(values).all() or (len(found) > 1 and np.ptp(values) < 1e-9):
         settings = [tuple(level.varying.values()) for level in found]
@@ -131,7 +131,7 @@ def shades(number: int) -> np.ndarray:
 
 def signal_bar(fig: FigureBase, scale: ScalarMappable, ds: xr.Dataset, index: int, axes: Any) -> None:
     """Draw the colour bar of the levels beside `axes`."""
-    varying = analysis.levels(ds)[0].varying
+    varying = levels(ds)[0].varying
     level = SETTING_NAMES.get(next(iter(varying)), next(iter(varying))) if len(varying) == 1 else "level"
     label = level if index < 0 else f"normalised {concept_title(str(ds['concept'].values[index]))} signal"
     fig.colorbar(scale, ax=axes, label=label, shrink=0.85, pad=0.02)

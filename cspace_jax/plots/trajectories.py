@@ -9,7 +9,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis
+from cspace_jax.analysis import curves
+from cspace_jax.analysis.learning import default_sigma, trajectory
+from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import style
 
 Images = Mapping[int, np.ndarray]
@@ -52,9 +54,9 @@ def _panels(
     raw: bool, corner_images: Images | None,
 ) -> Figure:  # fmt: skip
     protocol = protocol or str(ds["protocol"].values[0])
-    found = analysis.levels(ds)
+    found = levels(ds)
     colors, scale, index = style.signal_colors(found)
-    sigma = 0.0 if raw else analysis.default_sigma(ds)
+    sigma = 0.0 if raw else default_sigma(ds)
     images = corner_images if ds.sizes["concept"] == 2 else None
     rows = -(-len(panels) // columns)
     side = 3.3 if columns <= 3 else 2.7
@@ -73,13 +75,13 @@ def _panels(
 
 
 def _draw_class(
-    ax: Axes, ds: xr.Dataset, found: list[analysis.Level], colors: list[Any], klass: int, pair: tuple[int, int],
+    ax: Axes, ds: xr.Dataset, found: list[Level], colors: list[Any], klass: int, pair: tuple[int, int],
     protocol: str, sigma: float,
 ) -> None:  # fmt: skip
     for level, color in zip(found, colors, strict=True):
         if level.runs:
-            path = analysis.trajectory(ds, level.runs, klass, protocol).mean(axis=0)
-            path = analysis.curves.smooth(path, sigma)[:, pair]
+            path = trajectory(ds, level.runs, klass, protocol).mean(axis=0)
+            path = curves.smooth(path, sigma)[:, pair]
             draw_path(ax, path, color, f"{ds['klass'].values[klass]} {level.label}")
 
 

@@ -7,7 +7,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax import analysis, capability, curves, underspec
+from cspace_jax.analysis import capability, curves, underspecification
+from cspace_jax.analysis.learning import default_sigma, trajectory
+from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import elicitation, speeds, style
 from cspace_jax.plots.trajectories import concept_square, draw_path
 
@@ -18,7 +20,7 @@ SEEDS_SHOWN = 3
 SAMPLES_SHOWN = 4
 
 
-def percent(level: analysis.Level) -> str:
+def percent(level: Level) -> str:
     """Return a level's masked fraction as printed in figures."""
     return f"{level.setting['mask']:.3g}" if level.setting["mask"] * 100 % 1 else f"{level.setting['mask']:.0%}"
 
@@ -30,11 +32,11 @@ def fig7(ds: xr.Dataset, samples: Samples) -> Figure:
     samples: step -> uint8 [r, k, n, h, w, 3]. Columns: up to three seeds that diverged at no fraction, the
     same ones and the same starting noise in every row.
     """
-    found, klass = underspec.mask_levels(ds), underspec.held_out(ds)
+    found, klass = underspecification.mask_levels(ds), underspecification.held_out(ds)
     last = samples[max(samples)]
     shown = min(SAMPLES_SHOWN, last.shape[2])
     runs = [{int(ds["seed"].values[run]): run for run in level.runs} for level in found]
-    common = underspec.common_seeds(ds)[:SEEDS_SHOWN]
+    common = underspecification.common_seeds(ds)[:SEEDS_SHOWN]
     seeds = len(common)
     fig = style.new_figure(0.72 * seeds * shown + 1.0, 0.74 * len(found) + 0.7)
     grid = np.reshape(fig.subplots(len(found), seeds * shown, squeeze=False), (len(found), seeds, shown))
@@ -50,7 +52,7 @@ def fig7(ds: xr.Dataset, samples: Samples) -> Figure:
 
 
 def _masked_words(ds: xr.Dataset) -> str:
-    concept, klass = underspec.masked(ds)
+    concept, klass = underspecification.masked(ds)
     return f"{style.class_label(ds, klass)} without {style.concept_title(str(ds['concept'].values[concept]))}"
 
 
@@ -62,14 +64,14 @@ def fig8(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     for good; marks as in Fig. 3, "never" included.
     """
     protocol = protocol or str(ds["protocol"].values[0])
-    found = underspec.mask_levels(ds)
-    _, masked_class = underspec.masked(ds)
+    found = underspecification.mask_levels(ds)
+    _, masked_class = underspecification.masked(ds)
     fig = style.new_figure(7.4, 3.3)
-    panels = (underspec.held_out(ds), "held out"), (masked_class, "masked")
+    panels = (underspecification.held_out(ds), "held out"), (masked_class, "masked")
     for ax, (klass, word) in zip(fig.subplots(1, 2), panels, strict=True):
         for concept, name in enumerate(map(str, ds["concept"].values)):
             look = (style.concept_title(name), *SERIES[concept % len(SERIES)])
-            places = underspec.fractions(found) + 0.012 * (concept - (ds.sizes["concept"] - 1) / 2)
+            places = underspecification.fractions(found) + 0.012 * (concept - (ds.sizes["concept"] - 1) / 2)
             speeds.draw_series(ax, found, places, speeds.timer(ds, concept, protocol), [klass], look, concept)
         ax.set(title=f"{word}: {style.class_label(ds, klass)}", xlim=(-0.06, 1.2))
         _fraction_axis(ax, found)
@@ -79,9 +81,9 @@ def fig8(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     return fig
 
 
-def _fraction_axis(ax: Axes, found: list[analysis.Level]) -> None:
+def _fraction_axis(ax: Axes, found: list[Level]) -> None:
     ax.set_xlabel("masked fraction")
-    ax.set_xticks(underspec.fractions(found), [percent(level) for level in found])
+    ax.set_xticks(underspecification.fractions(found), [percent(level) for level in found])
 
 
 @style.styled()
@@ -93,13 +95,13 @@ def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None
     intervals over seeds. The second half of the paper's figure, Eq. 2, is drawn by experiments/landscape.py.
     """
     protocol = protocol or str(ds["protocol"].values[0])
-    sigma = analysis.default_sigma(ds) if sigma is None else sigma
-    found, klass = underspec.mask_levels(ds), underspec.held_out(ds)
+    sigma = default_sigma(ds) if sigma is None else sigma
+    found, klass = underspecification.mask_levels(ds), underspecification.held_out(ds)
     fig = style.new_figure(11.4, 3.4)
     left, middle, right = fig.subplots(1, 3, width_ratios=(1.0, 1.25, 1.0))
-    pair = underspec.axes(ds)
+    pair = underspecification.axes(ds)
     for level, shade in zip(found, style.shades(len(found)), strict=True):
-        path = curves.smooth(analysis.trajectory(ds, level.runs, klass, protocol).mean(0), sigma)
+        path = curves.smooth(trajectory(ds, level.runs, klass, protocol).mean(0), sigma)
         draw_path(left, path[:, list(pair)], shade, percent(level))
     concept_square(left, ds, pair)
     left.set_title(f"{style.class_label(ds, klass)} by masked fraction")
@@ -109,18 +111,18 @@ def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None
     return fig
 
 
-def _draw_colors(ax: Axes, ds: xr.Dataset, found: list[analysis.Level], klass: int, protocol: str) -> None:
+def _draw_colors(ax: Axes, ds: xr.Dataset, found: list[Level], klass: int, protocol: str) -> None:
     for row, level in enumerate(found):
-        rgb = underspec.colors(ds, level, klass, protocol).mean(0)
+        rgb = underspecification.colors(ds, level, klass, protocol).mean(0)
         ax.scatter(ds["step"].values, np.full(len(rgb), row), s=95, c=np.clip(rgb, 0, 1), edgecolor="#888888", lw=0.4)
     ax.set_yticks(range(len(found)), [percent(level) for level in found])
     ax.set(ylim=(-0.6, len(found) - 0.4), title="mean colour of the object", ylabel="masked fraction")
     style.step_axis(ax)
 
 
-def _draw_final(ax: Axes, ds: xr.Dataset, found: list[analysis.Level], klass: int, protocol: str) -> None:
-    places = underspec.fractions(found)
-    last = [underspec.colors(ds, level, klass, protocol)[:, -1] for level in found]
+def _draw_final(ax: Axes, ds: xr.Dataset, found: list[Level], klass: int, protocol: str) -> None:
+    places = underspecification.fractions(found)
+    last = [underspecification.colors(ds, level, klass, protocol)[:, -1] for level in found]
     for i, name in enumerate(map(str, ds["channel"].values)):
         color = CHANNEL_COLORS[name]
         ends = np.array([curves.bootstrap_interval(one[:, i]) for one in last])
@@ -143,11 +145,11 @@ def fig10(ds: xr.Dataset) -> Figure:
     learned late. Paper Fig. 10, which has the upper row of the first two. The query of a protocol is chosen on one half
     of the samples and scored on the other; as many random directions of the same length have a panel of their own.
     """
-    level, klass = underspec.nearest_half(ds), underspec.held_out(ds)
+    level, klass = underspecification.nearest_half(ds), underspecification.held_out(ds)
     names = [name for name in elicitation.FIG10 if name in ds["protocol"].values]
     rows = [elicitation.Row(klass, "capability_split")]
     if capability.CONCEPT in ds:  # else the results are of an older version
-        rows.append(elicitation.Row(klass, capability.CONCEPT, underspec.masked(ds)[0]))
+        rows.append(elicitation.Row(klass, capability.CONCEPT, underspecification.masked(ds)[0]))
     fig = elicitation.seed_panels(ds, level, rows, names)
     fig.suptitle(f"{percent(level)} masked", fontsize=9)
     return fig
@@ -161,7 +163,7 @@ def product(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     training, mean over seeds, a line a level. Source of the question: Okawa et al. (2023), multiplicative emergence.
     """
     protocol = protocol or str(ds["protocol"].values[0])
-    found = [level for level in analysis.levels(ds) if level.runs]
+    found = [level for level in levels(ds) if level.runs]
     shades, scale, index = style.signal_colors(found)
     fig = style.new_figure(7.8, 3.3)
     left, right = fig.subplots(1, 2)
@@ -178,7 +180,7 @@ def product(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     left.plot([0, 1], [0, 1], "-", color="#888888", lw=0.8)
     left.set(xlabel="product of the concepts' accuracies", ylabel="accuracy on all concepts", aspect="equal")
     left.legend(loc="upper left")
-    klass = underspec.held_out(ds)
+    klass = underspecification.held_out(ds)
     for level, color in zip(found, shades, strict=True):
         one = ds.sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
         difference = (one["joint_accuracy"] - one["accuracy"].prod("concept")).mean("run")

@@ -1,0 +1,205 @@
+"""From the raw battery to capability: what a protocol can elicit, and what taking a maximum alone would give.
+
+NumPy only. Axis letters: r run, q query, k held-out class, s sample, c concept, p protocol. The score of a query is the
+probability that the probe gives to the class asked for: the mean over samples of the product over concepts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cspace_jax.analysis import curves, dataset
+from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, describe_times, memorisation
+from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.config.schema import NAIVE
+
+VARIABLES = ("capability", "capability_split", "capability_product", "best_query")
+CONCEPT = "capability_concept"  # the one variable with an axis of concepts
+
+
+def correct(prob_samples: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """Return P(value of the class asked for) of every sample and concept [..., q, k, s, c].
+
+    Args:
+      prob_samples: P(bit = 1) [..., q, k, s, c].
+      bits: of the classes [k, c].
+    """
+    truth = np.asarray(bits, bool)[:, None, :]
+    return np.where(truth, prob_samples, 1 - np.asarray(prob_samples, np.float32))
+
+
+def joint(single: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return P(class asked for) per sample [..., q, k, s], and the product of the concepts' means [..., q, k].
+
+    single: `correct` [..., q, k, s, c].
+    """
+    return single.prod(-1), single.mean(-2).prod(-1)
+
+
+def split_capability(scores: np.ndarray) -> np.ndarray:
+    """Return capability without the gain of the maximum: the query is chosen on one half, scored on the other.
+
+    Mean of both directions, halves being even and odd samples. scores: [..., q, k, s] -> [..., k]. Unlike the plain
+    maximum its expectation is never above the best query's.
+    """
+    halves = scores[..., 0::2].mean(-1), scores[..., 1::2].mean(-1)
+    best = [np.where(np.isnan(half), -np.inf, half).argmax(-2) for half in halves]
+    return np.mean([_take(halves[1], best[0]), _take(halves[0], best[1])], axis=0)
+
+
+def _take(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(values, index[..., None, :], axis=-2)[..., 0, :]
+
+
+def measure(prob_samples: np.ndarray, bits: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return each protocol's capability [r, p, k] and what its best query shows.
+
+    Args:
+      prob_samples: [r, q, k, s, c].
+      bits: of the held-out classes [k, c].
+      names: protocol of every query [q]; protocols come in the order of their first query.
+
+    Returns:
+      capability: largest score over the protocol's queries.
+      capability_split: the same without the gain of the maximum, `split_capability`.
+      capability_product: largest product of the concepts' means (the published measure).
+      capability_concept: capability_split of one concept alone, P(its value in the class asked for): [r, p, k, c].
+      best_query: number of the best query among the protocol's own.
+      prob_samples: of the best query [r, p, k, s, c].
+    """
+    single = correct(prob_samples, bits)
+    scores, products = joint(single)
+    rows = [np.array([i for i, name in enumerate(names) if name == one]) for one in dict.fromkeys(names)]
+    measured: dict[str, list[np.ndarray]] = {name: [] for name in (*VARIABLES, CONCEPT, "prob_samples")}
+    for row in rows:
+        means = scores[:, row].mean(-1)
+        best = np.where(np.isnan(means), -np.inf, means).argmax(1)  # [r, k]; one broken query is not the run's
+        measured["capability"].append(_take(means, best))
+        measured["capability_split"].append(split_capability(scores[:, row]))
+        measured["capability_product"].append(np.fmax.reduce(products[:, row], axis=1))
+        each = [split_capability(single[:, row][..., concept]) for concept in range(single.shape[-1])]
+        measured[CONCEPT].append(np.stack(each, axis=-1))
+        measured["best_query"].append(best)
+        chosen = np.take_along_axis(prob_samples[:, row], best[:, None, :, None, None], axis=1)
+        measured["prob_samples"].append(chosen[:, 0])
+    return {name: np.stack(values, axis=1) for name, values in measured.items()}
+
+
+def extend(
+    ds: xr.Dataset, battery: Mapping[int, Mapping[str, np.ndarray]], names: Sequence[str], queries: Sequence[str]
+) -> xr.Dataset:
+    """Add the battery's protocols to a dataset of naive prompting.
+
+    The coordinates of an elicited protocol are those of its best query; classes it was not asked for are NaN. Adds
+    `VARIABLES` [run, step, protocol, klass] and `CONCEPT` [run, step, protocol, klass, concept], also for naive
+    prompting, whose capability is that of the battery's own naive samples: the same starting noise as all others.
+    `capability_init` [run, protocol, klass] is the network at initialisation, `query_prob`
+    [run, step, query, klass, concept] holds the coordinates of every query.
+
+    Args:
+      ds: dataset whose only protocol is naive.
+      battery: raw battery by step, step 0 included.
+      names: protocol of every query, naive first.
+      queries: values of every query, kept as the coordinate `query_value`.
+    """
+    held_out = np.flatnonzero(~ds["trained"].values)
+    bits = ds["bit"].values[held_out]
+    order = list(dict.fromkeys(names))
+    measured = {step: measure(raw["prob_samples"], bits, names) for step, raw in battery.items()}
+    at = [measured[int(step)] for step in ds["step"].values]
+    extended = ds.reindex(protocol=order)
+    shape = (ds.sizes["run"], ds.sizes["step"], len(order), ds.sizes["klass"])
+    for name in VARIABLES:
+        values = np.full(shape, np.nan, np.float32)
+        values[..., held_out] = np.stack([one[name] for one in at], axis=1)
+        extended[name] = (("run", "step", "protocol", "klass"), values)
+    values = np.full((*shape, ds.sizes["concept"]), np.nan, np.float32)
+    values[:, :, :, held_out] = np.stack([one[CONCEPT] for one in at], axis=1)
+    extended[CONCEPT] = (("run", "step", "protocol", "klass", "concept"), values)
+    start = np.full((shape[0], *shape[2:]), np.nan, np.float32)
+    start[..., held_out] = measured[0]["capability"]
+    extended["capability_init"] = (("run", "protocol", "klass"), start)
+    concept_space = [dataset.measure(one["prob_samples"][:, 1:], bits) for one in at]
+    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
+        values = extended[name].transpose("run", "step", "protocol", "klass", ...).values.copy()
+        values[:, :, 1:, held_out] = np.stack([one[name] for one in concept_space], axis=1)
+        extended[name] = (extended[name].dims, values)
+    extended["mean_rgb"] = _colors(extended, battery, at, names, held_out)
+    every = np.full((*shape[:2], len(names), shape[3], ds.sizes["concept"]), np.nan, np.float32)
+    every[:, :, :, held_out] = np.stack([battery[int(s)]["prob_samples"].mean(3) for s in ds["step"].values], axis=1)
+    extended["query_prob"] = (("run", "step", "query", "klass", "concept"), every)
+    return extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
+
+
+def _colors(
+    ds: xr.Dataset, battery: Mapping[int, Mapping[str, np.ndarray]], at: list[dict[str, np.ndarray]],
+    names: Sequence[str], held_out: np.ndarray,
+) -> tuple[tuple[str, ...], np.ndarray]:  # fmt: skip
+    values = ds["mean_rgb"].transpose("run", "step", "protocol", "klass", "channel").values.copy()
+    order = list(dict.fromkeys(names))
+    for t, step in enumerate(ds["step"].values):
+        for p, name in enumerate(order[1:], start=1):
+            row = [i for i, one in enumerate(names) if one == name]
+            colors = battery[int(step)]["mean_rgb"][:, row]  # [r, q, k, 3]
+            best = at[t]["best_query"][:, p]
+            values[:, t, p, held_out] = np.take_along_axis(colors, best[:, None, :, None], axis=1)[:, 0]
+    return ("run", "step", "protocol", "klass", "channel"), values
+
+
+def emergence(steps: np.ndarray, scores: np.ndarray, threshold: float = PAPER_THRESHOLD) -> np.ndarray:
+    """Return the step [r] at which each curve [r, t] reaches `threshold` for good; NaN if never."""
+    return np.array([curves.crossing_time(steps, one, threshold) for one in scores])
+
+
+def summarise(ds: xr.Dataset) -> list[dict[str, Any]]:
+    """Return the numbers of the battery by level, held-out class and protocol as plain dicts and lists.
+
+    emergence: of `capability_split`, over seeds; emergence_max: of the plain maximum. gap_to_naive: steps from a
+    protocol's emergence to that of naive prompting, seeds in which both emerge. sooner_than_naive: seeds in which it
+    emerges earlier, "never" counting as last. after_turn: emergence minus the turning point of the seed's trajectory
+    under naive prompting.
+    """
+    found = []
+    sigma = default_sigma(ds)
+    for level in levels(ds):
+        classes = {
+            str(ds["klass"].values[klass]): _class_block(ds, level, int(klass), sigma)
+            for klass in np.flatnonzero(~ds["trained"].values)
+            if level.runs
+        }
+        found.append({"label": level.label, "setting": level.setting, "classes": classes})
+    return found
+
+
+def _class_block(ds: xr.Dataset, level: Level, klass: int, sigma: float) -> dict[str, Any]:
+    chosen = ds.isel(run=list(level.runs), klass=klass)
+    steps = ds["step"].values
+    turns = memorisation(ds, level, klass, NAIVE, sigma)["per_seed"]["turning_step"]
+    naive = emergence(steps, _curve(chosen, "capability_split", NAIVE))
+    block = {}
+    for name in map(str, ds["protocol"].values):
+        split, plain = (_curve(chosen, kind, name) for kind in ("capability_split", "capability"))
+        times = emergence(steps, split)
+        low, high = curves.bootstrap_interval(split[:, -1])
+        learned = times[np.isfinite(times)]
+        block[name] = {
+            "emergence": describe_times(times),
+            "emergence_max": describe_times(emergence(steps, plain)),
+            "emergence_std": float(learned.std(ddof=1)) if len(learned) > 1 else float("nan"),
+            "gap_to_naive": (naive - times).tolist(),
+            "sooner_than_naive": int((np.nan_to_num(times, nan=np.inf) < np.nan_to_num(naive, nan=np.inf)).sum()),
+            "after_turn": (times - np.array(turns, float)).tolist(),
+            "final": float(plain[:, -1].mean()),
+            "final_product": float(_curve(chosen, "capability_product", name)[:, -1].mean()),
+            "final_split": float(split[:, -1].mean()),
+            "final_split_interval": [float(low), float(high)],
+            "best_split": float(split.mean(0).max()),
+            "at_initialisation": float(chosen["capability_init"].sel(protocol=name).mean()),
+        }
+    return block
+
+
+def _curve(chosen: xr.Dataset, kind: str, name: str) -> np.ndarray:
+    return chosen[kind].sel(protocol=name).transpose("run", "step").values

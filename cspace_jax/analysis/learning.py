@@ -1,0 +1,106 @@
+"""Learning times, memorisation, spread over seeds: the numbers of one level and class.
+
+Works on plain NumPy views of the dataset for any number of concepts and any held-out classes. A diverged run is
+counted and left out of everything else.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cspace_jax.analysis import curves
+from cspace_jax.analysis.levels import Level
+
+PAPER_THRESHOLD = 0.8
+
+
+def trajectory(ds: xr.Dataset, runs: Iterable[int], klass: int, protocol: str, sigma: float = 0.0) -> np.ndarray:
+    """Return the coordinates of a class in concept space [r, t, c] for the given runs, smoothed by `sigma` saves."""
+    chosen = ds["prob"].sel(protocol=protocol).isel(run=list(runs), klass=klass)
+    return curves.smooth(chosen.transpose("run", "step", "concept").values, sigma, axis=1)
+
+
+def accuracy_curves(ds: xr.Dataset, runs: Iterable[int], classes: Iterable[int], protocol: str) -> np.ndarray:
+    """Return accuracy [r, t, c] of the given runs, averaged over the given classes."""
+    chosen = ds["accuracy"].sel(protocol=protocol).isel(run=list(runs), klass=list(classes))
+    return chosen.transpose("klass", "run", "step", "concept").values.mean(axis=0)
+
+
+def learning_times(steps: np.ndarray, accuracy: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the learning time of every curve [r, t] by both definitions: {"paper_80": [r], "notebooks_90": [r]}."""
+    return {
+        "paper_80": np.array([curves.crossing_time(steps, one, PAPER_THRESHOLD) for one in accuracy]),
+        "notebooks_90": np.array([curves.notebook_time(steps, one) for one in accuracy]),
+    }
+
+
+def describe_times(times: np.ndarray) -> dict[str, Any]:
+    """Summarise learning times over seeds [r]: censored median, its interval, how many learned."""
+    low, high = curves.bootstrap_interval(times, "median")
+    learned = int(np.isfinite(times).sum())
+    return {
+        "median": curves.censored_median(times), "interval": [float(low), float(high)], "learned": learned,
+        "seeds": len(times), "fraction": learned / len(times) if len(times) else float("nan"),
+        "per_seed": times.tolist(),
+    }  # fmt: skip
+
+
+def seed_spread(ds: xr.Dataset, level: Level, protocol: str) -> np.ndarray:
+    """Return the standard deviation over seeds of the coordinates [t, k, c]; NaN for fewer than two seeds."""
+    chosen = ds["prob"].sel(protocol=protocol).isel(run=list(level.runs))
+    values = chosen.transpose("run", "step", "klass", "concept").values
+    return values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+
+
+def product_check(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dict[str, float]:
+    """Compare joint accuracy with the product of the concepts' accuracies over all seeds and saves.
+
+    Equal if the concepts of one sample fail independently (multiplicative emergence); largest and mean difference.
+    """
+    chosen = ds.sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
+    difference = chosen["joint_accuracy"].values - chosen["accuracy"].prod("concept").transpose("run", "step").values
+    if difference.size == 0:
+        return {"largest": float("nan"), "mean": float("nan")}
+    return {"largest": float(np.abs(difference).max()), "mean": float(difference.mean())}
+
+
+def reached(
+    ds: xr.Dataset, level: Level, klass: int, protocol: str, threshold: float = PAPER_THRESHOLD
+) -> dict[str, int]:
+    """Count seeds whose accuracy reaches `threshold` on all concepts: at some save, and from some save to the end."""
+    above = np.all(accuracy_curves(ds, level.runs, [klass], protocol) >= threshold, axis=-1)  # [r, t]
+    return {"momentary": int(above.any(axis=1).sum()), "persistent": int(above[:, -1].sum()), "seeds": len(above)}
+
+
+def memorisation(ds: xr.Dataset, level: Level, klass: int, protocol: str, sigma: float) -> dict[str, Any]:
+    """Describe the memorisation of a held-out class: on the mean over seeds, and the turning step of each seed."""
+    steps, bits, trained = ds["step"].values, ds["bit"].values, ds["trained"].values
+    runs = trajectory(ds, level.runs, klass, protocol, sigma)
+    if len(runs) == 0:
+        return {}
+    one = curves.find_memorisation(steps, runs.mean(axis=0), bits, klass, trained)
+    seeds = [curves.find_memorisation(steps, run, bits, klass, trained) for run in runs]
+    turn = curves.find_turn(steps, runs.mean(axis=0))
+    concepts = ds["concept"].values.tolist()
+    low, high = curves.bootstrap_interval(np.array([seed.depth for seed in seeds]))
+    return {
+        "as_class": str(ds["klass"].values[one.nearest]), "memorised": one.memorised,
+        "weak_concept": concepts[one.weak], "min_correct": one.weak_min, "at_step": one.weak_step,
+        "correct_there": dict(zip(concepts, one.at_min, strict=True)),
+        "closest_distance": one.distance, "closest_step": one.closest_step, "depth": one.depth,
+        "depth_interval": [float(low), float(high)], "turning_step": one.turning_step,
+        "turn": {"step": turn.step, "degrees": turn.degrees},
+        "per_seed": {
+            "as_class": [str(ds["klass"].values[seed.nearest]) for seed in seeds],
+            "memorised": [seed.memorised for seed in seeds],
+            "min_correct": [seed.weak_min for seed in seeds],
+            "turning_step": [seed.turning_step for seed in seeds],
+        },
+    }  # fmt: skip
+
+
+def default_sigma(ds: xr.Dataset) -> float:
+    """Return the published smoothing of trajectories in saves: 2 for up to two concepts, 1 for more."""
+    return curves.SIGMA_TRAJECTORY if ds.sizes["concept"] <= 2 else 1.0

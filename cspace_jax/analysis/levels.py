@@ -1,0 +1,72 @@
+"""Levels of concept signal: the runs that differ in nothing but their seed."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import xarray as xr
+
+from cspace_jax.config.grid import SETTINGS
+
+SEPARATION = {"color": "sep_col", "size": "sep_size", "bg_color": "sep_bg"}  # concept -> setting of its signal
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """All runs that differ in nothing but their seed."""
+
+    label: str  # "sep_col=0.2", only the settings that vary over the study
+    setting: dict[str, float]
+    varying: dict[str, float]
+    runs: tuple[int, ...]  # positions of the runs that did not diverge
+    diverged: tuple[int, ...]
+    signal: tuple[float, ...]  # pixel signal of each concept, mean over the runs
+    normalised: tuple[float, ...]  # signal divided by its length over concepts
+
+
+def ok_runs(ds: xr.Dataset) -> np.ndarray:
+    """Return a mask [r] of the runs that neither were marked diverged nor hold a NaN coordinate."""
+    prob = ds["prob"].isel(protocol=0)  # of all classes; further protocols ask for held-out ones only
+    finite = np.isfinite(prob.transpose("run", ...).values).reshape(ds.sizes["run"], -1).all(axis=1)
+    return finite & (ds["status"].values == "ok")
+
+
+def levels(ds: xr.Dataset) -> list[Level]:
+    """Return the signal levels of a study in the order of their settings (first varying setting slowest)."""
+    table = np.stack([ds[name].values for name in SETTINGS], axis=1)
+    rows, member = np.unique(table, axis=0, return_inverse=True)
+    varying = [name for name, column in zip(SETTINGS, rows.T, strict=True) if len(set(column)) > 1]
+    alive = ok_runs(ds)
+    found = []
+    for number, row in enumerate(rows):
+        setting: dict[str, float] = dict(zip(SETTINGS, map(float, row), strict=True))
+        found.append(_level(ds, setting, varying, np.flatnonzero(member.ravel() == number), alive))
+    return found
+
+
+def _level(ds: xr.Dataset, setting: dict[str, float], varying: list[str], runs: np.ndarray, alive: np.ndarray) -> Level:
+    signal = ds["signal"].values[runs].mean(axis=0)
+    ranged = ds["signal_range"].values[runs].mean(axis=0)
+    return Level(
+        label=", ".join(f"{name}={setting[name]:.3g}" for name in varying) or "the one setting",
+        setting=setting,
+        varying={name: setting[name] for name in varying},
+        runs=tuple(int(run) for run in runs if alive[run]),
+        diverged=tuple(int(run) for run in runs if not alive[run]),
+        signal=tuple(map(float, signal)),
+        normalised=tuple(map(float, normalise(ranged if np.isfinite(ranged).all() else signal))),
+    )
+
+
+def normalise(signal: np.ndarray) -> np.ndarray:
+    """Divide a signal vector [..., c] by its length over concepts (the "normalised concept signal"); 0 stays 0."""
+    length = np.linalg.norm(signal, axis=-1, keepdims=True)
+    return np.divide(signal, length, out=np.zeros_like(signal), where=length != 0)
+
+
+def swept_concept(found: Iterable[Level]) -> int:
+    """Return the index of the concept whose signal changes most over the levels (largest ratio; 0 if none does)."""
+    signals = np.array([level.signal for level in found])
+    if not np.isfinite(signals).all() or (signals <= 0).any():
+        return 0
+    return int(np.argmax(signals.max(axis=0) / signals.min(axis=0)))

@@ -1,0 +1,57 @@
+"""Whether learning times follow the order of the concept signal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from cspace_jax.analysis.levels import SEPARATION, Level
+
+
+def order_check(signal: np.ndarray, medians: np.ndarray) -> dict[str, Any]:
+    """Ask whether times [levels] fall as the signal [levels] rises; NaN ("never") counts as the latest.
+
+    ordered: no level is slower than a weaker one, and the strongest is learned and faster than the weakest; None where
+    there is nothing to order: fewer than two levels, or all times alike ("never" included). spearman: rank correlation,
+    -1 for perfectly ordered; NaN in the same cases.
+    """
+    times = np.where(np.isnan(medians), np.inf, medians)[np.argsort(signal, kind="stable")]
+    if len(set(times)) < 2 or np.isnan(signal).any():
+        return {"ordered": None, "spearman": float("nan"), "levels": len(times)}
+    ordered = bool((times[1:] <= times[:-1]).all() and times[-1] < times[0])
+    return {"ordered": ordered, "spearman": rank_correlation(np.sort(signal), times), "levels": len(times)}
+
+
+def order_within(signal: np.ndarray, medians: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Apply `order_check` to levels [levels] within groups of them, whose members differ in one setting alone.
+
+    ordered: in every group in which there is something to order (groups of them, ordered_groups are ordered); None if
+    in none. spearman: mean over these groups.
+    """
+    checks = [order_check(signal[list(group)], medians[list(group)]) for group in groups]
+    judged = [check for check in checks if check["ordered"] is not None]
+    ordered = [check["ordered"] for check in judged]
+    return {
+        "ordered": all(ordered) if judged else None,
+        "spearman": float(np.mean([check["spearman"] for check in judged])) if judged else float("nan"),
+        "levels": len(signal), "groups": len(judged), "ordered_groups": sum(ordered),
+    }  # fmt: skip
+
+
+def level_groups(found: Sequence[Level], concept: str) -> list[list[int]]:
+    """Return positions of levels that differ in the separation of a concept alone; all levels if it does not vary."""
+    axis = SEPARATION.get(concept)
+    if axis not in found[0].varying:
+        return [list(range(len(found)))]
+    groups: dict[tuple[float, ...], list[int]] = {}
+    for number, level in enumerate(found):
+        groups.setdefault(tuple(v for name, v in level.varying.items() if name != axis), []).append(number)
+    return list(groups.values())
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Spearman's rank correlation of two series [n], in -1..1; NaN if one of them is constant."""
+    ranks = stats.rankdata(x), stats.rankdata(y)  # infinite values have ranks too
+    constant = any(len(set(rank)) == 1 for rank in ranks)
+    return float("nan") if constant else float(np.corrcoef(*ranks)[0, 1])

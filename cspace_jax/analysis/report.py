@@ -1,0 +1,262 @@
+"""The numbers of a study for people: summary.json and a short table in the terminal."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from etils import epath
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cspace_jax.analysis import capability, underspecification
+from cspace_jax.analysis.summary import summarise
+from cspace_jax.config.schema import NAIVE
+from cspace_jax.storage.files import write_atomic
+
+SUMMARY_NAME = "summary.json"
+_TITLE = "Steps to 80 % accuracy that stays: median over seeds, and how many learned if not all did"
+_LEGEND = (
+    "taken for: the seen class that an unseen class is first drawn as, and how low its weak concept fell; turn: the "
+    "step of that; 80 %: seeds that reach it on all concepts, at some save and at the last."
+)
+
+
+def to_json(value: Any) -> Any:
+    """Return `value` as strict JSON types: NaN and infinities become None, NumPy scalars and arrays plain Python."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [to_json(one) for one in value]
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_summary(summary: Mapping[str, Any], folder: epath.PathLike) -> epath.Path:
+    """Write summary.json into a folder, atomically; unknown numbers are null. Returns its path."""
+    path = epath.Path(folder) / SUMMARY_NAME
+    text = json.dumps(to_json(summary), indent=2, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+    return path
+
+
+_ELICIT_TITLE = "\nWhat protocols elicit: steps until P(class asked for) is 0.8 and stays there"
+_ELICIT_LEGEND = (
+    "emerges: median over seeds, and how many if not all; std: over the seeds that did; sooner: seeds in which it "
+    "emerges before naive prompting does; end, best: mean P(class) at the last save and at the best save (the query is "
+    "chosen on one half of the samples and scored on the other); max: plain maximum over queries, last save."
+)
+
+
+def _elicitation_table(levels: list[dict[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    axis, labels = _labels([level["label"] for level in levels])
+    for name in (axis, "class", "protocol"):
+        table.add_column(name, no_wrap=bool(name))
+    for name in ("emerges", "std", "sooner", "end", "best", "max"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, level in zip(labels, levels, strict=True):
+        for klass, block in level["classes"].items():
+            for name, one in block.items():
+                sooner = "" if name == NAIVE else f"{one['sooner_than_naive']}/{one['emergence']['seeds']}"
+                numbers = (one["final_split"], one["best_split"], one["final"])
+                cells = [f"{number:.2f}" if _known(number) else "" for number in numbers]
+                spread = f"{one['emergence_std']:,.0f}" if _known(one["emergence_std"]) else ""
+                table.add_row(label, klass, name, _time(one["emergence"]), spread, sooner, *cells)
+                label = klass = ""
+        table.add_section()
+    return table
+
+
+_MASK_TITLE = "\nHeld-out class {held_out_class} by the share of class {masked_class} whose {masked_concept} is hidden"
+_MASK_LEGEND = (
+    "to: steps to 80 % for good, median over seeds and how many if not all; P: probability of each concept's second "
+    "value at the last save; R, G, B: mean colour of the object, and R - B [95 % interval over seeds]."
+)
+
+
+def _mask_table(summary: Mapping[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    names = list(summary["levels"][0]["prob"])
+    for name in ["mask", *(f"to {name}" for name in names), "P", "R, G, B", "R - B"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for level in summary["levels"]:
+        low, high = level["redness"]["interval"]
+        interval = f" [{low:.2f}, {high:.2f}]" if _known(low) else ""
+        table.add_row(
+            f"{level['mask']:g}",
+            *(_time(level["steps_to_80"][name]) for name in names),
+            ", ".join(f"{level['prob'][name]['mean']:.2f}" for name in names),
+            ", ".join(f"{channel['mean']:.2f}" for channel in level["rgb"].values()),
+            f"{level['redness']['mean']:.2f}{interval}",
+        )
+    return table
+
+
+_ELICITED_TITLE = "\nElicited at a masked share of {mask:g}: steps until it stays at 0.8, and the mean at the last save"
+
+
+def _elicited_table(found: Mapping[str, Any], concept: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("protocol", no_wrap=True)
+    for name in (concept, "end", "class", "end"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, block in found["protocols"].items():
+        cells = [(_time(one["steps_to_80"]), f"{one['final']['mean']:.2f}") for one in block.values()]
+        table.add_row(name, *cells[0], *cells[1])
+    return table
+
+
+def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the learning times and what the held-out classes were first mistaken for, one row a level and class."""
+    console = console or Console()
+    console.print(_TITLE, highlight=False)
+    console.print(_table(summary))
+    for line in [_LEGEND, *sentences(summary)]:
+        console.print(line, highlight=False)
+    if summary.get("elicitation"):
+        console.print(_ELICIT_TITLE, highlight=False)
+        console.print(_elicitation_table(summary["elicitation"]))
+        console.print(_ELICIT_LEGEND, highlight=False)
+    if summary.get("underspecification"):
+        console.print(_MASK_TITLE.format(**summary["underspecification"]), highlight=False)
+        console.print(_mask_table(summary["underspecification"]))
+        console.print(_MASK_LEGEND, highlight=False)
+        elicited = summary["underspecification"].get("elicited")
+        if elicited and len(elicited["protocols"]) > 1:
+            console.print(_ELICITED_TITLE.format(**elicited), highlight=False)
+            console.print(_elicited_table(elicited, summary["underspecification"]["masked_concept"]))
+
+
+def report(
+    ds: xr.Dataset,
+    folder: epath.PathLike,
+    wall_times: Mapping[str, float] | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Summarise a dataset, write summary.json into a folder, print the table; returns the summary."""
+    summary = summarise(ds, wall_times=wall_times)
+    if "capability" in ds:
+        summary["elicitation"] = capability.summarise(ds)
+    if underspecification.is_swept(ds):
+        summary["underspecification"] = underspecification.summarise(ds)
+    write_summary(summary, folder)
+    print_summary(summary, console)
+    return summary
+
+
+def _time(times: Mapping[str, Any]) -> str:
+    median, learned, seeds = times["median"], times["learned"], times["seeds"]
+    text = "never" if not _known(median) else f"{median:,.0f}"
+    return text if learned == seeds else f"{text} {learned}/{seeds}"
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _table(summary: Mapping[str, Any]) -> Table:
+    concepts = list(summary["levels"][0]["signal"])
+    padding = (0, 1 if len(concepts) < 3 else 0, 0, 0)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=padding, pad_edge=False)
+    axis, labels = _labels([level["label"] for level in summary["levels"]])
+    table.add_column(axis)
+    table.add_column("class", no_wrap=True)
+    for name in [*concepts, "all", "taken for", "turn", "80 %"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, level in zip(labels, summary["levels"], strict=True):
+        _add_level(table, label, level, concepts)
+    return table
+
+
+def _labels(labels: list[str]) -> tuple[str, list[str]]:
+    """Return (header, shortened labels): "axis=value" becomes "value" below "axis" where only one axis varies.
+
+    The label of an only level says nothing and is left out.
+    """
+    if len(labels) == 1:
+        return "", [""]
+    pairs = [label.partition("=") for label in labels]
+    if len({axis for axis, *_ in pairs}) == 1 and all(sign and "=" not in value for _, sign, value in pairs):
+        return pairs[0][0], [value for *_, value in pairs]
+    return "level", labels
+
+
+def _add_level(table: Table, label: str, level: Mapping[str, Any], concepts: list[str]) -> None:
+    times = level["training_classes"]["learning_times"]
+    table.add_row(label, "seen", *(_time(times[name]["paper_80"]) for name in [*concepts, "joint"]))
+    for name, block in level["classes"].items():
+        if not block["trained"]:
+            times, found, count = block["learning_times"], block["memorisation"], block["reached_80"]
+            cells = [_time(times[concept]["paper_80"]) for concept in [*concepts, "joint"]]
+            counts = f"{count['momentary']}, {count['persistent']} of {count['seeds']}"
+            table.add_row("", name, *cells, _mistaken(found), _turning(found), counts)
+    table.add_section()
+
+
+def _mistaken(found: Mapping[str, Any]) -> str:
+    if not found:
+        return ""
+    return f"{found['as_class']} {found['min_correct']:.2f}" if found["memorised"] else "none"
+
+
+def _turning(found: Mapping[str, Any]) -> str:
+    return f"{found['turning_step']:,.0f}" if found and _known(found["turning_step"]) else ""
+
+
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Return the findings in plain words: order of the learning times, masking, product of accuracies, divergence."""
+    lines = []
+    concept = summary["swept_concept"]
+    varies = len({level["signal"][concept] for level in summary["levels"]}) > 1  # else there is no order to speak of
+    for place, kinds in summary["order"][concept].items() if varies else ():
+        check = kinds["paper_80"]
+        if check["ordered"] is not None:
+            where = "the training classes" if place == "training_classes" else f"held-out class {place}"
+            verdict = "sooner at every stronger signal" if check["ordered"] else "NOT in the order of the signal"
+            if check["groups"] > 1:
+                verdict = f"sooner at every stronger signal in {check['ordered_groups']} of {check['groups']} groups"
+                verdict += " with the other settings equal"
+            lines.append(f"{concept} on {where}: learned {verdict} ({check['levels']} levels).")
+    lines += _mask_sentences(summary.get("underspecification"))
+    lines += _product_sentences(summary)
+    if summary["runs"]["diverged"]:
+        lines.append(f"{summary['runs']['diverged']} of {summary['runs']['total']} runs diverged and are left out.")
+    return lines
+
+
+def _mask_sentences(found: Mapping[str, Any] | None) -> list[str]:
+    lines = []
+    for concept, check in (found or {}).get("slower", {}).items():
+        if found and check["ordered"] is not None:
+            verdict = (
+                "at no larger fraction sooner, and last at the largest" if check["ordered"] else "NOT in its order"
+            )
+            where = f"held-out class {found['held_out_class']}"
+            lines.append(f"{concept} on {where} by masked fraction: learned {verdict} ({check['levels']} levels).")
+    if found and found["redness"]["rises"] is not None:
+        rises, within = found["redness"]["rises"], found["redness"]["rises_within_intervals"]
+        verdict = "rises with the masked fraction" if rises or within else "does NOT rise with it throughout"
+        verdict += ", within intervals over seeds" if within and not rises else ""
+        lines.append(f"red minus blue of class {found['held_out_class']} at the end: {verdict}.")
+    return lines
+
+
+def _product_sentences(summary: Mapping[str, Any]) -> list[str]:
+    checks: dict[str, list[Mapping[str, float]]] = {}
+    for level in summary["levels"]:
+        for name, block in level["classes"].items():
+            if not block["trained"] and _known(block["product_check"]["mean"]):
+                checks.setdefault(name, []).append(block["product_check"])
+    lines = []
+    for name, found in checks.items():
+        mean, largest = np.mean([one["mean"] for one in found]), max(one["largest"] for one in found)
+        what = f"accuracy of held-out class {name} on all concepts minus the product of the concepts' accuracies"
+        lines.append(f"{what}: {mean:+.3f} on average, at most {largest:.2f} either way.")
+    return lines

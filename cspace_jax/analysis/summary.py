@@ -1,0 +1,132 @@
+"""The numbers of a study as plain dicts and lists."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cspace_jax.analysis.learning import (
+    accuracy_curves,
+    default_sigma,
+    describe_times,
+    learning_times,
+    memorisation,
+    product_check,
+    reached,
+    seed_spread,
+)
+from cspace_jax.analysis.levels import Level, levels, swept_concept
+from cspace_jax.analysis.ordering import level_groups, order_within
+
+DEFINITIONS = {
+    "paper_80": "accuracy reaches 0.8 and stays there to the last save; interpolated between saves; not smoothed",
+    "notebooks_90": "accuracy smoothed (sigma 1.5 saves) is above 0.9 at 3 saves in a row; the middle of the first 3",
+    "median": "over seeds that did not diverge; a seed that never learned is later than any number; null = never",
+    "interval": "95 % percentile bootstrap over seeds; null = open end or fewer than two seeds",
+    "memorisation": "trajectory of P(bit = 1) smoothed with `sigma`, after the first 7.5 % of the steps (at most "
+    "1,500): class = the training class approached most closely (memorised: within 0.5 of its corner); weak concept = "
+    "the one held back; turning step = its minimum, if the class was memorised and leaves again",
+    "turn": "first turn of at least 60 degrees over 3 saves before and after that lasts 2 saves (own detector)",
+    "momentary": "seeds with accuracy of at least 0.8 on all concepts at one save or more",
+    "persistent": "seeds with accuracy of at least 0.8 on all concepts at every save from some save to the last",
+}
+
+
+def _per_concept(ds: xr.Dataset, values: np.ndarray) -> dict[str, float]:
+    return {str(name): float(value) for name, value in zip(ds["concept"].values, values, strict=True)}
+
+
+def _times_block(ds: xr.Dataset, level: Level, classes: list[int], protocol: str) -> dict[str, Any]:
+    steps = ds["step"].values
+    accuracy = accuracy_curves(ds, level.runs, classes, protocol)
+    joint = ds["joint_accuracy"].sel(protocol=protocol).isel(run=list(level.runs), klass=classes)
+    by_name = {str(name): accuracy[..., i] for i, name in enumerate(ds["concept"].values)}
+    by_name["joint"] = joint.transpose("klass", "run", "step").values.mean(axis=0)
+    return {
+        name: {kind: describe_times(times) for kind, times in learning_times(steps, curve).items()}
+        for name, curve in by_name.items()
+    }
+
+
+def _class_block(ds: xr.Dataset, level: Level, klass: int, protocol: str, sigma: float) -> dict[str, Any]:
+    last = ds.sel(protocol=protocol).isel(run=list(level.runs), klass=klass, step=-1)
+    block: dict[str, Any] = {
+        "trained": bool(ds["trained"].values[klass]),
+        "learning_times": _times_block(ds, level, [klass], protocol),
+        "reached_80": reached(ds, level, klass, protocol),
+        "product_check": product_check(ds, level, klass, protocol),
+    }
+    if level.runs:
+        spread = seed_spread(ds, level, protocol)[:, klass]
+        block["final"] = {
+            "prob": _per_concept(ds, last["prob"].mean("run").values),
+            "accuracy": _per_concept(ds, last["accuracy"].mean("run").values),
+            "joint_accuracy": float(last["joint_accuracy"].mean()),
+            "joint_accuracy_per_seed": last["joint_accuracy"].values.tolist(),
+            "seed_std": _per_concept(ds, spread[-1]),
+            "largest_seed_std": _per_concept(ds, spread.max(axis=0)),
+        }
+    if not block["trained"]:
+        block["memorisation"] = memorisation(ds, level, klass, protocol, sigma)
+    return block
+
+
+def _level_block(ds: xr.Dataset, level: Level, protocol: str, sigma: float) -> dict[str, Any]:
+    trained = np.flatnonzero(ds["trained"].values).tolist()
+    return {
+        "label": level.label, "setting": level.setting,
+        "signal": _per_concept(ds, np.array(level.signal)),
+        "normalised_signal": _per_concept(ds, np.array(level.normalised)),
+        "seeds": [int(ds["seed"].values[run]) for run in level.runs],
+        "diverged_seeds": [int(ds["seed"].values[run]) for run in level.diverged],
+        "training_classes": {"learning_times": _times_block(ds, level, trained, protocol)},
+        "classes": {
+            str(name): _class_block(ds, level, klass, protocol, sigma) for klass, name in enumerate(ds["klass"].values)
+        },
+    }  # fmt: skip
+
+
+def _order_block(ds: xr.Dataset, found: list[Level], blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    held_out = ds["klass"].values[~ds["trained"].values].astype(str).tolist()
+    result: dict[str, Any] = {}
+    for index, concept in enumerate(map(str, ds["concept"].values)):
+        signal, groups = np.array([level.signal[index] for level in found]), level_groups(found, concept)
+        places = {"training_classes": [block["training_classes"] for block in blocks]}
+        places |= {name: [block["classes"][name] for block in blocks] for name in held_out}
+        result[concept] = {
+            place: {
+                kind: order_within(
+                    signal, np.array([part["learning_times"][concept][kind]["median"] for part in parts]), groups
+                )
+                for kind in ("paper_80", "notebooks_90")
+            }
+            for place, parts in places.items()
+        }
+    return result
+
+
+def summarise(
+    ds: xr.Dataset,
+    protocol: str | None = None,
+    sigma: float | None = None,
+    wall_times: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Return the numbers of a study as plain dicts and lists (NaN for unknown; `report.py` writes them as null).
+
+    protocol defaults to the first one, sigma (smoothing of trajectories, in saves) to the published 2 for two concepts
+    and 1 for more. wall_times are passed through.
+    """
+    protocol = protocol or str(ds["protocol"].values[0])
+    sigma = default_sigma(ds) if sigma is None else sigma
+    found = levels(ds)
+    blocks = [_level_block(ds, level, protocol, sigma) for level in found]
+    return {
+        "study": ds.attrs.get("study", ""), "scale": ds.attrs.get("scale", ""), "protocol": protocol, "sigma": sigma,
+        "definitions": DEFINITIONS,
+        "runs": {"total": ds.sizes["run"], "diverged": sum(len(level.diverged) for level in found)},
+        "probe_accuracy": ds.attrs.get("probe_accuracy", "{}"),
+        "swept_concept": str(ds["concept"].values[swept_concept(found)]),
+        "levels": blocks, "order": _order_block(ds, found, blocks),
+        "wall_times": dict(wall_times or {}),
+    }  # fmt: skip

@@ -1,0 +1,166 @@
+"""Numbers of the underspecification study: what changes with the masked fraction (paper section 5). NumPy only."""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cspace_jax.analysis import capability, curves
+from cspace_jax.analysis.learning import accuracy_curves, describe_times, learning_times, product_check, trajectory
+from cspace_jax.analysis.levels import Level, levels, ok_runs
+from cspace_jax.analysis.ordering import order_check, rank_correlation
+from cspace_jax.config import DataConfig
+from cspace_jax.storage import results
+
+HALF = 0.5  # the masked fraction of the paper's Fig. 10
+
+
+def is_swept(ds: xr.Dataset) -> bool:
+    """Return whether a dataset holds live runs at several masked fractions."""
+    return len(np.unique(ds["mask"].values[ok_runs(ds)])) > 1
+
+
+def mask_levels(ds: xr.Dataset) -> list[Level]:
+    """Return the levels with live runs that differ in the masked fraction alone, by that fraction.
+
+    Where other settings vary too: those of the setting with the most fractions, the first of several.
+    """
+    groups: dict[tuple, list[Level]] = {}
+    for level in levels(ds):
+        if level.runs:
+            rest = tuple(value for name, value in level.setting.items() if name != "mask")
+            groups.setdefault(rest, []).append(level)
+    most = max(groups.values(), key=len)
+    return sorted(most, key=lambda level: level.setting["mask"])
+
+
+def fractions(found: list[Level]) -> np.ndarray:
+    """Return the masked fraction of each level."""
+    return np.array([level.setting["mask"] for level in found])
+
+
+def common_seeds(ds: xr.Dataset) -> list[int]:
+    """Return the seeds that diverged at no masked fraction, in the order of the first fraction's runs."""
+    seeds = [ds["seed"].values[list(level.runs)].tolist() for level in mask_levels(ds)]
+    return [seed for seed in seeds[0] if all(seed in others for others in seeds)]
+
+
+def nearest_half(ds: xr.Dataset) -> Level:
+    """Return the level whose masked fraction is closest to 50 %."""
+    found = mask_levels(ds)
+    return found[int(np.argmin(np.abs(fractions(found) - HALF)))]
+
+
+def masked(ds: xr.Dataset) -> tuple[int, int]:
+    """Return the index of the concept that is masked and of the class it is masked in."""
+    stored = results.config_of(ds).get("data", {})
+    fields = {name: stored.get(name, "") for name in ("mask_concept", "mask_class")}
+    concept, klass = DataConfig(active=tuple(map(str, ds["concept"].values)), **fields).masked
+    return ds["concept"].values.tolist().index(concept), ds["klass"].values.tolist().index(klass)
+
+
+def axes(ds: xr.Dataset) -> tuple[int, int]:
+    """Return the indices of the two concepts that are drawn: the masked one across, the first other one upwards."""
+    concept, _ = masked(ds)
+    return concept, next(i for i in range(ds.sizes["concept"]) if i != concept)
+
+
+def held_out(ds: xr.Dataset) -> int:
+    """Return the last held-out class, the one with every bit set."""
+    return int(np.flatnonzero(~ds["trained"].values)[-1])
+
+
+def colors(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> np.ndarray:
+    """Return the mean RGB of the drawn objects [r, t, 3] in [0, 1], an average over the samples of a run."""
+    chosen = ds["mean_rgb"].sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
+    return chosen.transpose("run", "step", "channel").values
+
+
+def redness(rgb: np.ndarray) -> np.ndarray:
+    """Return red minus blue [...] of colours [..., 3]: -1 pure blue, 0 purple or grey, 1 pure red."""
+    return rgb[..., 0] - rgb[..., 2]
+
+
+def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
+    """Return how learning of the last held-out class changes with the masked fraction, as plain dicts and lists.
+
+    By level: steps to 80 % of each concept, P(bit = 1), mean RGB and redness at the last save, with 95 % bootstrap
+    intervals over seeds. `slower`: are steps ordered by the fraction ("never" last, the largest fraction later than
+    none)? `redness`: do the means over seeds rise with it; do they within intervals (none lies wholly below that of a
+    smaller fraction, the last wholly above the first); and Spearman's rank correlation over runs. `elicited`: what
+    protocols reach at the fraction closest to 50 %, where they were asked.
+    """
+    protocol = protocol or str(ds["protocol"].values[0])
+    found, klass = mask_levels(ds), held_out(ds)
+    concept, masked_class = masked(ds)
+    names = ds["concept"].values.tolist()
+    blocks = [_level_block(ds, level, klass, protocol) for level in found]
+    kept = 1.0 - fractions(found)
+    medians = {name: np.array([block["steps_to_80"][name]["median"] for block in blocks]) for name in names}
+    elicited = {"elicited": _elicited(ds, nearest_half(ds), klass, concept)} if capability.CONCEPT in ds else {}
+    return {
+        "masked_concept": names[concept],
+        "masked_class": str(ds["klass"].values[masked_class]),
+        "held_out_class": str(ds["klass"].values[klass]),
+        "levels": blocks,
+        "slower": {name: order_check(kept, medians[name]) for name in names},
+        "redness": _trend(found, [block["redness"] for block in blocks]),
+        **elicited,
+    }
+
+
+def _elicited(ds: xr.Dataset, level: Level, klass: int, concept: int) -> dict[str, Any]:
+    """Return what each protocol elicits at one level, of the masked concept alone and of the whole class.
+
+    Both by the split estimate: steps until it stays at 80 %, and the value at the last save.
+    """
+    chosen = ds.isel(run=list(level.runs), klass=klass)
+    steps, protocols = ds["step"].values, {}
+    for name in map(str, ds["protocol"].values):
+        asked = chosen.sel(protocol=name)
+        protocols[name] = {
+            "masked_concept": _reached(steps, asked[capability.CONCEPT].isel(concept=concept)),
+            "class": _reached(steps, asked["capability_split"]),
+        }
+    return {"mask": level.setting["mask"], "protocols": protocols}
+
+
+def _reached(steps: np.ndarray, curves_: xr.DataArray) -> dict[str, Any]:
+    values = curves_.transpose("run", "step").values
+    times = capability.emergence(steps, values)
+    return {"steps_to_80": describe_times(times), "final": _spread(values[:, -1])}
+
+
+def _level_block(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dict[str, Any]:
+    accuracy = accuracy_curves(ds, level.runs, [klass], protocol)
+    last = trajectory(ds, level.runs, klass, protocol)[:, -1]
+    rgb = colors(ds, level, klass, protocol)[:, -1]
+    names = ds["concept"].values.tolist()
+    times = [learning_times(ds["step"].values, accuracy[..., i])["paper_80"] for i in range(len(names))]
+    return {
+        "mask": level.setting["mask"],
+        "seeds": ds["seed"].values[list(level.runs)].tolist(),
+        "steps_to_80": {name: describe_times(one) for name, one in zip(names, times, strict=True)},
+        "prob": {name: _spread(last[:, i]) for i, name in enumerate(names)},
+        "rgb": {name: _spread(rgb[:, i]) for i, name in enumerate(ds["channel"].values.tolist())},
+        "redness": _spread(redness(rgb)),
+        "product_check": product_check(ds, level, klass, protocol),
+    }
+
+
+def _spread(values: np.ndarray) -> dict[str, Any]:
+    low, high = curves.bootstrap_interval(values)
+    return {"mean": float(values.mean()), "interval": [float(low), float(high)], "per_seed": values.tolist()}
+
+
+def _trend(found: list[Level], spreads: list[dict[str, Any]]) -> dict[str, Any]:
+    means = np.array([one["mean"] for one in spreads])
+    low, high = np.array([one["interval"] for one in spreads]).T
+    per_seed = [one["per_seed"] for one in spreads]
+    values, where = np.concatenate(per_seed), np.repeat(fractions(found), [len(one) for one in per_seed])
+    never_falls = (high >= np.maximum.accumulate(low)).all()  # False with a single seed, whose interval is unknown
+    return {
+        "rises": bool((np.diff(means) >= 0).all() and means[-1] > means[0]) if len(found) > 1 else None,
+        "rises_within_intervals": bool(never_falls and low[-1] > high[0]) if len(found) > 1 else None,
+        "spearman": rank_correlation(where, values),
+    }

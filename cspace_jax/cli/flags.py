@@ -1,0 +1,135 @@
+"""The flags of the command line, and how they are read: a mistake is one UserError instead of a traceback."""
+
+import pathlib
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from cspace_jax import processes
+from cspace_jax.config import files
+from cspace_jax.errors import UserError
+from cspace_jax.text import closest
+
+FLAGS = flags.FLAGS
+MODES = ("plan", "train", "eval", "elicit", "figures", "all")
+OF_A_WORKDIR = ("eval", "elicit", "figures")  # modes that need no --config
+
+flags.DEFINE_string("workdir", None, "Folder of checkpoints, results and figures; an existing one is resumed.")
+flags.DEFINE_string(
+    "mode",
+    "all",
+    "plan: only say what computation, time and memory the study takes. "
+    "train: only train. eval: read concept space at the checkpoints. elicit: ask the checkpoints with the protocols of "
+    "elicit.protocols. figures: draw again from stored results. all: everything that is not done yet.",
+)
+config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Study and scale, such as configs/signal.py:quick (scales: smoke, quick, paper; none: quick on a CPU, paper on an "
+    "accelerator). Any field can be overridden: --config.optim.steps=4000. Not needed for an existing workdir with "
+    "--mode=eval, --mode=elicit or --mode=figures.",
+)
+flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Divide the study among many processes, all started with the same command line. SLURM, Open MPI, Kubernetes and "
+    "Cloud TPU are detected; anything else needs --coordinator, --num_processes and --process_id.",
+)
+flags.DEFINE_string("coordinator", None, "With --distributed: HOST:PORT that process 0 listens on.")
+flags.DEFINE_integer("num_processes", None, "With --distributed: number of processes.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "With --distributed: number of this process, from 0.", lower_bound=0)
+
+_BY_HAND = ("coordinator", "num_processes", "process_id")
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parse the command line; every mistake is one UserError instead of a traceback."""
+    _join_processes(argv)
+    argv = _with_stored_config(argv)
+    _check_config_arguments(argv)
+    try:
+        return FLAGS(list(argv))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"command line: {text}") from error
+
+
+def _with_stored_config(argv: Sequence[str]) -> list[str]:
+    """Let overrides without a --config change the configuration that the workdir holds."""
+    overridden = any(argument.startswith(("--config.", "-config.")) for argument in argv)
+    modes, folders = (_values(argv, name) for name in ("mode", "workdir"))
+    if not overridden or config_values(argv) or not folders or not set(modes) & set(OF_A_WORKDIR):
+        return list(argv)
+    stored = pathlib.Path(__file__).with_name("stored_config.py")
+    return [argv[0], f"--config={stored}:{folders[-1]}", *argv[1:]]
+
+
+def config_values(argv: Sequence[str]) -> list[str]:
+    """Return the values given to --config on a command line."""
+    return _values(argv, "config")
+
+
+def _values(argv: Sequence[str], flag: str) -> list[str]:
+    """Return the values given to a flag, "--flag=VALUE" or "--flag VALUE"."""
+    values = []
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in (f"--{flag}", f"-{flag}") and (equals or following is not None):
+            values.append(value if equals else str(following))
+    return values
+
+
+def _check_config_arguments(argv: Sequence[str]) -> None:
+    # config_flags wraps what goes wrong inside a config file in a traceback, and names only the last part of an
+    # unknown field; here both go wrong with their own message.
+    for value in config_values(argv):
+        config = _load_config(*value.partition(":")[::2])
+        for argument in argv:
+            if argument.startswith(("--config.", "-config.")):
+                _check_field(config, argument.partition("=")[0].partition(".")[2])
+
+
+def _load_config(path: str, scale: str) -> Any:
+    try:
+        module = files.load(path)
+        if not hasattr(module, "get_config"):
+            raise UserError(f"config = {path!r}: defines no function get_config")
+        return module.get_config(scale) if scale else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # whatever the file does
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+        raise UserError(f"config = {path!r}: cannot be used, {reason}") from error
+
+
+def _check_field(config: Any, path: str) -> None:
+    group = config
+    for name in path.partition("[")[0].split("."):
+        known = list(group.keys()) if hasattr(group, "keys") else []
+        if name not in known:
+            raise UserError(f"config.{path}: unknown field {name!r}{closest(name, known)}")
+        group = group[name]
+
+
+def _join_processes(argv: Sequence[str]) -> None:
+    """Join the other processes if the command line says --distributed."""
+    # Ahead of all other flags, because reading a config may already start the backend.
+    early = flags.FlagValues()
+    for name in ("distributed", *_BY_HAND):
+        early[name] = flags.FLAGS[name]
+    early.set_gnu_getopt(True)
+    try:
+        early(list(argv), known_only=True)
+    except flags.Error as error:
+        raise UserError(f"command line: {' '.join(str(error).split())}") from error
+    given = {name: early[name].value for name in _BY_HAND if early[name].value is not None}
+    if not early["distributed"].value:
+        if given:
+            raise UserError(f"{next(iter(given))} = {next(iter(given.values()))!r}: only goes with --distributed")
+        return
+    processes.join(**given)

@@ -1,0 +1,60 @@
+"""What command lines share: a mistake of the user is one line on standard error and exit code 2."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from cspace_jax import processes, startup
+from cspace_jax.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are UserErrors; flags are never abbreviated."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse found as a UserError."""
+        raise UserError(f"command line: {' '.join(message.split())}")
+
+
+def comma_separated(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Return an argparse type that reads "a,b,c" as a tuple of `kind`, and nothing as the empty tuple."""
+
+    def read(text: str) -> tuple[Any, ...]:
+        parts = [part.strip() for part in text.split(",")] if text.strip() else []
+        try:
+            if "" in parts:
+                raise ValueError("empty entry")
+            return tuple(map(kind, parts))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: must be {kind.__name__} values with commas between") from error
+
+    return read
+
+
+def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequence[str]) -> Any:
+    """Call a function; bad input prints one line on standard error and exits with code 2."""
+    try:
+        return function(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        processes.leave(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        processes.leave(130)
+    except Exception:
+        if not processes.are_many():
+            raise
+        traceback.print_exc()  # here, because this process does not come to its orderly end
+        processes.leave(1)
+
+
+def start(function: Callable[[Sequence[str]], Any]) -> None:
+    """Start a script: set JAX up as the main command does, then call `function` with the command line's arguments."""
+    startup.restart_with_allocator_settings()
+    startup.set_up_jax()
+    exit_on_user_error(function, sys.argv[1:])

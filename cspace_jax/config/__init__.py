@@ -1,0 +1,41 @@
+"""The configuration of one study: typed, checked, written to JSON, compared."""
+
+from cspace_jax.config.conversion import differing_fields, from_config_dict, to_dict
+from cspace_jax.config.schema import (
+    CONCEPTS,
+    FIGURES,
+    SCALES,
+    Config,
+    DataConfig,
+    DiffusionConfig,
+    ElicitConfig,
+    EngineConfig,
+    EvaluateConfig,
+    GridConfig,
+    NetworkConfig,
+    OptimConfig,
+    ProbeConfig,
+    SaveConfig,
+    save_steps,
+)
+
+__all__ = [
+    "CONCEPTS",
+    "FIGURES",
+    "SCALES",
+    "Config",
+    "DataConfig",
+    "DiffusionConfig",
+    "ElicitConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "GridConfig",
+    "NetworkConfig",
+    "OptimConfig",
+    "ProbeConfig",
+    "SaveConfig",
+    "differing_fields",
+    "from_config_dict",
+    "save_steps",
+    "to_dict",
+]

@@ -1,0 +1,21 @@
+"""Load config files by their path, from whatever folder the command was started in."""
+
+import importlib.util
+import pathlib
+import types
+
+from cspace_jax.errors import UserError
+
+
+def load(path: str | pathlib.Path) -> types.ModuleType:
+    """Run a Python config file and return it as a module.
+
+    Errors: UserError when there is no such file.
+    """
+    file = pathlib.Path(path).resolve()
+    spec = importlib.util.spec_from_file_location(f"cspace_config_{file.stem}", file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise UserError(f"config = {str(path)!r}: no such Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,252 @@
+"""Choosing how a grid executes by measurement (`engine.plan = "auto"`): the fastest of all candidates is taken.
+
+What was measured is kept in a file of this machine's user, by device, network, data and number of runs, so that a
+study that is started again, or repeated with other seeds, measures nothing.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from etils import epath
+
+from cspace_jax import startup
+from cspace_jax.config import Config, EngineConfig, grid
+from cspace_jax.cost import memory
+from cspace_jax.engine.engine import Engine
+from cspace_jax.engine.plan import Plan, at_once, choose_plan, choose_shards
+from cspace_jax.errors import UserError
+from cspace_jax.storage.files import write_atomic
+from cspace_jax.training.run import make_train_spec
+
+SECONDS, TURNS = 1.0, 3  # every candidate is timed for, after its compilation, and how often
+_CHOSEN = ("convolution", "runs", "devices", "steps_per_call")  # fields of EngineConfig that a measurement decides
+_MOST_UNROLLED = 4  # runs; a program with a copy for each of more takes minutes to compile
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """What was seen of one candidate.
+
+    Attributes:
+      chosen: its values of the fields convolution, runs, devices and steps_per_call of `EngineConfig`.
+      compile_seconds: until the first call was done.
+      rate: run-steps per second after that, median over turns; 0 if it could not be measured.
+      note: why it could not.
+    """
+
+    chosen: dict[str, Any]
+    compile_seconds: float = 0.0
+    rate: float = 0.0
+    note: str = ""
+
+
+def resolve(config: Config, may_measure: bool) -> Config:
+    """Return the configuration with every field of the plan set, if it asks for `engine.plan = "auto"`.
+
+    What was measured before on such a device is used again. Without it, and without `may_measure`, fields stay "auto",
+    which is the plan known to be good for the kind of backend.
+    Errors: UserError among many processes, and if no candidate can be carried out.
+    """
+    if config.engine.plan != "auto":
+        return config
+    if jax.process_count() > 1:
+        raise UserError(
+            "engine.plan = 'auto': must be 'known' among many processes; measure in one, then set engine.runs, "
+            "engine.convolution and engine.devices"
+        )
+    known = _remembered(config)
+    if known is not None or not may_measure:
+        return config if known is None else with_plan(config, known.chosen)
+    timings = measure(candidates(config), _settings(config))
+    chosen = best(timings)
+    _remember(config, chosen)
+    print(table(timings), flush=True)
+    return with_plan(config, chosen.chosen)
+
+
+def candidates(config: Config) -> list[Config]:
+    """Return the study with every plan that is worth a measurement; fields that the user has set stay as they are.
+
+    On a CPU, runs are called one by one, on all devices or on one with all threads; elsewhere they are stacked.
+    """
+    given, runs = config.engine, at_once(config)
+    if jax.default_backend() == "cpu":
+        layouts, convolutions = ("loop",), ("winograd", "canonical")
+        local = jax.local_device_count()
+        useful = runs * choose_shards(config, choose_plan(config, "cpu"), runs, local)
+        devices = tuple(dict.fromkeys((min(local, useful), 1)))
+    else:
+        layouts = ("vmap", "map", *(("unroll",) if 1 < runs <= _MOST_UNROLLED else ()))
+        convolutions, devices = ("xla", "matmul"), (0,)
+    choices = {
+        "runs": layouts if given.runs == "auto" else (given.runs,),
+        "convolution": convolutions if given.convolution == "auto" else (given.convolution,),
+        "devices": (given.devices,) if given.devices else devices,
+    }
+    products = itertools.product(*choices.values())
+    return [with_plan(config, dict(zip(choices, values, strict=True))) for values in products]
+
+
+def with_plan(config: Config, chosen: dict[str, Any]) -> Config:
+    """Return the study with fields of `EngineConfig` set and no further measurement asked for."""
+    return dataclasses.replace(config, engine=dataclasses.replace(config.engine, plan="known", **chosen))
+
+
+def measure(configs: Sequence[Config], settings: Any, seconds: float = SECONDS) -> list[Timing]:
+    """Compile every plan and time them in turns, so that a slow moment of the machine hits all of them.
+
+    Args:
+      configs: the same study, each with its plan.
+      settings: of the runs that are trained, stacked.
+      seconds: how long a plan is timed in each of the turns, or one call if that takes longer.
+    """
+    started = [_start_or_explain(config, settings) for config in configs]
+    rates: list[list[float]] = [[] for _ in started]
+    for _ in range(TURNS):
+        for i, (timing, runner) in enumerate(started):
+            if runner is not None:
+                try:
+                    rates[i].append(speed(runner, seconds))
+                except jax.errors.JaxRuntimeError as error:
+                    started[i] = dataclasses.replace(timing, note=_first_line(error)), None
+    return [
+        timing if timing.note else dataclasses.replace(timing, rate=statistics.median(measured))
+        for (timing, _), measured in zip(started, rates, strict=True)
+    ]
+
+
+def start(config: Config, settings: Any) -> tuple[Timing, Engine]:
+    """Compile the plan of a study for runs with these stacked settings, and train them for one call."""
+    plan = choose_plan(config, jax.default_backend())
+    started = time.perf_counter()
+    runner = Engine(config, settings, plan)
+    _train(runner, runner.init(), 0)
+    return Timing(_fields(config.engine, plan), time.perf_counter() - started), runner
+
+
+def speed(runner: Engine, seconds: float) -> float:
+    """Return run-steps per second of an engine that has been started. Its state is made anew and not kept."""
+    state = jax.block_until_ready(runner.init())
+    started = time.perf_counter()
+    calls, took = 0, 0.0
+    while not calls or took < seconds:
+        state, _ = _train(runner, state, calls)
+        calls += 1
+        took = time.perf_counter() - started
+    return calls * runner.plan.steps_per_call * runner.runs / took
+
+
+def _train(runner: Engine, state: Any, call: int) -> Any:
+    steps = runner.plan.steps_per_call
+    return jax.block_until_ready(runner.train(state, call * steps, steps))
+
+
+def _start_or_explain(config: Config, settings: Any) -> tuple[Timing, Engine | None]:
+    plan = choose_plan(config, jax.default_backend())
+    fields = _fields(config.engine, plan)
+    print(f"measuring {' '.join(f'{k}={v}' for k, v in fields.items())}", file=sys.stderr, flush=True)
+    try:
+        memory.check(config)
+    except UserError as error:  # does not fit
+        return Timing(fields, note=str(error)), None
+    try:
+        return start(config, settings)
+    except (jax.errors.JaxRuntimeError, NotImplementedError) as error:  # out of memory, or not lowered on this backend
+        return Timing(fields, note=_first_line(error)), None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:80]
+
+
+def _fields(given: EngineConfig, plan: Plan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in _CHOSEN} | {"devices": given.devices}
+
+
+def best(timings: list[Timing]) -> Timing:
+    """Return the fastest candidate.
+
+    Errors: UserError if none could be measured.
+    """
+    fastest = max(timings, key=lambda timing: timing.rate)
+    if fastest.rate <= 0:
+        raise UserError(f"engine.plan = 'auto': no plan can be carried out here ({fastest.note}); try engine.wave = 1")
+    return fastest
+
+
+def table(timings: list[Timing]) -> str:
+    """Return what was measured as text, the chosen plan marked."""
+    devices = jax.local_devices()
+    lines = [f"engine.plan = 'auto': training on {len(devices)} x {devices[0].device_kind}, run-steps per second"]
+    chosen = best(timings)
+    for timing in sorted(timings, key=lambda timing: -timing.rate):
+        fields = ", ".join(f"{name} {value}" for name, value in timing.chosen.items())
+        result = timing.note or f"{timing.rate:,.1f} (first call {timing.compile_seconds:.0f} s)"
+        lines.append(f"  {fields}: {result}{'  <- chosen' if timing is chosen else ''}")
+    return "\n".join(lines)
+
+
+def _settings(config: Config) -> Any:
+    return grid.stack(grid.grid_settings(config.grid)[: at_once(config)])
+
+
+def cache_file() -> epath.Path:
+    """Return the file that measurements of this user's machine are kept in."""
+    return epath.Path(startup.cache_folder()) / "plans.json"
+
+
+def key(config: Config) -> str:
+    """Return what a measurement holds for: device, JAX, network, data, batch, runs at once, candidates."""
+    devices = jax.local_devices()
+    spec = make_train_spec(config, "xla")
+    optim = dataclasses.replace(config.optim, steps=1, log_every=1)
+    data = dataclasses.replace(config.data, images_per_class=1, test_images_per_class=1)
+    # The seconds that a number of runs takes do not hang on which runs they are. What was measured among fewer plans
+    # does not hold: an older version's fastest on a CPU is the slowest there now.
+    plans = [[getattr(one.engine, name) for name in _CHOSEN] for one in candidates(config)]
+    given = config.engine
+    limits = given.steps_per_call, given.precision, given.memory_gb, given.microbatch
+    decisive = (
+        plans,
+        limits,
+        devices[0].device_kind,
+        len(devices),
+        jax.__version__,
+        spec.vdm,
+        data,
+        optim,
+        at_once(config),
+    )
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()
+
+
+def _remembered(config: Config) -> Timing | None:
+    found = _read_cache().get(key(config))
+    try:
+        return Timing(**found) if isinstance(found, dict) else None
+    except TypeError:  # written by another version
+        return None
+
+
+def _remember(config: Config, chosen: Timing) -> None:
+    kept = _read_cache() | {key(config): dataclasses.asdict(chosen)}
+    try:
+        write_atomic(cache_file(), json.dumps(kept, indent=1))
+    except UserError as error:
+        print(f"what was measured is not kept: {error}", file=sys.stderr)
+
+
+def _read_cache() -> dict[str, Any]:
+    try:
+        found = json.loads(cache_file().read_text())
+    except (OSError, ValueError):  # none yet, or damaged: it is measured again
+        return {}
+    return found if isinstance(found, dict) else {}

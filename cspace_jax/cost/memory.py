@@ -1,0 +1,236 @@
+"""How much memory training needs: the compiler's own analysis of its programs, scaled to the runs of a wave.
+
+Bytes throughout; a GB is 1e9 bytes. What is counted: states, training sets and settings of all runs of a wave, the
+working memory of the programs that run at the same time, and the copies that `Engine.gather` makes when runs in several
+parcels are saved. What is not: the runtime itself, compilation, evaluation, and host memory beside an accelerator.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cspace_jax import rng
+from cspace_jax.config import Config, grid
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import datasets
+from cspace_jax.engine.engine import training_program
+from cspace_jax.engine.plan import Plan, at_once, choose_plan, local_devices, train_spec
+from cspace_jax.errors import UserError
+from cspace_jax.model import vdm
+from cspace_jax.text import in_words
+from cspace_jax.training import microbatch
+from cspace_jax.training.run import TrainSpec, init_run, make_data, make_train_spec
+
+GB = 1e9
+_SAFE_SHARE = 0.25  # an outline below this share of the memory needs no closer look
+_MOST_RUNS = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Footprint:
+    """Memory of training in bytes.
+
+    Attributes:
+      state: of one run: parameters, two moments, average, shuffle order, key.
+      resident: of one run, what stays between calls: state, setting and training set.
+      working: of one run, what is needed only while its program runs.
+      fixed: of a running program, whatever the number of its runs.
+    """
+
+    state: float
+    resident: float
+    working: float
+    fixed: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a wave is trained.
+
+    Attributes:
+      layout: `Plan.runs`.
+      devices: number of devices that share the runs.
+      shared: whether they share one memory, as CPU devices do.
+      available: bytes of one device's memory, or of the shared one.
+      parts: of a batch, which devices that the runs leave over can share (`parts.choose_shards`).
+    """
+
+    layout: str
+    devices: int
+    shared: bool
+    available: float
+    parts: int = 1
+
+
+def here(config: Config) -> Place:
+    """Return the place that this process would train in, `engine.memory_gb` considered."""
+    plan = choose_plan(config, jax.default_backend())
+    cpu = jax.default_backend() == "cpu"
+    available = config.engine.memory_gb * GB or (_host_memory() if cpu else _device_memory())
+    spec = train_spec(config, plan)
+    return Place(plan.runs, len(local_devices(plan)), cpu, available, spec.gradient_parts)
+
+
+def outline(config: Config) -> Footprint:
+    """Return a footprint from shapes alone, without compiling: states, and what the backward pass remembers.
+
+    It is no bound: training sets and the compiler's buffers are missing, and what it fuses is never stored.
+    """
+    plan = choose_plan(config, jax.default_backend())
+    spec, setting = train_spec(config, plan), abstract_setting(config)
+    state = jax.eval_shape(functools.partial(init_run, spec), setting)
+    data: datasets.Dataset = jax.eval_shape(functools.partial(make_data, spec), setting)
+    remembered = jax.eval_shape(functools.partial(_remembered, spec), state.params, setting, data)
+    # The parameters themselves are among what is remembered, and counted in the state.
+    return Footprint(_bytes(state), _bytes(state), max(_bytes(remembered) - _bytes(state.params), 0.0))
+
+
+def _remembered(spec: TrainSpec, params: dict, setting: Setting, data: datasets.Dataset) -> Any:
+    """Return the function that pulls a gradient back through the loss: a pytree of what the forward pass remembers."""
+    batch = data.take(jnp.arange(spec.gradient_part))
+    images, conditioning = datasets.images(batch, spec.data), datasets.conditionings(batch, spec.data)
+    key = rng.run_key(setting.seed)
+    noise, dropout_keys = vdm.draw_loss_noise(key, images.shape), jax.random.split(key, len(images))
+
+    def mean_loss(params: dict) -> jax.Array:
+        terms = vdm.loss_terms(params, spec.vdm, images, conditioning, noise, setting.data_noise, dropout_keys)
+        return terms.total.mean()
+
+    return jax.vjp(mean_loss, params)[1]
+
+
+def analyse(config: Config, plan: Plan) -> Footprint:
+    """Return the footprint from the compiler's analysis of the training program; compiles it once or twice.
+
+    A layout that stacks runs is compiled for one run and for two: what the second adds is taken to be a run's share.
+    """
+    start = functools.partial(init_run, make_train_spec(config, plan.convolution))
+    state = _bytes(jax.eval_shape(start, abstract_setting(config)))
+    resident, working = _program_bytes(config, plan, 1)
+    if plan.runs == "loop":
+        return Footprint(state, resident, working)
+    both_resident, both_working = _program_bytes(config, plan, 2)
+    share = max(both_working - working, 0.0)
+    return Footprint(state, both_resident - resident, share, max(working - share, 0.0))
+
+
+def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]:
+    """Compile the training program of `runs` runs; return the bytes of its arguments and those it needs beyond them."""
+    spec = train_spec(config, plan)
+    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs,), leaf.dtype), abstract_setting(config))
+    state = jax.eval_shape(jax.vmap(functools.partial(init_run, spec)), stacked)
+    data = jax.eval_shape(jax.vmap(functools.partial(make_data, spec)), stacked)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    lowered = training_program(spec, plan).lower(state, stacked, data, number, number)
+    # On a CPU the level of optimisation changes the code of a buffer's loops, not the buffers.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    found = lowered.compile(compiler_options=options).memory_analysis()
+    if found is None:
+        raise UserError(f"the {jax.default_backend()} backend does not tell the memory of its programs")
+    beyond = found.output_size_in_bytes - found.alias_size_in_bytes + found.temp_size_in_bytes
+    return float(found.argument_size_in_bytes), float(max(beyond, 0))
+
+
+def peak_bytes(footprint: Footprint, place: Place, runs: int) -> float:
+    """Return the predicted peak of training a wave of `runs` >= 1 runs: of the fullest device, or of the shared memory.
+
+    Parcels are those of `Engine`. In a loop all runs stay in memory while each device runs the program of one.
+    """
+    shards = microbatch.choose_shards(place.parts, place.devices // runs)
+    places = place.devices // shards
+    parcel = 1 if place.layout == "loop" else -(-runs // places)
+    parcels = -(-runs // parcel)
+    on_first = min(-(-parcels // places) * parcel, runs)
+    held = runs * shards if place.shared else on_first
+    programs = min(parcels, places) * shards if place.shared else 1
+    stepping = programs * (footprint.working * parcel + footprint.fixed)
+    # All states as one tree on the first device, and there a copy of each that came from another.
+    saving = (runs + (runs - on_first)) * footprint.state if parcels > 1 else 0.0
+    return held * footprint.resident + max(stepping, saving)
+
+
+def largest_wave(footprint: Footprint, place: Place) -> int:
+    """Return the most runs at once that are predicted to fit; 0 if not even one does."""
+    low, high = 0, _MOST_RUNS
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(footprint, place, middle) else (low, middle - 1)
+    return low
+
+
+def fits(footprint: Footprint, place: Place, runs: int) -> bool:
+    """Return whether a wave of `runs` runs is predicted to fit."""
+    return peak_bytes(footprint, place, runs) <= place.available
+
+
+def check(config: Config) -> None:
+    """Raise UserError if training is predicted not to fit; compiles only if shapes alone do not settle it."""
+    place = here(config)
+    runs = at_once(config, jax.process_count())
+    if peak_bytes(outline(config), place, runs) <= _SAFE_SHARE * place.available:
+        return
+    footprint = analyse(config, choose_plan(config, jax.default_backend()))
+    if fits(footprint, place, runs):
+        return
+    most = largest_wave(footprint, place)
+    owner = "the machine" if place.shared else "a device"
+    memory = f"of {in_words(place.available)} available memory of {owner} (engine.memory_gb sets another size)"
+    if most == 0:
+        need = in_words(peak_bytes(footprint, place, 1))
+        raise UserError(
+            f"even one run is predicted to need {need} {memory}: reduce optim.batch_size, data.image_size, "
+            "network.channels or network.blocks"
+        )
+    need = in_words(peak_bytes(footprint, place, runs))
+    raise UserError(
+        f"engine.wave = {config.engine.wave}: {runs} runs at once are predicted to need {need} {memory}; "
+        f"--config.engine.wave={most} fits"
+    )
+
+
+def abstract_setting(config: Config) -> Setting:
+    """Return shapes and types of the setting of one run."""
+    stacked = grid.stack(grid.grid_settings(config.grid)[:1])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
+
+
+def _bytes(tree: Any) -> float:
+    def one(leaf: Any) -> int:
+        return leaf.size * leaf.dtype.itemsize
+
+    return float(sum(map(one, jax.tree.leaves(tree))))
+
+
+def _device_memory() -> float:
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
+    known = [float(limit) for limit in limits if limit]
+    return min(known) if known else float("inf")
+
+
+def _host_memory() -> float:
+    """Return the memory that new work on this machine can have, within the limit of a container."""
+    sizes = [_number(pathlib.Path("/sys/fs/cgroup/memory.max")), _available_of_kernel()]
+    known = [size for size in sizes if size]
+    if not known and hasattr(os, "sysconf"):
+        known = [float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))]
+    return min(known) if known else float("inf")
+
+
+def _number(path: pathlib.Path) -> float:
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):  # not Linux, or no limit ("max")
+        return 0.0
+
+
+def _available_of_kernel() -> float:
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((1024.0 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable")), 0.0)

@@ -1,0 +1,164 @@
+"""The data-generating process: concept vectors are drawn and grouped into data sets; `rendering` makes them images.
+
+All functions are pure and may be jitted and vmapped over settings and keys. Source: reference implementation (the
+paper's appendix A.1 gives the outline).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from cspace_jax.config import DataConfig
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import concepts
+from cspace_jax.data.concepts import ConceptVector, Ranges
+from cspace_jax.data.rendering import add_noise, render
+
+POSITION_RANGE = 0.5  # x and y of an object are uniform in +- this where they are not concepts
+# Columns of the uniform numbers of an image. They are part of the results: never renumber.
+_POSITION, _COLOR, _SIZE, _BG_COLOR, _COINS, _DRAWS = slice(0, 2), slice(2, 5), 5, slice(6, 9), slice(9, 11), 11
+
+
+@struct.dataclass
+class Dataset:
+    """Hold images as the concepts and noise keys they are rendered from: 52 bytes each, where pixels take 12 kB."""
+
+    cv: ConceptVector  # [n]
+    klass: Int[Array, "n"]
+    noise_key: Key[Array, "n"]  # one an image, so that the image has the same noise each time it comes round
+    masked: Bool[Array, "n"] | None = None  # images that hide a concept in training (masking.py)
+
+    def take(self, index: Int[Array, "b"]) -> "Dataset":
+        """Return the images at `index` [b] as a smaller data set."""
+        return jax.tree.map(lambda leaf: leaf[index], self)
+
+
+def sample_concepts(
+    key: Key[Array, ""], ranges: Ranges, bits: Int[Array, "n concept"], active: tuple[str, ...], at_mean: bool
+) -> ConceptVector:
+    """Draw the concept vectors [n] of images whose classes are given as `bits`, columns in the order of `active`.
+
+    Training samples (`at_mean=False`) are uniform in the class range, x and y normal around the class mean. Test
+    samples (`at_mean=True`) sit at the exact class means, with background .9 where that is no concept. Inactive
+    concepts: the shape is a circle, x and y are uniform in +-.5 and the background in [.8, 1]. Source: reference
+    implementation. Inactive colour or size: a fair coin between the two class ranges, then uniform in it, also for
+    test samples. That is a reconstruction: no code for such data is published (paper section 5 has a varying size
+    with shape and colour active).
+    """
+    bit = {name: bits[:, active.index(name)] for name in active}
+    uniform_key, normal_key = jax.random.split(key)
+    # One flat call for all uniform numbers: further calls, and calls with more axes, add seconds to compile time.
+    u = 2 * jax.random.uniform(uniform_key, (len(bits) * _DRAWS,)).reshape(-1, _DRAWS) - 1
+    coins = (u[:, _COINS] > 0).astype(jnp.int32)
+    x, y = _positions(u[:, _POSITION], normal_key, bit, ranges, at_mean)
+    return ConceptVector(
+        shape=jnp.asarray(bit.get("shape", jnp.zeros(len(bits))), jnp.int32),
+        x=x,
+        y=y,
+        color=_color(u[:, _COLOR], bit.get("color"), coins[:, 0], ranges, at_mean),
+        size=_size(u[:, _SIZE], bit.get("size"), coins[:, 1], ranges, at_mean),
+        bg_color=_background(u[:, _BG_COLOR], bit.get("bg_color"), ranges, at_mean),
+    )
+
+
+def _positions(u: Array, key: Array, bit: dict[str, Array], ranges: Ranges, at_mean: bool) -> Float[Array, "2 n"]:
+    position = POSITION_RANGE * u.T
+    for row, name in enumerate(("x", "y")):
+        if name in bit:
+            normal = jax.random.normal(jax.random.fold_in(key, row), (len(u),))
+            spread = 0.0 if at_mean else ranges.position_std * normal
+            position = position.at[row].set(ranges.position_mean[bit[name]] + spread)
+    return position
+
+
+def _color(u: Array, bit: Array | None, coin: Array, ranges: Ranges, at_mean: bool) -> Float[Array, "n 3"]:
+    mean = ranges.color_mean[coin if bit is None else bit]
+    if at_mean and bit is not None:
+        return mean
+    return mean + ranges.color_half_width * u
+
+
+def _size(u: Array, bit: Array | None, coin: Array, ranges: Ranges, at_mean: bool) -> Float[Array, "n"]:
+    mean = ranges.size_mean[coin if bit is None else bit]
+    if at_mean and bit is not None:
+        return mean
+    low = jnp.maximum(mean - ranges.size_half_width, concepts.MIN_SIZE)
+    high = jnp.maximum(mean + ranges.size_half_width, concepts.MIN_SIZE)
+    return low + (high - low) * (u + 1) / 2
+
+
+def _background(u: Array, bit: Array | None, ranges: Ranges, at_mean: bool) -> Float[Array, "n 3"]:
+    low, high = concepts.NEUTRAL_BG
+    if bit is not None:
+        mean, half_width = ranges.bg_mean[bit], ranges.bg_half_width
+    else:
+        mean, half_width = jnp.full(u.shape, (low + high) / 2), (high - low) / 2
+    return mean if at_mean else mean + half_width * u
+
+
+def images(dataset: Dataset, data: DataConfig) -> Float[Array, "b h w 3"]:
+    """Render the noisy images [b, h, w, 3] of a data set or of a slice of it."""
+    clean = render(dataset.cv, data.image_size, data.blur, triangles="shape" in data.active)
+    return add_noise(clean, dataset.noise_key)
+
+
+def conditionings(dataset: Dataset, data: DataConfig) -> Float[Array, "b 11"]:
+    """Return the conditioning vectors [b, 11] of a data set or of a slice of it."""
+    return concepts.conditioning(dataset.cv, data.active)
+
+
+def draw_dataset(
+    key: Key[Array, ""], ranges: Ranges, klass: Int[Array, "n"], active: tuple[str, ...], at_mean: bool
+) -> Dataset:
+    """Draw one image for every entry of `klass` (class indices [n]) and return the `Dataset` in the same order."""
+    concept_key, noise_key = jax.random.split(key)
+    bits = jnp.asarray(concepts.classes(active).bits)[klass]
+    cv = sample_concepts(concept_key, ranges, bits, active, at_mean)
+    return Dataset(cv=cv, klass=klass, noise_key=jax.random.split(noise_key, len(klass)))
+
+
+def make_dataset(key: Key[Array, ""], setting: Setting, data: DataConfig) -> tuple[Dataset, Dataset]:
+    """Draw the images of the training classes and split them at random into (training set, validation set).
+
+    `key` is the run's "data" stream. Sizes are static: floor(train_ratio * n) and the rest of the n = training
+    classes x images_per_class images. The set is fixed: the same concepts and noise each time an image comes round.
+    """
+    pool_key, split_key = jax.random.split(jax.random.fold_in(key, 0))
+    klass = _repeat(concepts.classes(data.active).train_ids, data.images_per_class)
+    pool = draw_dataset(pool_key, _ranges(setting), klass, data.active, at_mean=False)
+    order = jax.random.permutation(split_key, data.pool_images)
+    return pool.take(order[: data.train_images]), pool.take(order[data.train_images :])
+
+
+def generation_conditionings(
+    key: Key[Array, ""], setting: Setting, data: DataConfig, per_class: int
+) -> Float[Array, "k per_class 11"]:
+    """Draw the conditioning vectors that a run is sampled with at every evaluation, `per_class` for each class.
+
+    Training classes are fresh draws from their ranges, held-out classes repeat their exact class means (reference
+    implementation). `key` is the run's "data" stream; it is split apart from the training and test sets.
+    """
+    family, ranges = concepts.classes(data.active), _ranges(setting)
+    bits = jnp.asarray(family.bits)[_repeat(range(family.num), per_class)]
+    cv = sample_concepts(jax.random.fold_in(key, 1), ranges, bits, data.active, at_mean=False)
+    drawn = concepts.conditioning(cv, data.active).reshape(family.num, per_class, concepts.CONDITIONING_DIM)
+    return jnp.where(family.trained[:, None, None], drawn, concepts.mean_conditionings(ranges, data.active)[:, None])
+
+
+def test_set(key: Key[Array, ""], setting: Setting, data: DataConfig) -> Dataset:
+    """Draw the images of the held-out classes, at their exact class means, that the test loss is taken on.
+
+    `key` is the run's "data" stream. Size: held-out classes x test_images_per_class, 0 if no class is held out.
+    """
+    klass = _repeat(concepts.classes(data.active).held_out_ids, data.test_images_per_class)
+    return draw_dataset(jax.random.fold_in(key, 2), _ranges(setting), klass, data.active, at_mean=True)
+
+
+def _ranges(setting: Setting) -> Ranges:
+    return concepts.class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg)
+
+
+def _repeat(ids, times: int) -> Int[Array, "n"]:
+    return jnp.asarray(np.repeat(np.asarray(ids, np.int32), times))

@@ -1,0 +1,79 @@
+"""Underspecification: in training, part of one class's images hide one concept from the model (paper section 5).
+
+The entries of that concept in the conditioning vector are replaced; the images, validation, test and every prompt stay
+as they are. Pure functions of ONE run; which class, concept and value is static (`DataConfig.mask_*`), the masked
+fraction is `Setting.mask`. No code of the paper's section 5 is published: everything here is a reconstruction.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+from cspace_jax.config import DataConfig
+from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES, classes
+from cspace_jax.data.datasets import Dataset
+
+TOKEN = "mask_token"  # name of the learned null vector among the parameters of a run
+# A fraction such as .29 is not a float32 number: a product that falls short of an integer by rounding alone counts as
+# that integer. Three roundings lose less than 2^-22 of it.
+_ROUNDING = 2.0**-22
+
+
+def init_params(data: DataConfig) -> dict[str, jax.Array]:
+    """Return the parameters that masking adds to a run: a null vector of zeros in mode "token", else none."""
+    if data.mask_mode != "token":
+        return {}
+    entries = SLICES[data.masked[0]]
+    return {TOKEN: jnp.zeros(entries.stop - entries.start)}
+
+
+def mark(key: Key[Array, ""], dataset: Dataset, fraction: jax.typing.ArrayLike, data: DataConfig) -> Dataset:
+    """Return the data set with floor(fraction N) of the masked class's N images marked, a random subset.
+
+    `fraction` in [0, 1] may be traced. Subsets are nested: with the same key a larger fraction adds images to the
+    smaller one's. "batch" marks none here: its images are drawn anew for every batch (`draw`).
+    """
+    if data.mask_images != "fixed":
+        return dataset
+    of_class = _of_class(dataset, data)
+    lots = jnp.where(of_class, jax.random.uniform(key, of_class.shape), 2.0)
+    rank = jnp.argsort(jnp.argsort(lots))  # no two are equal, so the count is exact
+    return dataclasses.replace(dataset, masked=of_class & (rank < count(fraction, of_class.sum())))
+
+
+def count(fraction: jax.typing.ArrayLike, number: jax.typing.ArrayLike) -> jax.Array:
+    """Return floor(fraction number), int32, as if a fraction such as 0.29 were exact; `number` below 2^22."""
+    product = jnp.asarray(fraction, jnp.float32) * jnp.asarray(number, jnp.float32)
+    return jnp.floor(product + product * _ROUNDING).astype(jnp.int32)
+
+
+def draw(key: Key[Array, ""], batch: Dataset, fraction: jax.typing.ArrayLike, data: DataConfig) -> Bool[Array, " b"]:
+    """Return which images of a batch are masked: those marked, or in mode "batch" each of the class by its own lot."""
+    if batch.masked is not None:
+        return batch.masked
+    lots = jax.random.uniform(key, batch.klass.shape)  # in [0, 1): a fraction of 0 masks none, 1 masks all
+    return _of_class(batch, data) & (lots < fraction)
+
+
+def fill(
+    conditioning: Float[Array, "b 11"], masked: Bool[Array, " b"], data: DataConfig, params: Mapping[str, Any],
+    null_value: float,
+) -> Float[Array, "b 11"]:  # fmt: skip
+    """Replace the masked concept's entries in the conditioning vectors of masked images.
+
+    They become 0 ("zero"), `null_value` ("null") or the learned vector among `params` ("token").
+    """
+    entries = SLICES[data.masked[0]]
+    hidden = jnp.zeros(CONDITIONING_DIM, bool).at[entries].set(True)
+    value = jnp.full(CONDITIONING_DIM, null_value if data.mask_mode == "null" else 0.0)
+    if data.mask_mode == "token":
+        value = value.at[entries].set(params[TOKEN])
+    return jnp.where(masked[:, None] & hidden, value, conditioning)
+
+
+def _of_class(dataset: Dataset, data: DataConfig) -> Bool[Array, " n"]:
+    return dataset.klass == classes(data.active).names.index(data.masked[1])

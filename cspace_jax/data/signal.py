@@ -1,0 +1,173 @@
+"""Concept signal: how strongly a concept moves the pixels (paper, definition 3, and its operational forms).
+
+Three measures, each one number for every active concept, in the order of `data.active`:
+
+* `pixel_signal`: mean squared pixel difference of two classes that differ in that concept alone, at the class means
+  (the operational form of the reference implementation, `calc_mse_pix`);
+* `range_signal`: the same on images drawn from the training ranges (its "concept gradient");
+* `jacobian_signal`: the norm |dG / dz_i| of definition 3 itself.
+
+Pairs of images share everything but the class: position, background, spread inside the class range and pixel noise.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from cspace_jax.config import DataConfig
+from cspace_jax.config.schema import CONCEPTS
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import concepts, datasets, rendering
+from cspace_jax.data.concepts import ConceptVector
+
+CHUNK = 16  # paired images compared at once: bounds the memory of many runs under vmap
+
+
+def distance_matrix(images: Float[Array, "k n h w c"]) -> Float[Array, "k k"]:
+    """Return d[i, j], the mean over images, pixels and channels of (x_i - x_j)^2, of paired images of k classes.
+
+    Units: squared brightness, 0 to 1. Image m of every class must share its nuisance variables with image m of the
+    others.
+    """
+    one_to_all = jax.vmap(lambda a, b: jnp.mean((a - b) ** 2), in_axes=(None, 0))
+    return jax.vmap(one_to_all, in_axes=(0, None))(images, images)
+
+
+def concept_distances(distances: Float[Array, "k k"], active: tuple[str, ...], trained_only: bool = True) -> Array:
+    """Average d[i, j] over the pairs of classes that differ in one concept alone; returns [concept].
+
+    `trained_only` keeps the pairs of classes seen in training, as the reference implementation's "concept gradient"
+    does; otherwise all pairs count.
+    """
+    family = concepts.classes(active)
+    differ = family.bits[:, None] != family.bits[None, :]  # [k, k, concept]
+    pairs = differ & (differ.sum(axis=-1, keepdims=True) == 1)
+    if trained_only:
+        pairs = pairs & (family.trained[:, None] & family.trained[None, :])[..., None]
+    weights = pairs / pairs.sum(axis=(0, 1))
+    return jnp.einsum("ij,ijc->c", distances, weights, precision=jax.lax.Precision.HIGHEST)
+
+
+def paired_datasets(key: Key[Array, ""], setting: Setting, data: DataConfig, n: int, at_mean: bool) -> datasets.Dataset:
+    """Draw n images of every class from one key, so that they differ between classes in the class alone; leaves [k, n].
+
+    `at_mean` places them at the exact class means, otherwise in the training ranges.
+    """
+    family = concepts.classes(data.active)
+    ranges = concepts.class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg)
+    draw = jax.vmap(lambda klass: datasets.draw_dataset(key, ranges, jnp.full(n, klass), data.active, at_mean))
+    return draw(jnp.arange(family.num))
+
+
+def pixel_distances(
+    setting: Setting, data: DataConfig, key: Key[Array, ""], n: int = 128, at_mean: bool = True
+) -> Float[Array, "k k"]:
+    """Return the paired mean squared pixel distances [k, k] between all classes, over n images a class.
+
+    Pure; setting and key may be traced. `key` is the run's "signal" stream. Source: reference implementation
+    (`calc_mse_pix`, n = 128; the x axis of the paper's figure 3 comes from this matrix).
+    """
+
+    def one_image(all_classes: datasets.Dataset) -> Array:
+        return distance_matrix(datasets.images(all_classes, data)[:, None])
+
+    paired = paired_datasets(key, setting, data, n, at_mean)
+    by_image = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), paired)
+    return jax.lax.map(one_image, by_image, batch_size=CHUNK).mean(axis=0)
+
+
+def pixel_signal(
+    setting: Setting, data: DataConfig, key: Key[Array, ""], n: int = 128, trained_only: bool = True
+) -> Float[Array, "concept"]:
+    """Return the concept signal as paired pixel MSE at the class means, one number an active concept.
+
+    Averaged over the pairs of training classes that differ in the concept, or over all such pairs.
+    """
+    return concept_distances(pixel_distances(setting, data, key, n), data.active, trained_only)
+
+
+def range_signal(
+    setting: Setting, data: DataConfig, key: Key[Array, ""], n: int = 512, trained_only: bool = True
+) -> Float[Array, "concept"]:
+    """Return the "concept gradient": the paired pixel MSE on the training ranges instead of the class means.
+
+    The reference implementation takes 2,048 images a class; fewer give the same value within a few per cent.
+    """
+    return concept_distances(pixel_distances(setting, data, key, n, at_mean=False), data.active, trained_only)
+
+
+def normalize_signal(signal: Float[Array, "*r concept"]) -> Float[Array, "*r concept"]:
+    """Divide a signal by its L2 norm over concepts, as the colour scale of the paper's figures 4 and 13; 0 stays 0."""
+    norm = jnp.linalg.norm(signal, axis=-1, keepdims=True)
+    return signal / jnp.where(norm > 0, norm, 1.0)
+
+
+def smooth_render(
+    cv: ConceptVector, image_size: int, blur: float, edge: jax.typing.ArrayLike = 0.5
+) -> Float[Array, "*b h w 3"]:
+    """Render images as `dgp.render` does, with edges that can be differentiated.
+
+    The 0/1 mask has derivative zero almost everywhere in size, x and y. Here every edge is a logistic function of the
+    distance to it, of scale `edge` pixels (> 0; a tenth to nine tenths within 4.4 edge); `edge` to 0 gives the hard
+    mask before the same blur. A triangle is the product of its three edges. `cv.shape` may be any number in [0, 1]:
+    the mask is mixed linearly between circle (0) and triangle (1). These choices are ours; the reference has no
+    Jacobian.
+    """
+    width = edge * 2 / (image_size - 1)
+    dx, dy = rendering.offsets(cv, image_size)
+    radius, shape = cv.size[..., None, None], jnp.asarray(cv.shape, jnp.float32)[..., None, None]
+    # The tiny term keeps the gradient of the square root finite at a pixel in the exact centre.
+    circle = jax.nn.sigmoid((radius - jnp.sqrt(dx**2 + dy**2 + 1e-12)) / width)
+    base, left, right = rendering.triangle_edges(dx, dy, radius)
+    slope_norm = float(np.sqrt(5))  # turns a difference in y into a distance from an edge of slope 2
+    edges = (base, left / slope_norm, right / slope_norm)
+    triangle = math.prod(jax.nn.sigmoid(distance / width) for distance in edges)
+    return rendering.mix(rendering.blur_mask(circle + shape * (triangle - circle), blur), cv)
+
+
+def jacobian(cv: ConceptVector, image_size: int, blur: float, edge: jax.typing.ArrayLike = 0.5) -> ConceptVector:
+    """Return dG / dz of ONE concept vector (scalar fields) through `smooth_render`.
+
+    Each field holds the derivative of the image by that concept: [h, w, 3], and [h, w, 3, 3] for the colours. The shape
+    counts as a number from 0 (circle) to 1 (triangle). Units: brightness per unit of the concept.
+    """
+    cv = dataclasses.replace(cv, shape=jnp.asarray(cv.shape, jnp.float32))
+    return jax.jacfwd(lambda z: smooth_render(z, image_size, blur, edge))(cv)
+
+
+def jacobian_norms(
+    cv: ConceptVector, image_size: int, blur: float, edge: jax.typing.ArrayLike = 0.5
+) -> Float[Array, "b concept"]:
+    """Return |dG / dz_i| [b, 6] of concept vectors [b], columns in the order of `CONCEPTS` (paper, definition 3).
+
+    L2 norm over pixels and channels, and over the three channels of a colour concept (Frobenius norm). Brightness per
+    unit of the concept. For colour and background it does not depend on the edges' derivative: sqrt(3) times the norm
+    of the blurred mask m, and of 1 - m.
+    """
+
+    def norms(one: ConceptVector) -> Array:
+        derivative = jacobian(one, image_size, blur, edge)
+        return jnp.stack([jnp.linalg.norm(getattr(derivative, name).ravel()) for name in CONCEPTS])
+
+    return jax.vmap(norms)(cv)
+
+
+def jacobian_signal(
+    setting: Setting, data: DataConfig, key: Key[Array, ""], n: int = 32, edge: jax.typing.ArrayLike = 0.5
+) -> Float[Array, "concept"]:
+    """Return the mean of |dG / dz_i| over n images of each training class at its class means, per active concept.
+
+    `key` is the run's "signal" stream, `edge` the softness in pixels of `smooth_render`. A derivative knows nothing
+    of the distance between classes: colour's value depends on sep_size but not on sep_col, unlike that of
+    `pixel_signal`.
+    """
+    family = concepts.classes(data.active)
+    ranges = concepts.class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg)
+    klass = jnp.repeat(jnp.asarray(family.train_ids), n)
+    drawn = datasets.draw_dataset(key, ranges, klass, data.active, at_mean=True)
+    norms = jacobian_norms(drawn.cv, data.image_size, data.blur, edge)
+    return norms.mean(axis=0)[np.array([CONCEPTS.index(name) for name in data.active])]

@@ -1,0 +1,18 @@
+"""How runs are cut into waves and steps into compiled calls: integers only."""
+
+from collections.abc import Sequence
+
+
+def waves(runs: int, size: int) -> list[slice]:
+    """Cut `runs` runs into consecutive waves of at most `size` runs (0 = one wave)."""
+    size = size or max(runs, 1)
+    return [slice(start, min(start + size, runs)) for start in range(0, runs, size)]
+
+
+def chunks(start: int, stop: int, stops: Sequence[int], most: int) -> list[tuple[int, int]]:
+    """Cut steps start .. stop into calls (steps done before, count) of at most `most` that end at each of `stops`."""
+    edges = sorted({s for s in stops if start < s < stop} | {start, stop})
+    calls = []
+    for low, high in zip(edges, edges[1:], strict=False):
+        calls += [(s, min(most, high - s)) for s in range(low, high, most)]
+    return calls

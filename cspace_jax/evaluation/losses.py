@@ -1,0 +1,64 @@
+"""Validation and test losses of a checkpoint, batch by batch. Pure functions of ONE run."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from cspace_jax import rng
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import datasets
+from cspace_jax.data.concepts import classes
+from cspace_jax.evaluation.spec import EvalSpec
+from cspace_jax.model import vdm
+
+
+@struct.dataclass
+class LossData:
+    """A run's validation or test images, cut into batches: `batch` is a Dataset [n, b], `key` seeds times and noise."""
+
+    batch: datasets.Dataset
+    key: jax.Array
+
+
+def loss_batches(spec: EvalSpec, split: str) -> tuple[int, int]:
+    """Return (batches, batch size) of a split, "validation" or "test"; images that fill no batch are left out.
+
+    `evaluate.loss_images` limits the validation images.
+    """
+    data = spec.train.data
+    size = {
+        "validation": data.pool_images - data.train_images,
+        "test": len(classes(data.active).held_out_ids) * data.test_images_per_class,
+    }[split]
+    if split == "validation" and spec.evaluate.loss_images:
+        size = min(size, spec.evaluate.loss_images)
+    batch = min(spec.train.optim.batch_size, size)
+    return (size // batch, batch) if batch else (0, 0)
+
+
+def loss_data(split: str, spec: EvalSpec, setting: Setting) -> LossData:
+    """Draw the images of a split, as concept vectors."""
+    key = rng.run_key(setting.seed)
+    data_key = rng.stream(key, "data")
+    if split == "validation":
+        dataset = datasets.make_dataset(data_key, setting, spec.train.data)[1]
+    else:
+        dataset = datasets.test_set(data_key, setting, spec.train.data)
+    count, size = loss_batches(spec, split)
+    batch = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), dataset)
+    stream = {"validation": 1, "test": 2}[split]
+    return LossData(batch, jax.random.fold_in(rng.stream(key, "eval"), stream))
+
+
+def loss_batch(spec: EvalSpec, params: dict, setting: Setting, data: LossData, i: jax.Array) -> Float[Array, "4"]:
+    """Return total, diffusion, latent and reconstruction loss of batch i in bits per dimension.
+
+    Dropout and the dropping of conditioning are off; times and noises are the same at every checkpoint.
+    """
+    batch = jax.tree.map(lambda leaf: leaf[i], data.batch)
+    images = datasets.images(batch, spec.train.data)
+    noise = vdm.draw_loss_noise(jax.random.fold_in(data.key, i), images.shape)
+    conditioning = datasets.conditionings(batch, spec.train.data)
+    terms = vdm.loss_terms(params, spec.train.vdm, images, conditioning, noise, setting.data_noise)
+    return jnp.stack([t.mean() for t in (terms.total, terms.diffusion, terms.latent, terms.reconstruction)])

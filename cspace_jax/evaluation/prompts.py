@@ -1,0 +1,127 @@
+"""Prompts: what one run is asked for, as arrays. Queries are embedded, projected, patched and edited here.
+
+Pure functions of ONE run.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from cspace_jax import rng
+from cspace_jax.config.schema import shares_embedding
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import datasets
+from cspace_jax.evaluation import protocols
+from cspace_jax.evaluation.protocols import Query
+from cspace_jax.evaluation.spec import EvalSpec
+from cspace_jax.model import unet, vdm
+
+
+@struct.dataclass
+class Prompts:
+    """What one run is asked for, and the key of the noise it answers with.
+
+    Attributes:
+      conditioning: vectors [b, 11], or their projections by block.
+      key: random key of the samples.
+      guidance: weight of each sample [b]; None takes the weight of the configuration.
+      null: the null conditioning, in the form of `conditioning`; None is the null vector.
+    """
+
+    conditioning: vdm.Conditioning
+    key: jax.Array
+    guidance: jax.Array | None = None
+    null: vdm.Conditioning | None = None
+
+
+def naive_prompts(spec: EvalSpec, setting: Setting) -> Prompts:
+    """Ask for every class by its own conditioning (naive prompting, paper section 4).
+
+    Training classes are asked for at random values within their ranges, held-out classes at their exact means; the
+    vectors are drawn once per run and used at every checkpoint (reference implementation).
+    """
+    key = rng.run_key(setting.seed)
+    _, _, samples = spec.shape
+    conditioning = datasets.generation_conditionings(rng.stream(key, "data"), setting, spec.train.data, samples)
+    return Prompts(conditioning.reshape(-1, conditioning.shape[-1]), jax.random.fold_in(rng.stream(key, "eval"), 0))
+
+
+def battery(spec: EvalSpec, setting: Setting) -> Query:
+    """Build all queries of the battery [queries, held-out classes, ...], naive prompting first."""
+    key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 3)
+    return protocols.queries(spec.elicit, spec.train.data.active, setting, key, spec.evaluate.guidance)
+
+
+def prepare(spec: EvalSpec, params: dict, patch: dict, queries: Query, setting: Setting) -> Prompts:
+    """Turn the queries of one batch [q, held-out classes, ...] into prompts: embed, project, patch, edit, repeat.
+
+    Args:
+      spec: static description of the battery.
+      params: parameters that are asked.
+      patch: parameters whose conditioning projections patched queries use.
+      queries: of one batch.
+      setting: the run's numbers.
+    """
+    flat: Query = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), queries)
+    network = spec.train.vdm.network
+    stream = rng.stream(rng.run_key(setting.seed), "eval")
+
+    def choose(own: Any, other: Any) -> Any:
+        return jax.tree.map(lambda a, b: jnp.where(flat.patched[:, None], b, a), own, other)
+
+    def embed(c: jax.Array) -> jax.Array:
+        return choose(*(unet.embed_conditioning(one["network"], network, c) for one in (params, patch)))
+
+    def project(v: jax.Array) -> dict[str, jax.Array]:
+        return choose(*(unet.project_embedding(one["network"], network, v) for one in (params, patch)))
+
+    null = jnp.full_like(flat.conditioning, spec.train.vdm.diffusion.null_value)
+    asked, amplified, removed = (embed(c) for c in (flat.conditioning, flat.amplified, flat.removed))
+    if shares_embedding(network.conditioning):
+        edits = _edits_where(flat, flat.shared)
+        asked = edit({"": asked}, {"": amplified}, {"": removed}, edits, jax.random.fold_in(stream, 5))[""]
+    edits = _edits_where(flat, ~flat.shared)
+    edited = edit(project(asked), project(amplified), project(removed), edits, jax.random.fold_in(stream, 4))
+
+    def repeat(tree: vdm.Conditioning) -> vdm.Conditioning:
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf, spec.shape[2], axis=0), tree)
+
+    noise_key = jax.random.fold_in(stream, 0)
+    guided = spec.evaluate.guidance != 1.0 or protocols.uses_guidance(spec.elicit)
+    weights = jnp.repeat(flat.guidance, spec.shape[2]) if guided else None
+    return Prompts(repeat(edited), noise_key, weights, repeat(project(embed(null))) if guided else None)
+
+
+def edit(
+    h: dict[str, jax.Array], amplified: dict[str, jax.Array], removed: dict[str, jax.Array], query: Query,
+    key: jax.Array,
+) -> dict[str, jax.Array]:  # fmt: skip
+    """Apply each query's linear latent intervention to its embeddings: block -> [q, d].
+
+    With b and l the amplified and the removed embedding at length 1: h1 = h + alpha <h, b> b, then
+    h1 - beta <h1, l> l (reference implementation). Where `query.random` is not 0, the change keeps its length and takes
+    a random direction, which depends on that number, the key and the block.
+    """
+    edited = {}
+    for number, name in enumerate(h):
+        block = h[name]
+        up, down = _unit(amplified[name]), _unit(removed[name])
+        first = block + query.alpha[:, None] * (block * up).sum(-1, keepdims=True) * up
+        second = first - query.beta[:, None] * (first * down).sum(-1, keepdims=True) * down
+        keys = jax.vmap(lambda i, n=number: jax.random.fold_in(jax.random.fold_in(key, n), i))(query.random)
+        direction = _unit(jax.vmap(lambda k, d=block.shape[-1]: jax.random.normal(k, (d,)))(keys))
+        length = jnp.linalg.norm(second - block, axis=-1, keepdims=True)
+        edited[name] = jnp.where((query.random > 0)[:, None], block + length * direction, second)
+    return edited
+
+
+def _edits_where(query: Query, here: jax.Array) -> Query:
+    """Return the queries [q] without the edits of those that are not edited here."""
+    alpha, beta, random = (jnp.where(here, one, 0) for one in (query.alpha, query.beta, query.random))
+    return query.replace(alpha=alpha, beta=beta, random=random)
+
+
+def _unit(vectors: jax.Array) -> jax.Array:
+    return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

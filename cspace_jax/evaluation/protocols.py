@@ -1,0 +1,340 @@
+"""Elicitation protocols as data: what a model is asked for besides, or instead of, the class's own conditioning.
+
+A protocol changes a `Query` step by step; it never touches the sampler, so adding one is adding a function here:
+
+    @protocol("dim", values=lambda config: (0.5, 0.8))
+    def dim(query, target, value):
+        return query.replace(conditioning=query.conditioning * value)
+
+It can then be named in `elicit.protocols`, alone, with its control ("dim_random") or joined with others ("dim+patch").
+Sources: paper section 4.4; reference implementation (the published prompts, directions and strengths).
+"""
+
+import dataclasses
+import inspect
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED, ElicitConfig, shares_embedding
+from cspace_jax.config.setting import Setting
+from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES, class_ranges, classes, mean_conditionings
+from cspace_jax.errors import UserError
+from cspace_jax.text import closest
+
+# Far ends of the concepts, whose embeddings are the published directions (reference implementation), by bit.
+STRONG = {"color": ((0.95, 0.05, 0.05), (0.05, 0.05, 0.95)), "size": ((0.6,), (0.3,))}
+STRONG_SHARED = STRONG | {"color": ((0.9, 0.1, 0.1), (0.1, 0.1, 0.9))}  # the same for a shared embedding
+PUBLISHED_BLUE = (0.6, 0.65, 0.75, 0.85, 0.95)  # blue channel of the published prompts; red and green are 1 - blue
+PUBLISHED_SIZE = 0.3
+
+
+class Query(struct.PyTreeNode):
+    """What one batch of samples is asked for; a leading axis stacks queries.
+
+    Attributes:
+      conditioning: vector given to the network [11].
+      guidance: weight w of classifier-free guidance, 1 = plain conditional.
+      alpha: strength with which the embedding of `amplified` is amplified.
+      beta: strength with which the embedding of `removed` is removed.
+      amplified: conditioning vector whose embedding is the first direction [11].
+      removed: conditioning vector whose embedding is the second direction [11].
+      shared: whether the embedding that all blocks share is edited, instead of each block's own.
+      random: number of the random direction that replaces a latent edit, keeping its length; 0 = the edit itself.
+      patched: whether the conditioning projections are those of the patch's checkpoint.
+    """
+
+    conditioning: jax.Array
+    guidance: jax.Array
+    alpha: jax.Array
+    beta: jax.Array
+    amplified: jax.Array
+    removed: jax.Array
+    shared: jax.Array
+    random: jax.Array
+    patched: jax.Array
+
+
+@struct.dataclass
+class Target:
+    """A held-out class as protocols see it; all are conditioning vectors [11].
+
+    Attributes:
+      mean: the class's own mean.
+      flipped: the same with the other value of the concept that is pushed, so that mean - flipped points along it.
+      strong: nothing but the pushed concept, at the far end of the class's value.
+      strong_shared: the same, as published for a shared embedding.
+      opposite: nothing but another concept, at the far end of the value that the class does not have.
+    """
+
+    mean: Float[Array, "11"]
+    flipped: Float[Array, "11"]
+    strong: Float[Array, "11"]
+    strong_shared: Float[Array, "11"]
+    opposite: Float[Array, "11"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A change of a query and the values that it is tried with; its capability is the maximum over them.
+
+    Attributes:
+      change: (query, target, value) -> query.
+      values: what it is tried with.
+      follows: whether the change goes along the pushed concept, so that it can be shuffled.
+      moves: whether it moves the conditioning or its embedding, so that it has a random control.
+      guides: whether it changes the guidance weight.
+      edits: where it edits the embedding, "block" or "shared" (then it needs a network that shares one), or "".
+    """
+
+    change: Callable[[Query, Target, Any], Query]
+    values: Callable[[ElicitConfig], Sequence[Any]]
+    follows: bool = False
+    moves: bool = True
+    guides: bool = False
+    edits: str = ""
+
+
+PROTOCOLS: dict[str, Protocol] = {}
+
+
+def protocol(
+    name: str, values: Callable[[ElicitConfig], Sequence[Any]] = lambda config: (None,), **kind: Any
+) -> Callable[[Callable[[Query, Target, Any], Query]], Callable[[Query, Target, Any], Query]]:
+    """Register a function (query, target, value) -> query as the protocol `name`, tried with `values(config)`.
+
+    `kind` holds the flags of `Protocol`; one that changes `query.guidance` must say guides=True.
+    """
+
+    def register(change: Callable[[Query, Target, Any], Query]) -> Callable[[Query, Target, Any], Query]:
+        PROTOCOLS[name] = Protocol(change, values, **kind)
+        return change
+
+    return register
+
+
+@protocol(NAIVE, moves=False)
+def naive(query: Query, target: Target, value: None) -> Query:
+    """Ask for the class at its mean."""
+    return query
+
+
+@protocol("overprompt", values=lambda config: config.overprompt, follows=True)
+def overprompt(query: Query, target: Target, value: float) -> Query:
+    """Exaggerate the pushed concept: mu + lambda (mu_blue - mu_red) when a blue class's colour is pushed."""
+    return query.replace(conditioning=query.conditioning + value * (target.mean - target.flipped))
+
+
+@protocol("overprompt_published", values=lambda config: PUBLISHED_BLUE)
+def overprompt_published(query: Query, target: Target, value: float) -> Query:
+    """Ask with the five published colours and the published size; meant for the class blue and small."""
+    color = jnp.array([1 - value, 1 - value, value])
+    conditioning = jnp.zeros(CONDITIONING_DIM).at[SLICES["color"]].set(color).at[SLICES["size"]].set(PUBLISHED_SIZE)
+    return query.replace(conditioning=conditioning)
+
+
+def _strengths(config: ElicitConfig) -> tuple[tuple[float, float], ...]:
+    return tuple(itertools.product(config.alpha, config.beta))
+
+
+@protocol("latent", values=_strengths, follows=True, edits="block")
+def latent(query: Query, target: Target, value: tuple[float, float]) -> Query:
+    """Edit every block's embedding h: h + alpha <h, b> b, then minus beta <., l> l with unit b, l (`elicit.edit`)."""
+    alpha, beta = value
+    return query.replace(
+        alpha=jnp.float32(alpha), beta=jnp.float32(beta), amplified=target.strong, removed=target.opposite
+    )
+
+
+@protocol("latent_shared", values=_strengths, follows=True, edits="shared")
+def latent_shared(query: Query, target: Target, value: tuple[float, float]) -> Query:
+    """Edit the embedding v that all blocks share in the same way, before the blocks project it.
+
+    Needs network.conditioning = common_linear or common_zerolinear. The reference implementation's variant is alpha = 1
+    and beta = 0, v + <v, b> b.
+    """
+    alpha, beta = value
+    return query.replace(
+        alpha=jnp.float32(alpha), beta=jnp.float32(beta), amplified=target.strong_shared, removed=target.opposite,
+        shared=jnp.bool_(True),
+    )  # fmt: skip
+
+
+@protocol("guidance", values=lambda config: config.guidance, moves=False, guides=True)
+def guidance(query: Query, target: Target, value: float) -> Query:
+    """Sample with classifier-free guidance at weight w; needs a network trained with diffusion.p_uncond above 0."""
+    return query.replace(guidance=jnp.float32(value))
+
+
+@protocol("patch", moves=False)
+def patch(query: Query, target: Target, value: None) -> Query:
+    """Use the conditioning projections of another checkpoint, that of `elicit.patch_step` (paper Fig. 17)."""
+    return query.replace(patched=jnp.bool_(True))
+
+
+def parse(name: str) -> tuple[list[Protocol], str]:
+    """Return the protocols joined by "+" in a name and its control ("", RANDOM or SHUFFLED).
+
+    Errors: UserError for an unknown protocol, or for a control that would control nothing.
+    """
+    control = next((suffix for suffix in (RANDOM, SHUFFLED) if name.endswith(suffix)), "")
+    parts = name.removesuffix(control).split("+")
+    for part in parts:
+        if part not in PROTOCOLS:
+            allowed = f"; allowed are {', '.join(PROTOCOLS)}, joined by '+', and controls {RANDOM} and {SHUFFLED}"
+            found = f"unknown protocol {part!r}{closest(part, PROTOCOLS)}"
+            raise UserError(f"elicit.protocols = {name!r}: {found}{allowed}")
+    found = [PROTOCOLS[part] for part in parts]
+    if control == SHUFFLED and not any(one.follows for one in found):
+        raise UserError(f"elicit.protocols = {name!r}: it follows no concept that could be shuffled")
+    if control == RANDOM and not any(one.moves for one in found):
+        raise UserError(f"elicit.protocols = {name!r}: nothing is moved that a random direction could replace")
+    if sum(bool(one.edits) for one in found) > 1:
+        raise UserError(f"elicit.protocols = {name!r}: a query edits its embedding once, join only one of them")
+    return found, control
+
+
+def settings(config: ElicitConfig, name: str) -> list[tuple[Any, ...]]:
+    """Return the combinations of values that a protocol is tried with."""
+    return list(itertools.product(*(one.values(config) for one in parse(name)[0])))
+
+
+def layout(config: ElicitConfig) -> list[tuple[str, tuple[Any, ...]]]:
+    """Return (protocol, values) of every query of a class, naive prompting first."""
+    names = [NAIVE, *(name for name in config.protocols if name != NAIVE)]
+    return [(name, values) for name in names for values in settings(config, name)]
+
+
+def uses_guidance(config: ElicitConfig) -> bool:
+    """Return whether any query is sampled with a guidance weight other than 1."""
+    return any(one.guides for name in config.protocols for one in parse(name)[0])
+
+
+def check_network(config: ElicitConfig, conditioning: str) -> None:
+    """Raise UserError for a protocol that edits a shared embedding where this kind of conditioning shares none."""
+    for name in config.protocols:
+        if any(one.edits == "shared" for one in parse(name)[0]) and not shares_embedding(conditioning):
+            raise UserError(
+                f"elicit.protocols = {name!r}: needs one embedding shared by all blocks (network.conditioning = "
+                f"common_linear or common_zerolinear), but network.conditioning = {conditioning!r}; 'latent' edits "
+                "every block's own"
+            )
+
+
+def fingerprint(config: ElicitConfig) -> str:
+    """Return a text that differs whenever a battery asks something else: names, values and code of its protocols."""
+    found = {part for name, _ in layout(config) for part in parse(name)[0]}
+    return repr((layout(config), config.concept, sorted(map(_code, found))))
+
+
+def _code(one: Protocol) -> str:
+    try:
+        return inspect.getsource(one.change)
+    except OSError:  # typed into an interpreter
+        return one.change.__code__.co_code.hex() + repr(one.change.__code__.co_consts)
+
+
+def queries(
+    config: ElicitConfig, active: tuple[str, ...], setting: Setting, key: jax.Array, guidance: float = 1.0
+) -> Query:
+    """Build every query of every held-out class: leaves [queries, held-out classes, ...].
+
+    Args:
+      config: protocols and their values.
+      active: active concepts.
+      setting: the run's numbers; its class means are what is exaggerated.
+      key: of the random directions, which are the run's own and the same at every checkpoint.
+      guidance: weight of queries whose protocol does not change it.
+    """
+    means = mean_conditionings(class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg), active)
+    rows = []
+    for number, (name, values) in enumerate(layout(config)):
+        row = []
+        for klass in classes(active).held_out_ids:
+            direction_key = jax.random.fold_in(jax.random.fold_in(key, number), klass)
+            row.append(_query(config, active, means, klass, name, values, number, direction_key, guidance))
+        rows.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *row))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+
+def _query(
+    config: ElicitConfig, active: tuple[str, ...], means: jax.Array, klass: int, name: str, values: tuple[Any, ...],
+    number: int, key: jax.Array, guidance: float,
+) -> Query:  # fmt: skip
+    parts, control = parse(name)
+    target = make_target(active, means, klass, config.concept, shuffled=control == SHUFFLED)
+    before = _plain(target, guidance)
+    query = before
+    for one, value in zip(parts, values, strict=True):
+        query = one.change(query, target, value)
+    _check_shapes(name, query, before)
+    if control == RANDOM:
+        offset = query.conditioning - before.conditioning
+        direction = jnp.linalg.norm(offset) * _random_direction(key, active)
+        query = query.replace(conditioning=before.conditioning + direction, random=jnp.int32(number))
+    return query
+
+
+def _check_shapes(name: str, query: Query, before: Query) -> None:
+    for field in dataclasses.fields(Query):
+        found, allowed = (jnp.shape(getattr(one, field.name)) for one in (query, before))
+        if found != allowed:
+            raise UserError(f"protocol {name!r}: query.{field.name} has shape {found}, must be {allowed}")
+
+
+def _plain(target: Target, guidance: float) -> Query:
+    zero = jnp.float32(0.0)
+    nothing = jnp.zeros(CONDITIONING_DIM)
+    no = jnp.bool_(False)
+    return Query(target.mean, jnp.float32(guidance), zero, zero, nothing, nothing, no, jnp.int32(0), no)
+
+
+def _random_direction(key: jax.Array, active: tuple[str, ...]) -> jax.Array:
+    """Draw a unit vector in the entries of the conditioning that the active concepts use."""
+    used = np.zeros(CONDITIONING_DIM, bool)
+    for name in active:
+        used[SLICES[name]] = True
+    direction = jnp.where(used, jax.random.normal(key, (CONDITIONING_DIM,)), 0.0)
+    return direction / jnp.linalg.norm(direction)
+
+
+def make_target(active: tuple[str, ...], means: jax.Array, klass: int, concept: str, shuffled: bool = False) -> Target:
+    """Describe a class to the protocols.
+
+    Args:
+      active: active concepts.
+      means: conditioning vectors of all classes at their means [k, 11].
+      klass: class index.
+      concept: the concept that is pushed; the other one is the first active concept besides.
+      shuffled: exchange the two.
+    """
+    found = classes(active)
+    pushed = active.index(concept)
+    other = next(i for i in range(len(active)) if i != pushed)
+    pushed, other = (other, pushed) if shuffled else (pushed, other)
+    bits = found.bits[klass].copy()
+    flipped = bits.copy()
+    flipped[pushed] = 1 - flipped[pushed]
+    opposite = 1 - bits[other]
+    index = {tuple(row): k for k, row in enumerate(found.bits.tolist())}
+    other_bits = bits.copy()
+    other_bits[other] = opposite
+    return Target(
+        mean=means[klass],
+        flipped=means[index[tuple(flipped.tolist())]],
+        strong=_only(STRONG, active[pushed], int(bits[pushed]), means[klass]),
+        strong_shared=_only(STRONG_SHARED, active[pushed], int(bits[pushed]), means[klass]),
+        opposite=_only(STRONG, active[other], int(opposite), means[index[tuple(other_bits.tolist())]]),
+    )
+
+
+def _only(ends: Mapping[str, Any], concept: str, bit: int, mean: jax.Array) -> jax.Array:
+    """Return the vector that is zero but for one concept: its published far end, or its class mean without one."""
+    entries = jnp.array(ends[concept][bit]) if concept in ends else mean[SLICES[concept]]
+    return jnp.zeros(CONDITIONING_DIM).at[SLICES[concept]].set(entries)

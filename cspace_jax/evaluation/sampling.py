@@ -1,0 +1,55 @@
+"""The one sampler of all protocols: a run's prompts become images.
+
+Pure functions of ONE run. All queries, classes and samples of a run form one batch [b], b = (query, class, sample),
+sample fastest. Random numbers are common: the same starting noise and step noise for every query and checkpoint, so
+that differences between them are paired.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cspace_jax import rng
+from cspace_jax.evaluation.prompts import Prompts
+from cspace_jax.evaluation.spec import EvalSpec
+from cspace_jax.model import vdm
+from cspace_jax.training import microbatch
+
+
+def start(spec: EvalSpec, prompts: Prompts) -> Float[Array, "b h w 3"]:
+    """Draw the starting noise z_1 of a run's batch."""
+    return _noise(spec, prompts, jnp.int32(0))
+
+
+def denoise(
+    spec: EvalSpec, z: Float[Array, "b h w 3"], params: dict, prompts: Prompts, i: jax.Array
+) -> Float[Array, "b h w 3"]:
+    """Take ancestral step i of a run's batch, part by part where the whole would leave the cache."""
+    steps = spec.evaluate.sampling_steps
+
+    def step(part: tuple[Any, ...]) -> tuple[tuple[()], jax.Array]:
+        z, noise, conditioning, weights, null = part
+        guidance = _guidance(spec) if weights is None else weights
+        return (), vdm.sample_step(params, spec.train.vdm, z, conditioning, noise, i, steps, guidance, null)
+
+    batch = (z, _noise(spec, prompts, i + 1), prompts.conditioning, prompts.guidance, prompts.null)
+    return microbatch.over_parts(step, batch, spec.train.part(len(z)), spec.train.shards)[1]
+
+
+def draw(spec: EvalSpec, params: dict, prompts: Prompts) -> Float[Array, "b h w 3"]:
+    """Draw a run's batch of samples in one compiled loop: `start` and then every `denoise`."""
+    steps = spec.evaluate.sampling_steps
+    return jax.lax.fori_loop(0, steps, lambda i, z: denoise(spec, z, params, prompts, i), start(spec, prompts))
+
+
+def _guidance(spec: EvalSpec) -> float | None:
+    return None if spec.evaluate.guidance == 1.0 else spec.evaluate.guidance
+
+
+def _noise(spec: EvalSpec, prompts: Prompts, i: jax.Array) -> jax.Array:
+    queries, num, samples = spec.shape
+    size = spec.train.data.image_size
+    noise = rng.normal(jax.random.fold_in(prompts.key, i), (num * samples, size, size, 3))
+    return jnp.tile(noise, (queries, 1, 1, 1))

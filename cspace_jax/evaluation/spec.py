@@ -1,0 +1,49 @@
+"""The static description of evaluation: what decides the shape of a sampling program."""
+
+import dataclasses
+
+from cspace_jax.config import Config, EvaluateConfig
+from cspace_jax.config.schema import ElicitConfig
+from cspace_jax.data.concepts import classes
+from cspace_jax.evaluation import protocols
+from cspace_jax.evaluation.probe import ProbeSpec
+from cspace_jax.training.run import TrainSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSpec:
+    """Everything static about evaluation.
+
+    `shape` is (queries, classes, samples per class) of one batch; `battery` tells batteries apart whose protocols were
+    redefined.
+    """
+
+    train: TrainSpec
+    evaluate: EvaluateConfig
+    probe: ProbeSpec
+    elicit: ElicitConfig
+    shape: tuple[int, int, int]
+    battery: str = ""
+
+
+def make_eval_spec(train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec) -> EvalSpec:
+    """Collect the static parts of naive prompting of every class."""
+    shape = (1, classes(config.data.active).num, config.evaluate.samples_per_class)
+    return EvalSpec(train_spec, config.evaluate, probe_spec, config.elicit, shape)
+
+
+def make_battery_spec(
+    train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec, images_per_call: int = 0
+) -> EvalSpec:
+    """Collect the static parts of the battery of protocols on the held-out classes.
+
+    The first element of `shape` is the number of queries of one batch: all, or as many as `images_per_call` images of a
+    run hold, in batches of equal length.
+    """
+    held_out = len(classes(config.data.active).held_out_ids)
+    total = len(protocols.layout(config.elicit))
+    most = max(1, images_per_call // (held_out * config.elicit.samples)) if images_per_call else total
+    calls = -(-total // most)
+    shape = (-(-total // calls), held_out, config.elicit.samples)
+    evaluate = dataclasses.replace(config.evaluate, keep_samples=0)
+    return EvalSpec(train_spec, evaluate, probe_spec, config.elicit, shape, protocols.fingerprint(config.elicit))

@@ -1,0 +1,191 @@
+"""Read weights under the authors' PyTorch names into our parameter trees (U-Net with schedule, and probe).
+
+Only names and shapes are known here; no weights are shipped. Convolution kernels go from OIHW to HWIO (transposed ones
+from IOHW), linear weights from [out, in] to [in, out]. The reference networks own a few layers that they never call
+(the last `down` and the last `up`); their arrays are accepted and dropped.
+"""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from cspace_jax import rng
+from cspace_jax.errors import UserError
+from cspace_jax.model import unet
+from cspace_jax.model.unet import UNetSpec
+
+# One row per array: the path in our tree, the name in the reference, and how the array is laid out.
+Row = tuple[tuple[str, ...], str, str]
+
+
+def _layer(ours: tuple[str, ...], theirs: str, layout: str) -> Iterator[Row]:
+    yield (*ours, "scale" if layout == "norm" else "kernel"), f"{theirs}.weight", layout
+    yield (*ours, "bias"), f"{theirs}.bias", "vector"
+
+
+def _mlp(ours: tuple[str, ...], theirs: str) -> Iterator[Row]:
+    yield from _layer((*ours, "dense_0"), f"{theirs}.0", "linear")
+    yield from _layer((*ours, "dense_1"), f"{theirs}.2", "linear")
+
+
+def _block(name: str, theirs: str, spec: UNetSpec, skip: bool) -> Iterator[Row]:
+    yield from _layer((name, "norm_0"), f"{theirs}.net1.0", "norm")
+    yield from _layer((name, "conv_0"), f"{theirs}.net1.2", "conv")
+    if spec.conditioning != "none":
+        for i, source in enumerate(("time", "vector")):
+            ours = (name, f"project_{source}")
+            if spec.conditioning.endswith("mlp"):
+                yield from _mlp((*ours, "mlp"), f"{theirs}.cond_projs.{i}")
+            else:
+                yield from _layer((*ours, "linear"), f"{theirs}.cond_projs.{i}", "linear")
+    yield from _layer((name, "norm_1"), f"{theirs}.net2.0", "norm")
+    yield from _layer((name, "conv_1"), f"{theirs}.net2.3", "conv")
+    if skip:
+        yield from _layer((name, "skip"), f"{theirs}.skip_conv", "conv")
+
+
+def _embeddings(spec: UNetSpec) -> Iterator[Row]:
+    if spec.conditioning != "none":
+        yield from _mlp(("embed_time",), "embed_t_conditioning")
+    if spec.conditioning.startswith("common"):
+        yield from _mlp(("embed_vector",), "embed_v_conditionings.0")
+
+
+def _down_path(spec: UNetSpec) -> Iterator[Row]:
+    c_in = spec.channels[0]
+    for level, c_out in enumerate(spec.channels):
+        for i in range(spec.blocks):
+            theirs = f"downs.{level}.resnet_blocks.{i}"
+            yield from _block(f"down_{level}_block_{i}", theirs, spec, skip=c_in != c_out)
+            c_in = c_out
+        if level < len(spec.channels) - 1:
+            yield from _layer((f"down_{level}_conv",), f"downs.{level}.down", "conv")
+
+
+def _up_path(spec: UNetSpec) -> Iterator[Row]:
+    levels = len(spec.channels)
+    c_in = spec.channels[-1]
+    for j, level in enumerate(reversed(range(levels))):
+        for i in range(spec.blocks):
+            theirs = f"ups.{j}.resnet_blocks.{i}"
+            yield from _block(f"up_{level}_block_{i}", theirs, spec, skip=c_in != spec.channels[level])
+            c_in = spec.channels[level]
+        if level > 0:
+            yield from _layer((f"up_{level}_conv",), f"ups.{j}.up", "conv_transposed")
+            c_in = 2 * spec.channels[level - 1]
+
+
+def _middle(spec: UNetSpec) -> Iterator[Row]:
+    yield from _block("mid_block_0", "mid1", spec, skip=False)
+    if spec.attention:
+        yield from _layer(("mid_attention", "norm"), "mid_attn1.norm", "norm")
+        for ours, theirs in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "proj_out")):
+            yield from _layer(("mid_attention", ours), f"mid_attn1.{theirs}", "conv")
+    yield from _block("mid_block_1", "mid2", spec, skip=False)
+
+
+def _network_rows(spec: UNetSpec) -> Iterator[Row]:
+    yield from _embeddings(spec)
+    yield from _layer(("conv_in",), "conv_in", "conv")
+    yield from _down_path(spec)
+    yield from _middle(spec)
+    yield from _up_path(spec)
+    yield from _layer(("norm_out",), "norm_out", "norm")
+    yield from _layer(("conv_out",), "conv_out", "conv")
+    if spec.out_channels != spec.in_channels:
+        yield from _layer(("conv_residual",), "conv_residual_out", "conv")
+
+
+def _unused_names(spec: UNetSpec) -> set[str]:
+    last = len(spec.channels) - 1
+    layers = (f"downs.{last}.down", f"ups.{last}.up")
+    return {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+
+
+def _convert(array: np.ndarray, layout: str) -> np.ndarray:
+    axes = {"conv": (2, 3, 1, 0), "conv_transposed": (2, 3, 0, 1), "linear": (1, 0)}.get(layout)
+    array = np.asarray(array, np.float32)
+    return array if axes is None else array.transpose(axes)
+
+
+def _insert(tree: dict, path: tuple[str, ...], value: np.ndarray) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = value
+
+
+def _build(state: dict[str, np.ndarray], rows: list[Row], ignored: set[str]) -> dict:
+    wanted = {theirs for _, theirs, _ in rows}
+    missing, unknown = sorted(wanted - set(state)), sorted(set(state) - wanted - ignored)
+    if missing or unknown:
+        raise UserError(f"weights do not fit the network: missing {missing or 'none'}, unknown {unknown or 'none'}")
+    tree: dict = {}
+    for ours, theirs, layout in rows:
+        _insert(tree, ours, _convert(state[theirs], layout))
+    return tree
+
+
+def _check_shapes(tree: dict, spec: UNetSpec) -> None:
+    wanted = jax.eval_shape(lambda key: unet.init_params(key, spec), rng.run_key(0))
+    shapes: dict[str, Any] = dict(flatten_dict(wanted, sep="/"))
+    arrays: dict[str, Any] = dict(flatten_dict(tree, sep="/"))
+    for name in set(arrays) & set(shapes):
+        shape, must = arrays[name].shape, shapes[name].shape
+        if shape != must:
+            raise UserError(f"weights do not fit the network: {name} has the shape {shape}, must be {must}")
+
+
+def _prefixed(rows: Iterator[Row], ours: str, theirs: str) -> list[Row]:
+    return [((ours, *path), f"{theirs}.{name}", layout) for path, name, layout in rows]
+
+
+def vdm_params(state: dict[str, np.ndarray], spec: UNetSpec) -> dict:
+    """Convert a diffusion model's `state_dict` (arrays by name) into {"network": ..., "schedule": {"b", "w"}}.
+
+    Raises:
+      UserError: names are missing or unknown (both are listed), or a shape does not fit.
+    """
+    rows = _prefixed(_network_rows(spec), "network", "score_model")
+    rows += [(("schedule", name), f"gamma.{name}", "vector") for name in ("b", "w")]
+    params = _build(state, rows, {f"score_model.{name}" for name in _unused_names(spec)})
+    _check_shapes(params["network"], spec)
+    return params
+
+
+def probe_params(state: dict[str, np.ndarray], spec: UNetSpec) -> dict:
+    """Convert a probe's `state_dict` into {"backbone": ..., "head": ...}.
+
+    Raises:
+      UserError: names are missing or unknown (both are listed). Shapes are checked by `probe_network.check_fit`.
+    """
+    rows = _prefixed(_network_rows(spec), "backbone", "net")
+    head = (("norm_0", "0", "norm"), ("dense_0", "1", "linear"), ("norm_1", "3", "norm"), ("dense_1", "4", "linear"))
+    for ours, theirs, layout in head:
+        rows += _layer(("head", ours), f"head.{theirs}", layout)
+    return _build(state, rows, {f"net.{name}" for name in _unused_names(spec)})
+
+
+def read_state_dict(path: str) -> dict[str, np.ndarray]:
+    """Read arrays by name from an .npz file, or from a .pth file with PyTorch (weights only, nothing is executed).
+
+    Raises:
+      UserError: the file is missing, of another kind, or needs PyTorch, which is not installed.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise UserError(f"weights file {path!r} does not exist")
+    if file.suffix == ".npz":
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    if file.suffix not in (".pth", ".pt"):
+        raise UserError(f"weights file {path!r}: allowed are .npz, .pth and .pt")
+    try:
+        import torch  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise UserError(f"weights file {path!r} needs PyTorch: pip install torch, or convert it to .npz") from error
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    return {name: tensor.numpy() for name, tensor in state.items()}

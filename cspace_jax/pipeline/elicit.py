@@ -1,0 +1,215 @@
+"""The stage that asks every checkpoint with the battery of protocols (`protocols.py`), and its raw files.
+
+One compiled sampler serves all protocols, classes, samples and runs of every checkpoint. Step 0 is the network at
+initialisation, a control. Files lie in a folder named after the battery, so another battery never touches them.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from cspace_jax.config import Config, grid, save_steps, to_dict
+from cspace_jax.engine.engine import Engine, Parcels
+from cspace_jax.errors import UserError
+from cspace_jax.evaluation import probe as probe_network
+from cspace_jax.evaluation import protocols, sampling
+from cspace_jax.evaluation import reading as probe_reading
+from cspace_jax.evaluation.prompts import battery, prepare
+from cspace_jax.evaluation.spec import EvalSpec, make_battery_spec
+from cspace_jax.pipeline.evaluate import require_checkpoints
+from cspace_jax.pipeline.progress import progress
+from cspace_jax.pipeline.waves import Wave, own_waves, waves
+from cspace_jax.storage import checkpoint
+from cspace_jax.storage.evaluations import ELICITED, read_evaluation, write_npz
+from cspace_jax.storage.files import write_atomic
+from cspace_jax.storage.workdir import Workdir
+
+_SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
+IMAGES_PER_CALL = 4096  # of all runs of an accelerator, where the config leaves it open
+DESCRIPTION = "battery.json"
+
+
+def check(config: Config) -> None:
+    """Refuse protocols that cannot be asked with; warn of guidance on a network trained without dropping.
+
+    Raises:
+      UserError: a protocol does not exist, does not suit the network, or gives a query of another form.
+    """
+    protocols.check_network(config.elicit, config.network.conditioning)
+    setting = jax.tree.map(lambda leaf: leaf[0], grid.stack(grid.grid_settings(config.grid)[:1]))
+    ask = partial(protocols.queries, config.elicit, config.data.active, setting)
+    jax.eval_shape(ask, jax.random.key(0))
+    if protocols.uses_guidance(config.elicit) and config.diffusion.p_uncond == 0:
+        print(
+            "warning: elicit.protocols holds guidance, but diffusion.p_uncond = 0: the network never saw the null "
+            "conditioning, so its unconditional prediction is not one"
+        )
+
+
+def steps(config: Config) -> tuple[int, ...]:
+    """Return the steps that the battery is measured at: initialisation and every save."""
+    return (0, *save_steps(config.save, config.optim.steps))
+
+
+def folder(workdir: Workdir, config: Config) -> epath.Path:
+    """Return where a battery keeps its files, by a hash of all that decides its numbers."""
+    decisive = {**to_dict(config)["elicit"], **{name: to_dict(config)["evaluate"][name] for name in _SAMPLER}}
+    del decisive["images_per_call"]
+    text = json.dumps(decisive, sort_keys=True) + protocols.fingerprint(config.elicit)
+    return workdir.root / "elicit" / hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _file(root: epath.Path, wave: Wave, step: int) -> epath.Path:
+    return root / wave.params_folder.parent.name / f"step_{step:08d}.npz"
+
+
+def _complete(workdir: Workdir, config: Config, root: epath.Path) -> bool:
+    return all(_file(root, wave, step).exists() for wave in waves(workdir, config) for step in steps(config))
+
+
+def evaluate(workdir: Workdir, config: Config, probe_spec: probe_network.ProbeSpec, probe_params: dict) -> None:
+    """Measure the battery for this process's runs at every step that has no file yet.
+
+    Raises:
+      UserError: a checkpoint is missing or unfit.
+    """
+    cut = own_waves(workdir, config)
+    root = folder(workdir, config)
+    todo = [(wave, [s for s in steps(config) if not _file(root, wave, s).exists()]) for wave in cut]
+    for wave, missing in todo:
+        require_checkpoints(wave, [step for step in missing if step])
+        if missing:
+            require_checkpoints(wave, [_patch_step(config)])
+    if not any(missing for _, missing in todo):
+        return
+    names, values = zip(*protocols.layout(config.elicit), strict=True)
+    described = {"protocols": names, "values": [_label(one) for one in values], "samples": config.elicit.samples}
+    write_atomic(root / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
+    with progress(sum(len(missing) for _, missing in todo), "elicit", "checkpoint") as bar:
+        for wave, missing in todo:
+            for step, arrays in _evaluate_wave(config, wave, missing, probe_spec, probe_params):
+                write_npz(_file(root, wave, step), arrays)
+                bar.update()
+
+
+def _patch_step(config: Config) -> int:
+    return config.elicit.patch_step or save_steps(config.save, config.optim.steps)[-1]
+
+
+def _label(values: tuple[Any, ...]) -> str:
+    return ", ".join(str(value) for value in values if value is not None)
+
+
+def _images_per_call(config: Config, runner: Engine) -> int:
+    if config.elicit.images_per_call or jax.default_backend() == "cpu":
+        return config.elicit.images_per_call
+    runs = -(-runner.runs // len(runner.places))
+    return max(1, IMAGES_PER_CALL // runs)
+
+
+def _evaluate_wave(
+    config: Config, wave: Wave, missing: list[int], probe_spec: probe_network.ProbeSpec, probe_params: dict
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    if not missing:
+        return
+    runner = wave.engine(config)
+    spec = make_battery_spec(runner.spec, config, probe_spec, _images_per_call(config, runner))
+    batches = _batches(spec, runner.call(battery, spec, runner.settings))
+    total = len(protocols.layout(config.elicit))
+    abstract = runner.abstract_state().evaluated
+
+    def load(step: int) -> Parcels:
+        if step == 0:
+            return [state.evaluated for state in runner.init()]
+        return runner.scatter(checkpoint.restore(wave.params_folder, step, abstract))
+
+    patch = load(_patch_step(config))
+    for step in missing:
+        params = load(step)
+        read = [_measure(runner, spec, params, patch, batch, probe_params) for batch in batches]
+        yield step, {name: np.concatenate([one[name] for one in read], axis=1)[:, :total] for name in ELICITED}
+
+
+def _batches(spec: EvalSpec, queries: Parcels) -> list[Parcels]:
+    """Cut the queries [r, q, ...] into batches of equal length, so that one program serves all; the last is padded."""
+    size = spec.shape[0]
+    total = jax.tree.leaves(queries[0])[0].shape[1]
+    rows = [np.arange(start, start + size) % total for start in range(0, total, size)]
+    return [[jax.tree.map(lambda leaf, r=row: leaf[:, r], parcel) for parcel in queries] for row in rows]
+
+
+def _measure(
+    runner: Engine, spec: EvalSpec, params: Parcels, patch: Parcels, queries: Parcels, probe_params: dict
+) -> dict[str, Any]:
+    prompts = runner.call(prepare, spec, params, patch, queries, runner.settings)
+    images = runner.call(sampling.draw, spec, params, prompts)
+    reading = runner.call(probe_reading.read, spec, images, params, shared=(probe_params,))
+    return vars(runner.fetch(reading))
+
+
+@dataclasses.dataclass(frozen=True)
+class Battery:
+    """Each query's protocol and values, and by step the raw prob_samples [r, q, k, s, c] and mean_rgb [r, q, k, 3]."""
+
+    names: list[str]
+    values: list[str]
+    raw: dict[int, dict[str, np.ndarray]]
+
+
+def load(workdir: Workdir, config: Config) -> Battery | None:
+    """Return all complete batteries of a workdir as one, that of the config first; None if there is none.
+
+    A protocol that several batteries hold is taken from the first. Batteries with another number of samples than the
+    first are left out, with a line that says so.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    own = folder(workdir, config) if config.elicit.protocols else None
+    roots = sorted(path.parent for path in (workdir.root / "elicit").glob(f"*/{DESCRIPTION}"))
+    roots = sorted((root for root in roots if _complete(workdir, config, root)), key=lambda root: root != own)
+    merged: Battery | None = None
+    samples = 0
+    for root in roots:
+        described = _describe(root)
+        if merged is not None and described["samples"] != samples:
+            print(f"elicit: {root} is left out of the results, it has another number of samples")
+            continue
+        samples = described["samples"]
+        merged = _joined(merged, described, _read(workdir, config, root))
+    return merged
+
+
+def _describe(root: epath.Path) -> dict[str, Any]:
+    try:
+        described = json.loads((root / DESCRIPTION).read_text())
+        return {name: described[name] for name in ("protocols", "values", "samples")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"elicit: {root / DESCRIPTION} is damaged; remove {root} to measure it again") from error
+
+
+def _read(workdir: Workdir, config: Config, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:
+    read = {}
+    for step in steps(config):
+        parts = [read_evaluation(_file(root, wave, step), ELICITED) for wave in waves(workdir, config)]
+        read[step] = {name: np.concatenate([part[name] for part in parts]) for name in ELICITED}
+    return read
+
+
+def _joined(first: Battery | None, described: dict[str, Any], raw: dict[int, dict[str, np.ndarray]]) -> Battery:
+    names, values = list(described["protocols"]), list(described["values"])
+    if first is None:
+        return Battery(names, values, raw)
+    new = [i for i, name in enumerate(names) if name not in first.names]
+    both = {
+        step: {name: np.concatenate([first.raw[step][name], raw[step][name][:, new]], axis=1) for name in ELICITED}
+        for step in raw
+    }
+    return Battery([*first.names, *(names[i] for i in new)], [*first.values, *(values[i] for i in new)], both)

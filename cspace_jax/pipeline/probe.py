@@ -1,0 +1,297 @@
+"""The probe: a classifier that reads the concepts off an image, trained once on diverse data and shared by all runs.
+
+Here are its training (`train_probe`) and its cache (`load_or_train`); the network is in `evaluation/probe.py`.
+Sources: reference implementation (data, optimiser); paper section 3.1 and appendix A.2.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from etils import epath
+from flax import struct, traverse_util
+from jaxtyping import Array, Int
+from tqdm import tqdm
+
+from cspace_jax import processes, rng
+from cspace_jax.config import Config, DataConfig, OptimConfig, ProbeConfig, to_dict
+from cspace_jax.config.reading import fail
+from cspace_jax.data import concepts, datasets
+from cspace_jax.engine.plan import choose_plan
+from cspace_jax.engine.schedule import chunks
+from cspace_jax.errors import UserError
+from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss, make_probe_spec
+from cspace_jax.storage.files import write_atomic, writing
+from cspace_jax.storage.workdir import Workdir
+from cspace_jax.training import optimizer as optimizer_module
+
+_EVAL_BATCH = 256  # images scored at once
+_CALM_CHECKS = 3  # perfect checks in a row after which training stops
+_LEAST_SHARE = 0.2  # of the steps, trained in any case
+_CACHE_VERSION = 1  # raise it when a change of the code changes a trained probe
+Info = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """Everything static about training; hashable."""
+
+    spec: ProbeSpec
+    probe: ProbeConfig
+    data: DataConfig
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        probe = self.probe
+        return optimizer_module.make_optimizer(OptimConfig(clip=probe.clip), probe.learning_rate, probe.weight_decay)
+
+    @property
+    def check_every(self) -> int:
+        return max(50, self.probe.steps // 20)
+
+
+@struct.dataclass
+class _State:
+    params: dict
+    opt_state: optax.OptState
+
+
+@dataclasses.dataclass
+class _Check:
+    """What a check of the held-out images gave."""
+
+    step: int
+    accuracy: dict[str, float]  # of each concept, and "joint": all of them right
+    loss: float
+    params: dict
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        return self.accuracy["joint"], -self.loss if math.isfinite(self.loss) else -math.inf
+
+
+def train_probe(config: Config) -> tuple[dict, Info]:
+    """Train the probe of a configuration.
+
+    Data: the images of every row of `probe.data`, all classes of the active concepts, a fixed set that is shuffled anew
+    each epoch; a row's held-out images lie at its class means. Checks come every max(50, steps / 20) steps. The weights
+    of the best check are kept: most images with all concepts right, then the lowest loss. Training stops early, which
+    the reference implementation does not, once three checks in a row were perfect and a fifth of the steps is done.
+
+    Returns:
+      (parameters, info): info holds "accuracy" ({concept: ..., "joint": ...}) and "loss" of the held-out images,
+      "steps" trained, "best_step" and "hash"; ready for JSON.
+    """
+    plan = choose_plan(config, jax.default_backend())
+    task = _Task(make_probe_spec(config, plan.convolution), config.probe, config.data)
+    checks = _train(task, plan.steps_per_call)
+    best = max(checks, key=lambda check: check.rank)
+    info = {"accuracy": best.accuracy, "loss": best.loss, "steps": checks[-1].step, "best_step": best.step}
+    return best.params, {**info, "hash": config_hash(config)}
+
+
+def _train(task: _Task, steps_per_call: int) -> list[_Check]:
+    """Train and return the checks, about twenty, in order."""
+    key = rng.stream(rng.run_key(task.probe.seed), "probe")
+    init_key, pool_key, test_key, order_key, dropout_key = jax.random.split(key, 5)
+    pool = _draw(task, pool_key, task.probe.images_per_class, at_mean=False)
+    test = _draw(task, test_key, task.probe.test_images_per_class, at_mean=True)
+    batches = _draw_batches(task, order_key, len(pool.klass))
+    state = _start(task, init_key)
+    steps = task.probe.steps
+    stops = [*range(task.check_every, steps, task.check_every), steps]
+    checks: list[_Check] = []
+    with tqdm(total=steps, desc="probe", unit="step", leave=False, disable=None) as bar:
+        for start, count in chunks(0, steps, stops, steps_per_call):
+            state, value = _train_chunk(task, state, pool, batches, dropout_key, start, count)
+            bar.update(count)
+            if start + count not in stops:
+                continue
+            checks.append(_check(task, state.params, test, start + count))
+            bar.set_postfix(loss=f"{float(value):.1e}", accuracy=f"{checks[-1].accuracy['joint']:.3f}")
+            if _settled(checks, steps):
+                break
+    return checks
+
+
+def _settled(checks: list[_Check], steps: int) -> bool:
+    last = [check.accuracy["joint"] for check in checks[-_CALM_CHECKS:]]
+    return len(last) == _CALM_CHECKS and min(last) == 1.0 and checks[-1].step >= _LEAST_SHARE * steps
+
+
+def _draw(task: _Task, key: jax.Array, per_class: int, at_mean: bool) -> datasets.Dataset:
+    """Draw `per_class` images of every class for every row of the probe's data."""
+    active = task.data.active
+    klass = jnp.asarray(np.repeat(np.arange(concepts.classes(active).num, dtype=np.int32), per_class))
+    parts = []
+    for i, row in enumerate(task.probe.data):
+        # One small program for all rows: with the rows together in one, XLA compiles for minutes on a CPU.
+        parts.append(_draw_row(jax.random.fold_in(key, i), concepts.class_ranges(*row), klass, active, at_mean))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+_draw_row = jax.jit(datasets.draw_dataset, static_argnums=(3, 4))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _draw_batches(task: _Task, key: jax.Array, n: int) -> Int[Array, "step b"]:
+    """Return the indices of every batch; images that do not fill an epoch's last batch wait for the next epoch."""
+    size = task.probe.batch_size
+    per_epoch = n // size
+    epochs = math.ceil(task.probe.steps / per_epoch)
+    orders = jax.vmap(lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), n))(jnp.arange(epochs))
+    return orders[:, : per_epoch * size].reshape(-1, size)[: task.probe.steps]
+
+
+def _start(task: _Task, key: jax.Array) -> _State:
+    def draw(key: jax.Array) -> _State:
+        params = init_params(key, task.spec, task.probe.init_scale)
+        return _State(params, task.optimizer.init(params))
+
+    # Dozens of random generators in one program: XLA optimises them on a CPU for longer than a small probe trains.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(draw, compiler_options=options)(key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _train_chunk(
+    task: _Task,
+    state: _State,
+    pool: datasets.Dataset,
+    batches: Array,
+    dropout_key: jax.Array,
+    start: Array,
+    count: Array,
+) -> tuple[_State, jax.Array]:
+    """Train on `count` rows of `batches` [step, b] from number `start` on; the loss is the last step's."""
+
+    def step(i: jax.Array, carry: tuple[_State, jax.Array]) -> tuple[_State, jax.Array]:
+        return _step(task, carry[0], pool.take(batches[i]), jax.random.fold_in(dropout_key, i))
+
+    return jax.lax.fori_loop(start, start + count, step, (state, jnp.float32(0.0)))
+
+
+def _step(task: _Task, state: _State, batch: datasets.Dataset, dropout_key: jax.Array) -> tuple[_State, jax.Array]:
+    images, bits = datasets.images(batch, task.data), _bits(task, batch)
+    dropout_keys = jax.random.split(dropout_key, len(images))
+    value, grads = jax.value_and_grad(loss)(state.params, task.spec, images, bits, dropout_keys)
+    updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
+    params: Any = optax.apply_updates(state.params, updates)
+    return _State(params, opt_state), value
+
+
+def _bits(task: _Task, batch: datasets.Dataset) -> Int[Array, "b concept"]:
+    return jnp.asarray(concepts.classes(task.data.active).bits)[batch.klass]
+
+
+def _check(task: _Task, params: dict, test: datasets.Dataset, step: int) -> _Check:
+    parts = [slice(i, i + _EVAL_BATCH) for i in range(0, len(test.klass), _EVAL_BATCH)]
+    scores = [_score(task, params, jax.tree.map(lambda leaf, part=part: leaf[part], test)) for part in parts]
+    right, losses = (np.concatenate(arrays) for arrays in zip(*scores, strict=True))
+    accuracy = {name: float(right[:, i].mean()) for i, name in enumerate(task.data.active)}
+    return _Check(step, {**accuracy, "joint": float(right.all(axis=1).mean())}, float(losses.mean()), params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score(task: _Task, params: dict, test: datasets.Dataset) -> tuple[Array, Array]:
+    """Return whether each concept of each image is read right [b, concept], and the images' cross-entropies [b]."""
+    pairs, bits = logits(params, task.spec, datasets.images(test, task.data)), _bits(task, test)
+    return pairs.argmax(axis=-1) == bits, cross_entropy(pairs, bits)
+
+
+def config_hash(config: Config) -> str:
+    """Return 16 hex digits of everything that a trained probe depends on."""
+    fields = to_dict(config)
+    matters = {name: value for name, value in fields["probe"].items() if name not in ("cache_dir", "min_accuracy")}
+    data = {name: fields["data"][name] for name in ("active", "image_size", "blur")}
+    text = json.dumps({"probe": matters, "data": data, "version": _CACHE_VERSION}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cache_path(config: Config, workdir: Workdir) -> epath.Path:
+    """Return the file of the trained probe's arrays; its info lies beside it with the suffix .json."""
+    folder = epath.Path(config.probe.cache_dir).expanduser() if config.probe.cache_dir else workdir.probe
+    return folder / f"{config_hash(config)}.npz"
+
+
+def load_or_train(config: Config, workdir: Workdir, train: bool = True) -> tuple[ProbeSpec, dict, Info]:
+    """Return (spec, parameters, info) of the probe from the cache, or train and cache it; info as in `train_probe`.
+
+    Prints the held-out accuracies in one line. A damaged cache file is trained again.
+    Errors: UserError when the cache cannot be read or written, a concept is read with less than `probe.min_accuracy`,
+    or there is no cached probe and `train` is false.
+    """
+    file = cache_path(config, workdir)
+    spec = make_probe_spec(config, choose_plan(config, jax.default_backend()).convolution)
+    found = _load(file, spec, config)
+    if found is None and not train:
+        raise UserError(f"there is no usable trained probe at {str(file)!r}: train first, or set probe.cache_dir")
+    params, info = found or _train_and_save(config, file)
+    _say(f"held-out accuracy {_accuracies(info)} ({info['steps']} steps, {'cached' if found else 'trained'})")
+    _require_accuracy(config.probe, info)
+    return spec, params, info
+
+
+def _train_and_save(config: Config, file: epath.Path) -> tuple[dict, Info]:
+    with writing(file.parent):  # before the training, so that a bad folder is reported at once
+        file.parent.mkdir(parents=True, exist_ok=True)
+    params, info = train_probe(config)
+    if processes.is_first():
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = dict(traverse_util.flatten_dict(jax.device_get(params), sep="/"))
+        np.savez(buffer, **arrays)
+        write_atomic(file, buffer.getvalue())
+        write_atomic(file.with_suffix(".json"), json.dumps(info, indent=2) + "\n")  # last: it completes the pair
+    return params, info
+
+
+def _load(file: epath.Path, spec: ProbeSpec, config: Config) -> tuple[dict, Info] | None:
+    """Return a cached probe; None if there is none or it is damaged, which is said."""
+    try:
+        arrays, text = file.read_bytes(), file.with_suffix(".json").read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"cannot read the trained probe {str(file)!r}: {error.strerror or error}") from error
+    try:
+        return _decode(arrays, text, spec, config)
+    except Exception as error:  # of bytes in memory: whatever is raised, they are damaged
+        _say(f"{str(file)!r} is damaged and not used ({' '.join(str(error).split())[:100]})")
+        return None
+
+
+def _decode(arrays: bytes, text: bytes, spec: ProbeSpec, config: Config) -> tuple[dict, Info]:
+    info = json.loads(text)
+    if info["hash"] != config_hash(config) or set(info["accuracy"]) != {*config.data.active, "joint"}:
+        raise ValueError("its .json belongs to another probe")
+    info["steps"] = int(info["steps"])
+    with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
+        params = traverse_util.unflatten_dict(dict(stored), sep="/")
+    check_fit(params, spec)
+    return jax.tree.map(jnp.asarray, params), info
+
+
+def _accuracies(info: Info) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in info["accuracy"].items())
+
+
+def _require_accuracy(probe: ProbeConfig, info: Info) -> None:
+    worst = min((name for name in info["accuracy"] if name != "joint"), key=lambda name: info["accuracy"][name])
+    reached = info["accuracy"][worst]
+    if not reached >= probe.min_accuracy:
+        advice = f"raise probe.steps (now {probe.steps}) or probe.images_per_class (now {probe.images_per_class})"
+        reads = f"the probe reads {worst} with an accuracy of {reached:.4f} only"
+        fail("probe.min_accuracy", probe.min_accuracy, f"{reads}; {advice}, or lower probe.min_accuracy")
+
+
+def _say(line: str) -> None:
+    if processes.is_first():
+        print(f"probe: {line}")

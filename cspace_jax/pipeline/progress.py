@@ -1,0 +1,82 @@
+"""Progress bars, the training log and the report of runs that diverge."""
+
+import time
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from cspace_jax import processes
+from cspace_jax.config import Config
+from cspace_jax.pipeline.waves import Wave
+from cspace_jax.storage.metrics import append_metrics
+from cspace_jax.storage.workdir import Workdir
+from cspace_jax.training.run import StepMetrics
+
+
+class Recorder:
+    """Write metrics.jsonl, show progress with ETA, and report each run that diverges once.
+
+    Metrics are fetched one call late, so that the device never waits for the host.
+    """
+
+    def __init__(self, workdir: Workdir, config: Config, wave: Wave, done: int):
+        self._path, self._wave, self._optim = workdir.own_metrics, wave, config.optim
+        self._bar = progress(config.optim.steps, "train", "step", done)
+        self._pending: tuple[int, list[StepMetrics]] | None = None
+        self._diverged: set[int] = set()
+        self._mark = (time.monotonic(), done)
+
+    def advance(self, step: int, metrics: list[StepMetrics]) -> None:
+        """Take the metrics of the call that ended at `step`, and deal with those of the call before."""
+        self.flush()
+        self._pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Deal with the metrics that were taken last."""
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        jax.block_until_ready(metrics)
+        self._bar.update(step - self._bar.n)
+        if step % self._optim.log_every == 0 or step == self._optim.steps:
+            self._log(step, metrics)
+
+    def _log(self, step: int, metrics: list[StepMetrics]) -> None:
+        fetched: StepMetrics = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(metrics))
+        now, (then, before) = time.monotonic(), self._mark
+        rate = (step - before) / max(now - then, 1e-9)
+        self._mark = (now, step)
+        columns = vars(fetched)
+        rows = [
+            {"run": run, **setting, "step": step, **{k: v[i] for k, v in columns.items()}, "steps_per_second": rate}
+            for i, (run, setting) in enumerate(zip(self._wave.rows, self._wave.settings, strict=True))
+        ]
+        append_metrics(self._path, rows)
+        self._report_diverged(step, fetched)
+        alive = fetched.diffusion[np.isfinite(fetched.loss)]
+        loss = f"{alive.mean():.3f}" if alive.size else "nan"
+        self._bar.set_postfix_str(f"{rate * len(rows):.1f} run-steps/s, diffusion loss {loss} bits/dim")
+
+    def _report_diverged(self, step: int, metrics: StepMetrics) -> None:
+        for i in np.flatnonzero(~np.isfinite(metrics.loss)):
+            run = self._wave.rows[i]
+            if run not in self._diverged:
+                self._diverged.add(run)
+                self._bar.write(f"run {run} diverged (loss is not finite at step {step}); the other runs go on")
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self.flush()
+        self._bar.close()
+
+
+def progress(total: int, label: str, unit: str, initial: int = 0) -> tqdm:
+    """Return a progress bar with ETA on standard error; it shows the share of the first process, others have none."""
+    silent = not processes.is_first()
+    return tqdm(
+        total=total, initial=initial, desc=label, unit=unit, dynamic_ncols=True, mininterval=0.5, disable=silent
+    )

@@ -1,0 +1,104 @@
+"""How the grid of a study is cut into waves, and the record of a cut that was made for many processes.
+
+Checkpoints and evaluations hold the runs of one wave each, so a cut holds for the life of a workdir: one process or
+another number of them goes on with the waves that are there.
+"""
+
+import json
+from collections.abc import Sequence
+
+import jax
+from etils import epath
+
+from cspace_jax import processes
+from cspace_jax.config import Config, grid
+from cspace_jax.engine import schedule
+from cspace_jax.engine.engine import Engine
+from cspace_jax.engine.plan import choose_plan
+from cspace_jax.errors import UserError
+from cspace_jax.storage.files import write_atomic, writing
+from cspace_jax.storage.workdir import Workdir
+
+
+class Wave:
+    """The runs that are trained and evaluated at once, and where they keep their files.
+
+    Args:
+      workdir: of the study.
+      config: the study.
+      index: number of the wave.
+      runs: its rows of the grid.
+    """
+
+    def __init__(self, workdir: Workdir, config: Config, index: int, runs: slice):
+        self.rows = range(runs.start, runs.stop)
+        self.settings = grid.grid_settings(config.grid)[runs]
+        name = f"wave_{index:03d}"
+        self.params_folder = workdir.checkpoints / name / "params"
+        self.state_folder = workdir.checkpoints / name / "state"
+        self.eval_folder = workdir.eval / name
+
+    def eval_file(self, step: int) -> epath.Path:
+        """Return the raw evaluation of a step."""
+        return self.eval_folder / f"step_{step:08d}.npz"
+
+    def engine(self, config: Config) -> Engine:
+        """Return the engine that executes this wave."""
+        plan = choose_plan(config, jax.default_backend())
+        return Engine(config, grid.stack(self.settings), plan)
+
+
+def waves(workdir: Workdir, config: Config) -> list[Wave]:
+    """Cut the study's grid into waves, in grid order."""
+    return [Wave(workdir, config, i, runs) for i, runs in enumerate(load_cut(workdir, config))]
+
+
+def own_waves(workdir: Workdir, config: Config) -> Sequence[Wave]:
+    """Return the waves that this process trains and reads: all of them in a single process."""
+    return processes.share(waves(workdir, config), jax.process_index(), jax.process_count())
+
+
+def cut(runs: int, size: int, count: int) -> list[slice]:
+    """Cut `runs` runs among `count` processes, and each share into waves of at most `size` runs (0 = no limit)."""
+    cuts = []
+    for rows in (processes.share(range(runs), i, count) for i in range(count)):
+        # Some of many processes may have no runs, and then no waves.
+        cuts += [slice(rows[0] + part.start, rows[0] + part.stop) for part in schedule.waves(len(rows), size)]
+    return cuts
+
+
+def record_cut(workdir: Workdir, config: Config, count: int) -> None:
+    """Cut the grid for `count` processes, unless the workdir already holds files of waves; one process leaves no file.
+
+    Errors: UserError if the file cannot be written.
+    """
+    if any(folder.exists() for folder in (workdir.checkpoints, workdir.eval, workdir.root / "elicit")):
+        return
+    if count > 1:
+        cuts = cut(config.grid.num_runs, config.engine.wave, count)
+        write_atomic(workdir.waves, json.dumps([[one.start, one.stop] for one in cuts]) + "\n")
+        return
+    with writing(workdir.waves):
+        workdir.waves.unlink(missing_ok=True)
+
+
+def load_cut(workdir: Workdir, config: Config) -> list[slice]:
+    """Return the waves of a workdir, as rows of the grid in order.
+
+    Errors: UserError if the record is damaged.
+    """
+    runs = config.grid.num_runs
+    if not workdir.waves.exists():
+        return schedule.waves(runs, config.engine.wave)
+    try:
+        cuts = [slice(int(start), int(stop)) for start, stop in json.loads(workdir.waves.read_text())]
+        rows = [row for one in cuts for row in range(one.start, one.stop)]
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(workdir) from error
+    if rows != list(range(runs)) or any(one.start >= one.stop for one in cuts):
+        raise _damaged(workdir)
+    return cuts
+
+
+def _damaged(workdir: Workdir) -> UserError:
+    return UserError(f"{str(workdir.waves)!r} is damaged: must hold [start, stop] of every wave; restore it")

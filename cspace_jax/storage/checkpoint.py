@@ -1,0 +1,381 @@
+"""Checkpoints of a grid: the state stacked over runs, one Orbax folder per save step.
+
+The only file that knows how Orbax stores. A checkpoint holds a flat dict from leaf name to array, the random keys as
+their raw data, and one CRC-32 per run: the storage format itself does not notice a flipped bit inside array data. Flat
+names keep the files independent of container classes, and make a misfit nameable.
+"""
+
+import contextlib
+import gc
+import logging
+import math
+import os
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from orbax.checkpoint import multihost
+from orbax.checkpoint import v1 as ocp
+
+from cspace_jax.errors import UserError
+
+PyTree = Any
+PathLike = str | os.PathLike[str]
+T = TypeVar("T")
+_GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
+_SAME_PATH = "_check_directory_consistency"
+_SETTLE_SECONDS = 0.2  # wait after a failed read or write for the others of the same call
+
+
+class CheckpointWriter:
+    """Write checkpoints in the background; use as a context manager, which waits for the last one.
+
+    One save is in flight at a time. A failed save raises UserError at the next `save`, `wait` or `close`.
+
+    Args:
+      path: folder of the checkpoints, made when missing.
+    """
+
+    def __init__(self, path: PathLike):
+        self._folder = _absolute(path)
+        self._pending: Any = None
+        self._step = -1
+
+    def save(self, step: int, state: PyTree) -> None:
+        """Start to save `state`, and return as soon as its arrays are on the host (or owned by the writer).
+
+        The state may be donated afterwards. A checkpoint of the same step is replaced.
+
+        Args:
+          step: training step, at least 0; the folder's name.
+          state: tree of arrays [r, ...] which this process can address; typed keys are allowed.
+        """
+        self.wait()
+        self._step = step
+        contents = _pack(state)
+        with self._report_failure():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _discard(self._folder / str(step))
+            self._pending = ocp.save_async(self._folder / str(step), contents)
+
+    def wait(self) -> None:
+        """Wait until the save in flight is complete on disk."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            with self._report_failure():
+                pending.result()
+
+    close = wait
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        # An error of the body is the one to report, not what it did to the last save.
+        with contextlib.suppress(*((UserError,) if exc_type else ())):
+            self.wait()
+
+    @contextlib.contextmanager
+    def _report_failure(self) -> Iterator[None]:
+        with _quiet(), _alone():
+            try:
+                yield
+                return
+            except Exception as e:
+                reason = _line(e)
+            _settle()
+        raise UserError(f"checkpoint {self._folder / str(self._step)}: cannot be written ({reason})")
+
+
+def steps(path: PathLike) -> list[int]:
+    """List the steps of the complete checkpoints in `path`, ascending; a save cut short is not among them."""
+    folder = _absolute(path)
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and ocp.is_orbax_checkpoint(p))
+
+
+def remove(path: PathLike, step: int) -> None:
+    """Remove the checkpoint of a step; nothing happens if there is none."""
+    _discard(_absolute(path) / str(step))
+
+
+def latest_step(path: PathLike) -> int | None:
+    """Return the last complete step in `path`, or None."""
+    return max(steps(path), default=None)
+
+
+def restore(path: PathLike, step: int, abstract_state: PyTree) -> PyTree:
+    """Restore the whole stacked state, bit for bit, whatever device it was saved from.
+
+    Args:
+      path: folder of the checkpoints.
+      step: one of `steps(path)`.
+      abstract_state: tree of arrays or `jax.ShapeDtypeStruct` [r, ...]; a leaf that carries a sharding is put there,
+        any other on the default device.
+
+    Returns:
+      The tree, of new arrays that may be donated.
+
+    Raises:
+      UserError: the step is missing, damaged or made for another tree.
+    """
+    wanted = _flatten(abstract_state)
+    directory, stored = _open(path, step)
+    _check_fit(directory, stored, wanted, skip_axes=0)
+    arrays, crc = _load(directory, stored, wanted)
+    _verify(directory, _checksum(arrays), crc)
+    shardings = [getattr(leaf, "sharding", None) for leaf in wanted.values()]
+    return _to_device(abstract_state, arrays, shardings)
+
+
+def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> PyTree:
+    """Restore one run's slice of a stacked state onto the default device, for example a GPU grid's run on a CPU.
+
+    Reads a bounded part of the checkpoint at a time, so that a grid larger than memory can be opened.
+
+    Args:
+      path: folder of the checkpoints.
+      step: one of `steps(path)`.
+      abstract_state: as in `restore`; the length of its leading axis and its shardings do not matter.
+      run: row of the leading axis, from 0.
+
+    Returns:
+      The tree of one run, without the leading axis.
+
+    Raises:
+      UserError: as `restore`, or no such run.
+    """
+    wanted = _flatten(abstract_state)
+    directory, stored = _open(path, step)
+    _check_fit(directory, stored, wanted, skip_axes=1)
+    arrays: dict[str, np.ndarray] = {}
+    crc = np.zeros(0, np.uint32)
+    for names in _groups(stored, wanted):
+        part, crc = _load(directory, stored, names)
+        if not 0 <= run < len(crc):
+            raise UserError(f"checkpoint {directory}: has no run {run}, only runs 0 to {len(crc) - 1}")
+        arrays |= {name: np.array(array[run : run + 1]) for name, array in part.items()}
+    _verify(directory, _checksum(arrays), crc[run : run + 1])
+    row = {name: array.reshape(array.shape[1:]) for name, array in arrays.items()}
+    return _to_device(abstract_state, row, [None] * len(wanted))
+
+
+def _absolute(path: PathLike) -> epath.Path:
+    path = epath.Path(path).expanduser()
+    return path if "://" in os.fspath(path) else path.absolute()
+
+
+def _discard(directory: epath.Path) -> None:
+    """Remove an old checkpoint: out of sight at once, so that being killed half-way leaves no half of it in place."""
+    trash = directory.with_name(f"{directory.name}.discarded")
+    if trash.exists():
+        trash.rmtree()
+    if directory.exists():
+        directory.rename(trash)
+        trash.rmtree()
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _flatten(tree: PyTree) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    assert len(named) == len(leaves), "two leaves of the state share a name"
+    return named
+
+
+def _data_struct(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape and type under which a leaf is stored: random keys as their raw data."""
+    struct = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return jax.eval_shape(jax.random.key_data, struct) if _is_key(leaf) else struct
+
+
+def _pack(state: PyTree) -> dict[str, Any]:
+    arrays = jax.device_get(
+        {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in _flatten(state).items()}
+    )
+    return {"leaves": arrays, "crc32": _checksum(arrays)}
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """CRC-32 of each run's bytes, leaves in the order of their names (JAX sorts dicts, not dataclasses): uint32 [r]."""
+    runs = len(next(iter(arrays.values())))
+    crc = [0] * runs
+    for _, array in sorted(arrays.items()):
+        rows = np.ascontiguousarray(array).reshape(runs, math.prod(array.shape[1:])).view(np.uint8)
+        crc = [zlib.crc32(row.data, before) for row, before in zip(rows, crc, strict=True)]
+    return np.array(crc, np.uint32)
+
+
+def _verify(directory: epath.Path, found: np.ndarray, stored: np.ndarray) -> None:
+    if not np.array_equal(found, stored):
+        raise _damaged(directory, "checksums differ")
+
+
+def _damaged(directory: epath.Path, reason: str) -> UserError:
+    return UserError(
+        f"checkpoint {directory}: is damaged ({reason}); remove it: training then goes on from an earlier state, or "
+        "from step 0 if there is none"
+    )
+
+
+def _open(path: PathLike, step: int) -> tuple[epath.Path, dict[str, Any]]:
+    """Return a complete checkpoint's folder, and the shapes and types of its leaves by name."""
+    directory = _absolute(path) / str(step)
+    available = steps(path)
+    if step not in available:
+        listed = ", ".join(map(str, available)) or "none"
+        raise UserError(f"checkpoint {directory}: there is no complete checkpoint of step {step}; there are: {listed}")
+    metadata = _read(directory, lambda: ocp.metadata(directory)).metadata
+    if not isinstance(metadata, dict) or metadata.keys() != {"leaves", "crc32"}:
+        raise _damaged(directory, "its description cannot be read")
+    return directory, metadata["leaves"]
+
+
+def _check_fit(directory: epath.Path, stored: dict[str, Any], wanted: dict[str, Any], skip_axes: int) -> None:
+    structs = {name: _data_struct(leaf) for name, leaf in wanted.items()}
+
+    def form(struct: Any) -> tuple[tuple[int, ...], np.dtype] | None:
+        return struct and (tuple(struct.shape)[skip_axes:], np.dtype(struct.dtype))
+
+    names = list(structs | stored)
+    misfits = [name for name in names if form(stored.get(name)) != form(structs.get(name))]
+    if misfits:
+        found, expected = (_words(structs_.get(misfits[0])) for structs_ in (stored, structs))
+        raise UserError(
+            f"checkpoint {directory}: does not fit this configuration, {misfits[0]} is {found} there and {expected}"
+            f" here ({len(misfits)} of {len(names)} entries differ)"
+        )
+
+
+def _words(struct: Any) -> str:
+    return "absent" if struct is None else f"{np.dtype(struct.dtype)}{list(struct.shape)}"
+
+
+def _groups(stored: dict[str, Any], names: Iterable[str]) -> Iterator[list[str]]:
+    """Cut the leaves into groups of at most `_GROUP_BYTES`, or of one leaf."""
+    group: list[str] = []
+    size = 0
+    for name in names:
+        nbytes = math.prod(stored[name].shape) * np.dtype(stored[name].dtype).itemsize
+        if group and size + nbytes > _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size += nbytes
+    yield group
+
+
+def _load(
+    directory: epath.Path, stored: dict[str, Any], names: Iterable[str]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Read some leaves as host arrays, in the order of `names`, and the checksums [r]."""
+    names = list(names)
+    # Targets are host arrays, never device arrays: those would ask for the devices that wrote the checkpoint.
+    targets = dict.fromkeys(stored, ocp.PLACEHOLDER) | {name: np.empty((), stored[name].dtype) for name in names}
+    loaded = _read(directory, lambda: ocp.load(directory, {"leaves": targets, "crc32": np.empty((), np.uint32)}))
+    return {name: loaded["leaves"][name] for name in names}, loaded["crc32"]
+
+
+def _to_device(abstract_state: PyTree, arrays: dict[str, np.ndarray], shardings: list[Any]) -> PyTree:
+    """Put host arrays on devices, in the tree's form, as copies that nothing else refers to."""
+    leaves, treedef = jax.tree.flatten(abstract_state)
+    impls = [_key_impl(leaf) for leaf in leaves]
+
+    # A host array handed to a device may be shared with it, and its donation would then overwrite memory in use;
+    # outputs of a computation are owned by JAX. An identity would be forwarded, hence the explicit copy.
+    def own(values: list[jax.Array]) -> list[jax.Array]:
+        copies = map(jnp.copy, values)
+        return [v if i is None else jax.random.wrap_key_data(v, impl=i) for v, i in zip(copies, impls, strict=True)]
+
+    return jax.tree.unflatten(treedef, jax.jit(own, out_shardings=shardings)(list(arrays.values())))
+
+
+def _key_impl(leaf: Any) -> Any:
+    """Return the generator of a typed key, None for any other leaf; an abstract leaf has it only while traced."""
+    impl: list[Any] = [None]
+    if _is_key(leaf):
+        jax.eval_shape(lambda key: impl.append(jax.random.key_impl(key)), jax.ShapeDtypeStruct((), leaf.dtype))
+    return impl[-1]
+
+
+def _read(directory: epath.Path, read: Callable[[], T]) -> T:
+    """Return `read()`; any failure of it is damage to the checkpoint."""
+    with _quiet(), _alone():
+        try:
+            return read()
+        except Exception as e:
+            reason = _line(e)
+        _settle()
+    raise _damaged(directory, reason)
+
+
+class _FirstEverywhere:
+    """Orbax's `multihost`, in which this process is number 0."""
+
+    def __init__(self, original: Any):
+        self._original = original
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    def process_index(self) -> int:
+        return 0
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let Orbax save and read in this process alone: many processes hold different runs and never meet here."""
+    if jax.process_count() == 1:
+        yield
+        return
+    from orbax.checkpoint._src.serialization import type_handlers  # private, so only where nothing else helps
+    from orbax.checkpoint.experimental.v1._src.saving import execution
+
+    me = multihost.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    # Orbax 0.12 writes NumPy arrays in process 0 only. Left in place, because writes go on in the background.
+    if not isinstance(type_handlers.multihost, _FirstEverywhere):
+        type_handlers.multihost = _FirstEverywhere(type_handlers.multihost)  # type: ignore[assignment]
+    # Whatever the options say, it compares the paths of all processes in every save, by a collective operation: it
+    # would wait for processes that save at other times, and then refuse their other paths.
+    with ocp.Context(multiprocessing_options=options), mock.patch.object(execution, _SAME_PATH, lambda _: None):
+        yield
+
+
+def _settle() -> None:
+    """Let what is still in flight after a failure fail too; to be called in silence.
+
+    It finds its event loop closed, and failed tasks complain when they are collected.
+    """
+    time.sleep(_SETTLE_SECONDS)
+    gc.collect()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Orbax, which warns about what is usual here and prints tracebacks of errors that it also raises."""
+    before = logging.root.manager.disable, sys.unraisablehook
+    logging.disable(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        logging.disable(before[0])
+        sys.unraisablehook = before[1]
+
+
+def _line(error: BaseException) -> str:
+    """First line of an error's message, without the storage library's dump of its settings."""
+    text = " ".join(str(error).split(" [tensorstore_spec")[0].split())
+    return f"{type(error).__name__}: {text[:240]}" if text else type(error).__name__

@@ -1,0 +1,61 @@
+"""What a result may depend on besides its configuration: versions, device, commit."""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+PACKAGES = (
+    *("cspace_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
+    *("numpy", "scipy", "xarray", "ml-collections"),
+)
+
+
+def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
+    """Return what a result may depend on besides its configuration, ready for JSON; starts JAX's backend."""
+    devices = jax.devices()
+    return {
+        "command_line": command_line if isinstance(command_line, str) else shlex.join(command_line),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "backend": jax.default_backend(),
+        "device_kind": devices[0].device_kind,
+        "device_count": len(devices),
+        "process_count": jax.process_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the source tree, with "+changes" if it is modified; None when installed without one."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or pathlib.Path(top).resolve() != root:  # an enclosing, unrelated repository
+        return None
+    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    return commit and commit + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(folder: pathlib.Path, *arguments: str) -> str | None:
+    try:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,99 @@
+"""The labelled dataset on disk: `concept_space.nc` for programs and `concept_space.csv` for eyes and spreadsheets.
+
+NetCDF is written with h5netcdf: unlike SciPy's NetCDF 3 writer it keeps booleans, text and 64-bit seeds as they are, it
+compresses, and it needs no C library beyond the h5py wheel.
+"""
+
+import dataclasses
+import io
+import json
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from etils import epath
+
+from cspace_jax.config.grid import SETTINGS
+from cspace_jax.config.setting import Setting
+from cspace_jax.errors import UserError
+from cspace_jax.storage.files import write_atomic
+
+NETCDF_NAME = "concept_space.nc"
+CSV_NAME = "concept_space.csv"
+
+
+def to_table(ds: xr.Dataset) -> pd.DataFrame:
+    """Return the tidy table: one row per run, step, protocol, class and concept, as text that is equal for equal runs.
+
+    Protocols after the first are asked for held-out classes only. Numbers take the shortest text that reads back as the
+    same float32 (measurements) or to ten digits (settings); an unknown value is empty.
+    """
+    shape = tuple(ds.sizes[name] for name in ("run", "step", "protocol", "klass", "concept"))
+    index = dict(zip(("run", "step", "protocol", "klass", "concept"), np.indices(shape).reshape(5, -1), strict=True))
+    columns: dict[str, Any] = {"run": index["run"], "seed": ds["seed"].values[index["run"]]}
+    for name in SETTINGS:
+        columns[name] = np.array([f"{value:.10g}" for value in ds[name].values])[index["run"]]
+    columns["status"] = ds["status"].values[index["run"]]
+    for name in ("step", "protocol", "klass"):
+        columns[name] = ds[name].values[index[name]]
+    columns["trained"] = ds["trained"].values[index["klass"]].astype(int)
+    columns["concept"] = ds["concept"].values[index["concept"]]
+    columns["bit"] = ds["bit"].values[index["klass"], index["concept"]]
+    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
+        values = ds[name].transpose("run", "step", "protocol", "klass", ...).values
+        values = values if values.ndim == 5 else values[..., None]
+        columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
+    for name in ("capability", "capability_split"):  # where further protocols were measured
+        if name in ds:
+            values = ds[name].transpose("run", "step", "protocol", "klass").values[..., None]
+            columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
+    asked = (index["protocol"] == 0) | ~ds["trained"].values[index["klass"]]
+    return pd.DataFrame({name: values[asked] for name, values in columns.items()})
+
+
+def _shortest(values: np.ndarray) -> np.ndarray:
+    text = np.asarray(values, dtype=np.float32).astype(str)
+    return np.where(np.isnan(values), "", text)
+
+
+def write_results(ds: xr.Dataset, folder: epath.PathLike) -> tuple[epath.Path, epath.Path]:
+    """Write concept_space.nc and concept_space.csv into a folder, each atomically; return both paths."""
+    folder = epath.Path(folder)
+    packed = {name: {"zlib": True, "complevel": 4} for name in ds.data_vars}
+    with tempfile.TemporaryDirectory() as scratch:  # HDF5 wants a real, seekable file; the workdir may be elsewhere
+        local = pathlib.Path(scratch) / NETCDF_NAME
+        ds.to_netcdf(local, engine="h5netcdf", encoding=packed)
+        write_atomic(folder / NETCDF_NAME, local.read_bytes())
+    table = to_table(ds).to_csv(index=False, lineterminator="\n")
+    write_atomic(folder / CSV_NAME, table.encode())
+    return folder / NETCDF_NAME, folder / CSV_NAME
+
+
+def open_results(path: epath.PathLike) -> xr.Dataset:
+    """Read the dataset, wholly into memory, from a concept_space.nc or from the workdir that holds one.
+
+    Raises UserError if there is none or if the file is damaged.
+    """
+    path = epath.Path(path)
+    path = path / NETCDF_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"results: {path} does not exist; run --mode=eval first")
+    try:
+        with xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf") as stored:
+            ds = stored.load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"results: {path} cannot be read ({error}); delete it and run --mode=eval again") from error
+    missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained"} - set(ds.variables)
+    if missing:
+        raise UserError(f"results: {path} holds no {', '.join(sorted(missing))}; it was not written by this tool")
+    absent = [field for field in dataclasses.fields(Setting) if field.name in SETTINGS and field.name not in ds.coords]
+    # results older than a setting were measured at its default
+    return ds.assign_coords({field.name: ("run", np.full(ds.sizes["run"], field.default)) for field in absent})
+
+
+def config_of(ds: xr.Dataset) -> dict[str, Any]:
+    """Return the config (a plain dict) that a dataset was made with."""
+    return json.loads(ds.attrs.get("config", "{}"))

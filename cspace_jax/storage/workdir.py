@@ -1,0 +1,176 @@
+"""The workdir of a study: its paths, its creation or refusal, and the small files written beside the results."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from etils import epath
+
+from cspace_jax import processes
+from cspace_jax.config import Config, differing_fields, from_config_dict, to_dict
+from cspace_jax.errors import UserError
+from cspace_jax.storage.environment import environment
+from cspace_jax.storage.files import PathLike, quoted, write_atomic, writing
+
+MAX_EARLIER = 20  # invocations kept in env.json
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """Name the files of one study; nothing is created by naming it."""
+
+    root: epath.Path
+
+    @property
+    def config(self) -> epath.Path:
+        """Return the resolved configuration, JSON."""
+        return self.root / "config.json"
+
+    @property
+    def env(self) -> epath.Path:
+        """Return versions, devices, commit and command line, JSON."""
+        return self.root / "env.json"
+
+    @property
+    def metrics(self) -> epath.Path:
+        """Return the training log, one JSON line a run and logging step."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def own_metrics(self) -> epath.Path:
+        """Return the training log that this process may write: one of many processes has a part of its own."""
+        if jax.process_count() == 1:
+            return self.metrics
+        return self.root / f"metrics.part_{jax.process_index():03d}.jsonl"
+
+    @property
+    def waves(self) -> epath.Path:
+        """Return the rows of the grid in each wave, JSON; only where many processes share the study."""
+        return self.root / "waves.json"
+
+    @property
+    def checkpoints(self) -> epath.Path:
+        """Return the folder of checkpoints, stacked over runs."""
+        return self.root / "checkpoints"
+
+    @property
+    def probe(self) -> epath.Path:
+        """Return the folder of the trained probe."""
+        return self.root / "probe"
+
+    @property
+    def eval(self) -> epath.Path:
+        """Return the folder of raw evaluations, one file a checkpoint."""
+        return self.root / "eval"
+
+    @property
+    def dataset(self) -> epath.Path:
+        """Return the labelled dataset, netCDF."""
+        return self.root / "concept_space.nc"
+
+    @property
+    def table(self) -> epath.Path:
+        """Return the dataset as a tidy table, CSV."""
+        return self.root / "concept_space.csv"
+
+    @property
+    def summary(self) -> epath.Path:
+        """Return learning times, final accuracies, turning points and wall times, JSON."""
+        return self.root / "summary.json"
+
+    @property
+    def figures(self) -> epath.Path:
+        """Return the folder of figures and sample images."""
+        return self.root / "figures"
+
+
+def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = "") -> Workdir:
+    """Create the workdir of a configuration, or enter it again to resume, and write config.json and env.json.
+
+    Fields that never change a stored result (see `differing_fields`) may differ when it is entered again.
+    Errors: UserError for a path that cannot be written or is no folder, a full disk, a folder of other files, a damaged
+    config.json, or the workdir of another configuration (the differing fields are named).
+    """
+    workdir = Workdir(_root(path))
+    _refuse_foreign(workdir, config)
+    with writing(workdir.root):
+        workdir.root.mkdir(parents=True, exist_ok=True)
+    if processes.is_first():
+        write_atomic(workdir.config, _json(to_dict(config)))
+        write_atomic(workdir.env, _json(_with_earlier(workdir.env, environment(command_line))))
+    return workdir
+
+
+def load(path: PathLike) -> tuple[Workdir, Config]:
+    """Return an existing workdir and its configuration.
+
+    Errors: UserError when there is no such folder or its config.json is missing, damaged or not valid.
+    """
+    workdir = Workdir(_root(path))
+    if not workdir.root.exists():
+        raise UserError(f"workdir = {quoted(workdir.root)}: no such folder")
+    if not workdir.root.is_dir():
+        raise UserError(f"workdir = {quoted(workdir.root)}: is a file, must be a folder")
+    if not workdir.config.exists():
+        raise UserError(f"workdir = {quoted(workdir.root)}: has no config.json, so it is not a workdir of cspace_jax")
+    return workdir, _read_config(workdir)
+
+
+def _root(path: PathLike) -> epath.Path:
+    if not os.fspath(path).strip():
+        raise UserError(f"workdir = {os.fspath(path)!r}: must be the path of a folder")
+    return epath.Path(os.fspath(path)).expanduser()
+
+
+def _refuse_foreign(workdir: Workdir, config: Config) -> None:
+    """Raise UserError unless the workdir is new, empty, or of an equivalent configuration."""
+    with writing(workdir.root):
+        if not workdir.root.exists():
+            return
+        if not workdir.root.is_dir():
+            raise UserError(f"workdir = {quoted(workdir.root)}: is a file, must be a folder")
+        if not workdir.config.exists():
+            _refuse_other_files(workdir)
+            return
+    differing = differing_fields(_read_config(workdir), config)
+    if differing:
+        names = ", ".join(differing)
+        raise UserError(f"workdir = {quoted(workdir.root)}: belongs to another config, differing in {names}")
+
+
+def _refuse_other_files(workdir: Workdir) -> None:
+    # A kill while config.json was first written leaves only a temporary file.
+    others = sorted(p.name for p in workdir.root.iterdir() if not (p.name.startswith(".") and p.name.endswith(".tmp")))
+    if others:
+        raise UserError(
+            f"workdir = {quoted(workdir.root)}: is not empty (it holds {others[0]!r}) and has no config.json, "
+            "so it is not a workdir of cspace_jax"
+        )
+
+
+def _read_config(workdir: Workdir) -> Config:
+    try:
+        return from_config_dict(json.loads(workdir.config.read_text()))
+    except UserError as error:
+        raise UserError(f"{quoted(workdir.config)} does not fit this version of cspace_jax: {error}") from error
+    except ValueError as error:  # not JSON, or not text
+        raise UserError(f"{quoted(workdir.config)} is damaged ({error}): restore it or use another workdir") from error
+    except OSError as error:
+        raise UserError(f"cannot read {quoted(workdir.config)}: {error.strerror or error}") from error
+
+
+def _with_earlier(path: epath.Path, env: dict[str, Any]) -> dict[str, Any]:
+    """Return `env` with the invocations recorded at `path` under "earlier", oldest first; none if that is damaged."""
+    try:
+        last = json.loads(path.read_text())
+        earlier = [*last.pop("earlier", []), last]
+    except (OSError, ValueError, AttributeError, TypeError):
+        earlier = []
+    return {**env, "earlier": earlier[-MAX_EARLIER:]}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2) + "\n"

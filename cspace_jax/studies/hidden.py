@@ -1,0 +1,56 @@
+"""Hidden capabilities: when can a model draw the unseen class, and when does it when simply asked (Figs. 6, 12, 17).
+
+    python -m cspace_jax.main --config=configs/hidden.py --workdir=WORKDIR
+
+One signal level, many seeds, and at every checkpoint the battery of protocols: overprompting, linear latent
+intervention, patching, each with controls of as many random directions of the same length. Expect both to elicit class
+11 (blue, small) earlier and at more similar steps over seeds than naive prompting does.
+
+Scales: `smoke` 2 runs, `quick` 5 runs of 3,000 steps, `paper` 5 runs of 20,000 steps.
+Time and numbers: see README.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cspace_jax.studies import base
+
+PROTOCOLS = (
+    *("overprompt", "overprompt_random", "overprompt_shuffled"),
+    *("latent", "latent_random", "latent_shuffled"),
+    "patch",
+)
+
+
+def get_config(scale: str | None = None) -> Any:
+    """Return the study of protocols at a scale: smoke, quick or paper; None = quick on a CPU, paper elsewhere."""
+    config = base.get_config("hidden", scale)
+    config.grid.sep_col = (0.2,)  # weak enough to be memorised as 01 first, strong enough to turn
+    config.elicit.protocols = PROTOCOLS
+    config.figures = ("fig6", "fig17", "elicitation", "embeddings", "fig12", "fig4", "curves")
+    if config.scale == "quick":
+        config.grid.seeds = (0, 100, 200, 300, 400)
+        config.optim.steps = 3_000
+    if config.scale == "paper":
+        config.grid.sep_col = (0.174,)
+        config.elicit.protocols = (*PROTOCOLS, "overprompt_published", "overprompt_published_random")
+        config.save.steps = _dense_steps()
+    return config
+
+
+def _dense_steps() -> tuple[int, ...]:
+    """Return the save steps of the published run: 20 at squares of even roots below 4,000, then 200 evenly spaced."""
+    early = np.linspace(math.sqrt(50), math.sqrt(3999), 20) ** 2
+    return tuple(int(step) for step in np.unique([*early.astype(int), *np.linspace(4000, 20_000, 200).astype(int)]))
+
+
+def sweep() -> Iterator[dict[str, Any]]:
+    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    yield {"grid.sep_col": (0.174, 0.2, 0.25, 0.3)}  # the levels of the published comparison
+    shared = ("latent_shared", "latent_shared_random", "latent_shared_shuffled", "latent", "patch")
+    yield {"network.conditioning": "common_linear", "elicit.protocols": shared}  # one embedding shared by all blocks
+    yield {"elicit.alpha": (0.5, 1.0, 2.0, 4.0), "elicit.beta": (0.1, 0.5, 1.0)}  # a wider sweep of strengths
+    yield {"elicit.protocols": ("overprompt", "latent", "overprompt+latent", "overprompt+patch")}  # joined protocols

@@ -1,0 +1,272 @@
+"""Training of ONE run as pure functions: `init_run` and `train_chunk`. Stacking over runs happens in `engine.py`."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from cspace_jax import rng
+from cspace_jax.config import Config, DataConfig, OptimConfig
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import datasets, masking
+from cspace_jax.model import vdm as vdm_module
+from cspace_jax.training import microbatch as microbatch_module
+from cspace_jax.training import optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+    """Everything static about training: one hashable value, one compiled program.
+
+    Attributes:
+      vdm: the diffusion model.
+      data: the training set.
+      optim: batch and optimiser.
+      microbatch: samples whose gradient is computed at once, a divisor of the batch; 0 = as many as `part` says.
+      cache_bytes: of a core, which the tensors of a part of a batch should not leave; 0 = batches are not cut.
+      shards: devices that share the run, each with some of the parts of a batch (`parts.over_parts`).
+    """
+
+    vdm: vdm_module.Vdm
+    data: DataConfig
+    optim: OptimConfig
+    microbatch: int = 0
+    cache_bytes: int = 0
+    shards: int = 1
+
+    @property
+    def gradient_part(self) -> int:
+        """Samples whose gradient is computed at once."""
+        return self.microbatch or self.part(self.optim.batch_size)
+
+    @property
+    def gradient_parts(self) -> int:
+        """Number of such parts of a batch."""
+        return self.optim.batch_size // self.gradient_part
+
+    def part(self, samples: int) -> int:
+        """Return how many of `samples` images pass through the network at once: a divisor.
+
+        All of them where the cache holds a tensor of the first level, else as many as it holds; fewer than eight make
+        products too small, so the next larger divisor is taken where it holds less.
+        """
+        image = 4 * self.data.image_size**2 * self.vdm.network.channels[0]
+        if not self.cache_bytes or samples * image <= self.cache_bytes:
+            return samples
+        divisors = [n for n in range(8, samples + 1) if samples % n == 0]
+        fitting = [n for n in divisors if n * image <= self.cache_bytes]
+        return max(fitting) if fitting else min(divisors, default=samples)
+
+
+def make_train_spec(
+    config: Config, convolution: str, microbatch: int = 0, cache_bytes: int = 0, shards: int = 1
+) -> TrainSpec:
+    """Collect the static parts of a configuration; the other arguments come from the plan (engine.py)."""
+    model = vdm_module.make_vdm(config.network, config.diffusion, convolution)
+    return TrainSpec(model, config.data, config.optim, microbatch, cache_bytes, shards)
+
+
+@struct.dataclass
+class RunState:
+    """What changes while a run trains; the step is kept outside, because all runs share it.
+
+    Attributes:
+      params: network and schedule parameters.
+      opt_state: AdamW moments and counters.
+      ema: average of `params`, an empty dict if switched off.
+      order: this epoch's permutation of the training set, int32 [n_train].
+      key: the run's random key.
+    """
+
+    params: dict
+    opt_state: optax.OptState
+    ema: dict
+    order: jax.Array
+    key: jax.Array
+
+    @property
+    def evaluated(self) -> dict:
+        """Parameters that evaluation uses: the average if there is one."""
+        return self.ema or self.params
+
+
+@struct.dataclass
+class StepMetrics:
+    """Scalars of one training step: loss and its terms in bits per dimension, gradient norm, schedule scalars."""
+
+    loss: jax.Array
+    diffusion: jax.Array
+    latent: jax.Array
+    reconstruction: jax.Array
+    grad_norm: jax.Array
+    schedule_b: jax.Array
+    schedule_w: jax.Array
+
+
+@struct.dataclass
+class Batch:
+    """All that a step draws for its batch; every leaf has the batch as its first axis.
+
+    Attributes:
+      images: rendered, in [0, 1].
+      conditioning: true conditioning vectors [b, 11].
+      masked: whose concept is hidden.
+      dropped: whose whole conditioning is dropped.
+      noise: times and noises of the loss.
+      dropout_keys: a key a sample.
+    """
+
+    images: jax.Array
+    conditioning: jax.Array
+    masked: jax.Array
+    dropped: jax.Array
+    noise: vdm_module.LossNoise
+    dropout_keys: jax.Array
+
+
+def init_run(spec: TrainSpec, setting: Setting) -> RunState:
+    """Make the state of a run before its first step, from the setting alone (its seed included)."""
+    key = rng.run_key(setting.seed)
+    params = vdm_module.init_params(rng.stream(key, "init"), spec.vdm, setting.init_scale) | masking.init_params(
+        spec.data
+    )
+    return RunState(
+        params=params,
+        opt_state=_optimizer(spec, setting).init(params),
+        ema=jax.tree.map(jnp.copy, params) if spec.optim.ema > 0 else {},
+        order=jnp.zeros(spec.data.train_images, jnp.int32),
+        key=key,
+    )
+
+
+def make_data(spec: TrainSpec, setting: Setting) -> datasets.Dataset:
+    """Draw the run's training set: concept vectors, noise keys and which images are masked; no pixels."""
+    key = rng.run_key(setting.seed)
+    dataset = datasets.make_dataset(rng.stream(key, "data"), setting, spec.data)[0]
+    return masking.mark(rng.stream(key, "mask"), dataset, setting.mask, spec.data)
+
+
+def train_chunk(
+    spec: TrainSpec, state: RunState, setting: Setting, data: datasets.Dataset, step: jax.Array, count: jax.Array | int
+) -> tuple[RunState, StepMetrics]:
+    """Train for `count` steps in a compiled loop.
+
+    Args:
+      spec: static description.
+      state: state after `step` steps.
+      setting: the run's numbers.
+      data: the run's training set, from `make_data`.
+      step: steps done so far, an int32 scalar that all runs share (not batched under `vmap`: the shuffle at the start
+        of an epoch is then a real branch).
+      count: number of steps, at least 1, shared likewise; when traced, one program serves chunks of any length.
+
+    Returns:
+      The new state and the metrics of the last step.
+    """
+
+    def body(i: jax.Array, carry: tuple[RunState, StepMetrics]) -> tuple[RunState, StepMetrics]:
+        return train_step(spec, carry[0], setting, data, step + i)
+
+    shapes = jax.eval_shape(functools.partial(train_step, spec), state, setting, data, step)[1]
+    metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, count, body, (state, metrics))
+
+
+def train_step(
+    spec: TrainSpec, state: RunState, setting: Setting, data: datasets.Dataset, step: jax.Array
+) -> tuple[RunState, StepMetrics]:
+    """Train for one step; arguments and results as those of `train_chunk`."""
+    stream = rng.stream(state.key, "train")
+    order, index = _next_batch(spec, state.order, stream, step)
+    batch = _draw_batch(spec, state.key, setting, data.take(index), step)
+
+    def total_loss(params: dict, part: Batch) -> tuple[jax.Array, vdm_module.LossTerms]:
+        conditioning = _conditioning(spec, params, part)
+        terms = vdm_module.loss_terms(
+            params, spec.vdm, part.images, conditioning, part.noise, setting.data_noise, part.dropout_keys
+        )
+        return terms.total.sum(), terms
+
+    def differentiate(part: Batch) -> tuple[tuple[jax.Array, dict], vdm_module.LossTerms]:
+        (loss, terms), grads = jax.value_and_grad(total_loss, has_aux=True)(state.params, part)
+        return (loss, grads), terms
+
+    (loss, grads), terms = microbatch_module.over_parts(differentiate, batch, spec.gradient_part, spec.shards)
+    loss, grads = jax.tree.map(lambda leaf: leaf / len(index), (loss, grads))
+    updates, opt_state = _optimizer(spec, setting).update(grads, state.opt_state, state.params)
+    params: Any = optax.apply_updates(state.params, updates)
+    new_state = RunState(params, opt_state, _average(spec, state.ema, params, step), order, state.key)
+    return new_state, _metrics(spec, params, loss, terms, grads)
+
+
+def _draw_batch(
+    spec: TrainSpec, run_key: jax.Array, setting: Setting, chosen: datasets.Dataset, step: jax.Array
+) -> Batch:
+    step_key = jax.random.fold_in(rng.stream(run_key, "train"), 2 * step + 1)
+    noise_key, dropout_key, drop_key = jax.random.split(step_key, 3)
+    images = datasets.images(chosen, spec.data)
+    mask_key = jax.random.fold_in(rng.stream(run_key, "mask"), step)
+    return Batch(
+        images=images,
+        conditioning=datasets.conditionings(chosen, spec.data),
+        masked=masking.draw(mask_key, chosen, setting.mask, spec.data),
+        dropped=jax.random.bernoulli(drop_key, spec.vdm.diffusion.p_uncond, (len(images),)),
+        noise=vdm_module.draw_loss_noise(noise_key, images.shape),
+        dropout_keys=jax.random.split(dropout_key, len(images)),
+    )
+
+
+def _conditioning(spec: TrainSpec, params: dict, batch: Batch) -> jax.Array:
+    diffusion = spec.vdm.diffusion
+    conditioning = masking.fill(batch.conditioning, batch.masked, spec.data, params, diffusion.null_value)
+    if diffusion.p_uncond == 0:
+        return conditioning
+    return vdm_module.drop_conditioning(batch.dropped, conditioning, diffusion.null_value)
+
+
+def _optimizer(spec: TrainSpec, setting: Setting) -> optax.GradientTransformation:
+    return optimizer.make_optimizer(spec.optim, setting.learning_rate, setting.weight_decay)
+
+
+def _next_batch(spec: TrainSpec, order: jax.Array, stream: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return (this epoch's permutation, the batch's indices).
+
+    Batches have a fixed shape: the images that do not fill a batch at the end of an epoch wait for the next epoch's
+    permutation (the reference implementation keeps a short last batch instead).
+    """
+    size = spec.optim.batch_size
+    per_epoch = spec.data.train_images // size
+    position = step % per_epoch
+
+    def shuffle(order: jax.Array) -> jax.Array:
+        # Even numbers are epochs and odd ones steps, so that no key is used twice.
+        key = jax.random.fold_in(stream, 2 * (step // per_epoch))
+        return jax.random.permutation(key, order.shape[0])
+
+    order = jax.lax.cond(position == 0, shuffle, lambda order: order, order)
+    return order, jax.lax.dynamic_slice_in_dim(order, position * size, size)
+
+
+def _average(spec: TrainSpec, ema: dict, params: dict, step: jax.Array) -> dict:
+    if spec.optim.ema == 0:
+        return ema
+    # The decay grows with the number of steps, so that the random start is forgotten.
+    decay = jnp.minimum(spec.optim.ema, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, ema, params)
+
+
+def _metrics(spec: TrainSpec, params: dict, loss: jax.Array, terms: vdm_module.LossTerms, grads: dict) -> StepMetrics:
+    b, w = vdm_module.schedule_scalars(params, spec.vdm)
+    return StepMetrics(
+        loss=loss,
+        diffusion=terms.diffusion.mean(),
+        latent=terms.latent.mean(),
+        reconstruction=terms.reconstruction.mean(),
+        grad_norm=optimizer.global_norm(grads),
+        schedule_b=b,
+        schedule_w=w,
+    )

@@ -1,0 +1,34 @@
+"""Numbers stay those of earlier versions: tables of smoke studies, a workdir whose training an older version began."""
+
+import pathlib
+import tarfile
+
+import pytest
+from commands import command, study
+
+# How ml_collections loads config files.
+pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
+GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
+
+
+def test_training_that_an_older_version_began_ends_with_its_numbers(tmp_path):
+    """The folder holds config, metrics, a cached probe, parameters and state of step 2 of 4, written at 9727bb5."""
+    with tarfile.open(GOLDEN / "old_workdir" / "stopped.tar.gz") as stored:
+        stored.extractall(tmp_path, filter="data")
+    folder = tmp_path / "stopped"
+    probe = {path.name: path.read_bytes() for path in (folder / "probe").iterdir()}
+    overrides = [
+        *("--config.grid.seeds=(0,)", "--config.network.channels=(4,)", "--config.network.groups=2"),
+        *("--config.network.attention=False", "--config.probe.channels=(4,)", "--config.probe.groups=2"),
+        *("--config.probe.heads=2", "--config.probe.out_channels=4", "--config.optim.steps=4"),
+        *("--config.save.steps=(2, 4)", "--config.figures=()", "--config.engine.state_seconds=0.0"),
+        *("--config.elicit.protocols=('overprompt', 'latent', 'patch')", "--config.elicit.overprompt=(1.0,)"),
+        "--config.elicit.alpha=(1.0,)",
+    ]
+    done = command(study("hidden"), f"--workdir={folder}", *overrides)
+    assert done.code == 0, done.err
+    assert "(4 steps, cached)" in done.out
+    assert {path.name: path.read_bytes() for path in (folder / "probe").iterdir()} == probe
+    expected = (GOLDEN / "old_workdir" / "concept_space.csv").read_bytes()
+    assert (folder / "concept_space.csv").read_bytes() == expected
+    assert [path.name for path in (folder / "elicit").iterdir()] == ["3666a2fd31e6"]
