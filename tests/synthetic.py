@@ -4,7 +4,7 @@ import numpy as np
 from scipy import special
 
 from cspace_jax.analysis.dataset import build_dataset
-from cspace_jax.config import grid as grid_module
+from cspace_jax.config.setting import SWEPT
 from cspace_jax.data import concepts
 
 STEPS = tuple(int(one) for one in np.unique(np.linspace(np.sqrt(500), np.sqrt(20000), 60) ** 2 // 1))
@@ -28,7 +28,7 @@ def samples_of(prob, number=32):
 
 
 def grid(levels=(0.1, 0.2, 0.4, 0.8), seeds=(0, 100, 200), active=("color", "size")):
-    names = dict.fromkeys(grid_module.SETTINGS, 0.4) | {"data_noise": 1e-3, "learning_rate": 1e-3}
+    names = dict.fromkeys(SWEPT, 0.4) | {"data_noise": 1e-3, "learning_rate": 1e-3}
     return [names | {"sep_col": level, "seed": seed} for level in levels for seed in seeds]
 
 

@@ -2,25 +2,28 @@
 
 import dataclasses
 import json
+import pathlib
 
 import ml_collections
 import numpy as np
 import pytest
 
 from cspace_jax.config import (
-    CONCEPTS,
     Config,
     SaveConfig,
-    checks,
     differing_fields,
     from_config_dict,
     reading,
+    reference,
     save_steps,
     to_dict,
 )
+from cspace_jax.config.fields import declared
 from cspace_jax.config.schema import FIGURES
 from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 PUBLISHED_COL_SWEEP = [
     *(500, 594, 696, 807, 926, 1053, 1188, 1331, 1482, 1642, 1809, 1985),
@@ -210,19 +213,26 @@ def test_json_round_trip_is_exact():
     assert from_config_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
-def test_every_number_has_a_limit_and_every_limit_has_a_field():
+def test_every_field_is_declared_with_an_explanation_and_every_number_with_what_is_allowed():
     leaves = reading.flatten(to_dict(Config(study="signal", scale="paper")))
-    assert set(checks.LIMITS) <= set(leaves)
+    found = {path: what for path, _, what in declared(Config)}
+    assert list(found) == list(leaves)
+    assert all(len(what.text) > 3 for what in found.values())
     numbers = {name for name, v in leaves.items() if not isinstance(v, str | bool | list)}
-    assert numbers - set(checks.LIMITS) == {"diffusion.null_value"}
+    assert numbers - {name for name, what in found.items() if what.interval} == {"diffusion.null_value"}
+    text = {name for name, what in found.items() if what.names}
+    assert {"scale", "network.conditioning", "optim.decay", "engine.precision"} <= text
 
 
-def test_concept_names_are_those_of_the_concepts():
-    assert CONCEPTS == CONCEPTS
+def test_the_page_of_fields_is_what_the_declarations_say():
+    page = (ROOT / "docs" / "config.md").read_text()
+    assert page == reference.markdown(), "run: python -m cspace_jax.config.reference > docs/config.md"
+    assert "| `optim.clip` | `0.01` | above 0 | global gradient norm" in page
 
 
 def test_class_ranges_of_the_largest_separations_stay_in_range():
-    ranges = concepts.class_ranges(checks.MAX_SEP_COL, checks.MAX_SEP_SIZE, checks.MAX_SEP_BG)
+    largest = {path: what.interval.high for path, _, what in declared(Config) if what.interval}
+    ranges = concepts.class_ranges(*(largest[f"grid.{name}"] for name in ("sep_col", "sep_size", "sep_bg")))
     for name in ("color", "bg"):
         mean, half_width = getattr(ranges, f"{name}_mean"), getattr(ranges, f"{name}_half_width")
         assert float(mean.min() - half_width) == pytest.approx(0, abs=1e-6)

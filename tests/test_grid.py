@@ -1,6 +1,11 @@
 """The grid of runs: its order, and the stacked settings."""
 
 import itertools
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -74,3 +79,46 @@ def test_one_run_of_the_stack_equals_the_run_stacked_alone():
 def test_empty_grid_is_refused():
     with pytest.raises(ValueError, match="at least one run"):
         stack([])
+
+
+PROGRAM = """
+import dataclasses, sys
+from cspace_jax.analysis.dataset import build_dataset
+from cspace_jax.cli import flags
+from cspace_jax.config import from_config_dict, grid, reference
+from cspace_jax.storage import results
+import numpy as np
+from cspace_jax.data.concepts import classes
+
+flags.parse_flags(sys.argv)
+config = from_config_dict(flags.FLAGS.config)
+settings = grid.grid_settings(config.grid)
+print(len(settings), grid.stack(settings).warmth.tolist(), "grid.warmth" in reference.markdown())
+found = {name: np.zeros((2, 1, 4, 1, 2)) for name in ("prob_samples",)}
+found |= {"mean_rgb": np.zeros((2, 1, 4, 3)), "loss": np.zeros((2, 2, 4))}
+found |= {name: np.zeros(2) for name in ("schedule_b", "schedule_w")}
+ds = build_dataset({1: found}, settings, classes(config.data.active))
+print(ds["warmth"].values.tolist(), "warmth" in results.to_table(ds).columns)
+"""
+
+
+def test_a_new_swept_number_is_one_field_of_the_setting(tmp_path):
+    """With it come an axis, a limit, a flag, a coordinate and a row of the page of fields."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+    shutil.copytree(root / "cspace_jax", tmp_path / "cspace_jax", ignore=shutil.ignore_patterns("__pycache__"))
+    file = tmp_path / "cspace_jax" / "config" / "setting.py"
+    field = '    warmth: jax.typing.ArrayLike = field(0.5, "a made-up number", above=0, at_most=2)\n'
+    text, end = file.read_text(), "\n\n# The settings besides"
+    assert text.count(end) == 1
+    file.write_text(text.replace(end, field + end))
+
+    def run(values):
+        arguments = [f"--config={root / 'configs' / 'signal.py'}:smoke", "--config.grid.seeds=(0,)"]
+        arguments += ["--config.grid.sep_col=(0.2,)", f"--config.grid.warmth={values}"]
+        env = {**os.environ, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+        line = [sys.executable, "-c", PROGRAM, *arguments]
+        return subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+
+    done = run("(0.5, 1.5)")
+    assert done.stdout.splitlines() == ["2 [0.5, 1.5] True", "[0.5, 1.5] True"], done.stderr
+    assert "grid.warmth[0] = 3.0: must be in (0, 2]" in run("(3.0,)").stderr

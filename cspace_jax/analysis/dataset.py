@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cspace_jax.config.grid import SETTINGS
+from cspace_jax.config.setting import SWEPT
 from cspace_jax.data.concepts import Classes
 from cspace_jax.errors import UserError
 from cspace_jax.storage.evaluations import MEASURED, SPLITS, TERMS
@@ -48,7 +48,7 @@ def build_dataset(
 ) -> xr.Dataset:
     """Merge raw evaluations {step: arrays} of all runs into the labelled dataset.
 
-    settings holds one mapping a run (seed and the fields of SETTINGS), classes is a `concepts.Classes`. signal and
+    settings holds one mapping a run (seed and the fields of SWEPT), classes is a `concepts.Classes`. signal and
     signal_range are [r, c] (NaN where not given). diverged marks runs [r] known to have failed; a run with a NaN
     coordinate is marked as well. config is the JSON-able config, kept as an attribute. Raises UserError if there is
     nothing to merge or if an evaluation was made for another grid.
@@ -101,7 +101,7 @@ def _coordinates(
     protocols: Sequence[str],
     failed: np.ndarray,
 ) -> dict[str, Any]:
-    coords = {name: ("run", np.array([float(one[name]) for one in settings])) for name in SETTINGS}
+    coords = {name: ("run", np.array([float(one[name]) for one in settings])) for name in SWEPT}
     return coords | {
         "run": np.arange(len(settings)),
         "seed": ("run", np.array([int(one["seed"]) for one in settings])),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from cspace_jax.config.grid import SETTINGS
+from cspace_jax.config.setting import SWEPT
 
 SEPARATION = {"color": "sep_col", "size": "sep_size", "bg_color": "sep_bg"}  # concept -> setting of its signal
 
@@ -33,13 +33,13 @@ def ok_runs(ds: xr.Dataset) -> np.ndarray:
 
 def levels(ds: xr.Dataset) -> list[Level]:
     """Return the signal levels of a study in the order of their settings (first varying setting slowest)."""
-    table = np.stack([ds[name].values for name in SETTINGS], axis=1)
+    table = np.stack([ds[name].values for name in SWEPT], axis=1)
     rows, member = np.unique(table, axis=0, return_inverse=True)
-    varying = [name for name, column in zip(SETTINGS, rows.T, strict=True) if len(set(column)) > 1]
+    varying = [name for name, column in zip(SWEPT, rows.T, strict=True) if len(set(column)) > 1]
     alive = ok_runs(ds)
     found = []
     for number, row in enumerate(rows):
-        setting: dict[str, float] = dict(zip(SETTINGS, map(float, row), strict=True))
+        setting: dict[str, float] = dict(zip(SWEPT, map(float, row), strict=True))
         found.append(_level(ds, setting, varying, np.flatnonzero(member.ravel() == number), alive))
     return found
 

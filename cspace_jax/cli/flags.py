@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from cspace_jax import processes
-from cspace_jax.config import files
+from cspace_jax.config import files, reference
 from cspace_jax.errors import UserError
 from cspace_jax.text import closest
 
@@ -30,7 +30,8 @@ config_flags.DEFINE_config_file(
     None,
     "Study and scale, such as configs/signal.py:quick (scales: smoke, quick, paper; none: quick on a CPU, paper on an "
     "accelerator). Any field can be overridden: --config.optim.steps=4000. Not needed for an existing workdir with "
-    "--mode=eval, --mode=elicit or --mode=figures.",
+    "--mode=eval, --mode=elicit or --mode=figures. Its fields, with their defaults at paper scale:\n"
+    + reference.help_text(72),
 )
 flags.DEFINE_bool(
     "distributed",

@@ -1,144 +1,22 @@
 """The checks that a typed configuration makes sense; each failure is one line for the user."""
 
 import dataclasses
-import math
-import operator
 from collections.abc import Sequence
 
+from cspace_jax.config.fields import Declared, declared
 from cspace_jax.config.reading import fail, flatten, one_of, plain
 from cspace_jax.config.schema import (
     CONCEPTS,
-    CONDITIONINGS,
-    CONVOLUTIONS,
-    DECAYS,
     FIGURES,
-    MASK_IMAGES,
-    MASK_MODES,
-    PLANS,
-    PRECISIONS,
-    RUN_PLANS,
-    SCALES,
-    SCHEDULES,
     Config,
     save_steps,
 )
-
-MAX_SEED = 2**32 - 1
-MAX_SEP_COL = 0.8  # 0.5 + sep/2 + sep/8 <= 1
-MAX_SEP_SIZE = 0.7  # 0.45 - sep/2 >= 0.1, the floor of the radius
-MAX_SEP_BG = 0.8  # 0.5 + sep/2 + sep/8 <= 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """Numbers from `low` to `high`; an open end is excluded."""
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = operator.gt if self.open_low else operator.ge
-        below = operator.lt if self.open_high else operator.le
-        return above(value, self.low) and below(value, self.high)
-
-    def __str__(self) -> str:
-        lower = f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        if math.isinf(self.high):
-            return f"must be {lower}"
-        bracket = f"{'(' if self.open_low else '['}{self.low:g}, {_short(self.high)}{')' if self.open_high else ']'}"
-        return f"must be in {bracket}"
-
-
-def _short(number: float) -> str:
-    return str(int(number)) if number == int(number) else f"{number:g}"
-
-
-_ONE_UP, _ZERO_UP, _ABOVE_ZERO = Interval(1), Interval(0), Interval(0, open_low=True)
-_UNIT, _BELOW_ONE = Interval(0, 1), Interval(0, 1, open_high=True)
-_STEPS = Interval(1, 2**31 - 1)
-_GAMMA = Interval(-50, 50)  # exp(gamma) stays finite in float32
-_NOISE = Interval(1e-6, 1)  # its square divides the reconstruction term in float32
-LIMITS = {
-    "grid.seeds": Interval(0, MAX_SEED),
-    "grid.sep_col": Interval(0, MAX_SEP_COL, open_low=True),
-    "grid.sep_size": Interval(0, MAX_SEP_SIZE, open_low=True),
-    "grid.sep_bg": Interval(0, MAX_SEP_BG, open_low=True),
-    "grid.learning_rate": _ABOVE_ZERO,
-    "grid.weight_decay": _ZERO_UP,
-    "grid.init_scale": _ABOVE_ZERO,
-    "grid.data_noise": _NOISE,
-    "grid.mask": _UNIT,
-    "data.image_size": Interval(4, 1024),
-    "data.blur": _ZERO_UP,
-    "data.images_per_class": _ONE_UP,
-    "data.train_ratio": Interval(0, 1, open_low=True, open_high=True),
-    "data.test_images_per_class": _ONE_UP,
-    "network.channels": _ONE_UP,
-    "network.blocks": _ONE_UP,
-    "network.groups": _ONE_UP,
-    "network.heads": _ONE_UP,
-    "network.dropout": _BELOW_ONE,
-    "diffusion.gamma_min": _GAMMA,
-    "diffusion.gamma_max": _GAMMA,
-    "diffusion.p_uncond": _BELOW_ONE,
-    "optim.batch_size": _ONE_UP,
-    "optim.steps": _STEPS,
-    "optim.clip": _ABOVE_ZERO,
-    "optim.b1": _BELOW_ONE,
-    "optim.b2": _BELOW_ONE,
-    "optim.eps": _ABOVE_ZERO,
-    "optim.ema": _BELOW_ONE,
-    "optim.log_every": _ONE_UP,
-    "save.start": _ONE_UP,
-    "save.count": _ONE_UP,
-    "save.steps": _ONE_UP,
-    "evaluate.samples_per_class": _ONE_UP,
-    "evaluate.sampling_steps": _ONE_UP,
-    "evaluate.guidance": _ZERO_UP,
-    "evaluate.keep_samples": _ZERO_UP,
-    "evaluate.loss_images": _ZERO_UP,
-    "elicit.samples": Interval(2),  # a setting is chosen on one half and scored on the other
-    "elicit.guidance": _ZERO_UP,
-    "elicit.patch_step": _ZERO_UP,
-    "elicit.images_per_call": _ZERO_UP,
-    "probe.channels": _ONE_UP,
-    "probe.blocks": _ONE_UP,
-    "probe.groups": _ONE_UP,
-    "probe.heads": _ONE_UP,
-    "probe.out_channels": _ONE_UP,
-    "probe.dropout": _BELOW_ONE,
-    "probe.init_scale": _ABOVE_ZERO,
-    "probe.steps": _STEPS,
-    "probe.batch_size": _ONE_UP,
-    "probe.learning_rate": _ABOVE_ZERO,
-    "probe.weight_decay": _ZERO_UP,
-    "probe.clip": _ABOVE_ZERO,
-    "probe.images_per_class": _ONE_UP,
-    "probe.test_images_per_class": _ONE_UP,
-    "probe.min_accuracy": _UNIT,
-    "probe.seed": Interval(0, MAX_SEED),
-    "engine.devices": _ZERO_UP,
-    "engine.steps_per_call": _ZERO_UP,
-    "engine.microbatch": _ZERO_UP,
-    "engine.wave": _ZERO_UP,
-    "engine.state_seconds": _ZERO_UP,
-    "engine.memory_gb": _ZERO_UP,
-}
-# Why a separation has an upper end, said after the interval.
-REASONS = {
-    "sep_col": "the class colours 0.5 +- sep_col/2 +- sep_col/8 must stay within [0, 1]",
-    "sep_size": "the mean radius 0.45 - sep_size/2 of the small class must be at least 0.1",
-    "sep_bg": "the class backgrounds 0.5 +- sep_bg/2 +- sep_bg/8 must stay within [0, 1]",
-}
 
 
 def check(config: Config) -> None:
     """Raise UserError, one line naming field, value and what is allowed, for the first thing that is wrong."""
     for step in (
-        _names,
-        _limits,
+        _declared,
         _grid,
         _data,
         _mask,
@@ -153,33 +31,27 @@ def check(config: Config) -> None:
         step(config)
 
 
-def _names(config: Config) -> None:
+def _declared(config: Config) -> None:
+    """Check every field against its declaration: names first, then numbers."""
     if not config.study.strip():
         fail("study", config.study, "must be a name")
-    one_of("scale", config.scale, SCALES)
-    one_of("network.conditioning", config.network.conditioning, CONDITIONINGS)
-    one_of("diffusion.schedule", config.diffusion.schedule, SCHEDULES)
-    one_of("data.mask_mode", config.data.mask_mode, MASK_MODES)
-    one_of("data.mask_images", config.data.mask_images, MASK_IMAGES)
-    one_of("optim.decay", config.optim.decay, DECAYS)
-    one_of("engine.plan", config.engine.plan, PLANS)
-    one_of("engine.precision", config.engine.precision, PRECISIONS)
-    one_of("engine.convolution", config.engine.convolution, CONVOLUTIONS)
-    one_of("engine.runs", config.engine.runs, RUN_PLANS)
-
-
-def _limits(config: Config) -> None:
     leaves = flatten(plain(config))
-    for path, interval in LIMITS.items():
-        value = leaves[path]
-        items = [(f"{path}[{i}]", item) for i, item in enumerate(value)] if isinstance(value, list) else [(path, value)]
-        for place, item in items:
-            _within(place, item, interval, REASONS.get(path.split(".")[-1], ""))
+    for path, _, what in declared(Config):
+        if what.names:
+            one_of(path, leaves[path], what.names)
+    for path, _, what in declared(Config):
+        if what.interval is not None:
+            value = leaves[path]
+            items = (
+                [(f"{path}[{i}]", item) for i, item in enumerate(value)] if isinstance(value, list) else [(path, value)]
+            )
+            for place, item in items:
+                _within(place, item, what)
 
 
-def _within(path: str, value: float, interval: Interval, reason: str = "") -> None:
-    if value not in interval:
-        fail(path, value, f"{interval}{': ' + reason if reason else ''}")
+def _within(path: str, value: float, what: Declared) -> None:
+    if what.interval is not None and value not in what.interval:
+        fail(path, value, f"must be {what.interval}{': ' + what.reason if what.reason else ''}")
 
 
 def _grid(config: Config) -> None:
@@ -304,9 +176,10 @@ def _probe_data(config: Config) -> None:
     if not config.probe.data:
         fail("probe.data", config.probe.data, "needs at least one row (sep_col, sep_size, sep_bg, narrow)")
     _distinct("probe.data", config.probe.data)
+    limits = {path: what for path, _, what in declared(Config)}
     for i, row in enumerate(config.probe.data):
         for name, value in zip(("sep_col", "sep_size", "sep_bg"), row, strict=False):
-            _within(f"probe.data[{i}] {name}", value, LIMITS[f"grid.{name}"], REASONS[name])
+            _within(f"probe.data[{i}] {name}", value, limits[f"grid.{name}"])
 
 
 def _figures(config: Config) -> None:

@@ -7,13 +7,8 @@ changes a shape or a program lives here; numbers that vary over the grid of runs
 from typing import Any
 
 from cspace_jax.config import checks, reading
+from cspace_jax.config.fields import declared
 from cspace_jax.config.schema import Config
-
-# How the grid is executed, how often a line is logged, where the probe is cached and which figures are drawn never
-# change a stored result beyond rounding.
-# Two fields of engine are exceptions: checkpoints lie in one folder a wave, and precision is more than rounding.
-_FREE_GROUPS = ("engine", "figures", "elicit")
-_FREE_FIELDS = ("optim.log_every", "probe.cache_dir")
 
 
 def from_config_dict(source: Any) -> Config:
@@ -33,13 +28,21 @@ def to_dict(config: Config) -> dict[str, Any]:
     return reading.plain(config)
 
 
+def to_config_dict(config: Config) -> Any:
+    """Return the configuration as a ConfigDict, whose tuples a command line can override."""
+    from ml_collections import ConfigDict
+
+    return ConfigDict(_with_tuples(to_dict(config)))
+
+
+def _with_tuples(value: Any) -> Any:
+    """Return a tree of dicts with tuples in place of lists, the only sequences that a command line can override."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(one) for name, one in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
 def differing_fields(first: Config, second: Config) -> list[str]:
     """Return the dotted names, in field order, of the fields that differ and could change a stored result."""
     left, right = reading.flatten(to_dict(first)), reading.flatten(to_dict(second))
-    return [name for name in left if left[name] != right[name] and not _free(name)]
-
-
-def _free(name: str) -> bool:
-    return name not in ("engine.wave", "engine.precision") and (
-        name.split(".")[0] in _FREE_GROUPS or name in _FREE_FIELDS
-    )
+    return [name for name, _, what in declared(Config) if what.affects_results and left[name] != right[name]]

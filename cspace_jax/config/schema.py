@@ -1,12 +1,17 @@
 """The frozen, hashable dataclasses of a study's configuration and the names its fields may take.
 
-Users import them from `cspace_jax.config`, which also reads and checks them.
+Each field is declared once (`fields.field`): its default is the value of the paper or, where it is silent, of the
+reference implementation. Users import the classes from `cspace_jax.config`, which also reads and checks them.
 """
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from cspace_jax.config.fields import Declared, field
+from cspace_jax.config.setting import MAX_SEED, Setting
 
 SCALES = ("smoke", "quick", "paper")
 CONCEPTS = ("shape", "x", "y", "color", "size", "bg_color")
@@ -23,45 +28,80 @@ RANDOM = "_random"  # suffix of a control: directions of the same length, drawn 
 SHUFFLED = "_shuffled"  # suffix of a control: the same change along another concept
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
 FIGURES = (
-    *("fig2", "fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "fig10", "fig12", "fig13", "fig16", "fig17"),
-    *("elicitation", "embeddings", "product", "curves", "samples", "gif"),
-)
+    "fig2", "fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "fig10", "fig12", "fig13", "fig16", "fig17",
+    "elicitation", "embeddings", "product", "curves", "samples", "gif",
+)  # fmt: skip
+MAX_STEPS = 2**31 - 1
 
 
-@dataclasses.dataclass(frozen=True)
-class GridConfig:
-    """Axes of the product grid of runs; each field is one axis."""
+def axis_of(name: str) -> str:
+    """Return the axis of the grid that holds a field of `Setting`."""
+    return "seeds" if name == "seed" else name
 
-    seeds: tuple[int, ...] = (0, 100, 200, 300, 400)
-    sep_col: tuple[float, ...] = (0.2,)
-    sep_size: tuple[float, ...] = (0.4,)
-    sep_bg: tuple[float, ...] = (0.2,)
-    learning_rate: tuple[float, ...] = (1e-3,)
-    weight_decay: tuple[float, ...] = (0.01,)
-    init_scale: tuple[float, ...] = (1.0,)
-    data_noise: tuple[float, ...] = (1e-3,)
-    mask: tuple[float, ...] = (0.0,)
 
-    @property
-    def num_runs(self) -> int:
-        """Return the number of runs of the product grid."""
-        return math.prod(len(getattr(self, field.name)) for field in dataclasses.fields(self))
+def _num_runs(grid: Any) -> int:
+    """Return the number of runs of the product grid."""
+    return math.prod(len(getattr(grid, one.name)) for one in dataclasses.fields(grid))
+
+
+def _axis(one: dataclasses.Field) -> tuple[str, Any, Any]:
+    kind = int if one.name == "seed" else float
+    default = (0, 100, 200, 300, 400) if one.name == "seed" else (one.default,)
+    return axis_of(one.name), tuple[kind, ...], dataclasses.field(default=default, metadata=one.metadata)
+
+
+if TYPE_CHECKING:
+
+    @dataclasses.dataclass(frozen=True, init=False)
+    class GridConfig:
+        """What a type checker sees of the class below."""
+
+        num_runs: int
+
+        def __init__(self, **axes: Any): ...
+
+        def __getattr__(self, axis: str) -> Any: ...
+
+else:
+    GridConfig = dataclasses.make_dataclass(
+        "GridConfig",
+        [_axis(one) for one in dataclasses.fields(Setting)],
+        namespace={
+            "__doc__": "Axes of the product grid of runs; each is a field of `Setting`, all combinations are trained.",
+            "__module__": __name__,
+            "num_runs": property(_num_runs),
+        },
+        frozen=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Images and classes of the data-generating process, and what the swept mask hides (masking.py)."""
+    """Images and classes of the data-generating process, and what the swept mask hides (data/masking.py)."""
 
-    active: tuple[str, ...] = ("color", "size")
-    image_size: int = 32
-    blur: float = 1.0
-    images_per_class: int = 2048
-    train_ratio: float = 0.85
-    test_images_per_class: int = 32
-    mask_concept: str = ""
-    mask_class: str = ""
-    mask_mode: str = "zero"
-    mask_images: str = "fixed"
+    active: tuple[str, ...] = field(("color", "size"), f"bits of a class: 2 or 3 of {', '.join(CONCEPTS)}")
+    image_size: int = field(
+        32, "pixels a side; divisible by 2 ** (levels - 1) of both networks", at_least=4, at_most=1024
+    )
+    blur: float = field(1.0, "sigma in pixels of the Gaussian that softens the object's edge; 0 = none", at_least=0)
+    images_per_class: int = field(2048, "per training class, before the split", at_least=1)
+    train_ratio: float = field(
+        0.85, "share of the images that is trained on; the rest gives the validation loss", above=0, below=1
+    )
+    test_images_per_class: int = field(32, "images per held-out class for the test loss", at_least=1)
+    mask_concept: str = field(
+        "", "the active concept that grid.mask hides in training; '' = color, without it the first active one"
+    )
+    mask_class: str = field(
+        "", "bits of the training class it is hidden in, such as '01'; '' = the one with the last other bit set"
+    )
+    mask_mode: str = field(
+        "zero", "what hidden entries become: zero, null (diffusion.null_value), token (a learned vector)",
+        one_of=MASK_MODES,
+    )  # fmt: skip
+    mask_images: str = field(
+        "fixed", "fixed: a random subset for good; batch: drawn anew for every batch", one_of=MASK_IMAGES
+    )
 
     @property
     def masked(self) -> tuple[str, str]:
@@ -89,136 +129,179 @@ class DataConfig:
 class NetworkConfig:
     """The U-Net that predicts the noise."""
 
-    channels: tuple[int, ...] = (64, 128, 256)
-    blocks: int = 2
-    groups: int = 8
-    heads: int = 4
-    attention: bool = True
-    dropout: float = 0.1
-    conditioning: str = "sep_mlp"
+    channels: tuple[int, ...] = field((64, 128, 256), "per level; each level halves the image", at_least=1)
+    blocks: int = field(2, "residual blocks per level and direction", at_least=1)
+    groups: int = field(8, "of the group normalisations; divides every entry of channels", at_least=1)
+    heads: int = field(4, "of the attention at the lowest level; divides the last entry of channels", at_least=1)
+    attention: bool = field(True, "self-attention between the two middle blocks")
+    dropout: float = field(0.1, "in every residual block, while training", at_least=0, below=1)
+    conditioning: str = field("sep_mlp", "how blocks read the concepts", one_of=CONDITIONINGS)
 
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionConfig:
     """Noise schedule and classifier-free guidance in training."""
 
-    schedule: str = "learned_linear"
-    gamma_min: float = -5.0
-    gamma_max: float = 10.0
-    p_uncond: float = 0.0
-    null_value: float = -1.0
+    schedule: str = field("learned_linear", "gamma(t) = b + |w| t, learned or fixed", one_of=SCHEDULES)
+    # Within +-50 exp(gamma) stays finite in float32.
+    gamma_min: float = field(
+        -5.0, "minus log signal-to-noise ratio at t = 0, initially; below gamma_max", at_least=-50, at_most=50
+    )
+    gamma_max: float = field(10.0, "the same at t = 1", at_least=-50, at_most=50)
+    p_uncond: float = field(
+        0.0, "probability that a training image gets the null conditioning; 0 = no guidance", at_least=0, below=1
+    )
+    null_value: float = field(-1.0, "every entry of the null conditioning")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
     """AdamW over a fixed number of steps."""
 
-    batch_size: int = 64
-    steps: int = 20_000
-    clip: float = 0.01
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    decay: str = "constant"
-    ema: float = 0.0
-    log_every: int = 100
+    batch_size: int = field(64, "images per step and run", at_least=1)
+    steps: int = field(20_000, "updates per run", at_least=1, at_most=MAX_STEPS)
+    clip: float = field(0.01, "global gradient norm that is clipped to, schedule scalars included", above=0)
+    b1: float = field(0.9, "AdamW, decay of the mean", at_least=0, below=1)
+    b2: float = field(0.999, "AdamW, decay of the square", at_least=0, below=1)
+    eps: float = field(1e-8, "AdamW; with the clip above it acts as a slow warm-up", above=0)
+    decay: str = field(
+        "constant", "factor on the learning rate over the run: constant, or half a cosine to 0", one_of=DECAYS
+    )
+    ema: float = field(
+        0.0, "decay of the weight average that is evaluated; 0 = evaluate the weights themselves", at_least=0, below=1
+    )
+    log_every: int = field(100, "steps between lines of metrics.jsonl", at_least=1, affects_results=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class SaveConfig:
-    """Steps at which a run is saved and evaluated; see `save_steps`."""
+    """Steps at which a run is saved and evaluated: at squares of evenly spaced roots; see `save_steps`."""
 
-    start: int = 500
-    count: int = 60
-    steps: tuple[int, ...] = ()
+    start: int = field(500, "first saved step", at_least=1)
+    count: int = field(60, "number of saved steps; the last is optim.steps", at_least=1)
+    steps: tuple[int, ...] = field((), "explicit steps; win over start and count when not empty", at_least=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """What is measured at a saved step."""
 
-    samples_per_class: int = 32
-    sampling_steps: int = 50
-    guidance: float = 1.0
-    keep_samples: int = 4
-    losses: bool = True
-    loss_images: int = 0
+    samples_per_class: int = field(32, "per run, class and checkpoint", at_least=1)
+    sampling_steps: int = field(50, "of the ancestral sampler", at_least=1)
+    guidance: float = field(
+        1.0, "guidance weight w; 1 = plain conditional, others need diffusion.p_uncond > 0", at_least=0
+    )
+    keep_samples: int = field(4, "images stored per run, class and checkpoint, at most samples_per_class", at_least=0)
+    losses: bool = field(True, "also measure validation and test loss")
+    loss_images: int = field(0, "most validation images the loss is measured on; 0 = all", at_least=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class ElicitConfig:
-    """The battery of protocols that held-out classes are asked with besides naive prompting, at every saved step.
+    """The battery of protocols that held-out classes are asked with besides naive prompting, at every saved step."""
 
-    Names of protocols: `protocols.parse`; none switches the battery off. `overprompt` holds the factors lambda of
-    mu + lambda (mu_1 - mu_0), `alpha` and `beta` the strengths of latent interventions, all combined, `guidance` the
-    weights w.
-    """
-
-    protocols: tuple[str, ...] = ()
-    concept: str = "color"
-    samples: int = 32
-    overprompt: tuple[float, ...] = (0.0, 0.25, 0.75, 1.25, 1.75)
-    alpha: tuple[float, ...] = (0.1, 1.0, 2.0)
-    beta: tuple[float, ...] = (0.1,)
-    guidance: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-    patch_step: int = 0
-    images_per_call: int = 0
+    protocols: tuple[str, ...] = field(
+        (),
+        "overprompt, overprompt_published, latent, latent_shared (for common_*), guidance, patch; joined 'a+b'; "
+        "controls 'a_random', 'a_shuffled'; () = none",
+        affects_results=False,
+    )
+    concept: str = field("color", "the active concept that is exaggerated", affects_results=False)
+    # A setting is chosen on one half of the samples and scored on the other.
+    samples: int = field(32, "per run, query, class and checkpoint", at_least=2, affects_results=False)
+    overprompt: tuple[float, ...] = field(
+        (0.0, 0.25, 0.75, 1.25, 1.75), "factors lambda of mu + lambda (mu_1 - mu_0)", affects_results=False
+    )
+    alpha: tuple[float, ...] = field(
+        (0.1, 1.0, 2.0), "strength of the amplified embedding of a latent intervention", affects_results=False
+    )
+    beta: tuple[float, ...] = field(
+        (0.1,), "strength of the removed one; all pairs with alpha are tried", affects_results=False
+    )
+    guidance: tuple[float, ...] = field(
+        (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0), "weights w", at_least=0, affects_results=False
+    )
+    patch_step: int = field(
+        0, "saved step whose conditioning projections patching uses; 0 = the last", at_least=0, affects_results=False
+    )
+    images_per_call: int = field(
+        0, "most images of a run sampled at once; 0 = what the device holds", at_least=0, affects_results=False
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class ProbeConfig:
-    """The classifier that reads concepts off samples, and the diverse data it is trained on.
+    """The classifier that reads concepts off samples, trained once on diverse data and shared by all runs."""
 
-    A row of `data` is (sep_col, sep_size, sep_bg, narrow), narrow meaning a size half-width of sep_size / 8.
-    """
-
-    channels: tuple[int, ...] = (32, 32, 32)
-    blocks: int = 1
-    groups: int = 4
-    heads: int = 4
-    out_channels: int = 64
-    dropout: float = 0.1
-    init_scale: float = 0.02
-    steps: int = 10_000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    clip: float = 0.01
-    images_per_class: int = 1024
-    test_images_per_class: int = 64
-    data: tuple[tuple[float, float, float, bool], ...] = (
-        (0.2, 0.1, 0.2, False),
-        (0.8, 0.4, 0.2, False),
-        (0.2, 0.2, 0.2, True),
-        (0.8, 0.4, 0.2, True),
+    channels: tuple[int, ...] = field((32, 32, 32), "per level of its U-Net", at_least=1)
+    blocks: int = field(1, "residual blocks per level and direction", at_least=1)
+    groups: int = field(4, "of the group normalisations; divides channels and out_channels", at_least=1)
+    heads: int = field(4, "of its attention", at_least=1)
+    out_channels: int = field(64, "feature maps that are max-pooled into the head", at_least=1)
+    dropout: float = field(0.1, "while training", at_least=0, below=1)
+    init_scale: float = field(0.02, "factor on the initial parameters of its U-Net", above=0)
+    steps: int = field(10_000, "updates", at_least=1, at_most=MAX_STEPS)
+    batch_size: int = field(64, "images per step", at_least=1)
+    learning_rate: float = field(1e-3, "of AdamW", above=0)
+    weight_decay: float = field(0.01, "of AdamW", at_least=0)
+    clip: float = field(0.01, "global gradient norm that is clipped to", above=0)
+    images_per_class: int = field(1024, "training images per class and row of data", at_least=1)
+    test_images_per_class: int = field(64, "held-out images per class and row of data, at the class means", at_least=1)
+    data: tuple[tuple[float, float, float, bool], ...] = field(
+        ((0.2, 0.1, 0.2, False), (0.8, 0.4, 0.2, False), (0.2, 0.2, 0.2, True), (0.8, 0.4, 0.2, True)),
+        "rows (sep_col, sep_size, sep_bg, narrow); narrow sizes spread by sep_size / 8 instead of 3 sep_size / 8",
     )
-    min_accuracy: float = 0.995
-    seed: int = 0
-    cache_dir: str = ""
+    min_accuracy: float = field(
+        0.995, "held-out accuracy below which evaluation stops with an error", at_least=0, at_most=1
+    )
+    seed: int = field(0, "of its data and weights", at_least=0, at_most=MAX_SEED)
+    cache_dir: str = field("", "where trained probes are kept and looked up; '' = WORKDIR/probe", affects_results=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineConfig:
     """How the grid is executed; changes speed and memory, results only by rounding (but `precision` does)."""
 
-    plan: str = "known"
-    convolution: str = "auto"
-    runs: str = "auto"
-    devices: int = 0
-    steps_per_call: int = 0
-    microbatch: int = 0
-    precision: str = "default"
-    wave: int = 0
-    state_seconds: float = 30.0
-    memory_gb: float = 0.0
+    plan: str = field(
+        "known", "known: auto and 0 below take what suits the backend; auto: what is measured fastest", one_of=PLANS,
+        affects_results=False,
+    )  # fmt: skip
+    convolution: str = field(
+        "auto", "how convolutions are computed (model/convolution.py)", one_of=CONVOLUTIONS, affects_results=False
+    )
+    runs: str = field(
+        "auto", "how runs are laid out: one program, a loop, a copy each", one_of=RUN_PLANS, affects_results=False
+    )
+    devices: int = field(0, "most local devices that take part; 0 = all", at_least=0, affects_results=False)
+    steps_per_call: int = field(
+        0, "training steps per compiled call; 0 = chosen for the backend", at_least=0, affects_results=False
+    )
+    microbatch: int = field(
+        0, "samples whose gradient is computed at once; 0 = chosen for the backend", at_least=0, affects_results=False
+    )
+    # More than rounding.
+    precision: str = field("default", "of products; default is that of the backend", one_of=PRECISIONS)
+    # Checkpoints lie in one folder a wave.
+    wave: int = field(0, "most runs trained at once; 0 = all", at_least=0)
+    state_seconds: float = field(
+        30.0, "least time between two full states to resume from", at_least=0, affects_results=False
+    )
+    memory_gb: float = field(
+        0.0, "memory of one device (CPU: of the machine) in 1e9 bytes; 0 = ask the device", at_least=0,
+        affects_results=False,
+    )  # fmt: skip
+
+
+def _required(text: str, names: tuple[str, ...] = ()) -> Any:
+    return dataclasses.field(metadata={"declared": Declared(text, names=names)})
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One study: a grid of runs and everything they share."""
 
-    study: str
-    scale: str
+    study: str = _required("name of the study, kept with the results")
+    scale: str = _required("smoke (seconds, shows nothing), quick (small, minutes on a CPU) or paper", SCALES)
     grid: GridConfig = GridConfig()
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
@@ -229,7 +312,7 @@ class Config:
     elicit: ElicitConfig = ElicitConfig()
     probe: ProbeConfig = ProbeConfig()
     engine: EngineConfig = EngineConfig()
-    figures: tuple[str, ...] = FIGURES
+    figures: tuple[str, ...] = field(FIGURES, "which figures are drawn", affects_results=False)
 
 
 def save_steps(save: SaveConfig, total: int) -> tuple[int, ...]:

@@ -16,8 +16,7 @@ import pandas as pd
 import xarray as xr
 from etils import epath
 
-from cspace_jax.config.grid import SETTINGS
-from cspace_jax.config.setting import Setting
+from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
 
@@ -34,7 +33,7 @@ def to_table(ds: xr.Dataset) -> pd.DataFrame:
     shape = tuple(ds.sizes[name] for name in ("run", "step", "protocol", "klass", "concept"))
     index = dict(zip(("run", "step", "protocol", "klass", "concept"), np.indices(shape).reshape(5, -1), strict=True))
     columns: dict[str, Any] = {"run": index["run"], "seed": ds["seed"].values[index["run"]]}
-    for name in SETTINGS:
+    for name in SWEPT:
         columns[name] = np.array([f"{value:.10g}" for value in ds[name].values])[index["run"]]
     columns["status"] = ds["status"].values[index["run"]]
     for name in ("step", "protocol", "klass"):
@@ -89,7 +88,7 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
     missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained"} - set(ds.variables)
     if missing:
         raise UserError(f"results: {path} holds no {', '.join(sorted(missing))}; it was not written by this tool")
-    absent = [field for field in dataclasses.fields(Setting) if field.name in SETTINGS and field.name not in ds.coords]
+    absent = [field for field in dataclasses.fields(Setting) if field.name in SWEPT and field.name not in ds.coords]
     # results older than a setting were measured at its default
     return ds.assign_coords({field.name: ("run", np.full(ds.sizes["run"], field.default)) for field in absent})
 
