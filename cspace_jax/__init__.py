@@ -1,0 +1,90 @@
+"""Learning dynamics in concept space: train a grid of diffusion models as one program and follow each of them.
+
+    import cspace_jax as cs
+
+    config = cs.load_config("signal:quick", seeds=(0, 1, 2))
+    study = cs.run(config, "runs/signal")
+    study.dataset  # xarray: run, step, protocol, klass, concept
+
+Every name below is public; all else can be imported and may change. Names are loaded when they are first used, so that
+the import itself starts nothing and takes no time.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "Config": "config",
+    "Model": "pipeline.model",
+    "Query": "evaluation.protocols",
+    "Setting": "config.setting",
+    "Study": "pipeline.study",
+    "Target": "evaluation.protocols",
+    "UserError": "errors",
+    "figure": "plots.registry",
+    "load_config": "pipeline.api",
+    "open_study": "pipeline.api",
+    "preview": "pipeline.api",
+    "protocol": "evaluation.protocols",
+    "run": "pipeline.api",
+    "summary_block": "analysis.blocks",
+}
+_NAMESPACES = ("analysis", "data", "evaluation", "model", "plots", "training")
+
+if TYPE_CHECKING:
+    from cspace_jax import analysis, data, evaluation, model, plots, training
+    from cspace_jax.analysis.blocks import summary_block
+    from cspace_jax.config import Config
+    from cspace_jax.config.setting import Setting
+    from cspace_jax.errors import UserError
+    from cspace_jax.evaluation.protocols import Query, Target, protocol
+    from cspace_jax.pipeline.api import load_config, open_study, preview, run
+    from cspace_jax.pipeline.model import Model
+    from cspace_jax.pipeline.study import Study
+    from cspace_jax.plots.registry import figure
+
+__all__ = [
+    "Config",
+    "Model",
+    "Query",
+    "Setting",
+    "Study",
+    "Target",
+    "UserError",
+    "analysis",
+    "data",
+    "evaluation",
+    "figure",
+    "load_config",
+    "model",
+    "open_study",
+    "plots",
+    "preview",
+    "protocol",
+    "run",
+    "set_up",
+    "summary_block",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMESPACES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def set_up() -> None:
+    """Set up JAX as the command does: two devices on a CPU, a cache of compiled programs; before JAX is first used.
+
+    `load_config`, `preview` and `run` call it; call it yourself where JAX computes something before them.
+    """
+    from cspace_jax import startup
+
+    startup.set_up_jax()

@@ -14,7 +14,7 @@ from functools import partial
 
 from absl import app, flags, logging
 
-from cspace_jax import processes, startup
+from cspace_jax import startup
 from cspace_jax.cli import flags as command_line
 from cspace_jax.cli import scripts
 from cspace_jax.cli.flags import FLAGS, MODES, OF_A_WORKDIR
@@ -30,37 +30,22 @@ def run(argv: Sequence[str]) -> None:
       UserError: anything the user can put right.
     """
     from cspace_jax.config import from_config_dict
-    from cspace_jax.cost import autotune
-    from cspace_jax.pipeline import stages
-    from cspace_jax.storage import workdir
+    from cspace_jax.pipeline import api
 
     if len(argv) > 1:
         raise UserError(f"command line: unexpected argument {argv[1]!r}; flags start with --")
     mode = FLAGS.mode
     if mode not in MODES:
         raise UserError(f"mode = {mode!r}: must be one of {', '.join(MODES)}")
-    if mode == "plan" and FLAGS.config is not None:
-        from cspace_jax.cost import preview
-
-        return preview.show(autotune.resolve(from_config_dict(FLAGS.config), may_measure=False))
+    config = None if FLAGS.config is None else from_config_dict(FLAGS.config)
+    if mode == "plan" and config is not None:
+        return api.preview(config)
     if not FLAGS.workdir and mode != "plan":
         raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
-    if FLAGS.config is None:
-        if mode not in OF_A_WORKDIR:
-            raise UserError("config is not given: for example --config=configs/signal.py")
-        folder, config = workdir.load(FLAGS.workdir)
-        stages.check(config, mode)
-    else:
-        config = from_config_dict(FLAGS.config)
-        stages.check(config, mode)
-        folder = processes.first_then_others(lambda: workdir.prepare(FLAGS.workdir, config, sys.argv))
-    measured = config.engine.plan == "auto"
-    config = autotune.resolve(config, may_measure=mode in ("train", "all"))
-    if measured:
-        stages.check(config, mode)
+    if config is None and mode not in OF_A_WORKDIR:
+        raise UserError("config is not given: for example --config=configs/signal.py")
     chosen = not all(":" in value for value in command_line.config_values(sys.argv))
-    stages.announce(config, folder, mode, scale_chosen=chosen)
-    stages.run(config, folder, mode)
+    api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ _TUNABLES = {
 }
 MAX_CPU_DEVICES = 2  # each device compiles its own copy of a program
 _RESTARTED = "CSPACE_JAX_RESTARTED"
+_set_up = False
 
 
 def restart_with_allocator_settings() -> None:
@@ -33,21 +34,34 @@ def restarted() -> bool:
 
 
 def set_up_jax(hurried: bool = False) -> None:
-    """Choose the number of CPU devices and a folder for compiled programs; must run before JAX's backend starts.
+    """Choose the number of CPU devices and a folder for compiled programs; should run before JAX's backend starts.
 
-    A second start on the same machine takes compiled programs from the cache, unless JAX_COMPILATION_CACHE_DIR says
-    otherwise. `hurried` is for studies that take less time than the compilation of their programs: these are then
-    compiled once, for one CPU device, and without optimisation (126 s of CPU time become 58 s at smoke scale).
+    A second start on the same machine takes compiled programs from the cache. What JAX was told before, by
+    JAX_NUM_CPU_DEVICES, JAX_COMPILATION_CACHE_DIR or `jax.config`, stays. Where JAX's backend already runs on a CPU
+    with one device, a line says what would be faster. Calling it again changes nothing.
+
+    Args:
+      hurried: for studies that take less time than the compilation of their programs: these are then compiled once,
+        for one CPU device, and without optimisation (126 s of CPU time become 58 s at smoke scale).
     """
+    global _set_up
+    if _set_up:
+        return
+    _set_up = True
     if hurried:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
     import jax
 
     # Two runs at a time: parts of a small network's step do not use a second core.
+    wanted = min(MAX_CPU_DEVICES, os.cpu_count() or 1)
     if jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_num_cpu_devices", min(MAX_CPU_DEVICES, os.cpu_count() or 1))
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        try:
+            jax.config.update("jax_num_cpu_devices", wanted)
+        except RuntimeError:  # the backend runs
+            if jax.default_backend() == "cpu" and jax.local_device_count() < wanted:
+                print(f"cspace_jax: JAX already runs with one CPU device; cs.set_up() before it starts gives {wanted}")
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 

@@ -14,14 +14,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cspace_jax.config import Config, files, from_config_dict
+from cspace_jax.config import Config, from_config_dict
+from cspace_jax.config.plan import Plan
+from cspace_jax.studies import signal
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def make_config(setting: str, runs: int) -> Config:
     """Return the study that is timed: `runs` seeds at one signal level."""
-    raw = files.load(ROOT / "configs" / "signal.py").get_config("paper" if setting == "medium" else setting)
+    raw = signal.get_config("paper" if setting == "medium" else setting)
     raw.grid.seeds, raw.grid.sep_col = tuple(range(runs)), (0.35,)
     if setting == "medium":
         raw.network.channels, raw.network.blocks, raw.optim.batch_size = (16, 32, 64), 1, 32
@@ -69,15 +71,18 @@ class JaxRuns:
         import jax
 
         from cspace_jax.config import grid
-        from cspace_jax.engine import engine, plan
+        from cspace_jax.engine import engine
         from cspace_jax.evaluation import probe as probe_network
-        from cspace_jax.evaluation import prompts, spec
+        from cspace_jax.evaluation import prompts
+        from cspace_jax.evaluation.spec import EvalSpec
+        from cspace_jax.training.run import TrainSpec
 
         self.config = make_config(setting, runs)
-        self.plan = plan.choose_plan(self.config, jax.default_backend())
-        self.runner = engine.Engine(self.config, grid.stack(grid.grid_settings(self.config.grid)), self.plan)
-        probe_spec = probe_network.make_probe_spec(self.config, self.plan.convolution)
-        self._spec = spec.make_eval_spec(self.runner.spec, self.config, probe_spec)
+        self.plan = Plan.resolve(self.config, jax.default_backend())
+        settings = grid.stack(grid.grid_settings(self.config.grid))
+        self.runner = engine.Engine(TrainSpec.from_config(self.config, self.plan), settings, self.plan)
+        probe_spec = probe_network.ProbeSpec.from_config(self.config, self.plan)
+        self._spec = EvalSpec.from_config(self.config, self.runner.spec, probe_spec)
         self._prompts = self.runner.call(prompts.naive_prompts, self._spec, self.runner.settings)
         self._state, self._step = self.runner.init(), 0
 
@@ -157,7 +162,7 @@ def check_worker(setting: str) -> None:
     peer = torch_baseline.Vdm(config.network, config.diffusion)
     for parameter in peer.score_model.parameters():  # also those that start at zero
         torch.nn.init.normal_(parameter, std=0.1)
-    ours = vdm.make_vdm(config.network, config.diffusion, "xla")
+    ours = vdm.Vdm.from_config(config.network, config.diffusion, "xla")
     params = torch_weights.vdm_params({k: v.detach().numpy() for k, v in peer.state_dict().items()}, ours.network)
     draw, size = np.random.default_rng(0), config.data.image_size
     x, eps, eps_0 = draw.random((3, 4, 3, size, size), np.float32)

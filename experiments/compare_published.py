@@ -30,11 +30,12 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+import cspace_jax as cs
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import accuracy_curves, trajectory
 from cspace_jax.analysis.levels import Level, levels, ok_runs
 from cspace_jax.cli import scripts
-from cspace_jax.config import Config, SaveConfig, differing_fields, files, from_config_dict
+from cspace_jax.config import Config, SaveConfig, differing_fields
 from cspace_jax.errors import UserError
 from cspace_jax.plots import style
 from cspace_jax.storage import results, workdir
@@ -186,7 +187,7 @@ def deviations(config: Config) -> list[str]:
     The two published ways to save count as the paper's: learning times in the notebooks' sense are counted in saves,
     so other save steps give other times for the same curve.
     """
-    paper = from_config_dict(files.load(HERE.parent / "configs" / "signal.py").get_config("paper"))
+    paper = cs.load_config("signal:paper")
     same = {name: getattr(config.grid, name) for name in ("seeds", "sep_col", "sep_size", "sep_bg")}
     paper = dataclasses.replace(
         paper, study=config.study, scale=config.scale, grid=dataclasses.replace(paper.grid, **same),

@@ -8,7 +8,6 @@ highest resident size after it, their difference and the prediction, in MB.
 """
 
 import ctypes
-import dataclasses
 import gc
 import pathlib
 import resource
@@ -16,8 +15,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import cspace_jax as cs
 from cspace_jax.cli import scripts
-from cspace_jax.config import files
+from cspace_jax.config.plan import Plan
 from cspace_jax.errors import UserError
 
 
@@ -42,30 +42,27 @@ def measure(path: str, runs: int) -> None:
     """Train `runs` runs and print one line of the table."""
     import jax
 
-    from cspace_jax.config import from_config_dict, grid
+    from cspace_jax.config import grid
     from cspace_jax.cost import memory
     from cspace_jax.engine import engine
-    from cspace_jax.engine import plan as engine_plan
+    from cspace_jax.training.run import TrainSpec
 
-    file, _, scale = path.partition(":")
-    config = from_config_dict(files.load(file).get_config(scale or None))
-    config = dataclasses.replace(
-        config, grid=dataclasses.replace(config.grid, seeds=tuple(range(runs)), sep_col=(0.2,))
-    )
-    plan = engine_plan.choose_plan(config, jax.default_backend())
+    config = cs.load_config(path, seeds=tuple(range(runs)), sep_col=(0.2,))
+    plan = Plan.resolve(config, jax.default_backend())
 
     def train(count: int) -> None:
-        runner = engine.Engine(config, grid.stack(grid.grid_settings(config.grid)[:1] * count), plan)
+        settings = grid.stack(grid.grid_settings(config.grid)[:1] * count)
+        runner = engine.Engine(TrainSpec.from_config(config, plan), settings, plan)
         state = runner.init()
         for turn in range(2):
             steps = plan.steps_per_call
             state, metrics = runner.train(state, turn * steps, steps)
             jax.block_until_ready(metrics)
-        jax.block_until_ready(runner.gather([parcel.evaluated for parcel in state]))
+        jax.block_until_ready(runner.gather([group.evaluated for group in state]))
         jax.block_until_ready(runner.gather(state))
 
     train(runs)
-    predicted = memory.peak_bytes(memory.analyse(config, plan), memory.here(config), runs)
+    predicted = memory.peak_bytes(memory.analyse(config, plan), memory.here(config, plan), runs)
     jax.block_until_ready(jax.numpy.zeros(1))
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)

@@ -18,10 +18,8 @@ The line below a variant says whether the swept concept was learned sooner at ev
 also written to WORKDIR/small_settings.json.
 """
 
-import copy
 import json
 import math
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,19 +30,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+import cspace_jax as cs
 from cspace_jax.analysis import curves, report
 from cspace_jax.analysis.learning import accuracy_curves, trajectory
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.analysis.summary import summarise
 from cspace_jax.cli import scripts
-from cspace_jax.config import SCALES, Config, files, from_config_dict, reading
+from cspace_jax.config import SCALES, Config, reading
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import stages
-from cspace_jax.storage import results, workdir
 from cspace_jax.storage.files import write_atomic
-from cspace_jax.text import closest
 
-SIGNAL = pathlib.Path(__file__).resolve().parents[1] / "configs" / "signal.py"
 THRESHOLD = 0.8
 
 # Overrides of configs/signal.py, dotted as on the command line.
@@ -68,15 +63,8 @@ def make_config(scale: str, overrides: Mapping[str, Any], probe_cache: str) -> C
 
     Errors: UserError for an unknown field or a value that is not allowed.
     """
-    source = copy.deepcopy(files.load(SIGNAL).get_config(scale).to_dict())
-    source["figures"] = ()
-    source["probe"]["cache_dir"] = probe_cache  # variants with the same images share one probe
-    for dotted, value in overrides.items():
-        group, _, field = dotted.rpartition(".")
-        if group not in source:
-            reading.fail(dotted, value, f"no such group of fields{closest(group, source)}")
-        source[group][field] = value
-    return from_config_dict(source)
+    shared = {"figures": (), "probe.cache_dir": probe_cache}  # variants with the same images share one probe
+    return cs.load_config(f"signal:{scale}", **shared, **overrides)
 
 
 def run_variant(name: str, scale: str, root: epath.Path) -> xr.Dataset:
@@ -85,11 +73,13 @@ def run_variant(name: str, scale: str, root: epath.Path) -> xr.Dataset:
     Errors: UserError for what its configuration or its workdir does not allow.
     """
     config = make_config(scale, VARIANTS[name], str(root / "probes"))
-    folder = workdir.prepare(root / name, config, f"small_settings variant {name}")
-    if not folder.dataset.exists():
+    folder = root / name
+    done = (folder / "concept_space.nc").exists()
+    if not done:
         print(f"variant {name}: {VARIANTS[name] or 'no overrides'}", flush=True)
-        stages.run(config, folder, "all")
-    return results.open_results(folder.root)
+    # What is done is only checked against the configuration: no figure is drawn.
+    study = cs.run(config, folder, "figures" if done else "all", command_line=f"small_settings variant {name}")
+    return study.dataset
 
 
 def criteria(ds: xr.Dataset) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 # Most of the tests' time is compilation; without optimisation it takes half as long.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 

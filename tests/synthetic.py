@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special
 
-from cspace_jax.analysis.dataset import build_dataset
+from cspace_jax.analysis.dataset import Measurements, build_dataset
 from cspace_jax.config.setting import SWEPT
 from cspace_jax.data import concepts
 
@@ -67,8 +67,10 @@ def dataset(
             "prob_samples": clean[:, None].astype(np.float32), "mean_rgb": np.full((number, 1, classes.num, 3), 0.5),
             "loss": loss, "schedule_b": np.full(number, -5.0 - step / 1000), "schedule_w": np.full(number, 15.0),
         }  # fmt: skip
-    arguments = {"signal": signal, "signal_range": signal, "config": {"study": "signal", "scale": "quick"}} | more
-    return build_dataset(evaluations, settings, classes, **arguments)
+    config = more.pop("config", {"study": "signal", "scale": "quick"})
+    accuracy = more.pop("probe_accuracy", None)
+    measured = {"signal": signal, "signal_range": signal} | more
+    return build_dataset(Measurements(evaluations, settings, classes, **measured), config, accuracy)
 
 
 def sample_images(ds, size=16, number=3, every=4):

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import synthetic
+from etils import epath
 from rich.console import Console
 from scipy import ndimage
 
@@ -13,6 +14,7 @@ from cspace_jax.analysis.levels import levels, swept_concept
 from cspace_jax.analysis.ordering import level_groups, order_check, order_within
 from cspace_jax.analysis.summary import summarise
 from cspace_jax.data import concepts
+from cspace_jax.storage.workdir import Workdir
 
 STEPS = np.array(synthetic.STEPS, float)
 BITS = concepts.classes(("color", "size")).bits
@@ -267,7 +269,7 @@ def test_all_runs_diverged_still_gives_a_summary():
 
 def test_report_writes_strict_json_and_a_table(ds, tmp_path):
     out = io.StringIO()
-    report.report(ds, tmp_path, {"train": 1.0}, Console(file=out, width=80))
+    report.report(summarise(ds, wall_times={"train": 1.0}), Workdir(epath.Path(tmp_path)), Console(file=out, width=80))
     text = (tmp_path / "summary.json").read_text()
     stored = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert stored["levels"][0]["classes"]["11"]["learning_times"]["color"]["paper_80"]["median"] is None

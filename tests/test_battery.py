@@ -10,21 +10,21 @@ import tiny
 from etils import epath
 from test_study import copy_of, probe_of
 
-from cspace_jax import plots
 from cspace_jax.analysis import capability, report
 from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import embeddings, protocols, sampling
 from cspace_jax.evaluation.prompts import battery, prepare
 from cspace_jax.evaluation.reading import read
-from cspace_jax.evaluation.spec import make_battery_spec
+from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import unet, vdm
-from cspace_jax.pipeline import elicit, stages
-from cspace_jax.pipeline.collect import collect
+from cspace_jax.pipeline import elicit
+from cspace_jax.pipeline.collect import naive
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.train import train
+from cspace_jax.plots.figures import Inputs, draw_all
 from cspace_jax.storage.workdir import Workdir
-from cspace_jax.training.run import make_train_spec
+from cspace_jax.training.run import TrainSpec
 
 CONFIG = tiny.study(
     grid={"sep_col": (0.2,), "learning_rate": (0.05,)},  # so that six steps change what is drawn
@@ -48,33 +48,33 @@ def reader():
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, reader):
     workdir = Workdir(epath.Path(tmp_path_factory.mktemp("work")))
-    train(workdir, CONFIG)
-    evaluate(workdir, CONFIG, *reader)
-    elicit.evaluate(workdir, CONFIG, *reader)
-    stages.collect(workdir, CONFIG)
+    train(tiny.in_workdir(workdir, CONFIG))
+    evaluate(tiny.in_workdir(workdir, CONFIG), reader)
+    elicit.ask(tiny.in_workdir(workdir, CONFIG), reader)
+    tiny.collected(workdir, CONFIG)
     return workdir
 
 
 def files_of(workdir, config=CONFIG):
-    return sorted(path for path in elicit.folder(workdir, config).glob("*/*.npz"))
+    return sorted(path for path in elicit.folder(tiny.in_workdir(workdir, config)).glob("*/*.npz"))
 
 
 def test_every_save_and_the_initialisation_are_measured(finished):
     assert [path.name for path in files_of(finished)] == [f"step_{step:08d}.npz" for step in (0, 2, 5, 6)]
-    raw = elicit.load(finished, CONFIG).raw
+    raw = elicit.load(tiny.in_workdir(finished, CONFIG)).raw
     assert raw[0]["prob_samples"].shape == (2, QUERIES, 1, 4, 2)
     # A network at initialisation returns its input: whatever it is asked, it draws the same.
     assert np.ptp(raw[0]["prob_samples"], axis=1).max() < 1e-5
 
 
 def test_patching_the_last_checkpoint_with_itself_changes_nothing(finished):
-    raw = elicit.load(finished, CONFIG).raw
+    raw = elicit.load(tiny.in_workdir(finished, CONFIG)).raw
     assert np.ptp(raw[6]["prob_samples"], axis=1).max() > 1e-3  # queries differ, far above the tolerances here
     np.testing.assert_allclose(raw[6]["prob_samples"][:, -1], raw[6]["prob_samples"][:, 0], atol=1e-5)
 
 
 def test_results_hold_every_protocol_and_naive_prompting_as_it_was(finished, reader, tmp_path):
-    ds = stages.collect(finished, CONFIG)
+    ds = tiny.collected(finished, CONFIG)
     assert ds["protocol"].values.tolist() == ["naive", *CONFIG.elicit.protocols]
     assert not np.isnan(ds["capability"].isel(klass=3)).any() and np.isnan(ds["capability"].isel(klass=0)).all()
     assert (ds["status"] == "ok").all()
@@ -86,11 +86,11 @@ def test_results_hold_every_protocol_and_naive_prompting_as_it_was(finished, rea
     best = one["best_query"].values.astype(int)
     every = ds["query_prob"].isel(klass=3, query=chosen).transpose("run", "step", "query", "concept").values
     np.testing.assert_allclose(np.take_along_axis(every, best[:, :, None, None], 2)[:, :, 0], one["prob"], rtol=1e-6)
-    plain = collect(finished, CONFIG)
+    plain = naive(tiny.in_workdir(finished, CONFIG), None)
     for name in ("prob", "joint_accuracy", "loss"):
-        naive = ds[name].sel(protocol="naive") if "protocol" in ds[name].dims else ds[name]
+        ours = ds[name].sel(protocol="naive") if "protocol" in ds[name].dims else ds[name]
         expected = plain[name].sel(protocol="naive") if "protocol" in plain[name].dims else plain[name]
-        np.testing.assert_array_equal(naive.values, expected.values)
+        np.testing.assert_array_equal(ours.values, expected.values)
 
 
 def test_an_interrupted_battery_goes_on(finished, reader, tmp_path):
@@ -99,9 +99,9 @@ def test_an_interrupted_battery_goes_on(finished, reader, tmp_path):
     kept, lost = files_of(workdir)[1:3]
     lost.unlink()
     before = kept.stat().mtime
-    assert elicit.load(workdir, CONFIG) is None  # what is not complete is not shown
-    elicit.evaluate(workdir, CONFIG, *reader)
-    stages.collect(workdir, CONFIG)
+    assert elicit.load(tiny.in_workdir(workdir, CONFIG)) is None  # what is not complete is not shown
+    elicit.ask(tiny.in_workdir(workdir, CONFIG), reader)
+    tiny.collected(workdir, CONFIG)
     assert workdir.table.read_bytes() == table and kept.stat().mtime == before
 
 
@@ -110,8 +110,8 @@ def test_smaller_calls_give_the_same_numbers(finished, reader, tmp_path):
     for path in files_of(workdir):
         path.unlink()
     config = tiny.changed(CONFIG, elicit={"images_per_call": 16})  # four queries a call, the last call padded
-    elicit.evaluate(workdir, config, *reader)
-    ours, theirs = elicit.load(workdir, config).raw, elicit.load(finished, CONFIG).raw
+    elicit.ask(tiny.in_workdir(workdir, config), reader)
+    ours, theirs = elicit.load(tiny.in_workdir(workdir, config)).raw, elicit.load(tiny.in_workdir(finished, CONFIG)).raw
     for step in theirs:
         # Steps this large magnify rounding; another query's answer would be .1 away.
         np.testing.assert_allclose(ours[step]["prob_samples"], theirs[step]["prob_samples"], atol=2e-3)
@@ -120,30 +120,30 @@ def test_smaller_calls_give_the_same_numbers(finished, reader, tmp_path):
 def test_another_battery_adds_to_the_first(finished, reader, tmp_path):
     workdir = copy_of(finished, tmp_path)
     config = tiny.changed(CONFIG, elicit={"protocols": ("patch", "overprompt+patch")})
-    elicit.evaluate(workdir, config, *reader)
+    elicit.ask(tiny.in_workdir(workdir, config), reader)
     assert len(files_of(workdir)) == len(files_of(workdir, config)) == 4
-    ds, before = stages.collect(workdir, config), stages.collect(finished, CONFIG)
+    ds, before = tiny.collected(workdir, config), tiny.collected(finished, CONFIG)
     assert ds["protocol"].values.tolist() == [
         *("naive", "patch", "overprompt+patch", "overprompt", "overprompt_random", "latent")
     ]
     for name in ("latent", "overprompt"):
         np.testing.assert_array_equal(ds["prob"].sel(protocol=name), before["prob"].sel(protocol=name))
-    damaged = elicit.folder(workdir, CONFIG) / elicit.DESCRIPTION
+    damaged = elicit.folder(tiny.in_workdir(workdir, CONFIG)) / elicit.DESCRIPTION
     damaged.write_text("{")
     with pytest.raises(UserError, match="battery.json is damaged"):
-        elicit.load(workdir, config)
+        elicit.load(tiny.in_workdir(workdir, config))
 
 
 def test_a_redefined_protocol_is_measured_anew(finished, monkeypatch):
-    before = elicit.folder(finished, CONFIG)
-    assert elicit.folder(finished, tiny.changed(CONFIG, elicit={"images_per_call": 3})) == before
+    before = elicit.folder(tiny.in_workdir(finished, CONFIG))
+    assert elicit.folder(tiny.in_workdir(finished, tiny.changed(CONFIG, elicit={"images_per_call": 3}))) == before
     monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
 
     @protocols.protocol("overprompt", values=lambda config: config.overprompt)
     def overprompt(query, target, value):
         return query
 
-    assert elicit.folder(finished, CONFIG) != before
+    assert elicit.folder(tiny.in_workdir(finished, CONFIG)) != before
 
 
 def test_a_missing_checkpoint_is_one_line(finished, reader, tmp_path):
@@ -151,14 +151,14 @@ def test_a_missing_checkpoint_is_one_line(finished, reader, tmp_path):
     files_of(workdir)[1].unlink()
     shutil.rmtree(workdir.checkpoints / "wave_000" / "params" / "6")
     with pytest.raises(UserError, match="params/6 is missing; run --mode=train first; if it was lost, remove .*state"):
-        elicit.evaluate(workdir, CONFIG, *reader)
+        elicit.ask(tiny.in_workdir(workdir, CONFIG), reader)
 
 
 def test_a_checkpoint_of_another_kind_of_conditioning_is_one_line(finished, reader, tmp_path):
     workdir = copy_of(finished, tmp_path)
     config = tiny.changed(CONFIG, network={"conditioning": "common_linear"}, elicit={"protocols": ("latent_shared",)})
     with pytest.raises(UserError) as error:
-        elicit.evaluate(workdir, config, *reader)
+        elicit.ask(tiny.in_workdir(workdir, config), reader)
     assert "does not fit this configuration" in str(error.value) and "is absent there" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -203,15 +203,15 @@ def test_three_concepts_from_the_question_to_the_figures(tmp_path):
         },
     )  # fmt: skip
     elicit.check(config)
-    reader, reading = probe_of(config)
-    spec = make_battery_spec(make_train_spec(config, "xla"), config, reader)
+    reader = probe_of(config)
+    spec = EvalSpec.of_battery(config, TrainSpec.from_config(config), reader.spec)
     setting = jax.tree.map(lambda leaf: leaf[0], tiny.settings(config))
 
     @jax.jit
     def ask(params, patch):
         prompts = prepare(spec, params, patch, battery(spec, setting), setting)
         images = sampling.draw(spec, params, prompts)
-        measured = read(spec, images, params, reading)
+        measured = read(spec, images, params, reader.params)
         return measured.prob_samples, measured.mean_rgb, images, embeddings.measure(spec.train, params, setting)
 
     shapes = jax.eval_shape(lambda key: vdm.init_params(key, spec.train.vdm), jax.random.key(0))
@@ -243,15 +243,14 @@ def test_three_concepts_from_the_question_to_the_figures(tmp_path):
     (level,) = capability.summarise(ds)
     assert list(level["classes"]) == ["011", "101", "110", "111"]
     left_out = []
-    drawn_files = plots.draw_all(
-        ds, {}, config, tmp_path, ("fig6", "fig16", "fig17", "elicitation", "embeddings"), left_out.append
-    )
+    names = ("fig6", "fig16", "fig17", "elicitation", "embeddings")
+    drawn_files = draw_all(Inputs(ds, {}, config.data), tmp_path, names, left_out.append)
     assert len(drawn_files) == 10 and not left_out
 
 
 def test_the_summary_counts_seeds_and_gaps(finished):
     """Capability curves put in by hand: overprompting emerges first in both seeds, naive prompting in one."""
-    ds = stages.collect(finished, CONFIG)
+    ds = tiny.collected(finished, CONFIG)
     values = ds["capability_split"].values
     values[..., 3] = 0.0
     naive, pushed = 0, 1

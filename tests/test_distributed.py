@@ -12,7 +12,7 @@ from commands import ROOT, command, process, real_command, study
 from cspace_jax import processes
 from cspace_jax.config import files, from_config_dict
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline.waves import cut, load_cut, record_cut
+from cspace_jax.pipeline.waves import cut, load_cut, record
 from cspace_jax.storage import workdir
 from cspace_jax.storage.metrics import append_metrics, merge_metrics, read_metrics
 
@@ -176,14 +176,14 @@ def kept(tmp_path):
 
 def test_a_cut_holds_once_there_are_files_of_waves(kept):
     folder, config = kept
-    record_cut(folder, config, 3)
+    record(folder, config, 3)
     assert [one.stop for one in load_cut(folder, config)] == [2, 3, 4]
-    record_cut(folder, config, 1)
+    record(folder, config, 1)
     assert [one.stop for one in load_cut(folder, config)] == [4] and not folder.waves.exists()
-    record_cut(folder, config, 2)
+    record(folder, config, 2)
     folder.checkpoints.mkdir()
-    record_cut(folder, config, 4)
-    record_cut(folder, config, 1)
+    record(folder, config, 4)
+    record(folder, config, 1)
     assert [one.stop for one in load_cut(folder, config)] == [2, 4]
 
 

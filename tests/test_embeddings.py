@@ -12,16 +12,16 @@ from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.data.concepts import classes
 from cspace_jax.evaluation import embeddings
 from cspace_jax.model import unet
-from cspace_jax.training.run import make_train_spec
+from cspace_jax.training.run import TrainSpec
 
 CONFIG = tiny.study(grid={"sep_col": (0.2,), "sep_size": (0.3,)}, network={"conditioning": "common_linear"})
-SPEC = make_train_spec(CONFIG, "xla")
+SPEC = TrainSpec.from_config(CONFIG)
 SETTING = jax.tree.map(lambda leaf: leaf[0], tiny.settings(CONFIG))
 measure = jax.jit(embeddings.measure, static_argnums=0)
 
 
 def parameters(config, seed):
-    spec = make_train_spec(config, "xla").vdm.network
+    spec = TrainSpec.from_config(config).vdm.network
     shapes = jax.eval_shape(lambda key: unet.init_params(key, spec), jax.random.key(0))
     draw = np.random.default_rng(seed).standard_normal
     return {"network": jax.tree.map(lambda leaf: 0.5 * draw(leaf.shape).astype(np.float32), shapes)}
@@ -38,7 +38,7 @@ def test_single_concepts_are_the_published_vectors():
 def test_cosines_of_every_block_against_numpy(conditioning):
     config = tiny.changed(CONFIG, network={"conditioning": conditioning})
     params = parameters(config, 1)
-    found = measure(make_train_spec(config, "xla"), params, SETTING)
+    found = measure(TrainSpec.from_config(config), params, SETTING)
 
     def layer(c, weights):
         return c @ weights["kernel"].astype(np.float64) + weights["bias"]

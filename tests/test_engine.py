@@ -15,22 +15,24 @@ import tiny
 
 from cspace_jax import rng
 from cspace_jax.config import EngineConfig, OptimConfig
+from cspace_jax.config.plan import Plan
 from cspace_jax.data import datasets
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, over_runs
-from cspace_jax.engine.plan import Plan, choose_plan, choose_shards, local_devices, train_spec
+from cspace_jax.engine.placement import local_devices
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.evaluation import sampling
 from cspace_jax.evaluation.losses import loss_batch, loss_data
 from cspace_jax.evaluation.prompts import naive_prompts
-from cspace_jax.evaluation.spec import make_eval_spec
+from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import vdm
 from cspace_jax.model.convolution import METHODS
 from cspace_jax.storage import checkpoint
 from cspace_jax.training import optimizer
 from cspace_jax.training import run as training_run
-from cspace_jax.training.run import _next_batch, init_run, make_data, make_train_spec, train_chunk
+from cspace_jax.training.microbatch import choose_shards
+from cspace_jax.training.run import TrainSpec, _next_batch, init_run, make_data, train_chunk
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # One level, for the time that many plans take to compile; everything that a step can do is switched on.
@@ -47,7 +49,7 @@ ROUNDING = {"rtol": 1e-4, "atol": 2e-6}
 
 
 def make(plan=REFERENCE, config=CONFIG, settings=SETTINGS, **more):
-    return Engine(config, settings, plan, **more)
+    return Engine(TrainSpec.from_config(config, plan), settings, plan, **more)
 
 
 def copied(parcels):
@@ -111,7 +113,7 @@ EIGHT_OF_16 = 8 * 4 * 8 * 8 * 4  # bytes of a cache that holds eight images at f
 
 def drawn(runner, config):
     """Return the samples that every run draws at its start."""
-    spec = make_eval_spec(runner.spec, config, probe_network.make_probe_spec(config, "xla"))
+    spec = EvalSpec.from_config(config, runner.spec, probe_network.ProbeSpec.from_config(config))
     params = [jax.tree.map(lambda leaf: leaf + 0.01, state.evaluated) for state in runner.init()]
     prompts = runner.call(naive_prompts, spec, runner.settings)
     return runner.fetch(runner.call(sampling.draw, spec, params, prompts))
@@ -338,8 +340,8 @@ class Consumed:
 
 
 def evaluation_spec(config):
-    probe_spec = probe_network.make_probe_spec(config, "xla")
-    return make_eval_spec(make_train_spec(config, "xla"), config, probe_spec)
+    probe_spec = probe_network.ProbeSpec.from_config(config)
+    return EvalSpec.from_config(config, TrainSpec.from_config(config), probe_spec)
 
 
 def test_no_key_is_used_twice(monkeypatch):
@@ -449,13 +451,13 @@ def test_a_function_of_one_run_is_lifted_over_runs(layout):
 
 def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
     free = dataclasses.replace(CONFIG, engine=EngineConfig())
-    plan = choose_plan(free, "cpu")
+    plan = Plan.resolve(free, "cpu")
     assert (plan.convolution, plan.runs, plan.microbatch) == ("winograd", "loop", 0)
     for backend in ("gpu", "tpu"):
-        plan = choose_plan(free, backend)
+        plan = Plan.resolve(free, backend)
         assert (plan.convolution, plan.runs) == ("xla", "vmap") and plan.steps_per_call > 1
     fields = {"convolution": "matmul", "runs": "unroll", "steps_per_call": 7, "microbatch": 2}
-    chosen = choose_plan(tiny.changed(free, engine=fields), "cpu")
+    chosen = Plan.resolve(tiny.changed(free, engine=fields), "cpu")
     assert {name: getattr(chosen, name) for name in fields} == fields
 
 
@@ -464,8 +466,8 @@ def test_plan_is_chosen_by_backend_and_every_field_can_be_set():
 )
 def test_on_a_cpu_large_batches_are_taken_in_parts_that_stay_in_the_cache(samples, size, part):
     config = tiny.changed(CONFIG, data={"image_size": size}, network={"channels": (32, 64)})
-    assert train_spec(config, choose_plan(config, "cpu")).part(samples) == part
-    assert train_spec(config, choose_plan(config, "gpu")).part(samples) == samples
+    assert TrainSpec.from_config(config, Plan.resolve(config, "cpu")).microbatch_of(samples) == part
+    assert TrainSpec.from_config(config, Plan.resolve(config, "gpu")).microbatch_of(samples) == samples
 
 
 @pytest.mark.parametrize(

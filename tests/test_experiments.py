@@ -9,12 +9,14 @@ import types
 import numpy as np
 import pytest
 import synthetic
+from etils import epath
 
 from cspace_jax.analysis.levels import levels
 from cspace_jax.cli import scripts
 from cspace_jax.config import files, from_config_dict, to_dict
 from cspace_jax.errors import UserError
 from cspace_jax.storage import results
+from cspace_jax.storage.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
@@ -79,7 +81,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def executed(notebook, study):
-    return execute(notebook, {"SCALE": "smoke", "WORKDIR": str(study / "base"), "FIGURES": ("fig4", "samples")})
+    return execute(notebook, {"STUDY": "signal:smoke", "WORKDIR": str(study / "base"), "FIGURES": ("fig4", "samples")})
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def at_paper_scale(tmp_path):
     config = from_config_dict(fields)
     (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
     ds = synthetic.dataset(levels=SWEEP, config=to_dict(config))
-    results.write_results(ds, tmp_path)
+    results.write_results(ds, Workdir(epath.Path(tmp_path)))
     return tmp_path, config, ds
 
 
@@ -113,10 +115,20 @@ def test_notebook_is_stored_without_outputs(notebook):
         assert not any(line.lstrip().startswith(("!", "%")) for line in source.splitlines())
 
 
+def test_notebook_and_readme_use_nothing_but_the_front_door(notebook):
+    sources = [source for _, source in code_cells(notebook)]
+    readme = (ROOT / "README.md").read_text()
+    sources += [block.split("```")[0] for block in readme.split("```python\n")[1:]]
+    for word in ("pipeline", "workdir.", "config_files", "from cspace_jax", "stages"):
+        assert not [source for source in sources if word in source], word
+
+
 def test_notebook_runs_a_study_and_shows_it(executed, study):
     namespace, shown = executed
-    *figures, ds, last = shown
-    assert figures == [(b"\x89PNG", 900)] * 2
+    *figures, ds, last, times, turns = shown
+    assert [len(figure.axes) > 1 for figure in figures] == [True, True]
+    assert times.loc["sep_col=0.2", "11", "color", "paper_80"]["seeds"] == 2 and len(turns) == 2
+    assert namespace["images"].shape == (8, 8, 8, 3)
     assert ds.sizes["run"] == 4 and ds.attrs["scale"] == "smoke"
     expected = ds["prob"].values[:2, -1, 0, 3, 0].mean()  # both seeds of the weaker level, class 11, colour
     np.testing.assert_allclose(last["prob"].loc[(np.float64(ds["sep_col"][0]), "color")], expected, rtol=1e-6)
@@ -280,13 +292,13 @@ def test_mistakes_are_one_line(capsys, script, arguments, words):
 
 def test_comparison_refuses_what_was_not_published(at_paper_scale, capsys):
     folder, config, _ = at_paper_scale
-    results.write_results(synthetic.dataset(levels=(0.2,), diverged=(0, 1, 2)), folder)
+    results.write_results(synthetic.dataset(levels=(0.2,), diverged=(0, 1, 2)), Workdir(epath.Path(folder)))
     assert "all runs diverged" in refuse(capsys, compare_published, f"--workdir={folder}")
     changed = to_dict(config)
     changed["data"]["active"] = ["shape", "color"]
     (folder / "config.json").write_text(json.dumps(changed))
     assert "data.active" in refuse(capsys, compare_published, f"--workdir={folder}")
-    (folder / results.NETCDF_NAME).unlink()
+    (folder / "concept_space.nc").unlink()
     (folder / "config.json").write_text(json.dumps(to_dict(config)))
     assert "does not exist" in refuse(capsys, compare_published, f"--workdir={folder}")
 

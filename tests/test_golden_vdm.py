@@ -39,7 +39,7 @@ def tree(golden, prefix, model):
 
 @pytest.fixture(params=METHODS)
 def model(request):
-    return vdm.make_vdm(NETWORK, DiffusionConfig(p_uncond=0.1), request.param)
+    return vdm.Vdm.from_config(NETWORK, DiffusionConfig(p_uncond=0.1), request.param)
 
 
 @pytest.fixture
@@ -139,11 +139,11 @@ def test_shapes_that_do_not_fit_are_told(golden):
     state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}
     state["score_model.conv_in.weight"] = state["score_model.conv_in.weight"][:, :2]
     with pytest.raises(UserError, match=r"conv_in/kernel has the shape \(3, 3, 2, .*must be \(3, 3, 3"):
-        torch_weights.vdm_params(state, vdm.make_vdm(NETWORK, DiffusionConfig(), "xla").network)
+        torch_weights.vdm_params(state, vdm.Vdm.from_config(NETWORK, DiffusionConfig(), "xla").network)
 
 
 def test_names_that_do_not_fit_are_listed(golden):
-    model = vdm.make_vdm(NETWORK, DiffusionConfig(), "xla")
+    model = vdm.Vdm.from_config(NETWORK, DiffusionConfig(), "xla")
     state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}
     state["score_model.extra.weight"] = state.pop("score_model.conv_in.bias")
     with pytest.raises(UserError, match=r"missing \['score_model.conv_in.bias'\].*score_model.extra.weight"):

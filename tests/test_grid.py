@@ -83,7 +83,7 @@ def test_empty_grid_is_refused():
 
 PROGRAM = """
 import dataclasses, sys
-from cspace_jax.analysis.dataset import build_dataset
+from cspace_jax.analysis.dataset import Measurements, build_dataset
 from cspace_jax.cli import flags
 from cspace_jax.config import from_config_dict, grid, reference
 from cspace_jax.storage import results
@@ -97,7 +97,7 @@ print(len(settings), grid.stack(settings).warmth.tolist(), "grid.warmth" in refe
 found = {name: np.zeros((2, 1, 4, 1, 2)) for name in ("prob_samples",)}
 found |= {"mean_rgb": np.zeros((2, 1, 4, 3)), "loss": np.zeros((2, 2, 4))}
 found |= {name: np.zeros(2) for name in ("schedule_b", "schedule_w")}
-ds = build_dataset({1: found}, settings, classes(config.data.active))
+ds = build_dataset(Measurements({1: found}, settings, classes(config.data.active)))
 print(ds["warmth"].values.tolist(), "warmth" in results.to_table(ds).columns)
 """
 

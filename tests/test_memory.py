@@ -7,11 +7,17 @@ import pytest
 import tiny
 from commands import assert_one_line, command, real_command, study
 
+from cspace_jax.config.plan import Plan
 from cspace_jax.cost import memory
 from cspace_jax.cost.memory import Footprint, Place
 from cspace_jax.engine.engine import Engine
-from cspace_jax.engine.plan import Plan
 from cspace_jax.errors import UserError
+from cspace_jax.training.run import TrainSpec
+
+
+def check(config):
+    memory.check(config, Plan.resolve(config, "cpu"))
+
 
 CONFIG = tiny.study(network={"channels": (4,)})
 LAYOUTS = {"loop": Plan("canonical", "loop", 1), "vmap": Plan("canonical", "vmap", 2)}
@@ -30,7 +36,7 @@ def place(layout, devices=1, shared=True, available=float("inf"), parts=1):
 
 @functools.cache
 def state_bytes():
-    runner = Engine(CONFIG, tiny.settings(CONFIG), LAYOUTS["loop"])
+    runner = Engine(TrainSpec.from_config(CONFIG, LAYOUTS["loop"]), tiny.settings(CONFIG), LAYOUTS["loop"])
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tiny.raw(runner.gather(runner.init())))) / runner.runs
 
 
@@ -47,7 +53,7 @@ def test_the_analysis_holds_the_states_and_grows_linearly_in_the_runs(layout):
 
 
 def test_the_outline_is_of_the_size_of_the_analysis():
-    outline = memory.outline(CONFIG)
+    outline = memory.outline(CONFIG, Plan.resolve(CONFIG, "cpu"))
     assert outline.state == pytest.approx(state_bytes()) and outline.working > 0
     ratio = memory.peak_bytes(outline, place("vmap"), 4) / memory.peak_bytes(footprint("vmap"), place("vmap"), 4)
     assert 0.5 < ratio < 2
@@ -88,19 +94,19 @@ def test_a_wave_that_does_not_fit_is_refused_with_one_that_does(monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     three = memory.peak_bytes(footprint("vmap"), place("vmap"), 3)
     with pytest.raises(UserError, match=r"^engine.wave = 0: 4 runs at once .* --config.engine.wave=3 fits$"):
-        memory.check(with_memory(three + 1))
-    memory.check(with_memory(three + 1, wave=3))
+        check(with_memory(three + 1))
+    check(with_memory(three + 1, wave=3))
     with pytest.raises(UserError, match=r"even one run .* reduce optim.batch_size, data.image_size, network.channels"):
-        memory.check(with_memory(0.9 * memory.peak_bytes(footprint("vmap"), place("vmap"), 1)))
+        check(with_memory(0.9 * memory.peak_bytes(footprint("vmap"), place("vmap"), 1)))
 
 
 def test_a_small_study_is_let_through_without_compiling(monkeypatch):
     monkeypatch.setattr(memory, "analyse", lambda *_: pytest.fail("compiled"))
-    memory.check(with_memory(100 * memory.peak_bytes(memory.outline(CONFIG), place("vmap"), 4)))
+    check(with_memory(100 * memory.peak_bytes(memory.outline(CONFIG, Plan.resolve(CONFIG, "cpu")), place("vmap"), 4)))
 
 
 def test_the_machine_has_memory():
-    found = memory.here(CONFIG)
+    found = memory.here(CONFIG, Plan.resolve(CONFIG, "cpu"))
     assert found.shared and 1e8 < found.available < 1e14
 
 

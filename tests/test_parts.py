@@ -16,7 +16,7 @@ def test_sums_and_rows_are_those_of_the_batch(size):
         sizes.append(len(part["x"]))
         return {"sum": (part["x"] * part["k"][:, None]).sum(0)}, (part["x"] + 1, part["k"])
 
-    sums, (rows, keys) = microbatch.over_parts(function, BATCH, size)
+    sums, (rows, keys) = microbatch.map_microbatches(function, BATCH, size)
     assert set(sizes) == {size}
     np.testing.assert_array_equal(sums["sum"], (BATCH["x"] * BATCH["k"][:, None]).sum(0))
     np.testing.assert_array_equal(rows, BATCH["x"] + 1)

@@ -6,14 +6,15 @@ import synthetic
 from PIL import Image
 from scipy import ndimage
 
-from cspace_jax import plots
 from cspace_jax.analysis import capability
 from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.analysis.learning import accuracy_curves, default_sigma, describe_times, learning_times, memorisation
 from cspace_jax.analysis.levels import levels
 from cspace_jax.config import Config, DataConfig
 from cspace_jax.errors import UserError
-from cspace_jax.plots import animation, elicitation, pictures, progress, style
+from cspace_jax.plots import animation, elicitation, pictures, progress, speeds, style, trajectories
+from cspace_jax.plots import embeddings as similarity_plots
+from cspace_jax.plots.figures import Inputs, draw_all
 
 CONFIG = Config(study="signal", scale="quick", data=DataConfig(image_size=16))
 
@@ -41,20 +42,20 @@ def test_images_stand_upright_and_clipped():
 
 
 def test_fig2_shows_each_class_with_its_values():
-    fig = plots.fig2(DataConfig(), {"sep_col": 0.8, "sep_size": 0.4, "sep_bg": 0.2})
+    fig = pictures.fig2(DataConfig(), {"sep_col": 0.8, "sep_size": 0.4, "sep_bg": 0.2})
     (upper_left, upper_right), (lower_left, _) = np.reshape(panels(fig), (2, 2))
     assert upper_right.get_title() == "11  blue small\nheld out"
     assert upper_right.get_xlabel() == "colour (0.1, 0.1, 0.9)\nradius 0.25"
     assert lower_left.get_xlabel() == "colour (0.9, 0.1, 0.1)\nradius 0.65"
     assert "trained" in upper_left.get_title()
-    images, cv = plots.class_images(DataConfig(), {"sep_col": 0.8, "sep_size": 0.4, "sep_bg": 0.2})
+    images, cv = pictures.class_images(DataConfig(), {"sep_col": 0.8, "sep_size": 0.4, "sep_bg": 0.2})
     np.testing.assert_allclose(images[1, 16, 16], [0.9, 0.1, 0.1], atol=0.02)  # centred, red
     np.testing.assert_array_equal(lower_left.images[0].get_array(), np.clip(images[0].transpose(1, 0, 2), 0, 1))
     assert cv.size.shape == (4,)
 
 
 def test_fig3_draws_speeds_and_marks_the_unlearned(ds):
-    fig = plots.fig3(ds)
+    fig = speeds.fig3(ds)
     color, size = panels(fig)
     assert "pixel MSE" in color.get_xlabel() and "steps" in color.get_ylabel() and color.get_xscale() == "log"
     labelled = {line.get_label(): line for line in color.lines if not line.get_label().startswith("_")}
@@ -75,7 +76,7 @@ def test_fig3_draws_speeds_and_marks_the_unlearned(ds):
 
 def test_fig4_draws_the_smoothed_mean_of_live_runs(ds):
     for raw in (False, True):
-        fig = plots.fig4(ds, raw=raw)
+        fig = trajectories.fig4(ds, raw=raw)
         training, held_out = panels(fig)
         line = next(one for one in held_out.lines if one.get_label() == "11 sep_col=0.2")
         mean = ds["prob"].sel(protocol="naive", klass="11").isel(run=[3, 5]).mean("run").values
@@ -91,21 +92,21 @@ def test_fig4_draws_the_smoothed_mean_of_live_runs(ds):
 
 def test_fig4_puts_images_at_the_corners(ds):
     images = {k: np.full((8, 8, 3), 0.5) for k in range(4)}
-    fig = plots.fig4(ds, corner_images=images)
+    fig = trajectories.fig4(ds, corner_images=images)
     boxes = [one for one in panels(fig)[0].artists if hasattr(one, "xybox")]
     assert sorted(tuple(box.xy) for box in boxes) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    words = [text.get_text() for text in panels(plots.fig4(ds))[0].texts]
+    words = [text.get_text() for text in panels(trajectories.fig4(ds))[0].texts]
     assert sorted(words) == ["blue, large", "blue, small", "red, large", "red, small"]
 
 
 def test_fig13_has_a_panel_for_each_class(ds):
-    titles = [ax.get_title() for ax in panels(plots.fig13(ds))]
+    titles = [ax.get_title() for ax in panels(trajectories.fig13(ds))]
     assert titles == ["00 (red, large)", "01 (red, small)", "10 (blue, large)", "11 (blue, small), held out"]
 
 
 def test_fig12_shows_loss_above_its_minimum_and_the_turn(ds):
     assert progress.min_vlb(1e-3) == pytest.approx(-8.64, abs=1e-3)
-    fig = plots.fig12(ds, level=1)
+    fig = progress.fig12(ds, level=1)
     loss, accuracy, space = panels(fig)
     assert loss.get_yscale() == "log" and "bits / dim" in loss.get_ylabel()
     expected = ds["loss"].sel(split="validation", term="total").isel(run=[3, 5]).mean("run") - progress.min_vlb(1e-3)
@@ -123,7 +124,7 @@ def test_fig12_takes_the_weakest_level_that_is_learned(ds):
 
 
 def test_learning_curves_have_lines_bands_and_labels(ds):
-    axes = np.reshape(panels(plots.learning_curves(ds)), (2, 4))
+    axes = np.reshape(panels(progress.learning_curves(ds)), (2, 4))
     assert axes[0, 0].get_ylabel() == "P(blue)" and axes[1, 3].get_xlabel() == "training step"
     lines = [line for line in axes[0, 3].lines if line.get_label().startswith("sep_col")]
     strongest = ds["prob"].sel(klass="11", concept="color", protocol="naive").isel(run=slice(9, 12))
@@ -132,7 +133,7 @@ def test_learning_curves_have_lines_bands_and_labels(ds):
 
 
 def test_sample_grid_shows_the_asked_run(ds, samples):
-    fig = plots.sample_grid(ds, samples, run=11, columns=5)
+    fig = pictures.sample_grid(ds, samples, run=11, columns=5)
     axes = np.reshape(panels(fig), (4, 5))
     steps = pictures.choose_steps(sorted(samples), 5)
     assert [ax.get_title() for ax in axes[0]] == [f"{step:,}" for step in steps]
@@ -155,13 +156,13 @@ def test_animation_moves_points_and_changes_images(ds, samples, tmp_path):
     stored = max(step for step in samples if step <= steps[30])
     pictured = [ax for ax in fig.axes if ax.images]
     np.testing.assert_allclose(pictured[0].images[0].get_array(), style.upright(samples[stored][9, 3, 0]))
-    path = plots.to_gif(ds, samples, tmp_path / "a.gif", frames=4, dpi=40)
+    path = animation.to_gif(ds, samples, tmp_path / "a.gif", frames=4, dpi=40)
     with Image.open(path) as picture:
         assert picture.n_frames == 4 and picture.info["loop"] == 0
 
 
 def test_files_are_written_and_equal_for_equal_figures(ds, tmp_path):
-    paths = [plots.save(plots.fig4(ds), tmp_path / name) for name in ("a", "b")]
+    paths = [style.save(trajectories.fig4(ds), tmp_path / name) for name in ("a", "b")]
     assert [path.name for path in paths[0]] == ["a.png", "a.pdf"]
     for one, two in zip(*paths, strict=True):
         assert one.read_bytes() == two.read_bytes()
@@ -171,20 +172,20 @@ def test_files_are_written_and_equal_for_equal_figures(ds, tmp_path):
 
 def test_draw_all_writes_every_name_and_leaves_no_state(ds, samples, tmp_path):
     before = dict(matplotlib.rcParams)
-    written = plots.draw_all(ds, samples, CONFIG, tmp_path, ("fig2", "fig3", "samples"))
+    written = draw_all(Inputs(ds, samples, CONFIG.data), tmp_path, ("fig2", "fig3", "samples"))
     assert sorted(path.name for path in written) == [
         "fig2.pdf", "fig2.png", "fig3.pdf", "fig3.png", "samples.pdf", "samples.png",
     ]  # fmt: skip
     assert all(path.stat().length > 1000 for path in written)
     assert plt.get_fignums() == [] and dict(matplotlib.rcParams) == before
-    with pytest.raises(UserError, match="'fig5' is unknown"):
-        plots.draw_all(ds, samples, CONFIG, tmp_path, ("fig5",))
+    with pytest.raises(UserError, match="figures = 'fig5': must be one of all, fig2"):
+        draw_all(Inputs(ds, samples, CONFIG.data), tmp_path, ("fig5",))
 
 
 def test_draw_all_says_what_it_leaves_out(ds, tmp_path):
     lines = []
     unknown = ds.assign(signal=ds["signal"] * np.nan)
-    assert plots.draw_all(unknown, {}, CONFIG, tmp_path, ("fig3", "gif", "samples"), lines.append) == []
+    assert draw_all(Inputs(unknown, {}, CONFIG.data), tmp_path, ("fig3", "gif", "samples"), lines.append) == []
     assert len(lines) == 3 and "signal was not measured" in lines[0]
 
 
@@ -197,7 +198,7 @@ def test_small_datasets_are_drawn_in_reduced_form(make, tmp_path):
     }[make]()
     lines = []
     names = ("fig3", "fig4", "fig12", "gif")
-    written = plots.draw_all(ds, synthetic.sample_images(ds, every=1), CONFIG, tmp_path, names, lines.append)
+    written = draw_all(Inputs(ds, synthetic.sample_images(ds, every=1), CONFIG.data), tmp_path, names, lines.append)
     assert len(written) == (0 if make == "all diverged" else 7)
     assert bool(lines) == (make == "all diverged")
 
@@ -206,13 +207,13 @@ def test_three_concepts_are_drawn_as_projections():
     ds = synthetic.dataset(
         levels=(0.2, 0.6), seeds=(0, 1), active=("color", "size", "bg_color"), steps=(500, 2000, 9000)
     )
-    fig = plots.fig13(ds)
+    fig = trajectories.fig13(ds)
     labels = {(ax.get_xlabel(), ax.get_ylabel()) for ax in panels(fig)}
     assert labels == {("P(blue)", "P(small)"), ("P(blue)", "P(dark)"), ("P(small)", "P(dark)")}
-    assert len(panels(fig)) == 24 and len(panels(plots.fig4(ds))) == 5
-    assert len(panels(plots.fig3(ds))) == 3 and len(panels(plots.learning_curves(ds))) == 24
-    assert len(panels(plots.fig12(ds))) == 3
-    assert len(panels(plots.fig2(DataConfig(active=("color", "size", "bg_color")), levels(ds)[0].setting))) == 8
+    assert len(panels(fig)) == 24 and len(panels(trajectories.fig4(ds))) == 5
+    assert len(panels(speeds.fig3(ds))) == 3 and len(panels(progress.learning_curves(ds))) == 24
+    assert len(panels(progress.fig12(ds))) == 3
+    assert len(panels(pictures.fig2(DataConfig(active=("color", "size", "bg_color")), levels(ds)[0].setting))) == 8
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +264,7 @@ def test_embeddings_have_a_line_a_block_and_a_panel_a_pair(elicited):
         for step in (500, 2000, 9000)
     }
     ds = extend_embeddings(ds, raw, {"down_0_block_0": 4, "mid_block_1": 2}, ("red", "blue", "large", "small"))
-    axes = panels(plots.similarities(ds))
+    axes = panels(similarity_plots.similarities(ds))
     assert [ax.get_title() for ax in axes] == [
         *("blue and red", "blue and large", "blue and small", "class 11, to the last step"),
     ]
@@ -277,5 +278,5 @@ def test_embeddings_have_a_line_a_block_and_a_panel_a_pair(elicited):
 def test_figures_of_what_was_not_measured_are_left_out(ds, tmp_path):
     lines = []
     names = ("fig6", "fig16", "fig17", "embeddings")
-    assert plots.draw_all(ds, {}, CONFIG, tmp_path, names, lines.append) == []
+    assert draw_all(Inputs(ds, {}, CONFIG.data), tmp_path, names, lines.append) == []
     assert [line.split(",")[0] for line in lines] == [f"figures: {name} left out" for name in names]

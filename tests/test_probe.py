@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+import tiny as tiny_module
 from etils import epath
 
 from cspace_jax.config import Config, DataConfig, EngineConfig, GridConfig
+from cspace_jax.config.plan import Plan
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.model import unet
@@ -36,7 +38,8 @@ def with_probe(config, **fields):
 
 
 def task_of(config):
-    return probe._Task(probe_network.make_probe_spec(config, "matmul"), config.probe, config.data)
+    spec = probe_network.ProbeSpec.from_config(config, Plan(convolution="matmul"))
+    return probe._Task(spec, config.probe, config.data)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def state_file(golden, tmp_path_factory):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_logits_and_loss_of_the_reference(golden, state_file, method):
-    spec = probe_network.make_probe_spec(PAPER, method)
+    spec = probe_network.ProbeSpec.from_config(PAPER, Plan(convolution=method))
     params = probe_network.from_torch(state_file, spec)
     images = jnp.asarray(np.moveaxis(golden["x"], 1, -1))
     bits = jnp.asarray(golden["label"][:, None] // np.array([2, 1]) % 2)
@@ -64,7 +67,7 @@ def test_logits_and_loss_of_the_reference(golden, state_file, method):
 
 
 def test_parameter_count_of_the_reference(golden):
-    spec = probe_network.make_probe_spec(PAPER, "xla")
+    spec = probe_network.ProbeSpec.from_config(PAPER)
     ours = jax.eval_shape(lambda: probe_network.init_params(jax.random.key(0), spec))
     # The reference owns one down and one up convolution, 2x2 kernels, 32 to 32 channels and bias, that it never calls.
     unused = 2 * (2 * 2 * 32 * 32 + 32)
@@ -75,14 +78,14 @@ def test_parameter_count_of_the_reference(golden):
 
 
 def test_weights_of_another_probe_are_refused(state_file):
-    spec = probe_network.make_probe_spec(with_probe(PAPER, out_channels=32), "xla")
+    spec = probe_network.ProbeSpec.from_config(with_probe(PAPER, out_channels=32))
     with pytest.raises(UserError, match=r"probe\.npz.*does not fit the probe: .* has the shape .*64"):
         probe_network.from_torch(state_file, spec)
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    spec = probe_network.make_probe_spec(TINY, "matmul")
+    spec = probe_network.ProbeSpec.from_config(TINY, Plan(convolution="matmul"))
     return spec, jax.jit(probe_network.init_params, static_argnums=1)(jax.random.key(0), spec, 0.02)
 
 
@@ -147,14 +150,14 @@ def test_best_check_has_the_most_images_right_then_the_lowest_loss():
 
 def test_training_is_reproducible_and_one_call_may_hold_several_steps():
     looped = dataclasses.replace(TINY, engine=EngineConfig(steps_per_call=2))
-    params, info = probe.train_probe(TINY)
-    again, _ = probe.train_probe(TINY)
-    in_pairs, _ = probe.train_probe(looped)
+    first, again = (probe.train_probe(TINY, Plan.resolve(TINY, "cpu")) for _ in range(2))
+    in_pairs = probe.train_probe(TINY, Plan.resolve(looped, "cpu"))
+    params, info = first.params, first.info
     assert info["steps"] == info["best_step"] == 4
     assert set(info["accuracy"]) == {"color", "size", "joint"}
     assert json.loads(json.dumps(info)) == info
-    jax.tree.map(np.testing.assert_array_equal, params, again)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, in_pairs)
+    jax.tree.map(np.testing.assert_array_equal, params, again.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, in_pairs.params)
 
 
 def test_hash_follows_what_a_probe_depends_on():
@@ -184,22 +187,22 @@ def trainings(tiny, monkeypatch):
     """Replace the training, and list the configurations that were asked for."""
     calls = []
 
-    def train(config):
+    def train(config, plan):
         calls.append(config)
         info = {"accuracy": {"color": 1.0, "size": 0.75, "joint": 0.75}, "loss": 0.1, "steps": 4, "best_step": 4}
-        return tiny[1], {**info, "hash": probe.config_hash(config)}
+        return probe.Probe(tiny[0], tiny[1], {**info, "hash": probe.config_hash(config)})
 
     monkeypatch.setattr(probe, "train_probe", train)
     return calls
 
 
 def test_second_call_reads_the_cache(workdir, trainings, tiny, capsys):
-    first = probe.load_or_train(TINY, workdir)
-    second = probe.load_or_train(TINY, workdir, train=False)
+    first = probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
+    second = probe.load_or_train(tiny_module.in_workdir(workdir, TINY), train=False)
     assert len(trainings) == 1
-    assert first[0] == second[0] == probe_network.make_probe_spec(TINY, first[0].unet.convolution)
-    jax.tree.map(np.testing.assert_array_equal, first[1], second[1])
-    assert first[2] == second[2]
+    assert second.spec == probe_network.ProbeSpec.from_config(TINY, Plan.resolve(TINY, "cpu"))
+    jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
+    assert first.info == second.info and first.accuracy == {"color": 1.0, "size": 0.75, "joint": 0.75}
     line = "probe: held-out accuracy color 1.0000, size 0.7500, joint 0.7500 (4 steps, {})\n"
     assert capsys.readouterr().out == line.format("trained") + line.format("cached")
     assert sorted(p.suffix for p in workdir.probe.iterdir()) == [".json", ".npz"]
@@ -207,8 +210,8 @@ def test_second_call_reads_the_cache(workdir, trainings, tiny, capsys):
 
 def test_workdirs_share_a_cache_folder(workdir, trainings, tmp_path):
     config = with_probe(TINY, cache_dir=str(tmp_path / "shared"))
-    probe.load_or_train(config, workdir)
-    probe.load_or_train(config, Workdir(workdir.root / "other"))
+    probe.load_or_train(tiny_module.in_workdir(workdir, config))
+    probe.load_or_train(tiny_module.in_workdir(Workdir(workdir.root / "other"), config))
     assert len(trainings) == 1
     assert not workdir.probe.exists()
 
@@ -230,35 +233,35 @@ DAMAGES = (
 
 @pytest.mark.parametrize(("suffix", "damage"), DAMAGES)
 def test_damaged_cache_is_trained_again(workdir, trainings, capsys, suffix, damage):
-    probe.load_or_train(TINY, workdir)
+    probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
     file = probe.cache_path(TINY, workdir).with_suffix(suffix)
     file.write_bytes(damage(file.read_bytes()))
     capsys.readouterr()
-    probe.load_or_train(TINY, workdir)
+    probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
     notice, result = capsys.readouterr().out.splitlines()
     assert "is damaged and not used" in notice
     assert "trained" in result
     assert len(trainings) == 2
-    probe.load_or_train(TINY, workdir, train=False)
+    probe.load_or_train(tiny_module.in_workdir(workdir, TINY), train=False)
 
 
 def test_missing_probe_is_named_when_it_may_not_be_trained(workdir, trainings):
     with pytest.raises(UserError, match=str(probe.cache_path(TINY, workdir))):
-        probe.load_or_train(TINY, workdir, train=False)
+        probe.load_or_train(tiny_module.in_workdir(workdir, TINY), train=False)
     assert not trainings
 
 
 def test_unreadable_cache_is_an_error(workdir, trainings):
     probe.cache_path(TINY, workdir).mkdir(parents=True)
     with pytest.raises(UserError, match="cannot read the trained probe"):
-        probe.load_or_train(TINY, workdir)
+        probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
     assert not trainings
 
 
 def test_unwritable_cache_is_reported_before_training(workdir, trainings):
     workdir.root.joinpath("a_file").write_text("")
     with pytest.raises(UserError, match="a_file"):
-        probe.load_or_train(with_probe(TINY, cache_dir=str(workdir.root / "a_file")), workdir)
+        probe.load_or_train(tiny_module.in_workdir(workdir, with_probe(TINY, cache_dir=str(workdir.root / "a_file"))))
     assert not trainings
 
 
@@ -266,6 +269,6 @@ def test_too_low_an_accuracy_is_refused_but_kept(workdir, trainings):
     strict = with_probe(TINY, min_accuracy=0.9)
     for _ in range(2):
         with pytest.raises(UserError, match=r"min_accuracy = 0.9: .* size .* 0.7500 only; raise probe.steps \(now 4\)"):
-            probe.load_or_train(strict, workdir)
-    probe.load_or_train(TINY, workdir)
+            probe.load_or_train(tiny_module.in_workdir(workdir, strict))
+    probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
     assert len(trainings) == 1

@@ -19,9 +19,9 @@ from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.evaluation import prompts as prompting
 from cspace_jax.evaluation import protocols, sampling
 from cspace_jax.evaluation.prompts import battery
-from cspace_jax.evaluation.spec import make_battery_spec
+from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import unet, vdm
-from cspace_jax.training.run import make_train_spec
+from cspace_jax.training.run import TrainSpec
 
 ACTIVE = ("color", "size")
 KEY = jax.random.key(5)
@@ -176,8 +176,8 @@ def test_a_protocol_that_changes_the_form_of_a_query_is_one_line(monkeypatch):
 
 
 def spec_of(config):
-    reader = probe_network.make_probe_spec(config, "xla")
-    return make_battery_spec(make_train_spec(config, "xla"), config, reader)
+    reader = probe_network.ProbeSpec.from_config(config)
+    return EvalSpec.of_battery(config, TrainSpec.from_config(config), reader)
 
 
 def parameters(seed, spec):
@@ -400,8 +400,8 @@ def test_a_guidance_weight_for_each_sample_is_that_weight_for_all():
 
 def test_batches_of_a_battery_are_of_equal_length():
     config = dataclasses.replace(CONFIG, elicit=with_protocols("overprompt", samples=4))
-    reader, trained = probe_network.make_probe_spec(config, "xla"), make_train_spec(config, "xla")
-    shapes = [make_battery_spec(trained, config, reader, most).shape for most in (0, 17, 1)]
+    reader, trained = probe_network.ProbeSpec.from_config(config), TrainSpec.from_config(config)
+    shapes = [EvalSpec.of_battery(config, trained, reader, most).shape for most in (0, 17, 1)]
     assert shapes == [(6, 1, 4), (3, 1, 4), (1, 1, 4)]  # 6 queries in 2 calls are 3 and 3, not 4 and 2
 
 

@@ -4,12 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from etils import epath
 
-from cspace_jax.analysis.dataset import build_dataset, measure
+from cspace_jax.analysis.dataset import Measurements, build_dataset, measure
 from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
 from cspace_jax.storage import results
 from cspace_jax.storage.evaluations import evaluation_files, read_evaluation, read_samples
+from cspace_jax.storage.workdir import Workdir
+
+
+def written(ds, folder):
+    """Write a dataset into a folder and return it as a workdir."""
+    workdir = Workdir(epath.Path(folder))
+    results.write_results(ds, workdir)
+    return workdir
 
 
 def test_measure_against_loops():
@@ -51,7 +60,7 @@ def test_dataset_follows_the_schema_and_marks_diverged_runs():
 
 def test_netcdf_round_trip_keeps_values_types_and_attributes(tmp_path):
     ds = synthetic.dataset(levels=(0.2,), seeds=(0, 2**32 - 1), probe_accuracy={"color": 1.0})
-    results.write_results(ds, tmp_path)
+    results.write_results(ds, Workdir(epath.Path(tmp_path)))
     back = results.open_results(tmp_path)
     assert back.identical(ds)
     assert back["trained"].dtype == bool and back["seed"].values[1] == 2**32 - 1
@@ -63,8 +72,8 @@ def test_netcdf_round_trip_keeps_values_types_and_attributes(tmp_path):
 def test_csv_is_equal_for_equal_runs_and_reads_back_exactly(tmp_path):
     first, second = (synthetic.dataset(levels=(0.1 + 0.7 / 19, 0.2), seeds=(0,), diverged=(1,)) for _ in range(2))
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    _, one = results.write_results(first, tmp_path / "a")
-    _, two = results.write_results(second, tmp_path / "b")
+    one = written(first, tmp_path / "a").table
+    two = written(second, tmp_path / "b").table
     assert one.read_bytes() == two.read_bytes()
     table = pd.read_csv(one, dtype={"klass": str})
     assert len(table) == first["prob"].size
@@ -101,15 +110,17 @@ def test_damaged_evaluation_is_one_clear_line(tmp_path, damage):
 def test_missing_and_damaged_results_are_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         results.open_results(tmp_path)
-    path, _ = results.write_results(synthetic.dataset(levels=(0.2,), seeds=(0,)), tmp_path)
+    path = written(synthetic.dataset(levels=(0.2,), seeds=(0,)), tmp_path).dataset
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="cannot be read"):
         results.open_results(tmp_path)
 
 
 def test_evaluation_of_another_grid_is_refused():
-    evaluation = {"prob_samples": np.zeros((3, 1, 4, 2, 2))}
+    evaluation, classes = {"prob_samples": np.zeros((3, 1, 4, 2, 2))}, concepts.classes(("color", "size"))
     with pytest.raises(UserError, match=r"step 500 .*\(3, 1, 4, 2\)"):
-        build_dataset({500: evaluation}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))
+        build_dataset(
+            Measurements({500: evaluation}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))
+        )
     with pytest.raises(UserError, match="no evaluation"):
-        build_dataset({}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))
+        build_dataset(Measurements({}, synthetic.grid((0.2,), (0,)), classes))

@@ -17,10 +17,10 @@ from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.pipeline import evaluate as evaluating
-from cspace_jax.pipeline import stages
 from cspace_jax.pipeline import waves as study_waves
 from cspace_jax.pipeline.collect import collect
 from cspace_jax.pipeline.evaluate import evaluate
+from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import Recorder
 from cspace_jax.pipeline.train import train
 from cspace_jax.storage import checkpoint, results
@@ -34,14 +34,15 @@ SAVES = (2, 5, 6)
 
 
 def probe_of(config):
-    spec = probe_network.make_probe_spec(config, "xla")
+    spec = probe_network.ProbeSpec.from_config(config)
     draw = jax.jit(probe_network.init_params, static_argnums=1, compiler_options=tiny.COMPILE_FAST)
     # As drawn it reads the same from every image: its last convolution starts at zero.
     noise = np.random.default_rng(0)
-    return spec, jax.tree.map(
+    params = jax.tree.map(
         lambda leaf: leaf + 0.3 * noise.standard_normal(leaf.shape).astype(np.float32),
         draw(jax.random.key(0), spec, 1.0),
     )
+    return Probe(spec, params, {})
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +55,9 @@ def carry_out(root, config, reader):
     """Train, evaluate and collect in a workdir; return it."""
     workdir = Workdir(epath.Path(root))
     workdir.root.mkdir(exist_ok=True)
-    train(workdir, config)
-    evaluate(workdir, config, *reader)
-    stages.collect(workdir, config)
+    train(tiny.in_workdir(workdir, config))
+    evaluate(tiny.in_workdir(workdir, config), reader)
+    tiny.collected(workdir, config)
     return workdir
 
 
@@ -123,7 +124,7 @@ def test_evaluations_and_results_are_complete(finished):
 
 
 def test_results_hold_embeddings_unless_an_older_version_evaluated(finished, tmp_path):
-    ds = collect(finished, CONFIG)
+    ds = collect(tiny.in_workdir(finished, CONFIG))
     assert ds["embedding_cosine"].dims == ("run", "step", "block", "vector", "other")
     assert ds["block"].values.tolist() == ["down_0_block_0", "mid_block_0", "mid_block_1", "up_0_block_0"]
     to_last = ds["embedding_to_last"].sel(klass="11")
@@ -134,14 +135,14 @@ def test_results_hold_embeddings_unless_an_older_version_evaluated(finished, tmp
     with np.load(path) as stored:
         older = {name: stored[name] for name in stored if not name.startswith("embedding")}
     np.savez(path, **older)
-    older = collect(workdir, CONFIG)
+    older = collect(tiny.in_workdir(workdir, CONFIG))
     assert "embedding_cosine" not in older and older["prob"].equals(ds["prob"])
 
 
 def test_a_second_start_changes_nothing(finished, reader):
     before = snapshot(finished)
-    train(finished, CONFIG)
-    evaluate(finished, CONFIG, *reader)
+    train(tiny.in_workdir(finished, CONFIG))
+    evaluate(tiny.in_workdir(finished, CONFIG), reader)
     assert snapshot(finished) == before
 
 
@@ -173,7 +174,7 @@ def test_states_are_saved_seldom_and_what_follows_the_last_is_trained_again(monk
     config = tiny.changed(CONFIG, engine={"state_seconds": 1e9})
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, Engine, "train", 3)  # in the last of the calls, which end at logs and saves 2, 4, 5, 6
-        train(workdir, config)
+        train(tiny.in_workdir(workdir, config))
     wave = workdir.checkpoints / "wave_000"
     assert checkpoint.steps(wave / "params") == [2, 5] and not checkpoint.steps(wave / "state")
     carry_out(workdir.root, config, reader)
@@ -185,7 +186,7 @@ def test_states_are_saved_seldom_and_what_follows_the_last_is_trained_again(monk
 def test_training_stopped_in_any_call_goes_on_to_the_same_results(number, monkeypatch, finished, reader, workdir):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, Engine, "train", number)
-        train(workdir, CONFIG)
+        train(tiny.in_workdir(workdir, CONFIG))
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
 
@@ -194,7 +195,7 @@ def test_training_stopped_in_any_call_goes_on_to_the_same_results(number, monkey
 def test_training_stopped_before_any_save_goes_on_to_the_same_results(number, monkeypatch, finished, reader, workdir):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, checkpoint.CheckpointWriter, "save", number)
-        train(workdir, CONFIG)
+        train(tiny.in_workdir(workdir, CONFIG))
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
 
@@ -202,7 +203,7 @@ def test_training_stopped_before_any_save_goes_on_to_the_same_results(number, mo
 def test_a_state_on_disk_has_all_metrics_before_it(monkeypatch, finished, reader, workdir):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, Recorder, "__exit__", 0)  # after the last state is complete
-        train(workdir, CONFIG)
+        train(tiny.in_workdir(workdir, CONFIG))
     assert checkpoint.latest_step(workdir.checkpoints / "wave_000" / "state") == 6
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
@@ -214,7 +215,7 @@ def test_evaluation_stopped_at_any_checkpoint_goes_on(number, monkeypatch, finis
     shutil.rmtree(workdir.eval)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         killed_at(patch, evaluating, "write_npz", number)
-        evaluate(workdir, CONFIG, *reader)
+        evaluate(tiny.in_workdir(workdir, CONFIG), reader)
     assert len(list(workdir.eval.glob("*/*.npz"))) == number
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
@@ -235,7 +236,7 @@ def test_a_lost_checkpoint_is_trained_again_unless_it_was_evaluated(finished, re
     }
     (workdir.eval / "wave_000" / "step_00000005.npz").unlink()
     with pytest.raises(UserError, match="params/5 is missing; run --mode=train first"):
-        evaluate(workdir, CONFIG, *reader)
+        evaluate(tiny.in_workdir(workdir, CONFIG), reader)
     carry_out(workdir.root, CONFIG, reader)
     assert "params/5 is missing: training starts again from step 0" in capsys.readouterr().out
     assert_equals_finished(workdir, finished)
@@ -249,7 +250,7 @@ def test_a_damaged_checkpoint_is_one_line_and_can_be_put_right(finished, reader,
             os.truncate(file, file.stat().st_size // 2)
     (workdir.eval / "wave_000" / "step_00000002.npz").unlink()
     with pytest.raises(UserError, match=r"params/2.*damaged|params/2 is missing"):
-        evaluate(workdir, CONFIG, *reader)
+        evaluate(tiny.in_workdir(workdir, CONFIG), reader)
     shutil.rmtree(folder)
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
@@ -260,7 +261,7 @@ def test_a_damaged_evaluation_names_the_file(finished, tmp_path):
     file = workdir.eval / "wave_000" / "step_00000002.npz"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match="step_00000002.npz cannot be read .*delete the file"):
-        collect(workdir, CONFIG)
+        collect(tiny.in_workdir(workdir, CONFIG))
 
 
 def test_steps_after_the_last_save_are_trained_once(monkeypatch, reader, workdir):
@@ -268,7 +269,7 @@ def test_steps_after_the_last_save_are_trained_once(monkeypatch, reader, workdir
     carry_out(workdir.root, config, reader)
     assert {step for _, step in logged(workdir)} == {2, 4, 6}
     monkeypatch.setattr(Engine, "train", None)
-    train(workdir, config)
+    train(tiny.in_workdir(workdir, config))
 
 
 def test_a_run_that_diverges_is_reported_once_and_the_others_stay(reader, workdir, finished, capsys):
@@ -286,7 +287,7 @@ def test_a_run_that_diverges_is_reported_once_and_the_others_stay(reader, workdi
 
 
 def test_metrics_are_written_a_call_late_and_at_logged_steps_only(workdir):
-    wave = study_waves.waves(workdir, CONFIG)[0]
+    wave = study_waves.load(workdir, CONFIG)[0]
     names = StepMetrics.__dataclass_fields__
 
     def metrics(step):
@@ -295,7 +296,7 @@ def test_metrics_are_written_a_call_late_and_at_logged_steps_only(workdir):
     def steps():
         return sorted({step for _, step in logged(workdir)})
 
-    with Recorder(workdir, CONFIG, wave, 0) as recorder:
+    with Recorder(tiny.in_workdir(workdir, CONFIG), wave, 0) as recorder:
         recorder.advance(2, metrics(2))
         assert steps() == []
         recorder.advance(3, metrics(3))
@@ -324,7 +325,7 @@ def test_a_full_disk_is_one_line_and_training_goes_on_when_there_is_space(tmp_pa
 
 
 def test_waves_have_their_own_folders_and_rows(workdir):
-    waves = study_waves.waves(workdir, tiny.changed(CONFIG, engine={"wave": 3}))
+    waves = study_waves.load(workdir, tiny.changed(CONFIG, engine={"wave": 3}))
     assert [list(wave.rows) for wave in waves] == [[0, 1, 2], [3]]
     assert len({wave.params_folder for wave in waves} | {wave.state_folder for wave in waves}) == 4
     assert waves[1].eval_file(7).name == "step_00000007.npz"

@@ -9,10 +9,10 @@ import jax
 import pytest
 import tiny
 
+from cspace_jax.config.plan import Plan
 from cspace_jax.cost import autotune
 from cspace_jax.cost.autotune import Timing
 from cspace_jax.engine.engine import Engine
-from cspace_jax.engine.plan import choose_plan
 from cspace_jax.errors import UserError
 
 AUTO = tiny.study(engine={"plan": "auto", "steps_per_call": 0})
@@ -40,7 +40,7 @@ def measured(monkeypatch):
     seen = []
 
     def start(config, settings):
-        plan = choose_plan(config, "cpu")
+        plan = Plan.resolve(config, "cpu")
         seen.append((plan.convolution, plan.runs, plan.devices))
         like = FAST if plan.convolution == "canonical" else SLOW
         chosen = like.chosen | {"runs": plan.runs, "devices": plan.devices}
@@ -51,18 +51,18 @@ def measured(monkeypatch):
     return seen
 
 
-def fields(config):
-    return config.engine.convolution, config.engine.runs, config.engine.steps_per_call
+def fields(plan):
+    return plan.convolution, plan.runs, plan.steps_per_call
 
 
 def test_known_plan_is_left_alone(measured):
     config = tiny.study()
-    assert autotune.resolve(config, may_measure=True) is config and not measured
+    assert autotune.resolve(config, may_measure=True) == Plan.resolve(config, "cpu") and not measured
 
 
 def test_fastest_is_taken_and_kept_for_the_next_start(measured, capsys):
     chosen = autotune.resolve(AUTO, may_measure=True)
-    assert fields(chosen) == ("canonical", "loop", 1) and chosen.engine.plan == "known"
+    assert fields(chosen) == ("canonical", "loop", 1)
     assert {convolution for convolution, _, _ in measured} == {"canonical", "winograd"}
     assert "<- chosen" in capsys.readouterr().out
     count = len(measured)
@@ -86,8 +86,9 @@ def test_fastest_is_taken_and_kept_for_the_next_start(measured, capsys):
 def test_another_program_or_number_of_runs_is_measured_anew(measured, changes):
     assert autotune.key(tiny.changed(AUTO, **changes)) != autotune.key(AUTO)
     autotune.resolve(AUTO, may_measure=True)
-    other = tiny.changed(AUTO, **changes)
-    assert autotune.resolve(other, may_measure=False) is other  # nothing known, and no time to find out
+    other, before = tiny.changed(AUTO, **changes), len(measured)
+    plan = autotune.resolve(other, may_measure=False)  # nothing known, and no time to find out
+    assert plan == Plan.resolve(other, "cpu") and len(measured) == before
 
 
 def test_fields_that_are_given_are_not_tried_otherwise(measured):

@@ -12,6 +12,7 @@ import pytest
 import synthetic
 import tiny
 import xarray as xr
+from etils import epath
 from rich.console import Console
 from scipy import ndimage
 
@@ -28,7 +29,8 @@ from cspace_jax.errors import UserError
 from cspace_jax.plots import figures, landscapes, style, trajectories
 from cspace_jax.plots import underspecification as masked_figures
 from cspace_jax.storage import results
-from cspace_jax.training.run import init_run, make_data, make_train_spec, train_chunk
+from cspace_jax.storage.workdir import Workdir
+from cspace_jax.training.run import TrainSpec, init_run, make_data, train_chunk
 
 DATA = DataConfig(active=("shape", "color"), image_size=8, images_per_class=100, train_ratio=0.85)
 ALPHAS = (0.0, 0.01, 0.07, 0.1, 0.25, 0.28, 0.29, 0.3, 0.333, 0.5, 0.57, 0.58, 0.7, 0.75, 0.9, 0.99, 1.0)
@@ -109,7 +111,7 @@ def test_every_batch_draws_its_own_lots():
 def trained(masks, **data):
     """Parameters [r, ...] after eight steps of runs that differ in the masked fraction alone, in one program."""
     study = config(data=data)
-    spec = make_train_spec(study, "xla")
+    spec = TrainSpec.from_config(study)
     rows = [grid.grid_settings(study.grid)[0] | {"mask": alpha} for alpha in masks]
 
     def one(setting):
@@ -233,7 +235,7 @@ def test_levels_of_one_setting_are_compared(ds):
 
 def test_report_tells_what_masking_does(ds, tmp_path):
     console = Console(width=100, file=io.StringIO())
-    report.report(ds, tmp_path, console=console)
+    report.report(summarise(ds), Workdir(epath.Path(tmp_path)), console)
     stored = json.loads((tmp_path / "summary.json").read_text())["underspecification"]
     assert stored["levels"][3]["steps_to_80"]["color"]["median"] is None and stored["redness"]["rises"]
     text = " ".join(console.file.getvalue().split())
@@ -340,7 +342,7 @@ def test_figures_of_masking_need_several_fractions(tmp_path):
     single = synthetic.dataset()
     study = Config(study="signal", scale="quick")
     samples = synthetic.sample_images(single)
-    assert figures.draw_all(single, samples, study, tmp_path, names, show=lines.append) == []
+    assert figures.draw_all(figures.Inputs(single, samples, study.data), tmp_path, names, show=lines.append) == []
     assert len(lines) == 4 and all("masked fraction does not vary" in line for line in lines)
 
 
@@ -369,7 +371,7 @@ def test_identity_mapping_learns_the_stronger_signal_first():
 
 def test_results_older_than_a_setting_are_read_at_its_default(tmp_path):
     old = synthetic.dataset(levels=(0.2,), seeds=(0,)).drop_vars("mask")
-    results.write_results(old.assign_coords(mask=("run", [0.0])), tmp_path)
+    results.write_results(old.assign_coords(mask=("run", [0.0])), Workdir(epath.Path(tmp_path)))
     assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]
-    old.to_netcdf(tmp_path / results.NETCDF_NAME, engine="h5netcdf")
+    old.to_netcdf(tmp_path / "concept_space.nc", engine="h5netcdf")
     assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]

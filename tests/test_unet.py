@@ -21,7 +21,7 @@ forward = jax.jit(unet.apply, static_argnames="spec", compiler_options=tiny.COMP
 
 
 def spec_of(convolution="xla", **changes):
-    return vdm.make_vdm(NetworkConfig(**changes), DiffusionConfig(), convolution).network
+    return vdm.Vdm.from_config(NetworkConfig(**changes), DiffusionConfig(), convolution).network
 
 
 @functools.cache
@@ -69,7 +69,7 @@ def unused(channels):
     ],
 )
 def test_parameter_counts_are_the_published_ones(changes, published):
-    model = vdm.make_vdm(NetworkConfig(**changes), DiffusionConfig(), "xla")
+    model = vdm.Vdm.from_config(NetworkConfig(**changes), DiffusionConfig(), "xla")
     params = jax.eval_shape(lambda key: vdm.init_params(key, model), jax.random.key(0))
     assert unet.count_params(params["network"]) == published - unused(model.network.channels)
     assert unet.count_params(params) == published - unused(model.network.channels) + 2  # b and w of the schedule

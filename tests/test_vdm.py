@@ -12,8 +12,10 @@ from scipy import special
 from cspace_jax.config import DiffusionConfig
 from cspace_jax.model import unet, vdm
 
-LEARNED = vdm.make_vdm(tiny.NETWORK, DiffusionConfig(), "xla")
-FIXED = vdm.make_vdm(tiny.NETWORK, DiffusionConfig(schedule="fixed_linear", gamma_min=-4.0, gamma_max=6.0), "xla")
+LEARNED = vdm.Vdm.from_config(tiny.NETWORK, DiffusionConfig(), "xla")
+FIXED = vdm.Vdm.from_config(
+    tiny.NETWORK, DiffusionConfig(schedule="fixed_linear", gamma_min=-4.0, gamma_max=6.0), "xla"
+)
 LN2 = math.log(2)
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from cspace_jax.config import Config, grid
+from cspace_jax.config.plan import Plan
 from cspace_jax.config.schema import (
     DataConfig,
     EngineConfig,
@@ -18,6 +19,10 @@ from cspace_jax.config.schema import (
     SaveConfig,
 )
 from cspace_jax.model import unet
+from cspace_jax.pipeline.collect import collect
+from cspace_jax.pipeline.study import Study
+from cspace_jax.storage import results
+from cspace_jax.storage.workdir import Workdir
 
 NETWORK = NetworkConfig(channels=(4, 8), blocks=1, groups=2, heads=2, dropout=0.1)
 DATA = DataConfig(image_size=8, blur=0.5, images_per_class=8, test_images_per_class=2)  # 20 train, 4 validate
@@ -95,3 +100,15 @@ def assert_close(actual: Any, expected: Any, **tolerance: float) -> None:
         np.testing.assert_allclose(a, b, **tolerance, err_msg=jax.tree_util.keystr(path))
 
     jax.tree_util.tree_map_with_path(one, raw(actual), raw(expected))
+
+
+def in_workdir(workdir: Workdir, config: Config) -> Study:
+    """Return a study in a workdir, executed as on a CPU."""
+    return Study(config, workdir, Plan.resolve(config, "cpu"))
+
+
+def collected(workdir: Workdir, config: Config) -> Any:
+    """Collect a study, write its results and return them."""
+    ds = collect(in_workdir(workdir, config))
+    results.write_results(ds, workdir)
+    return ds

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from cspace_jax.analysis import curves, dataset
+from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, describe_times, memorisation
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.schema import NAIVE
@@ -153,6 +154,7 @@ def emergence(steps: np.ndarray, scores: np.ndarray, threshold: float = PAPER_TH
     return np.array([curves.crossing_time(steps, one, threshold) for one in scores])
 
 
+@summary_block("elicitation", when=lambda ds: "capability" in ds)
 def summarise(ds: xr.Dataset) -> list[dict[str, Any]]:
     """Return the numbers of the battery by level, held-out class and protocol as plain dicts and lists.
 

@@ -1,5 +1,6 @@
 """The labelled dataset of a study: coordinates in concept space of every run, checkpoint, protocol and class."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from cspace_jax.config.schema import NAIVE
 from cspace_jax.config.setting import SWEPT
 from cspace_jax.data.concepts import Classes
 from cspace_jax.errors import UserError
@@ -34,80 +36,105 @@ def measure(prob_samples: np.ndarray, bits: np.ndarray) -> dict[str, np.ndarray]
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """What was measured of all runs of a study.
+
+    Attributes:
+      evaluations: raw arrays by step, stacked over runs (`storage.evaluations.MEASURED`).
+      settings: one mapping a run: the seed and the fields of `SWEPT`.
+      classes: the classes of the active concepts.
+      protocols: names along the protocol axis of the raw arrays.
+      signal: concept signal at the class means [r, c]; None = unknown.
+      signal_range: concept signal on the training ranges [r, c]; None = unknown.
+      diverged: which runs [r] are known to have failed; a run with a NaN coordinate has failed as well.
+    """
+
+    evaluations: Mapping[int, Mapping[str, np.ndarray]]
+    settings: Sequence[Mapping[str, float]]
+    classes: Classes
+    protocols: Sequence[str] = (NAIVE,)
+    signal: np.ndarray | None = None
+    signal_range: np.ndarray | None = None
+    diverged: np.ndarray | None = None
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps in increasing order."""
+        return sorted(self.evaluations)
+
+
 def build_dataset(
-    evaluations: Mapping[int, Mapping[str, np.ndarray]],
-    settings: Sequence[Mapping[str, float]],
-    classes: Classes,
-    *,
-    protocols: Sequence[str] = ("naive",),
-    signal: np.ndarray | None = None,
-    signal_range: np.ndarray | None = None,
-    diverged: np.ndarray | None = None,
+    measurements: Measurements,
     config: Mapping[str, Any] | None = None,
     probe_accuracy: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
-    """Merge raw evaluations {step: arrays} of all runs into the labelled dataset.
+    """Merge the raw evaluations of all runs into the labelled dataset.
 
-    settings holds one mapping a run (seed and the fields of SWEPT), classes is a `concepts.Classes`. signal and
-    signal_range are [r, c] (NaN where not given). diverged marks runs [r] known to have failed; a run with a NaN
-    coordinate is marked as well. config is the JSON-able config, kept as an attribute. Raises UserError if there is
-    nothing to merge or if an evaluation was made for another grid.
+    Args:
+      measurements: of all runs and steps.
+      config: JSON-able configuration, kept as an attribute.
+      probe_accuracy: held-out accuracy of the probe by concept, kept as an attribute.
+
+    Raises:
+      UserError: there is nothing to merge, or an evaluation was made for another grid.
     """
-    if not evaluations:
+    _check(measurements)
+    found = variables(measurements)
+    failed = np.isnan(found["prob"][1][:, :, 0]).any(axis=(1, 2, 3))
+    if measurements.diverged is not None:
+        failed = failed | np.asarray(measurements.diverged, dtype=bool)
+    return xr.Dataset(found, coordinates(measurements, failed), attributes(config or {}, probe_accuracy or {}))
+
+
+def _check(measurements: Measurements) -> None:
+    if not measurements.evaluations:
         raise UserError("results: no evaluation found; run --mode=eval first")
-    steps = sorted(evaluations)
-    bits = np.asarray(classes.bits)
-    expected = (len(settings), len(protocols), *bits.shape)
-    for step in steps:
-        shape = np.shape(evaluations[step]["prob_samples"])
+    expected = (len(measurements.settings), len(measurements.protocols), *np.shape(measurements.classes.bits))
+    for step in measurements.steps:
+        shape = np.shape(measurements.evaluations[step]["prob_samples"])
         if (*shape[:3], *shape[4:]) != expected:
             raise UserError(
                 f"results: the evaluation of step {step} has runs, protocols, classes, concepts = "
                 f"{(*shape[:3], *shape[4:])}, the config asks for {expected}"
             )
-    measured = [measure(evaluations[step]["prob_samples"], bits) for step in steps]
+
+
+def variables(measurements: Measurements) -> dict[str, Any]:
+    """Return the variables of the dataset: name -> (dimensions, values)."""
+    steps, bits = measurements.steps, np.asarray(measurements.classes.bits)
+    measured = [measure(measurements.evaluations[step]["prob_samples"], bits) for step in steps]
     stacked = {name: np.stack([one[name] for one in measured], axis=1) for name in measured[0]}
-    raw = {name: np.stack([evaluations[step][name] for step in steps], axis=1) for name in MEASURED[1:]}
-    unknown = np.full((len(settings), bits.shape[1]), np.nan)
-    variables = {
-        "prob": (("run", "step", "protocol", "klass", "concept"), stacked["prob"]),
-        "accuracy": (("run", "step", "protocol", "klass", "concept"), stacked["accuracy"]),
-        "joint_accuracy": (("run", "step", "protocol", "klass"), stacked["joint_accuracy"]),
-        "joint_prob": (("run", "step", "protocol", "klass"), stacked["joint_prob"]),
-        "mean_rgb": (("run", "step", "protocol", "klass", "channel"), raw["mean_rgb"]),
+    raw = {name: np.stack([measurements.evaluations[step][name] for step in steps], axis=1) for name in MEASURED[1:]}
+    unknown = np.full((len(measurements.settings), bits.shape[1]), np.nan)
+    signal, ranged = (
+        unknown if one is None else np.asarray(one) for one in (measurements.signal, measurements.signal_range)
+    )
+    asked = ("run", "step", "protocol", "klass")
+    return {
+        "prob": ((*asked, "concept"), stacked["prob"]),
+        "accuracy": ((*asked, "concept"), stacked["accuracy"]),
+        "joint_accuracy": (asked, stacked["joint_accuracy"]),
+        "joint_prob": (asked, stacked["joint_prob"]),
+        "mean_rgb": ((*asked, "channel"), raw["mean_rgb"]),
         "loss": (("run", "step", "split", "term"), raw["loss"]),
         "schedule_b": (("run", "step"), raw["schedule_b"]),
         "schedule_w": (("run", "step"), raw["schedule_w"]),
-        "signal": (("run", "concept"), unknown if signal is None else np.asarray(signal)),
-        "signal_range": (("run", "concept"), unknown if signal_range is None else np.asarray(signal_range)),
+        "signal": (("run", "concept"), signal),
+        "signal_range": (("run", "concept"), ranged),
     }
-    failed = np.isnan(stacked["prob"][:, :, 0]).any(axis=(1, 2, 3))
-    failed = np.asarray(failed if diverged is None else failed | np.asarray(diverged, dtype=bool))
-    coords = _coordinates(settings, steps, classes, protocols, failed)
-    config = dict(config or {})
-    attributes = {
-        "study": str(config.get("study", "")),
-        "scale": str(config.get("scale", "")),
-        "config": json.dumps(config, sort_keys=True),
-        "probe_accuracy": json.dumps(dict(probe_accuracy or {}), sort_keys=True),
-    }
-    return xr.Dataset(variables, coords, attributes)
 
 
-def _coordinates(
-    settings: Sequence[Mapping[str, float]],
-    steps: Sequence[int],
-    classes: Classes,
-    protocols: Sequence[str],
-    failed: np.ndarray,
-) -> dict[str, Any]:
-    coords = {name: ("run", np.array([float(one[name]) for one in settings])) for name in SWEPT}
-    return coords | {
+def coordinates(measurements: Measurements, failed: np.ndarray) -> dict[str, Any]:
+    """Return the coordinates of the dataset; `failed` [r] marks runs that diverged."""
+    settings, classes = measurements.settings, measurements.classes
+    swept = {name: ("run", np.array([float(one[name]) for one in settings])) for name in SWEPT}
+    return swept | {
         "run": np.arange(len(settings)),
         "seed": ("run", np.array([int(one["seed"]) for one in settings])),
         "status": ("run", np.where(failed, "diverged", "ok")),
-        "step": np.asarray(steps),
-        "protocol": list(protocols),
+        "step": np.asarray(measurements.steps),
+        "protocol": list(measurements.protocols),
         "klass": list(classes.names),
         "concept": list(classes.active),
         "trained": ("klass", np.asarray(classes.trained, dtype=bool)),
@@ -115,4 +142,14 @@ def _coordinates(
         "channel": list(CHANNELS),
         "split": list(SPLITS),
         "term": list(TERMS),
+    }
+
+
+def attributes(config: Mapping[str, Any], probe_accuracy: Mapping[str, float]) -> dict[str, str]:
+    """Return the attributes of the dataset: study, scale, configuration and the probe's accuracy, as JSON text."""
+    return {
+        "study": str(config.get("study", "")),
+        "scale": str(config.get("scale", "")),
+        "config": json.dumps(dict(config), sort_keys=True),
+        "probe_accuracy": json.dumps(dict(probe_accuracy), sort_keys=True),
     }

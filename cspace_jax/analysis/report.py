@@ -6,18 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import xarray as xr
-from etils import epath
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax.analysis import capability, underspecification
-from cspace_jax.analysis.summary import summarise
 from cspace_jax.config.schema import NAIVE
 from cspace_jax.storage.files import write_atomic
+from cspace_jax.storage.workdir import Workdir
 
-SUMMARY_NAME = "summary.json"
 _TITLE = "Steps to 80 % accuracy that stays: median over seeds, and how many learned if not all did"
 _LEGEND = (
     "taken for: the seen class that an unseen class is first drawn as, and how low its weak concept fell; turn: the "
@@ -38,12 +34,10 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def write_summary(summary: Mapping[str, Any], folder: epath.PathLike) -> epath.Path:
-    """Write summary.json into a folder, atomically; unknown numbers are null. Returns its path."""
-    path = epath.Path(folder) / SUMMARY_NAME
+def write_summary(summary: Mapping[str, Any], workdir: Workdir) -> None:
+    """Write summary.json into a workdir, atomically; unknown numbers are null."""
     text = json.dumps(to_json(summary), indent=2, allow_nan=False)
-    write_atomic(path, (text + "\n").encode())
-    return path
+    write_atomic(workdir.summary, (text + "\n").encode())
 
 
 _ELICIT_TITLE = "\nWhat protocols elicit: steps until P(class asked for) is 0.8 and stays there"
@@ -134,21 +128,10 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
             console.print(_elicited_table(elicited, summary["underspecification"]["masked_concept"]))
 
 
-def report(
-    ds: xr.Dataset,
-    folder: epath.PathLike,
-    wall_times: Mapping[str, float] | None = None,
-    console: Console | None = None,
-) -> dict[str, Any]:
-    """Summarise a dataset, write summary.json into a folder, print the table; returns the summary."""
-    summary = summarise(ds, wall_times=wall_times)
-    if "capability" in ds:
-        summary["elicitation"] = capability.summarise(ds)
-    if underspecification.is_swept(ds):
-        summary["underspecification"] = underspecification.summarise(ds)
-    write_summary(summary, folder)
+def report(summary: Mapping[str, Any], workdir: Workdir, console: Console | None = None) -> None:
+    """Write a summary into summary.json of a workdir and print its tables."""
+    write_summary(summary, workdir)
     print_summary(summary, console)
-    return summary
 
 
 def _time(times: Mapping[str, Any]) -> str:

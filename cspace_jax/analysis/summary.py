@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from cspace_jax.analysis import capability, underspecification
+from cspace_jax.analysis.blocks import BLOCKS
 from cspace_jax.analysis.learning import (
     accuracy_curves,
     default_sigma,
@@ -19,6 +21,8 @@ from cspace_jax.analysis.learning import (
 from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.analysis.ordering import level_groups, order_within
 
+# Importing a module registers its block.
+MODULES = (capability, underspecification)
 DEFINITIONS = {
     "paper_80": "accuracy reaches 0.8 and stays there to the last save; interpolated between saves; not smoothed",
     "notebooks_90": "accuracy smoothed (sigma 1.5 saves) is above 0.9 at 3 saves in a row; the middle of the first 3",
@@ -121,6 +125,7 @@ def summarise(
     sigma = default_sigma(ds) if sigma is None else sigma
     found = levels(ds)
     blocks = [_level_block(ds, level, protocol, sigma) for level in found]
+    blocks_of_study = {name: block.make(ds) for name, block in BLOCKS.items() if block.when(ds)}
     return {
         "study": ds.attrs.get("study", ""), "scale": ds.attrs.get("scale", ""), "protocol": protocol, "sigma": sigma,
         "definitions": DEFINITIONS,
@@ -129,4 +134,5 @@ def summarise(
         "swept_concept": str(ds["concept"].values[swept_concept(found)]),
         "levels": blocks, "order": _order_block(ds, found, blocks),
         "wall_times": dict(wall_times or {}),
+        **blocks_of_study,
     }  # fmt: skip

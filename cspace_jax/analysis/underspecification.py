@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from cspace_jax.analysis import capability, curves
+from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import accuracy_curves, describe_times, learning_times, product_check, trajectory
 from cspace_jax.analysis.levels import Level, levels, ok_runs
 from cspace_jax.analysis.ordering import order_check, rank_correlation
@@ -81,6 +82,7 @@ def redness(rgb: np.ndarray) -> np.ndarray:
     return rgb[..., 0] - rgb[..., 2]
 
 
+@summary_block("underspecification", when=is_swept)
 def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
     """Return how learning of the last held-out class changes with the masked fraction, as plain dicts and lists.
 

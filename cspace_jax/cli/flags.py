@@ -1,17 +1,15 @@
 """The flags of the command line, and how they are read: a mistake is one UserError instead of a traceback."""
 
 import pathlib
-import traceback
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from cspace_jax import processes
-from cspace_jax.config import files, reference
+from cspace_jax.config import reference
 from cspace_jax.errors import UserError
-from cspace_jax.text import closest
+from cspace_jax.studies import loading
 
 FLAGS = flags.FLAGS
 MODES = ("plan", "train", "eval", "elicit", "figures", "all")
@@ -49,7 +47,7 @@ _BY_HAND = ("coordinator", "num_processes", "process_id")
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parse the command line; every mistake is one UserError instead of a traceback."""
     _join_processes(argv)
-    argv = _with_stored_config(argv)
+    argv = _with_study_file(_with_stored_config(argv))
     _check_config_arguments(argv)
     try:
         return FLAGS(list(argv))
@@ -66,6 +64,18 @@ def _with_stored_config(argv: Sequence[str]) -> list[str]:
         return list(argv)
     stored = pathlib.Path(__file__).with_name("stored_config.py")
     return [argv[0], f"--config={stored}:{folders[-1]}", *argv[1:]]
+
+
+def _with_study_file(argv: Sequence[str]) -> list[str]:
+    """Replace the name of a study, --config=signal:quick, by the path of its file."""
+    replaced = []
+    for argument in argv:
+        flag, equals, value = argument.partition("=")
+        name, colon, scale = value.partition(":")
+        if flag in ("--config", "-config") and name in loading.STUDIES:
+            argument = f"{flag}={loading.file_of(name)}{colon}{scale}"
+        replaced.append(argument)
+    return replaced
 
 
 def config_values(argv: Sequence[str]) -> list[str]:
@@ -87,34 +97,10 @@ def _check_config_arguments(argv: Sequence[str]) -> None:
     # config_flags wraps what goes wrong inside a config file in a traceback, and names only the last part of an
     # unknown field; here both go wrong with their own message.
     for value in config_values(argv):
-        config = _load_config(*value.partition(":")[::2])
+        source = loading.fields(value)
         for argument in argv:
             if argument.startswith(("--config.", "-config.")):
-                _check_field(config, argument.partition("=")[0].partition(".")[2])
-
-
-def _load_config(path: str, scale: str) -> Any:
-    try:
-        module = files.load(path)
-        if not hasattr(module, "get_config"):
-            raise UserError(f"config = {path!r}: defines no function get_config")
-        return module.get_config(scale) if scale else module.get_config()
-    except UserError:
-        raise
-    except Exception as error:  # whatever the file does
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
-        raise UserError(f"config = {path!r}: cannot be used, {reason}") from error
-
-
-def _check_field(config: Any, path: str) -> None:
-    group = config
-    for name in path.partition("[")[0].split("."):
-        known = list(group.keys()) if hasattr(group, "keys") else []
-        if name not in known:
-            raise UserError(f"config.{path}: unknown field {name!r}{closest(name, known)}")
-        group = group[name]
+                loading.require_field(argument.partition("=")[0].partition(".")[2], source)
 
 
 def _join_processes(argv: Sequence[str]) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from cspace_jax.config.conversion import to_config_dict
 from cspace_jax.storage import workdir
+from cspace_jax.studies.base import to_config_dict
 
 
 def get_config(folder: str) -> Any:

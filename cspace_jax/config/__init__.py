@@ -1,9 +1,9 @@
 """The configuration of one study: typed, checked, written to JSON, compared."""
 
-from cspace_jax.config.conversion import differing_fields, from_config_dict, to_dict
+from cspace_jax.config.conversion import differing_fields, fingerprint, from_config_dict, to_dict
 from cspace_jax.config.schema import (
+    ALL_FIGURES,
     CONCEPTS,
-    FIGURES,
     SCALES,
     Config,
     DataConfig,
@@ -20,8 +20,8 @@ from cspace_jax.config.schema import (
 )
 
 __all__ = [
+    "ALL_FIGURES",
     "CONCEPTS",
-    "FIGURES",
     "SCALES",
     "Config",
     "DataConfig",
@@ -35,6 +35,7 @@ __all__ = [
     "ProbeConfig",
     "SaveConfig",
     "differing_fields",
+    "fingerprint",
     "from_config_dict",
     "save_steps",
     "to_dict",

@@ -7,7 +7,6 @@ from cspace_jax.config.fields import Declared, declared
 from cspace_jax.config.reading import fail, flatten, one_of, plain
 from cspace_jax.config.schema import (
     CONCEPTS,
-    FIGURES,
     Config,
     save_steps,
 )
@@ -183,6 +182,4 @@ def _probe_data(config: Config) -> None:
 
 
 def _figures(config: Config) -> None:
-    for name in config.figures:
-        one_of("figures", name, FIGURES)
     _distinct("figures", config.figures)

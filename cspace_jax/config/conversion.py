@@ -4,6 +4,7 @@ A ConfigDict is turned into frozen dataclasses once, by `from_config_dict`, and 
 changes a shape or a program lives here; numbers that vary over the grid of runs become a `Setting`.
 """
 
+import hashlib
 from typing import Any
 
 from cspace_jax.config import checks, reading
@@ -28,18 +29,9 @@ def to_dict(config: Config) -> dict[str, Any]:
     return reading.plain(config)
 
 
-def to_config_dict(config: Config) -> Any:
-    """Return the configuration as a ConfigDict, whose tuples a command line can override."""
-    from ml_collections import ConfigDict
-
-    return ConfigDict(_with_tuples(to_dict(config)))
-
-
-def _with_tuples(value: Any) -> Any:
-    """Return a tree of dicts with tuples in place of lists, the only sequences that a command line can override."""
-    if isinstance(value, dict):
-        return {name: _with_tuples(one) for name, one in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+def fingerprint(text: str, digits: int = 64) -> str:
+    """Return the first hex digits of the SHA-256 of a text that holds all that decides a result."""
+    return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def differing_fields(first: Config, second: Config) -> list[str]:

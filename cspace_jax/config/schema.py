@@ -27,10 +27,7 @@ NAIVE = "naive"  # the protocol that asks for a class by its own conditioning
 RANDOM = "_random"  # suffix of a control: directions of the same length, drawn at random
 SHUFFLED = "_shuffled"  # suffix of a control: the same change along another concept
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
-FIGURES = (
-    "fig2", "fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "fig10", "fig12", "fig13", "fig16", "fig17",
-    "elicitation", "embeddings", "product", "curves", "samples", "gif",
-)  # fmt: skip
+ALL_FIGURES = "all"  # every figure of the registry (plots/registry.py)
 MAX_STEPS = 2**31 - 1
 
 
@@ -312,7 +309,7 @@ class Config:
     elicit: ElicitConfig = ElicitConfig()
     probe: ProbeConfig = ProbeConfig()
     engine: EngineConfig = EngineConfig()
-    figures: tuple[str, ...] = field(FIGURES, "which figures are drawn", affects_results=False)
+    figures: tuple[str, ...] = field((ALL_FIGURES,), "which figures are drawn: names, or all", affects_results=False)
 
 
 def save_steps(save: SaveConfig, total: int) -> tuple[int, ...]:

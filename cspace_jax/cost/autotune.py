@@ -5,7 +5,6 @@ study that is started again, or repeated with other seeds, measures nothing.
 """
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import statistics
@@ -18,13 +17,15 @@ import jax
 from etils import epath
 
 from cspace_jax import startup
-from cspace_jax.config import Config, EngineConfig, grid
+from cspace_jax.config import Config, EngineConfig, fingerprint, grid
+from cspace_jax.config.plan import Plan
 from cspace_jax.cost import memory
 from cspace_jax.engine.engine import Engine
-from cspace_jax.engine.plan import Plan, at_once, choose_plan, choose_shards
+from cspace_jax.engine.placement import at_once
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
-from cspace_jax.training.run import make_train_spec
+from cspace_jax.training import microbatch
+from cspace_jax.training.run import TrainSpec
 
 SECONDS, TURNS = 1.0, 3  # every candidate is timed for, after its compilation, and how often
 _CHOSEN = ("convolution", "runs", "devices", "steps_per_call")  # fields of EngineConfig that a measurement decides
@@ -48,13 +49,20 @@ class Timing:
     note: str = ""
 
 
-def resolve(config: Config, may_measure: bool) -> Config:
-    """Return the configuration with every field of the plan set, if it asks for `engine.plan = "auto"`.
+def resolve(config: Config, may_measure: bool) -> Plan:
+    """Return the plan of a study: the known one, or with `engine.plan = "auto"` the fastest of all that are measured.
 
-    What was measured before on such a device is used again. Without it, and without `may_measure`, fields stay "auto",
-    which is the plan known to be good for the kind of backend.
-    Errors: UserError among many processes, and if no candidate can be carried out.
+    What was measured before on such a device is used again. Without it, and without `may_measure`, the plan is the one
+    known to be good for the kind of backend.
+
+    Raises:
+      UserError: `engine.plan = "auto"` among many processes, or no candidate can be carried out.
     """
+    return Plan.resolve(_decided(config, may_measure), jax.default_backend())
+
+
+def _decided(config: Config, may_measure: bool) -> Config:
+    """Return the configuration with the fields that a measurement decides set, if they are to be measured."""
     if config.engine.plan != "auto":
         return config
     if jax.process_count() > 1:
@@ -81,7 +89,8 @@ def candidates(config: Config) -> list[Config]:
     if jax.default_backend() == "cpu":
         layouts, convolutions = ("loop",), ("winograd", "canonical")
         local = jax.local_device_count()
-        useful = runs * choose_shards(config, choose_plan(config, "cpu"), runs, local)
+        spec = TrainSpec.from_config(config, Plan.resolve(config, "cpu"))
+        useful = runs * microbatch.choose_shards(spec.microbatches, local // runs)
         devices = tuple(dict.fromkeys((min(local, useful), 1)))
     else:
         layouts = ("vmap", "map", *(("unroll",) if 1 < runs <= _MOST_UNROLLED else ()))
@@ -125,9 +134,9 @@ def measure(configs: Sequence[Config], settings: Any, seconds: float = SECONDS) 
 
 def start(config: Config, settings: Any) -> tuple[Timing, Engine]:
     """Compile the plan of a study for runs with these stacked settings, and train them for one call."""
-    plan = choose_plan(config, jax.default_backend())
+    plan = Plan.resolve(config, jax.default_backend())
     started = time.perf_counter()
-    runner = Engine(config, settings, plan)
+    runner = Engine(TrainSpec.from_config(config, plan), settings, plan)
     _train(runner, runner.init(), 0)
     return Timing(_fields(config.engine, plan), time.perf_counter() - started), runner
 
@@ -150,11 +159,11 @@ def _train(runner: Engine, state: Any, call: int) -> Any:
 
 
 def _start_or_explain(config: Config, settings: Any) -> tuple[Timing, Engine | None]:
-    plan = choose_plan(config, jax.default_backend())
+    plan = Plan.resolve(config, jax.default_backend())
     fields = _fields(config.engine, plan)
     print(f"measuring {' '.join(f'{k}={v}' for k, v in fields.items())}", file=sys.stderr, flush=True)
     try:
-        memory.check(config)
+        memory.check(config, plan)
     except UserError as error:  # does not fit
         return Timing(fields, note=str(error)), None
     try:
@@ -206,7 +215,7 @@ def cache_file() -> epath.Path:
 def key(config: Config) -> str:
     """Return what a measurement holds for: device, JAX, network, data, batch, runs at once, candidates."""
     devices = jax.local_devices()
-    spec = make_train_spec(config, "xla")
+    spec = TrainSpec.from_config(config)
     optim = dataclasses.replace(config.optim, steps=1, log_every=1)
     data = dataclasses.replace(config.data, images_per_class=1, test_images_per_class=1)
     # The seconds that a number of runs takes do not hang on which runs they are. What was measured among fewer plans
@@ -225,7 +234,7 @@ def key(config: Config) -> str:
         optim,
         at_once(config),
     )
-    return hashlib.sha256(repr(decisive).encode()).hexdigest()
+    return fingerprint(repr(decisive))
 
 
 def _remembered(config: Config) -> Timing | None:

@@ -2,7 +2,7 @@
 
 Bytes throughout; a GB is 1e9 bytes. What is counted: states, training sets and settings of all runs of a wave, the
 working memory of the programs that run at the same time, and the copies that `Engine.gather` makes when runs in several
-parcels are saved. What is not: the runtime itself, compilation, evaluation, and host memory beside an accelerator.
+groups are saved. What is not: the runtime itself, compilation, evaluation, and host memory beside an accelerator.
 """
 
 import dataclasses
@@ -16,15 +16,16 @@ import jax.numpy as jnp
 
 from cspace_jax import rng
 from cspace_jax.config import Config, grid
+from cspace_jax.config.plan import Plan
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import datasets
 from cspace_jax.engine.engine import training_program
-from cspace_jax.engine.plan import Plan, at_once, choose_plan, local_devices, train_spec
+from cspace_jax.engine.placement import at_once, local_devices
 from cspace_jax.errors import UserError
 from cspace_jax.model import vdm
 from cspace_jax.text import in_words
 from cspace_jax.training import microbatch
-from cspace_jax.training.run import TrainSpec, init_run, make_data, make_train_spec
+from cspace_jax.training.run import TrainSpec, init_run, make_data
 
 GB = 1e9
 _SAFE_SHARE = 0.25  # an outline below this share of the memory needs no closer look
@@ -57,32 +58,30 @@ class Place:
       devices: number of devices that share the runs.
       shared: whether they share one memory, as CPU devices do.
       available: bytes of one device's memory, or of the shared one.
-      parts: of a batch, which devices that the runs leave over can share (`parts.choose_shards`).
+      microbatches: of a batch, which devices that the runs leave over can share (`microbatch.choose_shards`).
     """
 
     layout: str
     devices: int
     shared: bool
     available: float
-    parts: int = 1
+    microbatches: int = 1
 
 
-def here(config: Config) -> Place:
+def here(config: Config, plan: Plan) -> Place:
     """Return the place that this process would train in, `engine.memory_gb` considered."""
-    plan = choose_plan(config, jax.default_backend())
     cpu = jax.default_backend() == "cpu"
     available = config.engine.memory_gb * GB or (_host_memory() if cpu else _device_memory())
-    spec = train_spec(config, plan)
-    return Place(plan.runs, len(local_devices(plan)), cpu, available, spec.gradient_parts)
+    spec = TrainSpec.from_config(config, plan)
+    return Place(plan.runs, len(local_devices(plan)), cpu, available, spec.microbatches)
 
 
-def outline(config: Config) -> Footprint:
+def outline(config: Config, plan: Plan) -> Footprint:
     """Return a footprint from shapes alone, without compiling: states, and what the backward pass remembers.
 
     It is no bound: training sets and the compiler's buffers are missing, and what it fuses is never stored.
     """
-    plan = choose_plan(config, jax.default_backend())
-    spec, setting = train_spec(config, plan), abstract_setting(config)
+    spec, setting = TrainSpec.from_config(config, plan), _abstract(config)
     state = jax.eval_shape(functools.partial(init_run, spec), setting)
     data: datasets.Dataset = jax.eval_shape(functools.partial(make_data, spec), setting)
     remembered = jax.eval_shape(functools.partial(_remembered, spec), state.params, setting, data)
@@ -92,7 +91,7 @@ def outline(config: Config) -> Footprint:
 
 def _remembered(spec: TrainSpec, params: dict, setting: Setting, data: datasets.Dataset) -> Any:
     """Return the function that pulls a gradient back through the loss: a pytree of what the forward pass remembers."""
-    batch = data.take(jnp.arange(spec.gradient_part))
+    batch = data.take(jnp.arange(spec.microbatch_size))
     images, conditioning = datasets.images(batch, spec.data), datasets.conditionings(batch, spec.data)
     key = rng.run_key(setting.seed)
     noise, dropout_keys = vdm.draw_loss_noise(key, images.shape), jax.random.split(key, len(images))
@@ -109,8 +108,8 @@ def analyse(config: Config, plan: Plan) -> Footprint:
 
     A layout that stacks runs is compiled for one run and for two: what the second adds is taken to be a run's share.
     """
-    start = functools.partial(init_run, make_train_spec(config, plan.convolution))
-    state = _bytes(jax.eval_shape(start, abstract_setting(config)))
+    start = functools.partial(init_run, TrainSpec.from_config(config, plan))
+    state = _bytes(jax.eval_shape(start, _abstract(config)))
     resident, working = _program_bytes(config, plan, 1)
     if plan.runs == "loop":
         return Footprint(state, resident, working)
@@ -121,8 +120,8 @@ def analyse(config: Config, plan: Plan) -> Footprint:
 
 def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]:
     """Compile the training program of `runs` runs; return the bytes of its arguments and those it needs beyond them."""
-    spec = train_spec(config, plan)
-    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs,), leaf.dtype), abstract_setting(config))
+    spec = TrainSpec.from_config(config, plan)
+    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs,), leaf.dtype), _abstract(config))
     state = jax.eval_shape(jax.vmap(functools.partial(init_run, spec)), stacked)
     data = jax.eval_shape(jax.vmap(functools.partial(make_data, spec)), stacked)
     number = jax.ShapeDtypeStruct((), jnp.int32)
@@ -139,18 +138,18 @@ def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]
 def peak_bytes(footprint: Footprint, place: Place, runs: int) -> float:
     """Return the predicted peak of training a wave of `runs` >= 1 runs: of the fullest device, or of the shared memory.
 
-    Parcels are those of `Engine`. In a loop all runs stay in memory while each device runs the program of one.
+    Run groups are those of `Engine`. In a loop all runs stay in memory while each device runs the program of one.
     """
-    shards = microbatch.choose_shards(place.parts, place.devices // runs)
+    shards = microbatch.choose_shards(place.microbatches, place.devices // runs)
     places = place.devices // shards
-    parcel = 1 if place.layout == "loop" else -(-runs // places)
-    parcels = -(-runs // parcel)
-    on_first = min(-(-parcels // places) * parcel, runs)
+    group = 1 if place.layout == "loop" else -(-runs // places)
+    groups = -(-runs // group)
+    on_first = min(-(-groups // places) * group, runs)
     held = runs * shards if place.shared else on_first
-    programs = min(parcels, places) * shards if place.shared else 1
-    stepping = programs * (footprint.working * parcel + footprint.fixed)
+    programs = min(groups, places) * shards if place.shared else 1
+    stepping = programs * (footprint.working * group + footprint.fixed)
     # All states as one tree on the first device, and there a copy of each that came from another.
-    saving = (runs + (runs - on_first)) * footprint.state if parcels > 1 else 0.0
+    saving = (runs + (runs - on_first)) * footprint.state if groups > 1 else 0.0
     return held * footprint.resident + max(stepping, saving)
 
 
@@ -168,13 +167,13 @@ def fits(footprint: Footprint, place: Place, runs: int) -> bool:
     return peak_bytes(footprint, place, runs) <= place.available
 
 
-def check(config: Config) -> None:
+def check(config: Config, plan: Plan) -> None:
     """Raise UserError if training is predicted not to fit; compiles only if shapes alone do not settle it."""
-    place = here(config)
+    place = here(config, plan)
     runs = at_once(config, jax.process_count())
-    if peak_bytes(outline(config), place, runs) <= _SAFE_SHARE * place.available:
+    if peak_bytes(outline(config, plan), place, runs) <= _SAFE_SHARE * place.available:
         return
-    footprint = analyse(config, choose_plan(config, jax.default_backend()))
+    footprint = analyse(config, plan)
     if fits(footprint, place, runs):
         return
     most = largest_wave(footprint, place)
@@ -193,10 +192,9 @@ def check(config: Config) -> None:
     )
 
 
-def abstract_setting(config: Config) -> Setting:
+def _abstract(config: Config) -> Setting:
     """Return shapes and types of the setting of one run."""
-    stacked = grid.stack(grid.grid_settings(config.grid)[:1])
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
+    return jax.eval_shape(lambda: grid.example_setting(config.grid))
 
 
 def _bytes(tree: Any) -> float:

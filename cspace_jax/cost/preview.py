@@ -10,13 +10,13 @@ from typing import Any
 import jax
 
 from cspace_jax.config import Config, grid
+from cspace_jax.config.plan import Plan
 from cspace_jax.cost import memory
 from cspace_jax.cost.memory import GB, Footprint, Place
 from cspace_jax.cost.time import describe_plan, estimate_seconds, step_flops
-from cspace_jax.engine.plan import Plan, choose_plan
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.text import in_words, minutes
-from cspace_jax.training.run import init_run, make_train_spec
+from cspace_jax.training.run import TrainSpec, init_run
 
 # JAX takes three quarters of a GPU's memory unless it is told otherwise.
 ELSEWHERE = {
@@ -25,16 +25,16 @@ ELSEWHERE = {
 }
 
 
-def show(config: Config) -> None:
+def show(config: Config, plan: Plan) -> None:
     """Print the forecast line by line and its progress on standard error; trains and writes nothing."""
     started = time.monotonic()
     for part in (_computation, _memory_here, _memory_elsewhere):
-        for line in part(config):
+        for line in part(config, plan):
             print(line, flush=True)
     print(f"(this forecast took {minutes(time.monotonic() - started)})")
 
 
-def _computation(config: Config) -> Iterator[str]:
+def _computation(config: Config, plan: Plan) -> Iterator[str]:
     runs, steps = config.grid.num_runs, config.optim.steps
     yield f"study {config.study}, scale {config.scale}: {runs} runs x {steps:,} steps"
     values = {axis: getattr(config.grid, axis) for axis in grid.AXES}
@@ -44,9 +44,9 @@ def _computation(config: Config) -> Iterator[str]:
     flops = step_flops(config)
     yield f"operations: {flops / 1e9:.3g} GFLOP a run and step, {flops * runs * steps / 1e15:.3g} PFLOP of training"
     devices = jax.local_devices()
-    yield f"execution: {describe_plan(config)}, on {len(devices)} x {devices[0].device_kind}"
+    yield f"execution: {describe_plan(config, plan)}, on {len(devices)} x {devices[0].device_kind}"
     _progress("measuring the device's speed")
-    yield f"time on this device: about {minutes(estimate_seconds(config))} for the whole study"
+    yield f"time on this device: about {minutes(estimate_seconds(config, plan))} for the whole study"
 
 
 def _short(values: tuple[Any, ...]) -> str:
@@ -54,13 +54,13 @@ def _short(values: tuple[Any, ...]) -> str:
 
 
 def _parameters(config: Config) -> int:
-    spec = make_train_spec(config, "xla")
+    spec = TrainSpec.from_config(config)
     start = functools.partial(init_run, spec)
-    return _count(jax.eval_shape(start, memory.abstract_setting(config)).params)
+    return _count(jax.eval_shape(start, grid.example_setting(config.grid)).params)
 
 
 def _probe_parameters(config: Config) -> int:
-    spec = probe_network.make_probe_spec(config, "xla")
+    spec = probe_network.ProbeSpec.from_config(config)
     return _count(jax.eval_shape(lambda key: probe_network.init_params(key, spec, 1.0), jax.random.key(0)))
 
 
@@ -68,9 +68,8 @@ def _count(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def _memory_here(config: Config) -> Iterator[str]:
-    plan = choose_plan(config, jax.default_backend())
-    place = memory.here(config)
+def _memory_here(config: Config, plan: Plan) -> Iterator[str]:
+    place = memory.here(config, plan)
     footprint = _analyse(config, plan)
     yield (
         f"memory of a run in training: {in_words(footprint.resident)} stay ({in_words(footprint.state)} of them its "
@@ -95,10 +94,10 @@ def _fitting(footprint: Footprint, place: Place, runs: int) -> str:
     return f"all {runs} runs (up to {most:,})" if most >= runs else f"{most:,} of {runs} runs"
 
 
-def _memory_elsewhere(config: Config) -> Iterator[str]:
+def _memory_elsewhere(config: Config, plan: Plan) -> Iterator[str]:
     stacked = dataclasses.replace(config.engine, runs="vmap", convolution="auto", steps_per_call=0)
-    plan = choose_plan(dataclasses.replace(config, engine=stacked), "gpu")
-    footprint = _analyse(config, plan)
+    elsewhere = Plan.resolve(dataclasses.replace(config, engine=stacked), "gpu")
+    footprint = _analyse(config, elsewhere)
     yield (
         f"with all runs in one program (vmap), as this {jax.default_backend()} backend would compile it (other "
         f"backends differ): {in_words(footprint.resident + footprint.working)} a run"

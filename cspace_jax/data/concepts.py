@@ -1,6 +1,6 @@
 """Concepts, classes, the layout of the conditioning vector and the step from concept signal to class ranges.
 
-Everything here is about the concept vector z, not about pixels; `dgp.py` turns z into images.
+Everything here is about the concept vector z, not about pixels; `rendering.py` turns z into images.
 """
 
 import itertools
@@ -12,8 +12,12 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from cspace_jax.config import CONCEPTS
+from cspace_jax.config import CONCEPTS, Config
+from cspace_jax.config.grid import example_setting
+from cspace_jax.config.reading import fail
+from cspace_jax.config.setting import Setting
 from cspace_jax.errors import UserError
+from cspace_jax.text import closest
 
 CONDITIONING_DIM = 11
 SLICES = {
@@ -135,6 +139,11 @@ def class_ranges(
     )
 
 
+def ranges_of(setting: Setting) -> Ranges:
+    """Return the class ranges of a run's setting."""
+    return class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg)
+
+
 def conditioning(cv: ConceptVector, active: tuple[str, ...]) -> Float[Array, "*b 11"]:
     """Return the conditioning vector of `cv`: the sampled values themselves, and 0 for every inactive concept.
 
@@ -154,7 +163,7 @@ def conditioning(cv: ConceptVector, active: tuple[str, ...]) -> Float[Array, "*b
 def mean_conditionings(ranges: Ranges, active: tuple[str, ...]) -> Float[Array, "k 11"]:
     """Return the conditioning vector of every class at its exact class means, inactive concepts 0.
 
-    The same vectors that `dgp.sample_concepts(..., at_mean=True)` leads to; no randomness is left in them.
+    The same vectors that `datasets.sample_concepts(..., at_mean=True)` leads to; no randomness is left in them.
     """
     bits = classes(active).bits
     column = {
@@ -169,3 +178,27 @@ def mean_conditionings(ranges: Ranges, active: tuple[str, ...]) -> Float[Array, 
         bg_color=ranges.bg_mean[column["bg_color"]],
     )
     return conditioning(cv, active)
+
+
+def prompt(words: str, config: Config, setting: Setting | None = None) -> Float[Array, "11"]:
+    """Return the conditioning vector of a class in words, such as "blue small", at its exact means.
+
+    Args:
+      words: one word (`BIT_NAMES`) for each active concept, in any order; or the class's bits, such as "11".
+      config: of the study.
+      setting: of the run that is asked; None takes the first run of the study.
+
+    Raises:
+      UserError: a word is unknown, or the words do not name one value of every active concept.
+    """
+    found = classes(config.data.active)
+    names = {frozenset(found.describe(k).split()): k for k in range(found.num)}
+    known = [word for name in found.active for word in BIT_NAMES[name]]
+    for word in words.split():
+        if word not in (*known, *found.names):
+            fail("prompt", words, f"{word!r} is none of {', '.join((*known, *found.names))}{closest(word, known)}")
+    klass = found.names.index(words) if words in found.names else names.get(frozenset(words.split()))
+    if klass is None:
+        fail("prompt", words, f"must hold one word for each of {', '.join(found.active)}")
+    ranges = ranges_of(example_setting(config.grid) if setting is None else setting)
+    return mean_conditionings(ranges, found.active)[klass]

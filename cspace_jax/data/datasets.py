@@ -127,7 +127,7 @@ def make_dataset(key: Key[Array, ""], setting: Setting, data: DataConfig) -> tup
     """
     pool_key, split_key = jax.random.split(jax.random.fold_in(key, 0))
     klass = _repeat(concepts.classes(data.active).train_ids, data.images_per_class)
-    pool = draw_dataset(pool_key, _ranges(setting), klass, data.active, at_mean=False)
+    pool = draw_dataset(pool_key, concepts.ranges_of(setting), klass, data.active, at_mean=False)
     order = jax.random.permutation(split_key, data.pool_images)
     return pool.take(order[: data.train_images]), pool.take(order[data.train_images :])
 
@@ -140,7 +140,7 @@ def generation_conditionings(
     Training classes are fresh draws from their ranges, held-out classes repeat their exact class means (reference
     implementation). `key` is the run's "data" stream; it is split apart from the training and test sets.
     """
-    family, ranges = concepts.classes(data.active), _ranges(setting)
+    family, ranges = concepts.classes(data.active), concepts.ranges_of(setting)
     bits = jnp.asarray(family.bits)[_repeat(range(family.num), per_class)]
     cv = sample_concepts(jax.random.fold_in(key, 1), ranges, bits, data.active, at_mean=False)
     drawn = concepts.conditioning(cv, data.active).reshape(family.num, per_class, concepts.CONDITIONING_DIM)
@@ -153,11 +153,7 @@ def test_set(key: Key[Array, ""], setting: Setting, data: DataConfig) -> Dataset
     `key` is the run's "data" stream. Size: held-out classes x test_images_per_class, 0 if no class is held out.
     """
     klass = _repeat(concepts.classes(data.active).held_out_ids, data.test_images_per_class)
-    return draw_dataset(jax.random.fold_in(key, 2), _ranges(setting), klass, data.active, at_mean=True)
-
-
-def _ranges(setting: Setting) -> Ranges:
-    return concepts.class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg)
+    return draw_dataset(jax.random.fold_in(key, 2), concepts.ranges_of(setting), klass, data.active, at_mean=True)
 
 
 def _repeat(ids, times: int) -> Int[Array, "n"]:

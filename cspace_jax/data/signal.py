@@ -58,7 +58,7 @@ def paired_datasets(key: Key[Array, ""], setting: Setting, data: DataConfig, n: 
     `at_mean` places them at the exact class means, otherwise in the training ranges.
     """
     family = concepts.classes(data.active)
-    ranges = concepts.class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg)
+    ranges = concepts.ranges_of(setting)
     draw = jax.vmap(lambda klass: datasets.draw_dataset(key, ranges, jnp.full(n, klass), data.active, at_mean))
     return draw(jnp.arange(family.num))
 
@@ -166,7 +166,7 @@ def jacobian_signal(
     `pixel_signal`.
     """
     family = concepts.classes(data.active)
-    ranges = concepts.class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg)
+    ranges = concepts.ranges_of(setting)
     klass = jnp.repeat(jnp.asarray(family.train_ids), n)
     drawn = datasets.draw_dataset(key, ranges, klass, data.active, at_mean=True)
     norms = jacobian_norms(drawn.cv, data.image_size, data.blur, edge)

@@ -1,136 +1,155 @@
 """Execution of a grid of runs: the only place where runs are stacked.
 
-Everything to the left of this module is a pure function of one run. A `Plan` says how those functions execute over the
-runs; it changes speed and rounding, and results only by its precision, which the user alone sets. Runs are held in
-parcels: a parcel is a stack of runs that one call of one compiled program advances in one place: on a device, or on
-several that share a run, where there are more devices than runs. A GPU or TPU has one parcel with all its runs; a CPU
-has one parcel per run, because there the program of one run, called for each, is the fastest (BUILD_NOTES.md).
+What is executed are pure functions of one run. A *run group* is the stack of runs that one compiled call advances.
+GPU or TPU: one group per device. CPU: one run per group, because there the program of one run, called for each, is the
+fastest (docs/performance.md). More devices than runs: several devices share one run (data parallel over microbatches).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from cspace_jax.config import Config
-from cspace_jax.config.setting import Setting
-from cspace_jax.engine.plan import Plan, choose_shards, local_devices, precision, train_spec
+from cspace_jax.config.plan import Plan
+from cspace_jax.engine.placement import local_devices, precision
 from cspace_jax.engine.schedule import waves
 from cspace_jax.training import microbatch
-from cspace_jax.training.run import RunState, StepMetrics, TrainSpec, init_run, make_data, train_chunk
 
 PyTree = Any
-Parcels = list[PyTree]  # one stacked tree per parcel, each in its parcel's place
+RunGroups = list[PyTree]  # one stacked tree per run group, each on its group's devices
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What the engine asks of the static description of a run: a hashable dataclass, such as `TrainSpec`.
+
+    `init`, `make_data` and `chunk` are pure functions of one run's arrays; `shards` is how many devices share a run,
+    each with some of its `microbatches`.
+    """
+
+    @property
+    def shards(self) -> int: ...
+
+    @property
+    def microbatches(self) -> int: ...
+
+    def init(self, setting: Any, /) -> Any: ...
+
+    def make_data(self, setting: Any, /) -> Any: ...
+
+    def chunk(self, state: Any, setting: Any, data: Any, step: Any, count: Any, /) -> tuple[Any, Any]: ...
 
 
 class Engine:
     """Compiled execution of one wave of runs.
 
     Args:
-      config: the study.
-      settings: stacked over the wave's runs [r].
+      spec: the static description of a run.
+      settings: stacked over the wave's runs, every leaf [r, ...].
       plan: how runs execute.
-      devices: where parcels go, in turn; None takes those of the plan.
+      devices: where run groups go, in turn; None takes those of the plan.
     """
 
-    def __init__(self, config: Config, settings: Setting, plan: Plan, devices: Sequence[Any] | None = None):
+    def __init__(self, spec: Trainable, settings: PyTree, plan: Plan, devices: Sequence[Any] | None = None):
         self.plan = plan
-        self.runs = jnp.shape(settings.seed)[0]
+        self.runs = len(jax.tree.leaves(settings)[0])
         devices = list(devices or local_devices(plan))
-        shards = choose_shards(config, plan, self.runs, len(devices))
-        self.spec: TrainSpec = train_spec(config, plan, shards)
+        shards = microbatch.choose_shards(spec.microbatches, len(devices) // self.runs)
+        self.spec: Any = dataclasses.replace(spec, shards=shards)  # pyright: ignore[reportArgumentType, reportCallIssue]
         self.places = _places(devices, shards)
         self._first = devices[0]
         self._slices = self._cut()
-        self.settings: Parcels = self.scatter(settings)
-        self._data: Parcels | None = None
+        self.settings: RunGroups = self.scatter(settings)
+        self._data: RunGroups | None = None
 
     def _cut(self) -> list[slice]:
         if self.plan.runs == "loop":
             return waves(self.runs, 1)
         return waves(self.runs, -(-self.runs // len(self.places)))
 
-    def init(self) -> Parcels:
+    def init(self) -> RunGroups:
         """Return the states of all runs before the first step."""
-        return self.call(init_run, self.spec, self.settings)
+        return self.call(type(self.spec).init, self.spec, self.settings)
 
-    def abstract_state(self) -> RunState:
+    def abstract_state(self) -> PyTree:
         """Return shapes and types of the state stacked over all runs, without computing it."""
         setting = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.settings[0])
-        one = jax.eval_shape(functools.partial(init_run, self.spec), setting)
+        one = jax.eval_shape(self.spec.init, setting)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.runs, *leaf.shape), leaf.dtype), one)
 
-    def train(self, state: Parcels, step: int, count: int) -> tuple[Parcels, list[StepMetrics]]:
+    def train(self, state: RunGroups, step: int, count: int) -> tuple[RunGroups, list[Any]]:
         """Train all runs for `count` steps after `step`; `state` is donated. Metrics are of the last step."""
         if self._data is None:
-            self._data = self.call(make_data, self.spec, self.settings)
+            self._data = self.call(type(self.spec).make_data, self.spec, self.settings)
         both = (np.int32(step), np.int32(count))
-        outputs = self.call(train_chunk, self.spec, state, self.settings, self._data, shared=both, donate=True)
+        arguments = (state, self.settings, self._data)
+        outputs = self.call(type(self.spec).chunk, self.spec, *arguments, shared=both, donate=True)
         return [state for state, _ in outputs], [metrics for _, metrics in outputs]
 
     def call(
-        self, function: Callable, static: Any, *arguments: Parcels, shared: tuple = (), donate: bool = False
-    ) -> Parcels:
+        self, function: Callable, static: Any, *arguments: RunGroups, shared: tuple = (), donate: bool = False
+    ) -> RunGroups:
         """Call `function(static, *one run's arguments, *shared)` for every run.
 
-        Returns before the last results are ready. A place with several parcels is given one when the one before is
+        Returns before the last results are ready. A place with several groups is given one when the one before is
         done: programs that wait in line would each hold their working memory already.
 
         Args:
           function: pure function of one run; the same function compiles once.
           static: hashable first argument.
-          *arguments: stacked trees by parcel.
+          *arguments: stacked trees by group.
           shared: further arguments that all runs share.
           donate: whether the buffers of the first argument may be reused for the result.
 
         Returns:
-          Results by parcel, stacked over its runs.
+          Results by group, stacked over its runs.
         """
-        results: Parcels = []
-        for i, parcel in enumerate(zip(*arguments, strict=True)):
+        results: RunGroups = []
+        for i, group in enumerate(zip(*arguments, strict=True)):
             if i >= len(self.places):
                 jax.block_until_ready(results[i - len(self.places)])
             mesh = _mesh(self._place(i))
             program = _program(function, static, _layout(self.plan), len(arguments), len(shared), donate, mesh)
             with precision(self.plan):
-                results.append(program(*parcel, *shared))
+                results.append(program(*group, *shared))
         return results
 
-    def scatter(self, tree: PyTree) -> Parcels:
-        """Cut a tree stacked over all runs into parcels, each in its place."""
+    def scatter(self, tree: PyTree) -> RunGroups:
+        """Cut a tree stacked over all runs into groups, each in its place."""
 
         def put(runs: slice, i: int) -> PyTree:
             return jax.device_put(jax.tree.map(lambda leaf: leaf[runs], tree), self._place(i))
 
         return [put(runs, i) for i, runs in enumerate(self._slices)]
 
-    def gather(self, parcels: Parcels) -> PyTree:
-        """Stack parcels into one tree over all runs, on the first device; a single one there stays as it is."""
-        local = [jax.device_put(parcel, self._first) for parcel in parcels]
+    def gather(self, groups: RunGroups) -> PyTree:
+        """Stack groups into one tree over all runs, on the first device; a single one there stays as it is."""
+        local = [jax.device_put(group, self._first) for group in groups]
         if len(local) == 1:
             return local[0]
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *local)
 
-    def _place(self, parcel: int) -> Sharding:
-        return self.places[parcel % len(self.places)]
+    def _place(self, group: int) -> Sharding:
+        return self.places[group % len(self.places)]
 
-    def fetch(self, parcels: Parcels) -> PyTree:
-        """Wait for parcels and stack them into one tree of NumPy arrays over all runs."""
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parcels))
+    def fetch(self, groups: RunGroups) -> PyTree:
+        """Wait for groups and stack them into one tree of NumPy arrays over all runs."""
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(groups))
 
 
-def training_program(spec: TrainSpec, plan: Plan) -> Any:
+def training_program(spec: Trainable, plan: Plan) -> Any:
     """Return the program of `Engine.train`: of states, settings, data and the int32 scalars step and count."""
     place = _places(local_devices(plan), spec.shards)[0]
-    return _program(train_chunk, spec, _layout(plan), 3, 2, True, _mesh(place))
+    return _program(type(spec).chunk, spec, _layout(plan), 3, 2, True, _mesh(place))
 
 
 def _places(devices: Sequence[Any], shards: int) -> list[Sharding]:
-    """Return the places of parcels: each device, or each group of `shards` that hold the same."""
+    """Return the places of groups: each device, or each group of `shards` that hold the same."""
     if shards == 1:
         return [SingleDeviceSharding(device) for device in devices]
     groups = [devices[i : i + shards] for i in range(0, len(devices) - shards + 1, shards)]

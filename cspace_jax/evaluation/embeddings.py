@@ -11,7 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from cspace_jax.config.setting import Setting
-from cspace_jax.data.concepts import BIT_NAMES, CONDITIONING_DIM, SLICES, class_ranges, classes, mean_conditionings
+from cspace_jax.data.concepts import BIT_NAMES, CONDITIONING_DIM, SLICES, classes, mean_conditionings, ranges_of
 from cspace_jax.model import unet
 from cspace_jax.training.run import TrainSpec
 
@@ -40,7 +40,7 @@ def concept_vectors(active: tuple[str, ...], setting: Setting) -> Float[Array, "
 
     At a colour signal of .2 and a size signal of .3 they are the published (.4, .4, .6), (.6, .4, .4), .3 and .6.
     """
-    means = mean_conditionings(class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg), active)
+    means = mean_conditionings(ranges_of(setting), active)
     bits = classes(active).bits
     empty = jnp.zeros(CONDITIONING_DIM)
     chosen = [(name, means[np.argmax(bits[:, i] == bit)]) for i, name in enumerate(active) for bit in (0, 1)]
@@ -50,7 +50,7 @@ def concept_vectors(active: tuple[str, ...], setting: Setting) -> Float[Array, "
 def measure(spec: TrainSpec, params: dict, setting: Setting) -> Embeddings:
     """Measure the embeddings of a run's parameters."""
     active, network = spec.data.active, spec.vdm.network
-    means = mean_conditionings(class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg), active)
+    means = mean_conditionings(ranges_of(setting), active)
     asked = means[np.array(classes(active).held_out_ids)]
     vectors = concept_vectors(active, setting)
     projected = unet.project_conditioning(params["network"], network, jnp.concatenate([vectors, asked]))

@@ -21,8 +21,8 @@ class LossData:
     key: jax.Array
 
 
-def loss_batches(spec: EvalSpec, split: str) -> tuple[int, int]:
-    """Return (batches, batch size) of a split, "validation" or "test"; images that fill no batch are left out.
+def loss_batches(spec: EvalSpec) -> tuple[int, int]:
+    """Return (batches, batch size) of `spec.split`; images that fill no batch are left out.
 
     `evaluate.loss_images` limits the validation images.
     """
@@ -30,24 +30,24 @@ def loss_batches(spec: EvalSpec, split: str) -> tuple[int, int]:
     size = {
         "validation": data.pool_images - data.train_images,
         "test": len(classes(data.active).held_out_ids) * data.test_images_per_class,
-    }[split]
-    if split == "validation" and spec.evaluate.loss_images:
+    }[spec.split]
+    if spec.split == "validation" and spec.evaluate.loss_images:
         size = min(size, spec.evaluate.loss_images)
     batch = min(spec.train.optim.batch_size, size)
     return (size // batch, batch) if batch else (0, 0)
 
 
-def loss_data(split: str, spec: EvalSpec, setting: Setting) -> LossData:
-    """Draw the images of a split, as concept vectors."""
+def loss_data(spec: EvalSpec, setting: Setting) -> LossData:
+    """Draw the images of `spec.split`, as concept vectors."""
     key = rng.run_key(setting.seed)
     data_key = rng.stream(key, "data")
-    if split == "validation":
+    if spec.split == "validation":
         dataset = datasets.make_dataset(data_key, setting, spec.train.data)[1]
     else:
         dataset = datasets.test_set(data_key, setting, spec.train.data)
-    count, size = loss_batches(spec, split)
+    count, size = loss_batches(spec)
     batch = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), dataset)
-    stream = {"validation": 1, "test": 2}[split]
+    stream = {"validation": 1, "test": 2}[spec.split]
     return LossData(batch, jax.random.fold_in(rng.stream(key, "eval"), stream))
 
 

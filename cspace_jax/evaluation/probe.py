@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Int
 
 from cspace_jax import rng
 from cspace_jax.config import Config
+from cspace_jax.config.plan import PLAIN, Plan
 from cspace_jax.errors import UserError
-from cspace_jax.model import torch_weights
-from cspace_jax.model import unet as unet_module
+from cspace_jax.model import torch_weights, unet
 from cspace_jax.model.layers import GroupNorm, Linear, gelu
 
 _HEAD_EPS = 1e-5  # PyTorch's default, unlike the 1e-6 inside the U-Net
@@ -33,24 +33,24 @@ class ProbeSpec:
       num_concepts: concepts read, two logits each.
     """
 
-    unet: unet_module.UNetSpec
+    unet: unet.UNetSpec
     num_concepts: int
 
-
-def make_probe_spec(config: Config, convolution: str) -> ProbeSpec:
-    """Collect the static parts of a configuration; `convolution` comes from the plan (engine.py)."""
-    probe = config.probe
-    backbone = unet_module.UNetSpec(
-        channels=probe.channels,
-        blocks=probe.blocks,
-        groups=probe.groups,
-        heads=probe.heads,
-        dropout=probe.dropout,
-        conditioning="none",
-        out_channels=probe.out_channels,
-        convolution=convolution,
-    )
-    return ProbeSpec(backbone, len(config.data.active))
+    @classmethod
+    def from_config(cls, config: Config, plan: Plan = PLAIN) -> "ProbeSpec":
+        """Collect the static parts of a configuration under a plan."""
+        probe = config.probe
+        backbone = unet.UNetSpec(
+            channels=probe.channels,
+            blocks=probe.blocks,
+            groups=probe.groups,
+            heads=probe.heads,
+            dropout=probe.dropout,
+            conditioning="none",
+            out_channels=probe.out_channels,
+            convolution=plan.convolution,
+        )
+        return cls(backbone, len(config.data.active))
 
 
 class _Head(nn.Module):
@@ -75,7 +75,7 @@ def init_params(key: jax.Array, spec: ProbeSpec, init_scale: jax.typing.ArrayLik
     """Draw {"backbone": ..., "head": ...}; only the backbone is multiplied by `init_scale` (reference)."""
     backbone_key, head_key = jax.random.split(key)
     head = _head(spec).init(head_key, jnp.zeros((1, spec.unet.out_channels)))["params"]
-    return {"backbone": unet_module.init_params(backbone_key, spec.unet, init_scale), "head": head}
+    return {"backbone": unet.init_params(backbone_key, spec.unet, init_scale), "head": head}
 
 
 def logits(
@@ -89,7 +89,7 @@ def logits(
       images: in [0, 1], any size divisible by 2 ** (levels - 1); features are max-pooled over all pixels.
       dropout_keys: switch dropout on, one an image; None for reading.
     """
-    features = unet_module.apply(params["backbone"], spec.unet, images, dropout_keys=dropout_keys)
+    features = unet.apply(params["backbone"], spec.unet, images, dropout_keys=dropout_keys)
     pooled = features.max(axis=(1, 2))
     pairs: Any = _head(spec).apply({"params": params["head"]}, pooled)
     return pairs.reshape(-1, spec.num_concepts, 2)

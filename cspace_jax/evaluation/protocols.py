@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED, ElicitConfig, shares_embedding
 from cspace_jax.config.setting import Setting
-from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES, class_ranges, classes, mean_conditionings
+from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES, classes, mean_conditionings, ranges_of
 from cspace_jax.errors import UserError
 from cspace_jax.text import closest
 
@@ -252,7 +252,7 @@ def queries(
       key: of the random directions, which are the run's own and the same at every checkpoint.
       guidance: weight of queries whose protocol does not change it.
     """
-    means = mean_conditionings(class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg), active)
+    means = mean_conditionings(ranges_of(setting), active)
     rows = []
     for number, (name, values) in enumerate(layout(config)):
         row = []

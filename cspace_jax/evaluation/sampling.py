@@ -15,7 +15,7 @@ from cspace_jax import rng
 from cspace_jax.evaluation.prompts import Prompts
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import vdm
-from cspace_jax.training import microbatch
+from cspace_jax.training.microbatch import map_microbatches
 
 
 def start(spec: EvalSpec, prompts: Prompts) -> Float[Array, "b h w 3"]:
@@ -26,7 +26,7 @@ def start(spec: EvalSpec, prompts: Prompts) -> Float[Array, "b h w 3"]:
 def denoise(
     spec: EvalSpec, z: Float[Array, "b h w 3"], params: dict, prompts: Prompts, i: jax.Array
 ) -> Float[Array, "b h w 3"]:
-    """Take ancestral step i of a run's batch, part by part where the whole would leave the cache."""
+    """Take ancestral step i of a run's batch, by microbatches where the whole would leave the cache."""
     steps = spec.evaluate.sampling_steps
 
     def step(part: tuple[Any, ...]) -> tuple[tuple[()], jax.Array]:
@@ -35,7 +35,7 @@ def denoise(
         return (), vdm.sample_step(params, spec.train.vdm, z, conditioning, noise, i, steps, guidance, null)
 
     batch = (z, _noise(spec, prompts, i + 1), prompts.conditioning, prompts.guidance, prompts.null)
-    return microbatch.over_parts(step, batch, spec.train.part(len(z)), spec.train.shards)[1]
+    return map_microbatches(step, batch, spec.train.microbatch_of(len(z)), spec.train.shards)[1]
 
 
 def draw(spec: EvalSpec, params: dict, prompts: Prompts) -> Float[Array, "b h w 3"]:

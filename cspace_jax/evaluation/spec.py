@@ -14,8 +14,14 @@ from cspace_jax.training.run import TrainSpec
 class EvalSpec:
     """Everything static about evaluation.
 
-    `shape` is (queries, classes, samples per class) of one batch; `battery` tells batteries apart whose protocols were
-    redefined.
+    Attributes:
+      train: of training, the model among it.
+      evaluate: what is measured at a saved step.
+      probe: of the probe's network.
+      elicit: the battery of protocols.
+      shape: (queries, classes, samples per class) of one batch.
+      battery: tells batteries apart whose protocols were redefined.
+      split: whose losses are measured, "validation" or "test"; "" where none are.
     """
 
     train: TrainSpec
@@ -24,26 +30,25 @@ class EvalSpec:
     elicit: ElicitConfig
     shape: tuple[int, int, int]
     battery: str = ""
+    split: str = ""
 
+    @classmethod
+    def from_config(cls, config: Config, train: TrainSpec, probe: ProbeSpec) -> "EvalSpec":
+        """Collect the static parts of naive prompting of every class."""
+        shape = (1, classes(config.data.active).num, config.evaluate.samples_per_class)
+        return cls(train, config.evaluate, probe, config.elicit, shape)
 
-def make_eval_spec(train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec) -> EvalSpec:
-    """Collect the static parts of naive prompting of every class."""
-    shape = (1, classes(config.data.active).num, config.evaluate.samples_per_class)
-    return EvalSpec(train_spec, config.evaluate, probe_spec, config.elicit, shape)
+    @classmethod
+    def of_battery(cls, config: Config, train: TrainSpec, probe: ProbeSpec, images_per_call: int = 0) -> "EvalSpec":
+        """Collect the static parts of the battery of protocols on the held-out classes.
 
-
-def make_battery_spec(
-    train_spec: TrainSpec, config: Config, probe_spec: ProbeSpec, images_per_call: int = 0
-) -> EvalSpec:
-    """Collect the static parts of the battery of protocols on the held-out classes.
-
-    The first element of `shape` is the number of queries of one batch: all, or as many as `images_per_call` images of a
-    run hold, in batches of equal length.
-    """
-    held_out = len(classes(config.data.active).held_out_ids)
-    total = len(protocols.layout(config.elicit))
-    most = max(1, images_per_call // (held_out * config.elicit.samples)) if images_per_call else total
-    calls = -(-total // most)
-    shape = (-(-total // calls), held_out, config.elicit.samples)
-    evaluate = dataclasses.replace(config.evaluate, keep_samples=0)
-    return EvalSpec(train_spec, evaluate, probe_spec, config.elicit, shape, protocols.fingerprint(config.elicit))
+        The first element of `shape` is the number of queries of one batch: all, or as many as `images_per_call` images
+        of a run hold, in batches of equal length.
+        """
+        held_out = len(classes(config.data.active).held_out_ids)
+        total = len(protocols.layout(config.elicit))
+        most = max(1, images_per_call // (held_out * config.elicit.samples)) if images_per_call else total
+        calls = -(-total // most)
+        shape = (-(-total // calls), held_out, config.elicit.samples)
+        evaluate = dataclasses.replace(config.evaluate, keep_samples=0)
+        return cls(train, evaluate, probe, config.elicit, shape, protocols.fingerprint(config.elicit))

@@ -28,20 +28,20 @@ class Vdm:
     network: unet.UNetSpec
     diffusion: DiffusionConfig
 
-
-def make_vdm(network: NetworkConfig, diffusion: DiffusionConfig, convolution: str) -> Vdm:
-    """Build the static description from the configuration and the plan's way of computing convolutions."""
-    spec = unet.UNetSpec(
-        channels=network.channels,
-        blocks=network.blocks,
-        groups=network.groups,
-        heads=network.heads,
-        attention=network.attention,
-        dropout=network.dropout,
-        conditioning=network.conditioning,
-        convolution=convolution,
-    )
-    return Vdm(spec, diffusion)
+    @classmethod
+    def from_config(cls, network: NetworkConfig, diffusion: DiffusionConfig, convolution: str) -> "Vdm":
+        """Build the static description from the configuration and the plan's way of computing convolutions."""
+        spec = unet.UNetSpec(
+            channels=network.channels,
+            blocks=network.blocks,
+            groups=network.groups,
+            heads=network.heads,
+            attention=network.attention,
+            dropout=network.dropout,
+            conditioning=network.conditioning,
+            convolution=convolution,
+        )
+        return cls(spec, diffusion)
 
 
 def init_params(key: jax.Array, vdm: Vdm, init_scale: jax.typing.ArrayLike = 1.0) -> dict:

@@ -1,5 +1,6 @@
 """Merge what was measured at the checkpoints of all runs into the labelled dataset."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,50 +8,62 @@ import numpy as np
 import xarray as xr
 
 from cspace_jax import rng
-from cspace_jax.analysis.dataset import build_dataset
+from cspace_jax.analysis import capability
+from cspace_jax.analysis.dataset import Measurements, build_dataset
 from cspace_jax.analysis.embeddings import extend_embeddings
-from cspace_jax.config import Config, grid, save_steps, to_dict
+from cspace_jax.config import Config, grid, to_dict
 from cspace_jax.data import signal
 from cspace_jax.data.concepts import classes
 from cspace_jax.evaluation import embeddings
-from cspace_jax.model import unet, vdm
-from cspace_jax.pipeline.waves import waves
+from cspace_jax.model import unet
+from cspace_jax.pipeline import elicit
+from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.evaluations import EMBEDDED, MEASURED, holds, read_evaluation
-from cspace_jax.storage.workdir import Workdir
+from cspace_jax.training.run import TrainSpec
 
 
-def collect(workdir: Workdir, config: Config, probe_accuracy: dict[str, float] | None = None) -> xr.Dataset:
-    """Merge all evaluations of naive prompting, and what was measured of embeddings, into the labelled dataset."""
-    steps = save_steps(config.save, config.optim.steps)
-    evaluations = {step: _merge_runs(workdir, config, step, MEASURED) for step in steps}
-    settings = grid.grid_settings(config.grid)
+def collect(study: Study, probe_accuracy: Mapping[str, float] | None = None) -> xr.Dataset:
+    """Merge all evaluations and all complete batteries into the labelled dataset.
+
+    Raises:
+      UserError: an evaluation is missing or damaged.
+    """
+    ds = _embedded(study, naive(study, probe_accuracy))
+    asked = elicit.load(study)
+    return ds if asked is None else capability.extend(ds, asked.raw, asked.names, asked.values)
+
+
+def naive(study: Study, probe_accuracy: Mapping[str, float] | None) -> xr.Dataset:
+    """Return the dataset of naive prompting."""
+    config = study.config
     signals = _signals(config)
-    ds = build_dataset(
-        evaluations,
-        settings,
+    measurements = Measurements(
+        {step: _merge_runs(study, step, MEASURED) for step in study.steps},
+        grid.grid_settings(config.grid),
         classes(config.data.active),
-        protocols=("naive",),
         signal=signals["means"],
         signal_range=signals["ranges"],
-        config=to_dict(config),
-        probe_accuracy=probe_accuracy,
     )
-    files = [wave.eval_file(step) for wave in waves(workdir, config) for step in steps]
+    return build_dataset(measurements, to_dict(config), probe_accuracy)
+
+
+def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
+    """Add what was measured of embeddings, unless an older version evaluated that did not measure them."""
+    files = [wave.eval_file(step) for wave in study.waves for step in study.steps]
     if not all(holds(path, EMBEDDED) for path in files):
-        return ds  # evaluated by a version that did not measure them
-    measured = {step: _merge_runs(workdir, config, step, EMBEDDED) for step in steps}
-    blocks = unet.block_features(vdm.make_vdm(config.network, config.diffusion, "xla").network)
-    return extend_embeddings(ds, measured, blocks, embeddings.vector_names(config.data.active))
+        return ds
+    measured = {step: _merge_runs(study, step, EMBEDDED) for step in study.steps}
+    blocks = unet.block_features(TrainSpec.from_config(study.config).vdm.network)
+    return extend_embeddings(ds, measured, blocks, embeddings.vector_names(study.config.data.active))
 
 
-def samples(workdir: Workdir, config: Config) -> dict[int, np.ndarray]:
-    """Return the kept sample images by step: uint8 [r, k, n, h, w, 3]."""
-    steps = save_steps(config.save, config.optim.steps)
-    return {step: _merge_runs(workdir, config, step, ("samples",))["samples"] for step in steps}
+def samples(study: Study) -> dict[int, np.ndarray]:
+    """Return the kept sample images by step: uint8 [r, k, n, h, w, 3]; axis h is the x coordinate."""
+    return {step: _merge_runs(study, step, ("samples",))["samples"] for step in study.steps}
 
 
-def _merge_runs(workdir: Workdir, config: Config, step: int, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    parts = [read_evaluation(wave.eval_file(step), keys) for wave in waves(workdir, config)]
+def _merge_runs(study: Study, step: int, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    parts = [read_evaluation(wave.eval_file(step), keys) for wave in study.waves]
     return {key: np.concatenate([part[key] for part in parts]) for key in keys}
 
 

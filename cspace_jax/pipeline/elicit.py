@@ -1,11 +1,10 @@
-"""The stage that asks every checkpoint with the battery of protocols (`protocols.py`), and its raw files.
+"""The elicitation stage: sample every protocol at every checkpoint and store the raw probe readings.
 
 One compiled sampler serves all protocols, classes, samples and runs of every checkpoint. Step 0 is the network at
 initialisation, a control. Files lie in a folder named after the battery, so another battery never touches them.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -15,21 +14,21 @@ import jax
 import numpy as np
 from etils import epath
 
-from cspace_jax.config import Config, grid, save_steps, to_dict
-from cspace_jax.engine.engine import Engine, Parcels
+from cspace_jax.config import Config, fingerprint, grid, to_dict
+from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
-from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.evaluation import protocols, sampling
-from cspace_jax.evaluation import reading as probe_reading
 from cspace_jax.evaluation.prompts import battery, prepare
-from cspace_jax.evaluation.spec import EvalSpec, make_battery_spec
+from cspace_jax.evaluation.reading import read
+from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.pipeline.evaluate import require_checkpoints
+from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import progress
-from cspace_jax.pipeline.waves import Wave, own_waves, waves
+from cspace_jax.pipeline.study import Study
+from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.evaluations import ELICITED, read_evaluation, write_npz
 from cspace_jax.storage.files import write_atomic
-from cspace_jax.storage.workdir import Workdir
 
 _SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
 IMAGES_PER_CALL = 4096  # of all runs of an accelerator, where the config leaves it open
@@ -43,8 +42,7 @@ def check(config: Config) -> None:
       UserError: a protocol does not exist, does not suit the network, or gives a query of another form.
     """
     protocols.check_network(config.elicit, config.network.conditioning)
-    setting = jax.tree.map(lambda leaf: leaf[0], grid.stack(grid.grid_settings(config.grid)[:1]))
-    ask = partial(protocols.queries, config.elicit, config.data.active, setting)
+    ask = partial(protocols.queries, config.elicit, config.data.active, grid.example_setting(config.grid))
     jax.eval_shape(ask, jax.random.key(0))
     if protocols.uses_guidance(config.elicit) and config.diffusion.p_uncond == 0:
         print(
@@ -53,58 +51,59 @@ def check(config: Config) -> None:
         )
 
 
-def steps(config: Config) -> tuple[int, ...]:
+def steps(study: Study) -> tuple[int, ...]:
     """Return the steps that the battery is measured at: initialisation and every save."""
-    return (0, *save_steps(config.save, config.optim.steps))
+    return (0, *study.steps)
 
 
-def folder(workdir: Workdir, config: Config) -> epath.Path:
+def folder(study: Study) -> epath.Path:
     """Return where a battery keeps its files, by a hash of all that decides its numbers."""
-    decisive = {**to_dict(config)["elicit"], **{name: to_dict(config)["evaluate"][name] for name in _SAMPLER}}
+    fields = to_dict(study.config)
+    decisive = {**fields["elicit"], **{name: fields["evaluate"][name] for name in _SAMPLER}}
     del decisive["images_per_call"]
-    text = json.dumps(decisive, sort_keys=True) + protocols.fingerprint(config.elicit)
-    return workdir.root / "elicit" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    asked = protocols.fingerprint(study.config.elicit)
+    return study.workdir.elicit / fingerprint(json.dumps(decisive, sort_keys=True) + asked, 12)
 
 
 def _file(root: epath.Path, wave: Wave, step: int) -> epath.Path:
-    return root / wave.params_folder.parent.name / f"step_{step:08d}.npz"
+    return root / wave.name / f"step_{step:08d}.npz"
 
 
-def _complete(workdir: Workdir, config: Config, root: epath.Path) -> bool:
-    return all(_file(root, wave, step).exists() for wave in waves(workdir, config) for step in steps(config))
+def _complete(study: Study, root: epath.Path) -> bool:
+    return all(_file(root, wave, step).exists() for wave in study.waves for step in steps(study))
 
 
-def evaluate(workdir: Workdir, config: Config, probe_spec: probe_network.ProbeSpec, probe_params: dict) -> None:
-    """Measure the battery for this process's runs at every step that has no file yet.
+def ask(study: Study, probe: Probe) -> None:
+    """Ask this process's runs with the battery at every step that has no file yet.
 
     Raises:
       UserError: a checkpoint is missing or unfit.
     """
-    cut = own_waves(workdir, config)
-    root = folder(workdir, config)
-    todo = [(wave, [s for s in steps(config) if not _file(root, wave, s).exists()]) for wave in cut]
+    root = folder(study)
+    todo = [(wave, [s for s in steps(study) if not _file(root, wave, s).exists()]) for wave in study.own_waves]
     for wave, missing in todo:
         require_checkpoints(wave, [step for step in missing if step])
         if missing:
-            require_checkpoints(wave, [_patch_step(config)])
+            require_checkpoints(wave, [_patch_step(study)])
     if not any(missing for _, missing in todo):
         return
-    names, values = zip(*protocols.layout(config.elicit), strict=True)
-    described = {"protocols": names, "values": [_label(one) for one in values], "samples": config.elicit.samples}
-    write_atomic(root / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
+    _describe_battery(study, root)
     with progress(sum(len(missing) for _, missing in todo), "elicit", "checkpoint") as bar:
         for wave, missing in todo:
-            for step, arrays in _evaluate_wave(config, wave, missing, probe_spec, probe_params):
+            for step, arrays in _ask_wave(study, wave, missing, probe):
                 write_npz(_file(root, wave, step), arrays)
                 bar.update()
 
 
-def _patch_step(config: Config) -> int:
-    return config.elicit.patch_step or save_steps(config.save, config.optim.steps)[-1]
+def _describe_battery(study: Study, root: epath.Path) -> None:
+    names, values = zip(*protocols.layout(study.config.elicit), strict=True)
+    labels = [", ".join(str(value) for value in one if value is not None) for one in values]
+    described = {"protocols": names, "values": labels, "samples": study.config.elicit.samples}
+    write_atomic(root / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
 
 
-def _label(values: tuple[Any, ...]) -> str:
-    return ", ".join(str(value) for value in values if value is not None)
+def _patch_step(study: Study) -> int:
+    return study.config.elicit.patch_step or study.steps[-1]
 
 
 def _images_per_call(config: Config, runner: Engine) -> int:
@@ -114,43 +113,44 @@ def _images_per_call(config: Config, runner: Engine) -> int:
     return max(1, IMAGES_PER_CALL // runs)
 
 
-def _evaluate_wave(
-    config: Config, wave: Wave, missing: list[int], probe_spec: probe_network.ProbeSpec, probe_params: dict
+def _ask_wave(
+    study: Study, wave: Wave, missing: list[int], probe: Probe
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     if not missing:
         return
-    runner = wave.engine(config)
-    spec = make_battery_spec(runner.spec, config, probe_spec, _images_per_call(config, runner))
+    runner = study.engine(wave)
+    per_call = _images_per_call(study.config, runner)
+    spec = EvalSpec.of_battery(study.config, runner.spec, probe.spec, per_call)
     batches = _batches(spec, runner.call(battery, spec, runner.settings))
-    total = len(protocols.layout(config.elicit))
+    total = len(protocols.layout(study.config.elicit))
     abstract = runner.abstract_state().evaluated
 
-    def load(step: int) -> Parcels:
+    def load(step: int) -> RunGroups:
         if step == 0:
             return [state.evaluated for state in runner.init()]
         return runner.scatter(checkpoint.restore(wave.params_folder, step, abstract))
 
-    patch = load(_patch_step(config))
+    patch = load(_patch_step(study))
     for step in missing:
         params = load(step)
-        read = [_measure(runner, spec, params, patch, batch, probe_params) for batch in batches]
-        yield step, {name: np.concatenate([one[name] for one in read], axis=1)[:, :total] for name in ELICITED}
+        found = [_measure(runner, spec, params, patch, batch, probe.params) for batch in batches]
+        yield step, {name: np.concatenate([one[name] for one in found], axis=1)[:, :total] for name in ELICITED}
 
 
-def _batches(spec: EvalSpec, queries: Parcels) -> list[Parcels]:
+def _batches(spec: EvalSpec, queries: RunGroups) -> list[RunGroups]:
     """Cut the queries [r, q, ...] into batches of equal length, so that one program serves all; the last is padded."""
     size = spec.shape[0]
     total = jax.tree.leaves(queries[0])[0].shape[1]
     rows = [np.arange(start, start + size) % total for start in range(0, total, size)]
-    return [[jax.tree.map(lambda leaf, r=row: leaf[:, r], parcel) for parcel in queries] for row in rows]
+    return [[jax.tree.map(lambda leaf, r=row: leaf[:, r], group) for group in queries] for row in rows]
 
 
 def _measure(
-    runner: Engine, spec: EvalSpec, params: Parcels, patch: Parcels, queries: Parcels, probe_params: dict
+    runner: Engine, spec: EvalSpec, params: RunGroups, patch: RunGroups, queries: RunGroups, probe_params: dict
 ) -> dict[str, Any]:
     prompts = runner.call(prepare, spec, params, patch, queries, runner.settings)
     images = runner.call(sampling.draw, spec, params, prompts)
-    reading = runner.call(probe_reading.read, spec, images, params, shared=(probe_params,))
+    reading = runner.call(read, spec, images, params, shared=(probe_params,))
     return vars(runner.fetch(reading))
 
 
@@ -163,7 +163,7 @@ class Battery:
     raw: dict[int, dict[str, np.ndarray]]
 
 
-def load(workdir: Workdir, config: Config) -> Battery | None:
+def load(study: Study) -> Battery | None:
     """Return all complete batteries of a workdir as one, that of the config first; None if there is none.
 
     A protocol that several batteries hold is taken from the first. Batteries with another number of samples than the
@@ -172,9 +172,9 @@ def load(workdir: Workdir, config: Config) -> Battery | None:
     Raises:
       UserError: a file is damaged.
     """
-    own = folder(workdir, config) if config.elicit.protocols else None
-    roots = sorted(path.parent for path in (workdir.root / "elicit").glob(f"*/{DESCRIPTION}"))
-    roots = sorted((root for root in roots if _complete(workdir, config, root)), key=lambda root: root != own)
+    own = folder(study) if study.config.elicit.protocols else None
+    roots = sorted(path.parent for path in study.workdir.elicit.glob(f"*/{DESCRIPTION}"))
+    roots = sorted((root for root in roots if _complete(study, root)), key=lambda root: root != own)
     merged: Battery | None = None
     samples = 0
     for root in roots:
@@ -183,7 +183,7 @@ def load(workdir: Workdir, config: Config) -> Battery | None:
             print(f"elicit: {root} is left out of the results, it has another number of samples")
             continue
         samples = described["samples"]
-        merged = _joined(merged, described, _read(workdir, config, root))
+        merged = _joined(merged, described, _read(study, root))
     return merged
 
 
@@ -195,12 +195,12 @@ def _describe(root: epath.Path) -> dict[str, Any]:
         raise UserError(f"elicit: {root / DESCRIPTION} is damaged; remove {root} to measure it again") from error
 
 
-def _read(workdir: Workdir, config: Config, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:
-    read = {}
-    for step in steps(config):
-        parts = [read_evaluation(_file(root, wave, step), ELICITED) for wave in waves(workdir, config)]
-        read[step] = {name: np.concatenate([part[name] for part in parts]) for name in ELICITED}
-    return read
+def _read(study: Study, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:
+    found = {}
+    for step in steps(study):
+        parts = [read_evaluation(_file(root, wave, step), ELICITED) for wave in study.waves]
+        found[step] = {name: np.concatenate([part[name] for part in parts]) for name in ELICITED}
+    return found
 
 
 def _joined(first: Battery | None, described: dict[str, Any], raw: dict[int, dict[str, np.ndarray]]) -> Battery:

@@ -6,7 +6,6 @@ Sources: reference implementation (data, optimiser); paper section 3.1 and appen
 
 import dataclasses
 import functools
-import hashlib
 import io
 import json
 import math
@@ -22,22 +21,44 @@ from jaxtyping import Array, Int
 from tqdm import tqdm
 
 from cspace_jax import processes, rng
-from cspace_jax.config import Config, DataConfig, OptimConfig, ProbeConfig, to_dict
+from cspace_jax.config import Config, DataConfig, OptimConfig, ProbeConfig, fingerprint, to_dict
+from cspace_jax.config.plan import Plan
 from cspace_jax.config.reading import fail
 from cspace_jax.data import concepts, datasets
-from cspace_jax.engine.plan import choose_plan
 from cspace_jax.engine.schedule import chunks
 from cspace_jax.errors import UserError
-from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss, make_probe_spec
+from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss
+from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
-from cspace_jax.training import optimizer as optimizer_module
+from cspace_jax.training.optimizer import make_optimizer
 
 _EVAL_BATCH = 256  # images scored at once
 _CALM_CHECKS = 3  # perfect checks in a row after which training stops
 _LEAST_SHARE = 0.2  # of the steps, trained in any case
 _CACHE_VERSION = 1  # raise it when a change of the code changes a trained probe
 Info = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A trained probe.
+
+    Attributes:
+      spec: of its network.
+      params: its parameters.
+      info: "accuracy" ({concept: ..., "joint": ...}) and "loss" of the held-out images, "steps" trained, "best_step"
+        and "hash"; ready for JSON.
+    """
+
+    spec: ProbeSpec
+    params: dict
+    info: Info
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """Held-out accuracy of each concept, and "joint": all of them right."""
+        return self.info["accuracy"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +72,7 @@ class _Task:
     @property
     def optimizer(self) -> optax.GradientTransformation:
         probe = self.probe
-        return optimizer_module.make_optimizer(OptimConfig(clip=probe.clip), probe.learning_rate, probe.weight_decay)
+        return make_optimizer(OptimConfig(clip=probe.clip), probe.learning_rate, probe.weight_decay)
 
     @property
     def check_every(self) -> int:
@@ -78,7 +99,7 @@ class _Check:
         return self.accuracy["joint"], -self.loss if math.isfinite(self.loss) else -math.inf
 
 
-def train_probe(config: Config) -> tuple[dict, Info]:
+def train_probe(config: Config, plan: Plan) -> Probe:
     """Train the probe of a configuration.
 
     Data: the images of every row of `probe.data`, all classes of the active concepts, a fixed set that is shuffled anew
@@ -86,16 +107,12 @@ def train_probe(config: Config) -> tuple[dict, Info]:
     of the best check are kept: most images with all concepts right, then the lowest loss. Training stops early, which
     the reference implementation does not, once three checks in a row were perfect and a fifth of the steps is done.
 
-    Returns:
-      (parameters, info): info holds "accuracy" ({concept: ..., "joint": ...}) and "loss" of the held-out images,
-      "steps" trained, "best_step" and "hash"; ready for JSON.
     """
-    plan = choose_plan(config, jax.default_backend())
-    task = _Task(make_probe_spec(config, plan.convolution), config.probe, config.data)
+    task = _Task(ProbeSpec.from_config(config, plan), config.probe, config.data)
     checks = _train(task, plan.steps_per_call)
     best = max(checks, key=lambda check: check.rank)
     info = {"accuracy": best.accuracy, "loss": best.loss, "steps": checks[-1].step, "best_step": best.step}
-    return best.params, {**info, "hash": config_hash(config)}
+    return Probe(task.spec, best.params, {**info, "hash": config_hash(config)})
 
 
 def _train(task: _Task, steps_per_call: int) -> list[_Check]:
@@ -213,7 +230,7 @@ def config_hash(config: Config) -> str:
     matters = {name: value for name, value in fields["probe"].items() if name not in ("cache_dir", "min_accuracy")}
     data = {name: fields["data"][name] for name in ("active", "image_size", "blur")}
     text = json.dumps({"probe": matters, "data": data, "version": _CACHE_VERSION}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint(text, 16)
 
 
 def cache_path(config: Config, workdir: Workdir) -> epath.Path:
@@ -222,38 +239,42 @@ def cache_path(config: Config, workdir: Workdir) -> epath.Path:
     return folder / f"{config_hash(config)}.npz"
 
 
-def load_or_train(config: Config, workdir: Workdir, train: bool = True) -> tuple[ProbeSpec, dict, Info]:
-    """Return (spec, parameters, info) of the probe from the cache, or train and cache it; info as in `train_probe`.
+def load_or_train(study: Study, train: bool = True) -> Probe:
+    """Return the probe from the cache, or train and cache it.
 
     Prints the held-out accuracies in one line. A damaged cache file is trained again.
-    Errors: UserError when the cache cannot be read or written, a concept is read with less than `probe.min_accuracy`,
-    or there is no cached probe and `train` is false.
+
+    Raises:
+      UserError: the cache cannot be read or written, a concept is read with less than `probe.min_accuracy`, or there is
+        no cached probe and `train` is false.
     """
-    file = cache_path(config, workdir)
-    spec = make_probe_spec(config, choose_plan(config, jax.default_backend()).convolution)
-    found = _load(file, spec, config)
+    config = study.config
+    file = cache_path(config, study.workdir)
+    found = _load(file, ProbeSpec.from_config(config, study.plan), config)
     if found is None and not train:
         raise UserError(f"there is no usable trained probe at {str(file)!r}: train first, or set probe.cache_dir")
-    params, info = found or _train_and_save(config, file)
-    _say(f"held-out accuracy {_accuracies(info)} ({info['steps']} steps, {'cached' if found else 'trained'})")
-    _require_accuracy(config.probe, info)
-    return spec, params, info
+    probe = found or _train_and_save(study, file)
+    steps = probe.info["steps"]
+    _say(f"held-out accuracy {_accuracies(probe.info)} ({steps} steps, {'cached' if found else 'trained'})")
+    _require_accuracy(config.probe, probe.info)
+    return probe
 
 
-def _train_and_save(config: Config, file: epath.Path) -> tuple[dict, Info]:
+def _train_and_save(study: Study, file: epath.Path) -> Probe:
     with writing(file.parent):  # before the training, so that a bad folder is reported at once
         file.parent.mkdir(parents=True, exist_ok=True)
-    params, info = train_probe(config)
+    probe = train_probe(study.config, study.plan)
     if processes.is_first():
         buffer = io.BytesIO()
-        arrays: dict[str, Any] = dict(traverse_util.flatten_dict(jax.device_get(params), sep="/"))
+        arrays: dict[str, Any] = dict(traverse_util.flatten_dict(jax.device_get(probe.params), sep="/"))
         np.savez(buffer, **arrays)
         write_atomic(file, buffer.getvalue())
-        write_atomic(file.with_suffix(".json"), json.dumps(info, indent=2) + "\n")  # last: it completes the pair
-    return params, info
+        text = json.dumps(probe.info, indent=2) + "\n"
+        write_atomic(file.with_suffix(".json"), text)  # last: it completes the pair
+    return probe
 
 
-def _load(file: epath.Path, spec: ProbeSpec, config: Config) -> tuple[dict, Info] | None:
+def _load(file: epath.Path, spec: ProbeSpec, config: Config) -> Probe | None:
     """Return a cached probe; None if there is none or it is damaged, which is said."""
     try:
         arrays, text = file.read_bytes(), file.with_suffix(".json").read_bytes()
@@ -268,7 +289,7 @@ def _load(file: epath.Path, spec: ProbeSpec, config: Config) -> tuple[dict, Info
         return None
 
 
-def _decode(arrays: bytes, text: bytes, spec: ProbeSpec, config: Config) -> tuple[dict, Info]:
+def _decode(arrays: bytes, text: bytes, spec: ProbeSpec, config: Config) -> Probe:
     info = json.loads(text)
     if info["hash"] != config_hash(config) or set(info["accuracy"]) != {*config.data.active, "joint"}:
         raise ValueError("its .json belongs to another probe")
@@ -276,7 +297,7 @@ def _decode(arrays: bytes, text: bytes, spec: ProbeSpec, config: Config) -> tupl
     with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
         params = traverse_util.unflatten_dict(dict(stored), sep="/")
     check_fit(params, spec)
-    return jax.tree.map(jnp.asarray, params), info
+    return Probe(spec, jax.tree.map(jnp.asarray, params), info)
 
 
 def _accuracies(info: Info) -> str:

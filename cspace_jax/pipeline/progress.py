@@ -7,10 +7,9 @@ import numpy as np
 from tqdm import tqdm
 
 from cspace_jax import processes
-from cspace_jax.config import Config
+from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage.metrics import append_metrics
-from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import StepMetrics
 
 
@@ -20,9 +19,9 @@ class Recorder:
     Metrics are fetched one call late, so that the device never waits for the host.
     """
 
-    def __init__(self, workdir: Workdir, config: Config, wave: Wave, done: int):
-        self._path, self._wave, self._optim = workdir.own_metrics, wave, config.optim
-        self._bar = progress(config.optim.steps, "train", "step", done)
+    def __init__(self, study: Study, wave: Wave, done: int):
+        self._path, self._wave, self._optim = study.workdir.own_metrics, wave, study.config.optim
+        self._bar = progress(self._optim.steps, "train", "step", done)
         self._pending: tuple[int, list[StepMetrics]] | None = None
         self._diverged: set[int] = set()
         self._mark = (time.monotonic(), done)

@@ -1,136 +1,186 @@
-"""The whole of a study, stage after stage: probe, training, evaluation, results, figures."""
+"""The whole of a study, stage after stage: probe, training, evaluation, elicitation, results, figures."""
 
 import contextlib
 import json
 import time
+from collections.abc import Iterator, Sequence
 
 import jax
-import xarray as xr
 
 from cspace_jax import processes, startup
-from cspace_jax.analysis import capability, report
-from cspace_jax.config import Config
-from cspace_jax.cost import memory
+from cspace_jax.analysis import report, summary
+from cspace_jax.config import ALL_FIGURES, Config
+from cspace_jax.config.plan import Plan
+from cspace_jax.cost import autotune, memory
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.errors import UserError
-from cspace_jax.evaluation import probe as probe_network
-from cspace_jax.pipeline import collect as collecting
-from cspace_jax.pipeline import elicit, probe
-from cspace_jax.pipeline.collect import samples
+from cspace_jax.pipeline import elicit, waves
+from cspace_jax.pipeline.collect import collect, samples
 from cspace_jax.pipeline.evaluate import evaluate
+from cspace_jax.pipeline.probe import Probe, load_or_train
+from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.train import train
-from cspace_jax.pipeline.waves import record_cut
-from cspace_jax.plots import draw_all
-from cspace_jax.storage import results
-from cspace_jax.storage.files import write_atomic
+from cspace_jax.storage import results, workdir
+from cspace_jax.storage.files import PathLike, write_atomic
 from cspace_jax.storage.metrics import merge_metrics
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.text import minutes
 
+MODES = ("train", "eval", "elicit", "figures", "all")
 
-def announce(config: Config, workdir: Workdir, mode: str, scale_chosen: bool) -> None:
+
+def prepare(config: Config, path: PathLike, mode: str, command_line: str | Sequence[str] = "") -> Study:
+    """Check a study, enter its workdir and resolve its plan.
+
+    Nothing is written before everything is checked that needs no measurement.
+
+    Args:
+      config: the study.
+      path: its workdir, made if it does not exist.
+      mode: one of `MODES`.
+      command_line: kept in env.json.
+
+    Raises:
+      UserError: the study cannot be carried out, or the workdir belongs to another.
+    """
+    check(config, mode)
+    folder = processes.first_then_others(lambda: workdir.prepare(path, config, command_line))
+    return Study(config, folder, _plan(config, mode))
+
+
+def reopen(path: PathLike, mode: str) -> Study:
+    """Return the study of an existing workdir, with its stored configuration; writes nothing.
+
+    Raises:
+      UserError: there is no such workdir, or its study cannot be carried out.
+    """
+    folder, config = workdir.load(path)
+    check(config, mode)
+    return Study(config, folder, _plan(config, mode))
+
+
+def _plan(config: Config, mode: str) -> Plan:
+    plan = autotune.resolve(config, may_measure=_trains(mode))
+    if config.engine.plan == "auto" and _trains(mode):
+        memory.check(config, plan)  # of a known plan it is checked before anything is written
+    return plan
+
+
+def _trains(mode: str) -> bool:
+    return mode in ("train", "all")
+
+
+def check(config: Config, mode: str) -> None:
+    """Raise UserError, before anything is written, for unusable protocols and for waves that do not fit in memory."""
+    if mode not in MODES:
+        raise UserError(f"mode = {mode!r}: must be one of plan, {', '.join(MODES)}")
+    if mode == "elicit" or _trains(mode):
+        check_names(config)
+    if mode == "elicit" and not config.elicit.protocols:
+        raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
+    if _trains(mode) and config.engine.plan != "auto":  # else it is checked when the plan is known
+        memory.check(config, Plan.resolve(config, jax.default_backend()))
+
+
+def check_names(config: Config) -> None:
+    """Raise UserError for figures that do not exist and for protocols that cannot be asked with."""
+    if config.figures not in ((), (ALL_FIGURES,)):
+        from cspace_jax.plots.figures import expand
+
+        expand(config.figures)
+    elicit.check(config)
+
+
+def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     """Say in one line what will be done, at which scale, on what, and how long it will take.
 
-    `scale_chosen` tells that the command line named no scale, so that the device decided.
+    `scale_chosen` tells that the user named no scale, so that the device decided.
     """
     if not processes.is_first():
         return
+    config = study.config
     runs, steps = config.grid.num_runs, config.optim.steps
     devices = jax.local_devices()
     reason = f" (chosen for a {jax.default_backend()})" if scale_chosen else ""
     parts = [f"study {config.study}", f"scale {config.scale}{reason}", f"{runs} runs x {steps:,} steps"]
     many = f"{jax.process_count()} processes with " if processes.are_many() else ""
     parts.append(f"{many}{len(devices)} x {devices[0].device_kind}")
-    if mode in ("train", "all"):
-        parts += [f"about {minutes(estimate_seconds(config))} if nothing is done yet"]
-        parts += [describe_plan(config)]
+    if _trains(mode):
+        parts += [f"about {minutes(estimate_seconds(config, study.plan))} if nothing is done yet"]
+        parts += [describe_plan(config, study.plan)]
     if startup.restarted():
         parts.append("restarted with glibc keeping its memory")
-    print(f"cspace_jax: {', '.join(parts)}, workdir {workdir.root}", flush=True)
+    print(f"cspace_jax: {', '.join(parts)}, workdir {study.workdir.root}", flush=True)
 
 
-def check(config: Config, mode: str) -> None:
-    """Raise UserError, before anything is written, for unusable protocols and for waves that do not fit in memory."""
-    if mode in ("elicit", "train", "all"):
-        elicit.check(config)
-    if mode == "elicit" and not config.elicit.protocols:
-        raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
-    if mode in ("train", "all") and config.engine.plan != "auto":  # else it is checked when the plan is known
-        memory.check(config)
-
-
-def run(config: Config, workdir: Workdir, mode: str) -> None:
+def carry_out(study: Study, mode: str) -> None:
     """Carry out what `mode` asks for and is not done yet.
 
     Args:
-      config: the study.
-      workdir: prepared for it.
+      study: prepared.
       mode: "train", "eval" (with the results written), "elicit" (the battery of protocols on finished checkpoints,
         added to the results), "figures" (from stored results only) or "all".
 
     Raises:
       UserError: something that the user can put right.
     """
-    times = _Times(workdir)
-    loaded = None
+    times = _Times(study.workdir)
+    probe = None
     if mode != "figures":
         with times.measure("probe"):  # first, so that an unfit probe costs no training
-            loaded = processes.first_then_others(lambda: _begin(config, workdir, mode))
-    if mode in ("train", "all"):
+            probe = processes.first_then_others(lambda: _begin(study, mode))
+    if _trains(mode):
         with times.measure("train"):
-            train(workdir, config)
-    if loaded is not None and mode in ("eval", "elicit", "all"):
-        spec, params, _ = loaded
+            train(study)
+    if probe is not None and mode in ("eval", "elicit", "all"):
         with times.measure("evaluate"):
-            evaluate(workdir, config, spec, params)
-        if config.elicit.protocols and mode in ("elicit", "all"):
+            evaluate(study, probe)
+        if study.config.elicit.protocols and mode in ("elicit", "all"):
             with times.measure("elicit"):
-                elicit.evaluate(workdir, config, spec, params)
+                elicit.ask(study, probe)
     processes.barrier()  # all files of all runs are there
     if processes.is_first():
-        _finish(config, workdir, mode, loaded and loaded[2]["accuracy"], times)
+        _finish(study, mode, probe, times)
     processes.barrier()  # no process leaves before the work is done
 
 
-def _begin(config: Config, workdir: Workdir, mode: str) -> tuple[probe_network.ProbeSpec, dict, probe.Info]:
+def _begin(study: Study, mode: str) -> Probe:
     """Return the probe; the first process trains it, and puts the rest of the workdir in order for all of them."""
     if processes.is_first():
-        record_cut(workdir, config, jax.process_count())
-        merge_metrics(workdir)  # of processes that were interrupted
-    return probe.load_or_train(config, workdir, train=processes.is_first() and mode in ("train", "all"))
+        waves.record(study.workdir, study.config, jax.process_count())
+        merge_metrics(study.workdir)  # of processes that were interrupted
+    return load_or_train(study, train=processes.is_first() and _trains(mode))
 
 
-def _finish(config: Config, workdir: Workdir, mode: str, accuracy: dict[str, float] | None, times: "_Times") -> None:
+def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times") -> None:
     """Merge what the stages measured into results, report and figures."""
-    merge_metrics(workdir)
+    merge_metrics(study.workdir)
     if mode in ("eval", "elicit", "all"):
-        ds = collect(workdir, config, accuracy)
-        report.report(ds, workdir.root, wall_times=times.seconds)
+        ds = collect(study, probe and probe.accuracy)
+        results.write_results(ds, study.workdir)
+        report.report(summary.summarise(ds, wall_times=times.seconds), study.workdir)
     if mode in ("figures", "elicit", "all"):
-        ds = results.open_results(workdir.root)
-        written = draw_all(ds, samples(workdir, config), config, workdir.figures, config.figures)
-        print(f"{len(written)} files in {workdir.figures}")
+        draw(study)
 
 
-def collect(workdir: Workdir, config: Config, probe_accuracy: dict[str, float] | None = None) -> xr.Dataset:
-    """Merge all evaluations and all complete batteries into the labelled dataset; write it and return it.
+def draw(study: Study) -> None:
+    """Draw the study's figures from its stored results.
 
     Raises:
-      UserError: an evaluation is missing or damaged.
+      UserError: there are no results, or they are damaged.
     """
-    ds = collecting.collect(workdir, config, probe_accuracy)
-    asked = elicit.load(workdir, config)
-    if asked is not None:
-        ds = capability.extend(ds, asked.raw, asked.names, asked.values)
-    results.write_results(ds, workdir.root)
-    return ds
+    from cspace_jax.plots.figures import Inputs, draw_all  # Matplotlib is loaded where something is drawn
+
+    inputs = Inputs(results.open_results(study.workdir.root), samples(study), study.config.data)
+    written = draw_all(inputs, study.workdir.figures, study.config.figures)
+    print(f"{len(written)} files in {study.workdir.figures}")
 
 
 class _Times:
     """Wall time spent per stage in seconds, added up over all starts of the command in a workdir."""
 
-    def __init__(self, workdir: Workdir):
-        self._path = workdir.root / "times.json"
+    def __init__(self, folder: Workdir):
+        self._path = folder.times
         self.seconds = self._read()
 
     def _read(self) -> dict[str, float]:
@@ -139,25 +189,20 @@ class _Times:
         except (OSError, ValueError, AttributeError, TypeError):  # none yet, or damaged: only the sums start anew
             return {}
 
-    def measure(self, stage: str) -> "_Stage":
-        """Return a context manager that adds the time of its body to `stage`."""
-        return _Stage(self, stage)
+    @contextlib.contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time of the body to a stage and store the sums; of many processes, those of the first are kept."""
+        started = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            # The error of the body is the one to report, not that its disk has no space for the time either.
+            with contextlib.suppress(UserError):
+                self._add(stage, time.monotonic() - started)
+            raise
+        self._add(stage, time.monotonic() - started)
 
-    def add(self, stage: str, seconds: float) -> None:
-        """Add seconds to a stage and store the sums; of many processes, those of the first are kept."""
+    def _add(self, stage: str, seconds: float) -> None:
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 1)
         if processes.is_first():
             write_atomic(self._path, json.dumps(self.seconds))
-
-
-class _Stage:
-    def __init__(self, times: _Times, stage: str):
-        self._times, self._stage = times, stage
-
-    def __enter__(self) -> None:
-        self._started = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        # The error of the body is the one to report, not that its disk has no space for the time either.
-        with contextlib.suppress(*((UserError,) if error[0] else ())):
-            self._times.add(self._stage, time.monotonic() - self._started)

@@ -2,35 +2,33 @@
 
 import time
 
-from cspace_jax.config import Config, save_steps
 from cspace_jax.engine import schedule
-from cspace_jax.engine.engine import Engine, Parcels
+from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.pipeline.evaluate import unread_steps
 from cspace_jax.pipeline.progress import Recorder
-from cspace_jax.pipeline.waves import Wave, own_waves
+from cspace_jax.pipeline.study import Study
+from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.metrics import truncate_metrics
-from cspace_jax.storage.workdir import Workdir
 
 
-def train(workdir: Workdir, config: Config) -> None:
+def train(study: Study) -> None:
     """Train the runs of this process to the last step, from their last checkpoints."""
-    for wave in own_waves(workdir, config):
-        _train_wave(workdir, config, wave)
+    for wave in study.own_waves:
+        _train_wave(study, wave)
 
 
-def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
-    last = config.optim.steps
-    saves = {*save_steps(config.save, last), last}  # the last step too, else every start would train up to it again
-    done = _resumable_step(config, wave)
+def _train_wave(study: Study, wave: Wave) -> None:
+    last, every = study.config.optim.steps, study.config.optim.log_every
+    saves = {*study.steps, last}  # the last step too, else every start would train up to it again
+    done = _resumable_step(study, wave)
     if done == last:
         return
-    runner = wave.engine(config)
+    runner = study.engine(wave)
     state = _restore_state(wave, runner, done)
-    truncate_metrics(workdir.own_metrics, done, wave.rows)
-    logs = [*range(0, last, config.optim.log_every), last]
-    calls = schedule.chunks(done, last, [*saves, *logs], runner.plan.steps_per_call)
-    with Recorder(workdir, config, wave, done) as recorder, _Saver(wave, last, config.engine.state_seconds) as saver:
+    truncate_metrics(study.workdir.own_metrics, done, wave.rows)
+    calls = schedule.chunks(done, last, [*saves, *range(0, last, every), last], runner.plan.steps_per_call)
+    with Recorder(study, wave, done) as recorder, _Saver(wave, last, study.config.engine.state_seconds) as saver:
         for step, count in calls:
             state, metrics = runner.train(state, step, count)
             recorder.advance(step + count, metrics)
@@ -39,17 +37,17 @@ def _train_wave(workdir: Workdir, config: Config, wave: Wave) -> None:
                 saver.save(step + count, runner, state)
 
 
-def _resumable_step(config: Config, wave: Wave) -> int:
+def _resumable_step(study: Study, wave: Wave) -> int:
     """Return the step of the last state, 0 if there is none or if a checkpoint to evaluate before it was removed."""
     done = checkpoint.latest_step(wave.state_folder) or 0
     stored = set(checkpoint.steps(wave.params_folder))
-    lost = [s for s in unread_steps(config, wave) if s <= done and s not in stored]
+    lost = [s for s in unread_steps(study, wave) if s <= done and s not in stored]
     if lost:
         print(f"checkpoint {wave.params_folder / str(lost[0])} is missing: training starts again from step 0")
     return 0 if lost else done
 
 
-def _restore_state(wave: Wave, runner: Engine, step: int) -> Parcels:
+def _restore_state(wave: Wave, runner: Engine, step: int) -> RunGroups:
     if step == 0:
         for later in checkpoint.steps(wave.state_folder):  # of a training that starts again
             checkpoint.remove(wave.state_folder, later)
@@ -71,10 +69,10 @@ class _Saver:
         self._folder, self._last, self._seconds = wave.state_folder, last, seconds
         self._saved = time.monotonic()
 
-    def save(self, step: int, runner: Engine, state: Parcels) -> None:
+    def save(self, step: int, runner: Engine, state: RunGroups) -> None:
         # In this order: a state on disk promises that the parameters of its step and of all earlier ones are there.
         self._finish()
-        self._params.save(step, runner.gather([parcel.evaluated for parcel in state]))
+        self._params.save(step, runner.gather([group.evaluated for group in state]))
         self._params.wait()
         if step == self._last or time.monotonic() - self._saved >= self._seconds:
             self._state.save(step, runner.gather(state))

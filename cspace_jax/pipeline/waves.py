@@ -1,23 +1,22 @@
-"""How the grid of a study is cut into waves, and the record of a cut that was made for many processes.
+"""How the grid of a study is cut into waves, where each keeps its files, and the record of a cut for many processes.
 
 Checkpoints and evaluations hold the runs of one wave each, so a cut holds for the life of a workdir: one process or
 another number of them goes on with the waves that are there.
 """
 
 import json
-from collections.abc import Sequence
 
-import jax
 from etils import epath
 
 from cspace_jax import processes
 from cspace_jax.config import Config, grid
+from cspace_jax.config.plan import Plan
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
-from cspace_jax.engine.plan import choose_plan
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
+from cspace_jax.training.run import TrainSpec
 
 
 class Wave:
@@ -33,29 +32,27 @@ class Wave:
     def __init__(self, workdir: Workdir, config: Config, index: int, runs: slice):
         self.rows = range(runs.start, runs.stop)
         self.settings = grid.grid_settings(config.grid)[runs]
-        name = f"wave_{index:03d}"
-        self.params_folder = workdir.checkpoints / name / "params"
-        self.state_folder = workdir.checkpoints / name / "state"
-        self.eval_folder = workdir.eval / name
+        self.name = f"wave_{index:03d}"
+        self.params_folder = workdir.checkpoints / self.name / "params"
+        self.state_folder = workdir.checkpoints / self.name / "state"
+        self.eval_folder = workdir.eval / self.name
 
     def eval_file(self, step: int) -> epath.Path:
         """Return the raw evaluation of a step."""
         return self.eval_folder / f"step_{step:08d}.npz"
 
-    def engine(self, config: Config) -> Engine:
+    def engine(self, config: Config, plan: Plan) -> Engine:
         """Return the engine that executes this wave."""
-        plan = choose_plan(config, jax.default_backend())
-        return Engine(config, grid.stack(self.settings), plan)
+        return Engine(TrainSpec.from_config(config, plan), grid.stack(self.settings), plan)
 
 
-def waves(workdir: Workdir, config: Config) -> list[Wave]:
-    """Cut the study's grid into waves, in grid order."""
+def load(workdir: Workdir, config: Config) -> list[Wave]:
+    """Return the waves of a workdir, in grid order.
+
+    Raises:
+      UserError: the record of a cut is damaged.
+    """
     return [Wave(workdir, config, i, runs) for i, runs in enumerate(load_cut(workdir, config))]
-
-
-def own_waves(workdir: Workdir, config: Config) -> Sequence[Wave]:
-    """Return the waves that this process trains and reads: all of them in a single process."""
-    return processes.share(waves(workdir, config), jax.process_index(), jax.process_count())
 
 
 def cut(runs: int, size: int, count: int) -> list[slice]:
@@ -67,12 +64,13 @@ def cut(runs: int, size: int, count: int) -> list[slice]:
     return cuts
 
 
-def record_cut(workdir: Workdir, config: Config, count: int) -> None:
+def record(workdir: Workdir, config: Config, count: int) -> None:
     """Cut the grid for `count` processes, unless the workdir already holds files of waves; one process leaves no file.
 
-    Errors: UserError if the file cannot be written.
+    Raises:
+      UserError: the file cannot be written.
     """
-    if any(folder.exists() for folder in (workdir.checkpoints, workdir.eval, workdir.root / "elicit")):
+    if any(folder.exists() for folder in (workdir.checkpoints, workdir.eval, workdir.elicit)):
         return
     if count > 1:
         cuts = cut(config.grid.num_runs, config.engine.wave, count)
@@ -85,7 +83,8 @@ def record_cut(workdir: Workdir, config: Config, count: int) -> None:
 def load_cut(workdir: Workdir, config: Config) -> list[slice]:
     """Return the waves of a workdir, as rows of the grid in order.
 
-    Errors: UserError if the record is damaged.
+    Raises:
+      UserError: the record is damaged.
     """
     runs = config.grid.num_runs
     if not workdir.waves.exists():

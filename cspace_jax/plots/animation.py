@@ -20,6 +20,7 @@ from cspace_jax.analysis.learning import default_sigma, trajectory
 from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.plots import style
 from cspace_jax.plots.pictures import choose_steps
+from cspace_jax.plots.registry import figure, stored_samples
 from cspace_jax.plots.trajectories import concept_square
 from cspace_jax.storage.files import write_atomic
 
@@ -108,6 +109,7 @@ def _changing_images(
     return update
 
 
+@figure("gif", needs=(stored_samples,))
 def to_gif(
     ds: xr.Dataset, samples: Samples, path: epath.PathLike, klass: int | None = None, protocol: str | None = None,
     frames: int = MAX_FRAMES, seconds: float = 0.14, hold: float = 2.0, dpi: int = 100,

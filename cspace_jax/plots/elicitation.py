@@ -18,6 +18,7 @@ from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
 from cspace_jax.data.concepts import BIT_NAMES
 from cspace_jax.plots import progress, style
+from cspace_jax.plots.registry import Samples, figure, further_protocols
 from cspace_jax.plots.trajectories import concept_square, draw_path
 from cspace_jax.storage import results
 
@@ -78,6 +79,7 @@ class Row:
         return f"P({BIT_NAMES[name][int(ds['bit'].values[self.klass, self.concept])]})"
 
 
+@figure("fig6", paper="Fig. 6", needs=(further_protocols,))
 @style.styled()
 def fig6(ds: xr.Dataset) -> Figure:
     """Draw P(class asked for) of every seed for naive prompting, latent intervention and overprompting (paper Fig. 6).
@@ -108,6 +110,12 @@ def seed_panels(ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]
     return fig
 
 
+def _asked_patch(ds: xr.Dataset, samples: Samples) -> str:
+    asked = "patch" in ds["protocol"].values
+    return "" if asked else "patch was not among the protocols (elicit.protocols)"
+
+
+@figure("fig17", paper="Fig. 17", needs=(_asked_patch,))
 @style.styled()
 def fig17(ds: xr.Dataset) -> Figure:
     """Draw P(class asked for) with the network's own and with patched conditioning projections (paper Fig. 17).
@@ -149,6 +157,7 @@ def _seeds(ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> 
     return fig, axes
 
 
+@figure("elicitation", needs=(further_protocols,))
 @style.styled()
 def overview(ds: xr.Dataset) -> Figure:
     """Draw every protocol and its controls: capability over training, and the step at which it emerges in each seed.
@@ -225,6 +234,11 @@ def guided(ds: xr.Dataset) -> bool:
     return "query_protocol" in ds.coords and "guidance" in ds["query_protocol"].values
 
 
+def _asked_guidance(ds: xr.Dataset, samples: Samples) -> str:
+    return "" if guided(ds) else "guidance was not among the protocols (elicit.protocols)"
+
+
+@figure("fig16", paper="Fig. 16", needs=(_asked_guidance,))
 @style.styled()
 def fig16(ds: xr.Dataset) -> Figure:
     """Draw trajectories of unseen classes under classifier-free guidance, coloured by its weight (paper Fig. 16).

@@ -8,8 +8,15 @@ from matplotlib.figure import Figure
 
 from cspace_jax.analysis.levels import levels
 from cspace_jax.plots import progress, style
+from cspace_jax.plots.registry import Samples, figure
 
 
+def _measured_embeddings(ds: xr.Dataset, samples: Samples) -> str:
+    again = "embeddings were not measured; remove WORKDIR/eval and run --mode=eval to measure them"
+    return "" if "embedding_cosine" in ds else again
+
+
+@figure("embeddings", needs=(_measured_embeddings,))
 @style.styled()
 def similarities(ds: xr.Dataset) -> Figure:
     """Draw cosines between embeddings over training, a line a block from the first (dark) to the last (bright).

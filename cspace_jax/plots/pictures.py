@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 
 from cspace_jax.analysis.levels import levels, ok_runs
 from cspace_jax.config import DataConfig
+from cspace_jax.config.setting import Setting
 from cspace_jax.data import concepts, datasets, rendering
 from cspace_jax.plots import style
+from cspace_jax.plots.registry import figure, stored_samples
 
 Samples = Mapping[int, np.ndarray]
 
@@ -27,7 +29,7 @@ def class_images(
     Objects are centred unless their position is a concept.
     """
     bits = concepts.classes(data.active).bits
-    ranges = concepts.class_ranges(setting["sep_col"], setting["sep_size"], setting["sep_bg"])
+    ranges = concepts.ranges_of(Setting(**setting))
     cv = datasets.sample_concepts(jax.random.key(seed), ranges, jnp.asarray(bits), data.active, True)
     for name in ("x", "y"):
         if name not in data.active:
@@ -35,6 +37,7 @@ def class_images(
     return np.asarray(rendering.render(cv, data.image_size, data.blur)), jax.tree.map(np.asarray, cv)
 
 
+@figure("fig2", paper="Fig. 2")
 @style.styled()
 def fig2(data: DataConfig, setting: Mapping[str, float], seed: int = 0) -> Figure:
     """Draw one rendered image per class with its concept values (paper Fig. 2).
@@ -93,6 +96,7 @@ def choose_steps(steps: list[int], number: int) -> list[int]:
     return [steps[i] for i in picked]
 
 
+@figure("samples", needs=(stored_samples,))
 @style.styled()
 def sample_grid(
     ds: xr.Dataset, samples: Samples, run: int | None = None, columns: int = 8, per_class: int = 1

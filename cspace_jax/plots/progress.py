@@ -11,6 +11,7 @@ from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation, reached, trajectory
 from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.plots import style
+from cspace_jax.plots.registry import figure
 from cspace_jax.plots.trajectories import concept_square
 
 SPLIT_COLORS = {"validation": "#222222", "test": style.HELD_OUT_COLOR}
@@ -36,6 +37,7 @@ def choose_level(found: list[Level], ds: xr.Dataset, protocol: str) -> int:
     return order[-1] if order else 0
 
 
+@figure("fig12", paper="Fig. 12")
 @style.styled()
 def fig12(ds: xr.Dataset, level: int | None = None, protocol: str | None = None, sigma: float | None = None) -> Figure:
     """Draw loss, accuracy and trajectory of one level side by side (paper Fig. 12); mean over its seeds.
@@ -104,6 +106,7 @@ def _trajectory_panel(ax: Axes, ds: xr.Dataset, level: Level, protocol: str, sig
             )
 
 
+@figure("curves")
 @style.styled()
 def learning_curves(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     """Draw the coordinates of every class against the training step: rows concepts, columns classes, a line a level.

@@ -12,10 +12,16 @@ from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import accuracy_curves, learning_times
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import style
+from cspace_jax.plots.registry import Samples, figure
 
 PER = 1000.0  # speeds are shown per 1,000 steps
 
 
+def _measured_signal(ds: xr.Dataset, samples: Samples) -> str:
+    return "" if np.isfinite(ds["signal"].values).all() else "the concept signal was not measured"
+
+
+@figure("fig3", paper="Fig. 3", needs=(_measured_signal,))
 @style.styled()
 def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str = "paper_80") -> Figure:
     """Draw learning speed (1 / learning time) against concept signal, one panel a concept (paper Fig. 3).

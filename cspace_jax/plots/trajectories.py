@@ -13,10 +13,12 @@ from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import default_sigma, trajectory
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import style
+from cspace_jax.plots.registry import figure
 
 Images = Mapping[int, np.ndarray]
 
 
+@figure("fig4", paper="Fig. 4")
 @style.styled()
 def fig4(ds: xr.Dataset, protocol: str | None = None, raw: bool = False, corner_images: Images | None = None) -> Figure:
     """Draw the trajectories of the training classes together, and of each held-out class (paper Fig. 4).
@@ -33,6 +35,7 @@ def fig4(ds: xr.Dataset, protocol: str | None = None, raw: bool = False, corner_
                    len(panels), protocol, raw, corner_images)  # fmt: skip
 
 
+@figure("fig13", paper="Fig. 13")
 @style.styled()
 def fig13(
     ds: xr.Dataset, protocol: str | None = None, raw: bool = False, corner_images: Images | None = None

@@ -11,6 +11,7 @@ from cspace_jax.analysis import capability, curves, underspecification
 from cspace_jax.analysis.learning import default_sigma, trajectory
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import elicitation, speeds, style
+from cspace_jax.plots.registry import figure, further_protocols, stored_samples
 from cspace_jax.plots.trajectories import concept_square, draw_path
 
 Samples = Mapping[int, np.ndarray]
@@ -25,6 +26,15 @@ def percent(level: Level) -> str:
     return f"{level.setting['mask']:.3g}" if level.setting["mask"] * 100 % 1 else f"{level.setting['mask']:.0%}"
 
 
+def _mask_varies(ds: xr.Dataset, samples: Samples) -> str:
+    return "" if underspecification.is_swept(ds) else "the masked fraction does not vary (grid.mask)"
+
+
+def _seeds_in_common(ds: xr.Dataset, samples: Samples) -> str:
+    return "" if underspecification.common_seeds(ds) else "every seed diverged at some masked fraction"
+
+
+@figure("fig7", paper="Fig. 7", needs=(stored_samples, _mask_varies, _seeds_in_common))
 @style.styled()
 def fig7(ds: xr.Dataset, samples: Samples) -> Figure:
     """Draw samples of the held-out class at the last save, a row for each masked fraction (paper Fig. 7).
@@ -56,6 +66,7 @@ def _masked_words(ds: xr.Dataset) -> str:
     return f"{style.class_label(ds, klass)} without {style.concept_title(str(ds['concept'].values[concept]))}"
 
 
+@figure("fig8", paper="Fig. 8", needs=(_mask_varies,))
 @style.styled()
 def fig8(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     """Draw the speed at which each concept is learned against the masked fraction (paper Fig. 8).
@@ -86,6 +97,7 @@ def _fraction_axis(ax: Axes, found: list[Level]) -> None:
     ax.set_xticks(underspecification.fractions(found), [percent(level) for level in found])
 
 
+@figure("fig9", paper="Fig. 9", needs=(_mask_varies,))
 @style.styled()
 def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None) -> Figure:
     """Draw where the held-out class goes at each masked fraction: in concept space and in colour (paper Fig. 9a).
@@ -137,6 +149,7 @@ def _draw_final(ax: Axes, ds: xr.Dataset, found: list[Level], klass: int, protoc
     _fraction_axis(ax, found)
 
 
+@figure("fig10", paper="Fig. 10", needs=(_mask_varies, further_protocols))
 @style.styled()
 def fig10(ds: xr.Dataset) -> Figure:
     """Draw what protocols elicit in every seed at the masked fraction closest to 50 %: naive, overprompting, controls.
@@ -155,6 +168,7 @@ def fig10(ds: xr.Dataset) -> Figure:
     return fig
 
 
+@figure("product")
 @style.styled()
 def product(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     """Draw joint accuracy against the product of the concepts' accuracies: equal if concepts fail independently.

@@ -19,9 +19,7 @@ from etils import epath
 from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
-
-NETCDF_NAME = "concept_space.nc"
-CSV_NAME = "concept_space.csv"
+from cspace_jax.storage.workdir import Workdir
 
 
 def to_table(ds: xr.Dataset) -> pd.DataFrame:
@@ -58,17 +56,18 @@ def _shortest(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), "", text)
 
 
-def write_results(ds: xr.Dataset, folder: epath.PathLike) -> tuple[epath.Path, epath.Path]:
-    """Write concept_space.nc and concept_space.csv into a folder, each atomically; return both paths."""
-    folder = epath.Path(folder)
+def write_results(ds: xr.Dataset, workdir: Workdir) -> None:
+    """Write the labelled dataset and its table into a workdir, each atomically.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
     packed = {name: {"zlib": True, "complevel": 4} for name in ds.data_vars}
     with tempfile.TemporaryDirectory() as scratch:  # HDF5 wants a real, seekable file; the workdir may be elsewhere
-        local = pathlib.Path(scratch) / NETCDF_NAME
+        local = pathlib.Path(scratch) / workdir.dataset.name
         ds.to_netcdf(local, engine="h5netcdf", encoding=packed)
-        write_atomic(folder / NETCDF_NAME, local.read_bytes())
-    table = to_table(ds).to_csv(index=False, lineterminator="\n")
-    write_atomic(folder / CSV_NAME, table.encode())
-    return folder / NETCDF_NAME, folder / CSV_NAME
+        write_atomic(workdir.dataset, local.read_bytes())
+    write_atomic(workdir.table, to_table(ds).to_csv(index=False, lineterminator="\n").encode())
 
 
 def open_results(path: epath.PathLike) -> xr.Dataset:
@@ -77,7 +76,7 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
     Raises UserError if there is none or if the file is damaged.
     """
     path = epath.Path(path)
-    path = path / NETCDF_NAME if path.is_dir() else path
+    path = Workdir(path).dataset if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"results: {path} does not exist; run --mode=eval first")
     try:

@@ -67,6 +67,16 @@ class Workdir:
         return self.root / "eval"
 
     @property
+    def elicit(self) -> epath.Path:
+        """Return the folder of batteries of protocols, each in a folder of its own."""
+        return self.root / "elicit"
+
+    @property
+    def times(self) -> epath.Path:
+        """Return the wall time spent in each stage, JSON."""
+        return self.root / "times.json"
+
+    @property
     def dataset(self) -> epath.Path:
         """Return the labelled dataset, netCDF."""
         return self.root / "concept_space.nc"

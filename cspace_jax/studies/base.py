@@ -11,8 +11,9 @@ network, shows the phenomenon at a setting that is not the paper's), `paper` (fa
 from collections.abc import Iterator
 from typing import Any
 
-from cspace_jax.config import SCALES, Config, reading
-from cspace_jax.config.conversion import to_config_dict
+from ml_collections import ConfigDict
+
+from cspace_jax.config import SCALES, Config, reading, to_dict
 
 
 def get_config(study: str, scale: str | None = None) -> Any:
@@ -28,6 +29,18 @@ def get_config(study: str, scale: str | None = None) -> Any:
     if scale == "smoke":
         _shrink_to_smoke(config)
     return config
+
+
+def to_config_dict(config: Config) -> Any:
+    """Return the configuration as a ConfigDict, whose tuples a command line can override."""
+    return ConfigDict(_with_tuples(to_dict(config)))
+
+
+def _with_tuples(value: Any) -> Any:
+    """Return a tree of dicts with tuples in place of lists, the only sequences that a command line can override."""
+    if isinstance(value, dict):
+        return {name: _with_tuples(one) for name, one in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def default_scale() -> str:

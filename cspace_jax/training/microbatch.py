@@ -1,4 +1,4 @@
-"""A batch taken in parts: one after another on a device, and some on each of several devices that share a run."""
+"""A batch taken in microbatches: one after another on a device, some on each of several devices that share a run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,16 +10,17 @@ PyTree = Any
 AXIS = "batch"  # mesh axis of the devices that share a run
 
 
-def over_parts(
+def map_microbatches(
     function: Callable[[PyTree], tuple[PyTree, PyTree]], batch: PyTree, size: int, shards: int = 1
 ) -> tuple[PyTree, PyTree]:
-    """Apply a function to parts of a batch, and add up or put together what it returns.
+    """Apply a function to the microbatches of a batch; add up its sums and put its rows together.
 
     Args:
-      function: from a part to (what is added up over parts, rows of the part's samples).
+      function: from a microbatch to (what is added up over microbatches, rows of the microbatch's samples).
       batch: tree whose leaves have the batch [b] as their first axis.
-      size: samples of a part, a divisor of b; with b itself the function is called once.
-      shards: size of `AXIS` inside a `shard_map`, else 1; a number of parts that it does not divide is done by all.
+      size: samples of a microbatch, a divisor of b; with b itself the function is called once.
+      shards: size of `AXIS` inside a `shard_map`, else 1. If it does not divide the number of microbatches, every
+        device computes all of them.
 
     Returns:
       The sums, and the rows [b] in the order of the batch; the same on all devices. How many devices there are changes
@@ -29,16 +30,16 @@ def over_parts(
     if count == 1:
         return function(batch)
     if shards == 1 or count % shards:
-        sums, rows = _add_up(function, _regrouped(batch, count, size))
+        sums, rows = _accumulate(function, _regrouped(batch, count, size))
         return sums, _joined(rows, 2)
     shares = _regrouped(batch, shards, count // shards, size)
     mine = jax.tree.map(lambda leaf: leaf[jax.lax.axis_index(AXIS)], shares)
-    sums, rows = _add_up(function, mine)
+    sums, rows = _accumulate(function, mine)
     return jax.lax.psum(sums, AXIS), _joined(jax.lax.all_gather(rows, AXIS), 3)
 
 
 def choose_shards(count: int, devices: int) -> int:
-    """Return how many of `devices` devices can take as many each of `count` parts: the largest divisor."""
+    """Return how many of `devices` devices can take equally many of `count` microbatches: the largest divisor."""
     return max(n for n in range(1, max(devices, 1) + 1) if count % n == 0)
 
 
@@ -50,13 +51,13 @@ def _joined(rows: PyTree, axes: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[axes:]), rows)
 
 
-def _add_up(function: Callable[[PyTree], tuple[PyTree, PyTree]], parts: PyTree) -> tuple[PyTree, PyTree]:
-    """Apply a function to each of the parts [n, ...] in a compiled loop; return the sums and the rows [n, ...]."""
+def _accumulate(function: Callable[[PyTree], tuple[PyTree, PyTree]], stacked: PyTree) -> tuple[PyTree, PyTree]:
+    """Apply a function to microbatches [n, ...] in a compiled loop; return the sums and the rows [n, ...]."""
 
-    def add(sums: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
-        more, rows = function(part)
+    def add(sums: PyTree, one: PyTree) -> tuple[PyTree, PyTree]:
+        more, rows = function(one)
         return jax.tree.map(jnp.add, sums, more), rows
 
-    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], parts))[0]
+    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], stacked))[0]
     start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.scan(add, start, parts)
+    return jax.lax.scan(add, start, stacked)

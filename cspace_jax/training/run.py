@@ -1,4 +1,4 @@
-"""Training of ONE run as pure functions: `init_run` and `train_chunk`. Stacking over runs happens in `engine.py`."""
+"""Training of ONE run as pure functions: `init_run`, `make_data` and `train_chunk`. Only the engine stacks runs."""
 
 import dataclasses
 import functools
@@ -11,11 +11,12 @@ from flax import struct
 
 from cspace_jax import rng
 from cspace_jax.config import Config, DataConfig, OptimConfig
+from cspace_jax.config.plan import PLAIN, Plan
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import datasets, masking
-from cspace_jax.model import vdm as vdm_module
-from cspace_jax.training import microbatch as microbatch_module
+from cspace_jax.model import vdm
 from cspace_jax.training import optimizer
+from cspace_jax.training.microbatch import map_microbatches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,33 +27,39 @@ class TrainSpec:
       vdm: the diffusion model.
       data: the training set.
       optim: batch and optimiser.
-      microbatch: samples whose gradient is computed at once, a divisor of the batch; 0 = as many as `part` says.
-      cache_bytes: of a core, which the tensors of a part of a batch should not leave; 0 = batches are not cut.
-      shards: devices that share the run, each with some of the parts of a batch (`parts.over_parts`).
+      microbatch: samples whose gradient is computed at once, a divisor of the batch; 0 = `microbatch_of` the batch.
+      cache_bytes: of a core, which a microbatch's tensors should not leave; 0 = batches are not cut.
+      shards: devices that share the run, each with some of the microbatches (`microbatch.map_microbatches`).
     """
 
-    vdm: vdm_module.Vdm
+    vdm: vdm.Vdm
     data: DataConfig
     optim: OptimConfig
     microbatch: int = 0
     cache_bytes: int = 0
     shards: int = 1
 
+    @classmethod
+    def from_config(cls, config: Config, plan: Plan = PLAIN, shards: int = 1) -> "TrainSpec":
+        """Collect the static parts of a configuration under a plan, with `shards` devices to each run."""
+        model = vdm.Vdm.from_config(config.network, config.diffusion, plan.convolution)
+        return cls(model, config.data, config.optim, plan.microbatch, plan.cache_bytes, shards)
+
     @property
-    def gradient_part(self) -> int:
+    def microbatch_size(self) -> int:
         """Samples whose gradient is computed at once."""
-        return self.microbatch or self.part(self.optim.batch_size)
+        return self.microbatch or self.microbatch_of(self.optim.batch_size)
 
     @property
-    def gradient_parts(self) -> int:
-        """Number of such parts of a batch."""
-        return self.optim.batch_size // self.gradient_part
+    def microbatches(self) -> int:
+        """Number of microbatches of a batch."""
+        return self.optim.batch_size // self.microbatch_size
 
-    def part(self, samples: int) -> int:
+    def microbatch_of(self, samples: int) -> int:
         """Return how many of `samples` images pass through the network at once: a divisor.
 
-        All of them where the cache holds a tensor of the first level, else as many as it holds; fewer than eight make
-        products too small, so the next larger divisor is taken where it holds less.
+        All of them where the cache holds a tensor of the first level. Else prefer the largest divisor that fits the
+        cache; never below 8 samples, where matrix products become too small.
         """
         image = 4 * self.data.image_size**2 * self.vdm.network.channels[0]
         if not self.cache_bytes or samples * image <= self.cache_bytes:
@@ -61,13 +68,21 @@ class TrainSpec:
         fitting = [n for n in divisors if n * image <= self.cache_bytes]
         return max(fitting) if fitting else min(divisors, default=samples)
 
+    # What the engine runs: pure functions of this description and of one run's arrays.
 
-def make_train_spec(
-    config: Config, convolution: str, microbatch: int = 0, cache_bytes: int = 0, shards: int = 1
-) -> TrainSpec:
-    """Collect the static parts of a configuration; the other arguments come from the plan (engine.py)."""
-    model = vdm_module.make_vdm(config.network, config.diffusion, convolution)
-    return TrainSpec(model, config.data, config.optim, microbatch, cache_bytes, shards)
+    def init(self, setting: Setting) -> "RunState":
+        """Make the state of a run before its first step (`init_run`)."""
+        return init_run(self, setting)
+
+    def make_data(self, setting: Setting) -> datasets.Dataset:
+        """Draw the run's training set (`make_data`)."""
+        return make_data(self, setting)
+
+    def chunk(
+        self, state: "RunState", setting: Setting, data: datasets.Dataset, step: jax.Array, count: jax.Array | int
+    ) -> "tuple[RunState, StepMetrics]":
+        """Train for `count` steps (`train_chunk`)."""
+        return train_chunk(self, state, setting, data, step, count)
 
 
 @struct.dataclass
@@ -124,16 +139,14 @@ class Batch:
     conditioning: jax.Array
     masked: jax.Array
     dropped: jax.Array
-    noise: vdm_module.LossNoise
+    noise: vdm.LossNoise
     dropout_keys: jax.Array
 
 
 def init_run(spec: TrainSpec, setting: Setting) -> RunState:
     """Make the state of a run before its first step, from the setting alone (its seed included)."""
     key = rng.run_key(setting.seed)
-    params = vdm_module.init_params(rng.stream(key, "init"), spec.vdm, setting.init_scale) | masking.init_params(
-        spec.data
-    )
+    params = vdm.init_params(rng.stream(key, "init"), spec.vdm, setting.init_scale) | masking.init_params(spec.data)
     return RunState(
         params=params,
         opt_state=_optimizer(spec, setting).init(params),
@@ -184,18 +197,18 @@ def train_step(
     order, index = _next_batch(spec, state.order, stream, step)
     batch = _draw_batch(spec, state.key, setting, data.take(index), step)
 
-    def total_loss(params: dict, part: Batch) -> tuple[jax.Array, vdm_module.LossTerms]:
+    def total_loss(params: dict, part: Batch) -> tuple[jax.Array, vdm.LossTerms]:
         conditioning = _conditioning(spec, params, part)
-        terms = vdm_module.loss_terms(
+        terms = vdm.loss_terms(
             params, spec.vdm, part.images, conditioning, part.noise, setting.data_noise, part.dropout_keys
         )
         return terms.total.sum(), terms
 
-    def differentiate(part: Batch) -> tuple[tuple[jax.Array, dict], vdm_module.LossTerms]:
+    def differentiate(part: Batch) -> tuple[tuple[jax.Array, dict], vdm.LossTerms]:
         (loss, terms), grads = jax.value_and_grad(total_loss, has_aux=True)(state.params, part)
         return (loss, grads), terms
 
-    (loss, grads), terms = microbatch_module.over_parts(differentiate, batch, spec.gradient_part, spec.shards)
+    (loss, grads), terms = map_microbatches(differentiate, batch, spec.microbatch_size, spec.shards)
     loss, grads = jax.tree.map(lambda leaf: leaf / len(index), (loss, grads))
     updates, opt_state = _optimizer(spec, setting).update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
@@ -215,7 +228,7 @@ def _draw_batch(
         conditioning=datasets.conditionings(chosen, spec.data),
         masked=masking.draw(mask_key, chosen, setting.mask, spec.data),
         dropped=jax.random.bernoulli(drop_key, spec.vdm.diffusion.p_uncond, (len(images),)),
-        noise=vdm_module.draw_loss_noise(noise_key, images.shape),
+        noise=vdm.draw_loss_noise(noise_key, images.shape),
         dropout_keys=jax.random.split(dropout_key, len(images)),
     )
 
@@ -225,7 +238,7 @@ def _conditioning(spec: TrainSpec, params: dict, batch: Batch) -> jax.Array:
     conditioning = masking.fill(batch.conditioning, batch.masked, spec.data, params, diffusion.null_value)
     if diffusion.p_uncond == 0:
         return conditioning
-    return vdm_module.drop_conditioning(batch.dropped, conditioning, diffusion.null_value)
+    return vdm.drop_conditioning(batch.dropped, conditioning, diffusion.null_value)
 
 
 def _optimizer(spec: TrainSpec, setting: Setting) -> optax.GradientTransformation:
@@ -259,8 +272,8 @@ def _average(spec: TrainSpec, ema: dict, params: dict, step: jax.Array) -> dict:
     return jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, ema, params)
 
 
-def _metrics(spec: TrainSpec, params: dict, loss: jax.Array, terms: vdm_module.LossTerms, grads: dict) -> StepMetrics:
-    b, w = vdm_module.schedule_scalars(params, spec.vdm)
+def _metrics(spec: TrainSpec, params: dict, loss: jax.Array, terms: vdm.LossTerms, grads: dict) -> StepMetrics:
+    b, w = vdm.schedule_scalars(params, spec.vdm)
     return StepMetrics(
         loss=loss,
         diffusion=terms.diffusion.mean(),

@@ -1,0 +1,40 @@
+"""The registry of summary blocks: numbers that only some studies have, each under a name of its own in summary.json.
+
+@summary_block("spread", when=lambda ds: ds.sizes["run"] > 1)
+def spread(ds):
+    return {"std": float(ds["prob"].std())}
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import xarray as xr
+
+
+@dataclasses.dataclass(frozen=True)
+class SummaryBlock:
+    """A part of the summary.
+
+    Attributes:
+      make: from the labelled dataset to plain dicts and lists.
+      when: whether a dataset has these numbers.
+    """
+
+    make: Callable[[xr.Dataset], Any]
+    when: Callable[[xr.Dataset], bool]
+
+
+BLOCKS: dict[str, SummaryBlock] = {}
+
+
+def summary_block(
+    name: str, when: Callable[[xr.Dataset], bool] = lambda ds: True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function (ds) -> plain dicts and lists as the block `name` of the summary of datasets with `when`."""
+
+    def register(make: Callable[..., Any]) -> Callable[..., Any]:
+        BLOCKS[name] = SummaryBlock(make, when)
+        return make
+
+    return register

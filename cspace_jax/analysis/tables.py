@@ -1,0 +1,60 @@
+"""The numbers of a study as pandas tables, by level and class."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from cspace_jax.analysis import summary
+from cspace_jax.config.reading import fail
+from cspace_jax.text import closest
+
+
+def learning_times(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row a level, class, concept and definition: median step, its interval and how many seeds learned.
+
+    `klass` is "seen" for the mean over the training classes; the concept "joint" means all at once. A median of NaN
+    means never. Definitions: `summary.DEFINITIONS`.
+    """
+    rows = []
+    for level in found["levels"]:
+        places = {"seen": level["training_classes"]} | level["classes"]
+        for klass, block in places.items():
+            for concept, kinds in block["learning_times"].items():
+                for definition, one in kinds.items():
+                    row = {"level": level["label"], "klass": klass, "concept": concept, "definition": definition}
+                    low, high = one["interval"]
+                    numbers = {name: one[name] for name in ("median", "learned", "seeds")}
+                    rows.append({**row, **numbers, "low": low, "high": high})
+    return pd.DataFrame(rows).set_index(["level", "klass", "concept", "definition"])
+
+
+def memorisation(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row a level and held-out class: what it was first drawn as, and when its trajectory turned."""
+    names = ("as_class", "memorised", "weak_concept", "min_correct", "at_step", "turning_step")
+    rows = [
+        {"level": level["label"], "klass": klass, **{name: block["memorisation"].get(name) for name in names}}
+        for level in found["levels"]
+        for klass, block in level["classes"].items()
+        if not block["trained"]
+    ]
+    return pd.DataFrame(rows).set_index(["level", "klass"])
+
+
+TABLES = {"learning_times": learning_times, "memorisation": memorisation}
+
+
+def select(ds: xr.Dataset, name: str = "") -> Any:
+    """Return a table or a block of the summary of a dataset by name; "" = the whole summary.
+
+    Raises:
+      UserError: there is nothing of that name.
+    """
+    found = summary.summarise(ds)
+    known = (*TABLES, *(block for block in found if block not in TABLES))
+    if not name:
+        return found
+    if name not in known:
+        fail("summary", name, f"must be one of {', '.join(known)}{closest(name, known)}")
+    return TABLES[name](found) if name in TABLES else found[name]

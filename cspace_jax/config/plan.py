@@ -1,0 +1,58 @@
+"""The plan: how the pure functions of one run execute over a grid.
+
+It changes speed and rounding, and results only by its precision, which the user alone sets. It is made once, where a
+study is opened, and handed on.
+"""
+
+import dataclasses
+
+from cspace_jax.config.schema import Config
+
+_CACHE_BYTES = 2**20  # of one core
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How runs execute.
+
+    Attributes:
+      convolution: one of `schema.CONVOLUTIONS` but "auto".
+      runs: "vmap" (one batched program), "map" (a compiled loop), "unroll" (one program with a copy per run) or "loop"
+        (the program of one run, called for each run).
+      steps_per_call: training steps per compiled call; the host only sees the last one's metrics.
+      microbatch: samples whose gradient is computed at once; 0 = as many as the cache holds.
+      cache_bytes: of a core, for a microbatch; 0 = batches are not cut.
+      devices: how many local devices take part; 0 = all.
+      precision: of the products of float32 numbers, "default" or one of JAX's `jax_default_matmul_precision`; numbers
+        that are stored, and statistics, stay float32.
+    """
+
+    convolution: str = "xla"
+    runs: str = "vmap"
+    steps_per_call: int = 1
+    microbatch: int = 0
+    cache_bytes: int = 0
+    devices: int = 0
+    precision: str = "default"
+
+    @classmethod
+    def resolve(cls, config: Config, backend: str) -> "Plan":
+        """Fill the fields left to us ("auto" or 0) with what was measured best on a backend (docs/performance.md).
+
+        On a CPU batched convolutions are slow: each run has a program of its own, called for 25 steps so that its state
+        stays in the cache. Large batches pass through the network in microbatches that do, and wide convolutions take
+        Winograd's products. Elsewhere 50 steps a call hide the cost of launching.
+        """
+        given, cpu = config.engine, backend == "cpu"
+        return cls(
+            convolution=("winograd" if cpu else "xla") if given.convolution == "auto" else given.convolution,
+            runs=("loop" if cpu else "vmap") if given.runs == "auto" else given.runs,
+            steps_per_call=given.steps_per_call or (25 if cpu else 50),
+            microbatch=given.microbatch,
+            cache_bytes=_CACHE_BYTES if cpu else 0,
+            devices=given.devices,
+            precision=given.precision,
+        )
+
+
+PLAIN = Plan()  # for shapes and for counting operations: uncut batches, XLA's own convolutions

@@ -1,0 +1,35 @@
+"""Where a plan puts runs: the devices it uses, the context its programs are traced in, the size of a wave."""
+
+import contextlib
+from typing import Any
+
+import jax
+
+from cspace_jax.config import Config
+from cspace_jax.config.plan import Plan
+from cspace_jax.errors import UserError
+
+
+def precision(plan: Plan) -> contextlib.AbstractContextManager:
+    """Return the context in which a plan's programs are traced and called."""
+    if plan.precision == "default":
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision(plan.precision)
+
+
+def local_devices(plan: Plan) -> list[Any]:
+    """Return the local devices that a plan uses.
+
+    Raises:
+      UserError: it asks for more than there are.
+    """
+    local = jax.local_devices()
+    if plan.devices > len(local):
+        raise UserError(f"engine.devices = {plan.devices}: must be at most {len(local)}, the local devices; 0 = all")
+    return local[: plan.devices or None]
+
+
+def at_once(config: Config, processes: int = 1) -> int:
+    """Return the number of runs of the largest wave of one of `processes` processes."""
+    share = -(-config.grid.num_runs // processes)
+    return min(config.engine.wave or share, share)

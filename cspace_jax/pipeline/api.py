@@ -1,0 +1,76 @@
+"""The front door: what the command, notebooks and experiments call. Names are public as `cspace_jax.NAME`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cspace_jax import startup
+from cspace_jax.config import Config
+from cspace_jax.cost import autotune
+from cspace_jax.cost import preview as forecast
+from cspace_jax.pipeline import stages
+from cspace_jax.pipeline.study import Study
+from cspace_jax.storage.files import PathLike
+from cspace_jax.studies import loading
+
+
+def load_config(name: str, **overrides: Any) -> Config:
+    """Return the checked configuration of a study.
+
+        cs.load_config("signal:quick", seeds=(0, 1, 2), sep_col=(0.2, 0.8))
+        cs.load_config("my_study.py:paper", **{"optim.steps": 4000})
+
+    Args:
+      name: a study of the package or the path of a config file, with ":SCALE" or without; without, `quick` on a CPU and
+        `paper` on an accelerator.
+      **overrides: fields and their values; axes of the grid, and names that only one field has, need no group.
+
+    Raises:
+      UserError: there is no such study, scale or field, or a value is not allowed; one line that says what is.
+    """
+    startup.set_up_jax()  # a study without a scale asks for the backend
+    return loading.configure(name, overrides)
+
+
+def preview(config: Config) -> None:
+    """Print what a study will take: runs, operations, time and memory; trains and writes nothing."""
+    startup.set_up_jax()
+    stages.check_names(config)
+    forecast.show(config, autotune.resolve(config, may_measure=False))
+
+
+def run(
+    config: Config | None,
+    workdir: PathLike,
+    mode: str = "all",
+    *,
+    command_line: str | Sequence[str] = "",
+    scale_chosen: bool = False,
+) -> Study:
+    """Carry out a study in a workdir and return it; what is done already is not done again.
+
+    Args:
+      config: the study; None = the one that the workdir holds (not for "train" and "all").
+      workdir: path of its folder, made if it does not exist. An interrupted study goes on from its last checkpoints, a
+        finished one only draws its figures again.
+      mode: "train", "eval" (read concept space at the checkpoints), "elicit" (ask finished checkpoints with the
+        protocols of `elicit.protocols`), "figures" (draw again from stored results) or "all".
+      command_line: kept in env.json.
+      scale_chosen: whether the scale was chosen by the device, which the first line then says.
+
+    Raises:
+      UserError: anything the user can put right, one line; nothing of another study is overwritten.
+    """
+    startup.set_up_jax()
+    study = stages.reopen(workdir, mode) if config is None else stages.prepare(config, workdir, mode, command_line)
+    stages.announce(study, mode, scale_chosen)
+    stages.carry_out(study, mode)
+    return study
+
+
+def open_study(workdir: PathLike) -> Study:
+    """Return the study of an existing workdir; writes and computes nothing.
+
+    Raises:
+      UserError: there is no such workdir, or it is damaged.
+    """
+    return stages.reopen(workdir, "figures")

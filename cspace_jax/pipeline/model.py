@@ -1,0 +1,100 @@
+"""One run at one checkpoint, to be looked at and sampled by hand."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cspace_jax import rng
+from cspace_jax.config import grid
+from cspace_jax.config.reading import fail
+from cspace_jax.config.setting import Setting
+from cspace_jax.data.concepts import CONDITIONING_DIM
+from cspace_jax.evaluation import sampling
+from cspace_jax.evaluation.probe import ProbeSpec
+from cspace_jax.evaluation.prompts import Prompts
+from cspace_jax.evaluation.spec import EvalSpec
+from cspace_jax.pipeline.evaluate import require_checkpoints
+from cspace_jax.pipeline.study import Study
+from cspace_jax.storage import checkpoint
+from cspace_jax.training.run import TrainSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The diffusion model of one run at one saved step.
+
+    Attributes:
+      spec: static description of evaluation, the network among it.
+      params: parameters that evaluation uses (the average of the weights if there is one).
+      setting: the run's swept numbers.
+      run: its row of the grid.
+      step: training steps done.
+    """
+
+    spec: EvalSpec
+    params: dict
+    setting: Setting
+    run: int
+    step: int
+
+    def sample(
+        self, conditioning: Any, key: jax.Array | int = 0, n: int = 1, guidance: float | None = None
+    ) -> np.ndarray:
+        """Draw images for conditioning vectors.
+
+        Args:
+          conditioning: [11], or [b, 11] for several; `cs.data.prompt` makes one from words.
+          key: random key of the noise, or a seed.
+          n: images for each vector.
+          guidance: weight w of classifier-free guidance; None = that of the configuration.
+
+        Returns:
+          Images [n, h, w, 3], or [b, n, h, w, 3] for several vectors, float32 clipped to [0, 1]; axis h is x.
+
+        Raises:
+          UserError: the conditioning has another shape, n is below 1, or guidance is asked of a network that was
+            trained without (diffusion.p_uncond = 0).
+        """
+        vectors = jnp.asarray(conditioning, jnp.float32)
+        if vectors.ndim not in (1, 2) or vectors.shape[-1] != CONDITIONING_DIM:
+            fail("conditioning", vectors.shape, f"must have the shape [{CONDITIONING_DIM}] or [b, {CONDITIONING_DIM}]")
+        if n < 1:
+            fail("n", n, "must be at least 1")
+        if guidance not in (None, 1, 1.0) and self.spec.train.vdm.diffusion.p_uncond == 0:
+            fail("guidance", guidance, "must be None or 1: the network was trained with diffusion.p_uncond = 0")
+        several = vectors.reshape(-1, CONDITIONING_DIM)
+        spec = dataclasses.replace(self.spec, shape=(1, len(several), n))
+        weights = None if guidance is None else jnp.full(len(several) * n, guidance, jnp.float32)
+        noise_key = rng.run_key(key) if isinstance(key, int) else key
+        prompts = Prompts(jnp.repeat(several, n, axis=0), noise_key, weights)
+        images = np.clip(_draw(spec, self.params, prompts), 0.0, 1.0)
+        return images.reshape(*vectors.shape[:-1], n, *images.shape[1:])
+
+
+_draw = jax.jit(sampling.draw, static_argnums=0)
+
+
+def restore(study: Study, run: int = 0, step: int | None = None) -> Model:
+    """Return the model of one run at a saved step (None: the last).
+
+    Raises:
+      UserError: there is no such run, the step was not saved, or its checkpoint is missing or damaged.
+    """
+    if not 0 <= run < study.config.grid.num_runs:
+        fail("run", run, f"must be in [0, {study.config.grid.num_runs - 1}], a row of the grid")
+    step = study.steps[-1] if step is None else step
+    if step not in study.steps:
+        fail("step", step, f"must be a saved step, one of {', '.join(map(str, study.steps))}")
+    wave = next(wave for wave in study.waves if run in wave.rows)
+    require_checkpoints(wave, [step])
+    train = TrainSpec.from_config(study.config, study.plan)
+    setting = jax.tree.map(lambda leaf: leaf[0], grid.stack([wave.settings[wave.rows.index(run)]]))
+    one = jax.eval_shape(functools.partial(train.init), setting).evaluated
+    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(wave.rows), *leaf.shape), leaf.dtype), one)
+    params = checkpoint.restore_run(wave.params_folder, step, stacked, wave.rows.index(run))
+    spec = EvalSpec.from_config(study.config, train, ProbeSpec.from_config(study.config, study.plan))
+    return Model(spec, params, setting, run, step)

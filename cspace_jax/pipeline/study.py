@@ -1,0 +1,116 @@
+"""A study that is being carried out: its configuration, its workdir, its plan and its waves, made once."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import xarray as xr
+
+from cspace_jax import processes
+from cspace_jax.analysis import tables
+from cspace_jax.config import Config, from_config_dict, save_steps, to_dict
+from cspace_jax.config.plan import Plan
+from cspace_jax.engine.engine import Engine
+from cspace_jax.pipeline import waves
+from cspace_jax.pipeline.waves import Wave
+from cspace_jax.storage import results
+from cspace_jax.storage.workdir import Workdir
+
+if TYPE_CHECKING:
+    from cspace_jax.pipeline.model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What every stage is a function of.
+
+    Attributes:
+      config: the study.
+      workdir: prepared for it.
+      plan: how its runs execute.
+    """
+
+    config: Config
+    workdir: Workdir
+    plan: Plan
+
+    @functools.cached_property
+    def steps(self) -> tuple[int, ...]:
+        """Return the steps at which runs are saved and evaluated."""
+        return save_steps(self.config.save, self.config.optim.steps)
+
+    @functools.cached_property
+    def waves(self) -> list[Wave]:
+        """Return all waves in grid order."""
+        return waves.load(self.workdir, self.config)
+
+    @functools.cached_property
+    def own_waves(self) -> Sequence[Wave]:
+        """Return the waves that this process trains and reads: all of them in a single process."""
+        return processes.share(self.waves, jax.process_index(), jax.process_count())
+
+    def engine(self, wave: Wave) -> Engine:
+        """Return the engine that executes a wave."""
+        return wave.engine(self.config, self.plan)
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        """The labelled dataset: run, step, protocol, klass, concept; read from the workdir.
+
+        Raises:
+          UserError: the study has no results yet, or they are damaged.
+        """
+        return results.open_results(self.workdir.root)
+
+    def summary(self, name: str = "") -> Any:
+        """Return the numbers of the study.
+
+        Args:
+          name: "learning_times" or "memorisation" as a pandas table by level and class; a block of the summary, such
+            as "elicitation", as plain dicts and lists; "" = the whole summary, as in summary.json.
+
+        Raises:
+          UserError: there is nothing of that name, or there are no results.
+        """
+        return tables.select(self.dataset, name)
+
+    def figure(self, name: str) -> Any:
+        """Return one figure, such as "fig4", as a Matplotlib figure; a notebook shows it.
+
+        Raises:
+          UserError: there is no such figure, or the study does not hold what it needs.
+        """
+        from cspace_jax.pipeline import collect
+        from cspace_jax.plots import figures
+
+        return figures.draw(name, figures.Inputs(self.dataset, collect.samples(self), self.config.data))
+
+    def elicit(self, *protocols: str, **values: Any) -> "Study":
+        """Ask the finished checkpoints with further protocols, add them to the results, and return the study.
+
+        Args:
+          *protocols: names such as "overprompt", "latent_random" or "overprompt+latent".
+          **values: fields of the group `elicit` of the configuration, such as samples=64.
+
+        Raises:
+          UserError: a protocol or value does not exist or does not suit the study, or checkpoints are missing.
+        """
+        from cspace_jax.pipeline import stages
+
+        fields = to_dict(self.config)
+        fields["elicit"] |= {"protocols": protocols, **values}
+        study = stages.prepare(from_config_dict({**fields, "figures": ()}), self.workdir.root, "elicit", "Study.elicit")
+        stages.carry_out(study, "elicit")
+        return study
+
+    def model(self, run: int = 0, step: int | None = None) -> "Model":
+        """Return the model of one run at a saved step (default: the last), ready to be sampled.
+
+        Raises:
+          UserError: there is no such run, the step was not saved, or its checkpoint is missing or damaged.
+        """
+        from cspace_jax.pipeline import model
+
+        return model.restore(self, run, step)

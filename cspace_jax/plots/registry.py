@@ -1,0 +1,81 @@
+"""The registry of figures: a function beside its drawing code says its name, its source and what it needs.
+
+    @figure("joint", needs=(several_steps,))
+    def joint(ds):
+        fig = style.new_figure(4, 3)
+        ...
+        return fig
+
+It is then drawn with all others, alone by `--config.figures="('joint',)"` and by `study.figure("joint")`. The
+function's parameters say what it is given:
+
+* `ds`: the labelled dataset; `samples`: step -> uint8 [r, k, n, h, w, 3];
+* `data`: the configuration of the images; `setting`: the setting of the strongest level; `corner_images`: one a class;
+* `run`: the run whose samples are shown; `path`: for a function that writes its own file and returns its path.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+Samples = Mapping[int, np.ndarray]
+Need = Callable[[xr.Dataset, Samples], str]  # why a figure cannot be drawn, "" if it can
+
+
+@dataclasses.dataclass(frozen=True)
+class RegisteredFigure:
+    """A figure that studies can draw.
+
+    Attributes:
+      draw: the function; its parameters are those of the module's docstring, or have defaults.
+      paper: the figure of the paper that it redraws; "" for our own.
+      needs: each says why the figure cannot be drawn from a dataset and its samples, or "".
+    """
+
+    draw: Callable[..., Any]
+    paper: str
+    needs: tuple[Need, ...]
+
+    def cannot(self, ds: xr.Dataset, samples: Samples) -> str:
+        """Return why it cannot be drawn, "" if it can."""
+        return next(filter(None, (need(ds, samples) for need in self.needs)), "")
+
+
+FIGURES: dict[str, RegisteredFigure] = {}
+
+
+def figure(
+    name: str, *, paper: str = "", needs: Iterable[Need] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a drawing function as the figure `name`; the module's docstring tells what it may take."""
+
+    def register(draw: Callable[..., Any]) -> Callable[..., Any]:
+        FIGURES[name] = RegisteredFigure(draw, paper, tuple(needs))
+        return draw
+
+    return register
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all figures: those of the paper by number, then the others."""
+
+    def key(name: str) -> tuple[int, str]:
+        number = re.fullmatch(r"fig(\d+)", name)
+        return (int(number[1]), "") if number else (10**6, name)
+
+    return tuple(sorted(FIGURES, key=key))
+
+
+def stored_samples(ds: xr.Dataset, samples: Samples) -> str:
+    """Need sample images."""
+    return "" if samples else "no sample images are stored"
+
+
+def further_protocols(ds: xr.Dataset, samples: Samples) -> str:
+    """Need a battery of protocols."""
+    measured = "capability" in ds
+    return "" if measured else "no protocols besides naive prompting were measured (elicit.protocols)"

@@ -1,0 +1,100 @@
+"""Find a study by its name or its file, and read it at a scale."""
+
+import importlib
+import pathlib
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from cspace_jax.config import Config, files, from_config_dict, grid
+from cspace_jax.config.fields import declared
+from cspace_jax.config.reading import fail
+from cspace_jax.errors import UserError
+from cspace_jax.text import closest
+
+STUDIES = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec")
+
+
+def fields(name: str) -> Any:
+    """Return the ConfigDict of a study "NAME", "NAME:SCALE", "FILE.py" or "FILE.py:SCALE".
+
+    Without a scale it takes `quick` on a CPU and `paper` on an accelerator; asking starts JAX's backend.
+
+    Raises:
+      UserError: there is no such study, or its file cannot be used.
+    """
+    path, _, scale = name.rpartition(":") if ":" in name else (name, "", "")
+    try:
+        module = _module(path)
+        if not hasattr(module, "get_config"):
+            raise UserError(f"config = {path!r}: defines no function get_config")
+        return module.get_config(scale) if scale else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # whatever the file does
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+        raise UserError(f"config = {path!r}: cannot be used, {reason}") from error
+
+
+def _module(path: str) -> Any:
+    if path in STUDIES:
+        return importlib.import_module(f"cspace_jax.studies.{path}")
+    if path.endswith(".py"):
+        return files.load(path)
+    known = ", ".join(STUDIES)
+    raise UserError(f"config = {path!r}: must be a study ({known}) or a Python file{closest(path, STUDIES)}")
+
+
+def file_of(name: str) -> pathlib.Path:
+    """Return the file of a study of `STUDIES`."""
+    return pathlib.Path(__file__).with_name(f"{name}.py")
+
+
+def configure(name: str, overrides: Mapping[str, Any]) -> Config:
+    """Return the checked configuration of a study with fields overridden.
+
+    Args:
+      name: as in `fields`.
+      overrides: field -> value; a field is named in full ("optim.steps"), or by its last part if that is an axis of the
+        grid or stands for one field only ("sep_col", "batch_size" does not).
+
+    Raises:
+      UserError: there is no such study or field, or a value is not allowed.
+    """
+    source = fields(name)
+    known = [path for path, _, _ in declared(Config)]
+    for given, value in overrides.items():
+        path = _full_name(given, value, known)
+        group = source
+        *groups, last = path.split(".")
+        for one in groups:
+            group = group[one]
+        with group.unlocked(), group.ignore_type():
+            group[last] = value
+    return from_config_dict(source)
+
+
+def _full_name(given: str, value: Any, known: list[str]) -> str:
+    if given in known:
+        return given
+    if given in grid.AXES:
+        return f"grid.{given}"
+    found = [path for path in known if path.rpartition(".")[2] == given]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        fail(given, value, f"stands for several fields, name one in full: {', '.join(found)}")
+    last = [path.rpartition(".")[2] for path in known]
+    fail(given, value, f"unknown field{closest(given, [*known, *last])}; docs/config.md lists them")
+
+
+def require_field(path: str, source: Any) -> None:
+    """Raise UserError unless the dotted `path` names a field of a ConfigDict."""
+    group = source
+    for name in path.partition("[")[0].split("."):
+        found = list(group.keys()) if hasattr(group, "keys") else []
+        if name not in found:
+            raise UserError(f"config.{path}: unknown field {name!r}{closest(name, found)}")
+        group = group[name]
