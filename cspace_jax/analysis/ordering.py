@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from cspace_jax.analysis.levels import SEPARATION, Level
 
@@ -52,6 +51,8 @@ def level_groups(found: Sequence[Level], concept: str) -> list[list[int]]:
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Return Spearman's rank correlation of two series [n], in -1..1; NaN if one of them is constant."""
+    from scipy import stats  # takes half a second to load
+
     ranks = stats.rankdata(x), stats.rankdata(y)  # infinite values have ranks too
     constant = any(len(set(rank)) == 1 for rank in ranks)
     return float("nan") if constant else float(np.corrcoef(*ranks)[0, 1])

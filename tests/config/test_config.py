@@ -23,7 +23,7 @@ from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
 from cspace_jax.plots.figures import names
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 PUBLISHED_COL_SWEEP = [
     *(500, 594, 696, 807, 926, 1053, 1188, 1331, 1482, 1642, 1809, 1985),

@@ -6,21 +6,19 @@ import pathlib
 import shutil
 import subprocess
 
-import jax
 import numpy as np
 import pytest
 import tiny
 from etils import epath
+from tiny import copy_of, probe_of
 
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
-from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.pipeline import evaluate as evaluating
 from cspace_jax.pipeline import waves as study_waves
 from cspace_jax.pipeline.collect import collect
 from cspace_jax.pipeline.evaluate import evaluate
-from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import Recorder
 from cspace_jax.pipeline.train import train
 from cspace_jax.storage import checkpoint, results
@@ -31,18 +29,6 @@ from cspace_jax.training.run import StepMetrics
 
 CONFIG = tiny.study(network={"channels": (4,)}, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0})
 SAVES = (2, 5, 6)
-
-
-def probe_of(config):
-    spec = probe_network.ProbeSpec.from_config(config)
-    draw = jax.jit(probe_network.init_params, static_argnums=1, compiler_options=tiny.COMPILE_FAST)
-    # As drawn it reads the same from every image: its last convolution starts at zero.
-    noise = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: leaf + 0.3 * noise.standard_normal(leaf.shape).astype(np.float32),
-        draw(jax.random.key(0), spec, 1.0),
-    )
-    return Probe(spec, params, {})
 
 
 @pytest.fixture(scope="module")
@@ -219,11 +205,6 @@ def test_evaluation_stopped_at_any_checkpoint_goes_on(number, monkeypatch, finis
     assert len(list(workdir.eval.glob("*/*.npz"))) == number
     carry_out(workdir.root, CONFIG, reader)
     assert_equals_finished(workdir, finished)
-
-
-def copy_of(workdir, tmp_path):
-    shutil.copytree(workdir.root, tmp_path / "copy")
-    return Workdir(epath.Path(tmp_path / "copy"))
 
 
 def test_a_lost_checkpoint_is_trained_again_unless_it_was_evaluated(finished, reader, tmp_path, capsys):

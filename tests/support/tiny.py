@@ -1,10 +1,12 @@
 """The smallest studies that still use every part of the program, shared by the tests so that each compiles once."""
 
 import dataclasses
+import shutil
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from cspace_jax.config import Config, grid
 from cspace_jax.config.plan import Plan
@@ -18,8 +20,10 @@ from cspace_jax.config.schema import (
     ProbeConfig,
     SaveConfig,
 )
+from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.model import unet
 from cspace_jax.pipeline.collect import collect
+from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results
 from cspace_jax.storage.workdir import Workdir
@@ -112,3 +116,20 @@ def collected(workdir: Workdir, config: Config) -> Any:
     ds = collect(in_workdir(workdir, config))
     results.write_results(ds, workdir)
     return ds
+
+
+def probe_of(config):
+    spec = probe_network.ProbeSpec.from_config(config)
+    draw = jax.jit(probe_network.init_params, static_argnums=1, compiler_options=COMPILE_FAST)
+    # As drawn it reads the same from every image: its last convolution starts at zero.
+    noise = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.3 * noise.standard_normal(leaf.shape).astype(np.float32),
+        draw(jax.random.key(0), spec, 1.0),
+    )
+    return Probe(spec, params, {})
+
+
+def copy_of(workdir, tmp_path):
+    shutil.copytree(workdir.root, tmp_path / "copy")
+    return Workdir(epath.Path(tmp_path / "copy"))

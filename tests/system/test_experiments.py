@@ -18,7 +18,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.storage import results
 from cspace_jax.storage.workdir import Workdir
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"
 concept_signal, compare_published, small_settings, landscape_script = (
     files.load(EXPERIMENTS / f"{name}.py")

@@ -141,7 +141,7 @@ def test_unknown_protocols_are_one_line(name, words):
 
 def test_the_readme_adds_a_protocol(monkeypatch):
     monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
-    readme = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
+    readme = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
     exec(readme.split("### Add a protocol")[1].split("```python")[1].split("```")[0], {})
     config = with_protocols("dim", "dim_random")
     np.testing.assert_allclose(rows_of(config, "dim").conditioning[1], 0.8 * means()[3], rtol=1e-6)

@@ -15,7 +15,7 @@ from cspace_jax.config.setting import Setting
 from cspace_jax.data import datasets, rendering
 from cspace_jax.data.concepts import ConceptVector, class_ranges, classes, conditioning, mean_conditionings
 
-GOLDEN = np.load(Path(__file__).parent / "golden" / "dgp.npz")
+GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "dgp.npz")
 SMALL = DataConfig(image_size=12, images_per_class=40)
 THREE = DataConfig(active=("color", "size", "bg_color"), image_size=12, images_per_class=40)
 

@@ -21,7 +21,7 @@ from cspace_jax.model.convolution import METHODS
 from cspace_jax.pipeline import probe
 from cspace_jax.storage.workdir import Workdir
 
-GOLDEN = pathlib.Path(__file__).parent / "golden" / "probe_small.npz"
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "probe_small.npz"
 PAPER = Config(study="test", scale="paper")
 SMALL = dataclasses.replace(
     tiny.PROBE,

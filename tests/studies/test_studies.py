@@ -13,7 +13,7 @@ import pytest
 from cspace_jax.config import SCALES, Config, files, from_config_dict, reading, save_steps, to_dict
 from cspace_jax.errors import UserError
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 STUDIES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "base")
 
 

@@ -104,7 +104,7 @@ print(ds["warmth"].values.tolist(), "warmth" in results.to_table(ds).columns)
 
 def test_a_new_swept_number_is_one_field_of_the_setting(tmp_path):
     """With it come an axis, a limit, a flag, a coordinate and a row of the page of fields."""
-    root = pathlib.Path(__file__).resolve().parents[1]
+    root = pathlib.Path(__file__).resolve().parents[2]
     shutil.copytree(root / "cspace_jax", tmp_path / "cspace_jax", ignore=shutil.ignore_patterns("__pycache__"))
     file = tmp_path / "cspace_jax" / "config" / "setting.py"
     field = '    warmth: jax.typing.ArrayLike = field(0.5, "a made-up number", above=0, at_most=2)\n'

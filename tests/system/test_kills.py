@@ -1,7 +1,5 @@
 """Kills and full disks at any moment of real processes: nothing is lost, and the same command goes on."""
 
-import os
-import random
 import signal
 import subprocess
 import time
@@ -50,22 +48,20 @@ def seconds_after(condition, seconds):
 
 
 def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
+    """Kills in a save, in training after fixed waits (so that a failure can be repeated), and in the evaluation."""
     arguments = (study(), *LONG, f"--config.probe.cache_dir={tmp_path / 'probe'}")
     straight = command(*arguments, f"--workdir={tmp_path / 'straight'}")
     assert straight.code == 0, straight.err
     folder = tmp_path / "killed"
     line = (*arguments, f"--workdir={folder}")
-    chance = random.Random(int.from_bytes(os.urandom(4), "big"))
-    wait = chance.uniform(0.0, 0.5)
-    print("random wait", wait)  # shown if the test fails
     started = appears(folder, "metrics.jsonl")
     moments = [
         appears(folder, "checkpoints/wave_000/params/*"),  # while a checkpoint is being written
-        seconds_after(started, wait),  # at a random moment of training
+        *(seconds_after(started, wait) for wait in (0.05, 0.2, 0.45)),  # in training
         appears(folder, "eval/wave_000/*"),  # in the evaluation, while a file is being written or just after
     ]
     killed = [kill_when(moment, *line) for moment in moments]
-    assert killed[0] and killed[2]  # the second may have come too late
+    assert killed[0] and killed[-1]  # those between may have come too late
     done = real_command(*line)
     assert done.code == 0, done.err
     assert (folder / "concept_space.csv").read_bytes() == (tmp_path / "straight" / "concept_space.csv").read_bytes()

@@ -8,7 +8,7 @@ import pytest
 import synthetic
 import tiny
 from etils import epath
-from test_study import copy_of, probe_of
+from tiny import copy_of, probe_of
 
 from cspace_jax.analysis import capability, report
 from cspace_jax.analysis.embeddings import extend_embeddings

@@ -34,7 +34,7 @@ from cspace_jax.training import run as training_run
 from cspace_jax.training.microbatch import choose_shards
 from cspace_jax.training.run import TrainSpec, _next_batch, init_run, make_data, train_chunk
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 # One level, for the time that many plans take to compile; everything that a step can do is switched on.
 CONFIG = tiny.study(network={"channels": (4,)}, optim={"ema": 0.9, "decay": "cosine"}, diffusion={"p_uncond": 0.1})
 SETTINGS = tiny.settings(CONFIG, slice(0, 3))

@@ -41,7 +41,7 @@ def start_all(*arguments):
 def finish(running):
     """Wait for all processes and return their exit codes and outputs."""
     try:
-        outputs = [one.communicate(timeout=300) for one in running]
+        outputs = [one.communicate(timeout=1200) for one in running]
     finally:
         for one in running:
             one.kill()

@@ -17,7 +17,7 @@ from cspace_jax.model import torch_weights, vdm
 from cspace_jax.model.convolution import METHODS
 from cspace_jax.training import optimizer
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 NETWORK = NetworkConfig(channels=(8, 16), blocks=2, groups=8, heads=4, dropout=0.1)
 DATA_NOISE = 1e-3
 
