@@ -111,7 +111,8 @@ def share(items: Sequence[T], index: int, count: int) -> Sequence[T]:
 def barrier() -> None:
     """Wait until all processes are here; nothing happens in a single process.
 
-    Errors: UserError if another process has ended.
+    Raises:
+      UserError: another process has ended.
     """
     _meet(f"cspace_jax/{next(_numbers)}", _PATIENCE_SECONDS)
 

@@ -105,7 +105,7 @@ class JaxRuns:
 
         from cspace_jax.evaluation import sampling
 
-        params = [parcel.evaluated for parcel in self._state]
+        params = [group.evaluated for group in self._state]
         for _ in range(times):
             jax.block_until_ready(self.runner.call(sampling.draw, self._spec, params, self._prompts))
 

@@ -301,7 +301,11 @@ def _open(path: str) -> tuple[epath.Path, Config, xr.Dataset]:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line. Errors: UserError."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: bad input.
+    """
     made = scripts.Parser(description=__doc__.splitlines()[0])
     made.add_argument("--workdir", required=True, help="folder of the finished study")
     made.add_argument("--out", default="", help="figure without its ending; empty: WORKDIR/figures/published")

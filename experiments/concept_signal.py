@@ -173,7 +173,11 @@ def parser() -> scripts.Parser:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line. Errors: UserError."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: bad input.
+    """
     args = parser().parse_args(list(arguments))
     data = _checked(args)
     colour: Levels = [(sep, args.at_sep_size) for sep in args.sep_col]

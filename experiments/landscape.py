@@ -7,7 +7,7 @@ Writes fig5, fig9b, surface (energy with its trajectory) and swing_by (structure
 a workdir also fit.png/.pdf (measured, fitted and predicted by the identity mapping at every level) and fit.json, where
 the masked fraction varies by Eq. 2 instead of Eq. 1, and prints a table: a, the switching
 times t1 and t2 in steps, rate per step and residual. The equations are reconstructions, see
-cspace_jax/landscape.py.
+cspace_jax/analysis/landscape.py.
 """
 
 import json

@@ -61,7 +61,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def make_config(scale: str, overrides: Mapping[str, Any], probe_cache: str) -> Config:
     """Return configs/signal.py at a scale with dotted overrides and without figures.
 
-    Errors: UserError for an unknown field or a value that is not allowed.
+    Raises:
+      UserError: a field is unknown or its value not allowed.
     """
     shared = {"figures": (), "probe.cache_dir": probe_cache}  # variants with the same images share one probe
     return cs.load_config(f"signal:{scale}", **shared, **overrides)
@@ -70,7 +71,8 @@ def make_config(scale: str, overrides: Mapping[str, Any], probe_cache: str) -> C
 def run_variant(name: str, scale: str, root: epath.Path) -> xr.Dataset:
     """Train and read one variant unless that is done, and return its dataset.
 
-    Errors: UserError for what its configuration or its workdir does not allow.
+    Raises:
+      UserError: its configuration or its workdir does not allow it.
     """
     config = make_config(scale, VARIANTS[name], str(root / "probes"))
     folder = root / name
@@ -187,7 +189,11 @@ def _chosen(names: Sequence[str]) -> list[str]:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line. Errors: UserError, at the end for variants that could not be run."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: bad input, and at the end variants that could not be run.
+    """
     made = scripts.Parser(description=__doc__.splitlines()[0])
     made.add_argument("--workdir", required=True, help="folder of the study; each variant has its own folder in it")
     made.add_argument("--variants", type=scripts.comma_separated(str), default=(), help="names; empty: all")

@@ -2,8 +2,8 @@
 
 Written as a PyTorch user would for speed: library kernels for convolutions, normalisation and attention, fused AdamW,
 the training set kept as pixels in memory, no data loader. Parameter names follow the reference implementation, so that
-`cspace_jax.torch_import` reads a `state_dict`; layers that the reference never calls are left out. Images are [b, c, h,
-w]. Source: reference implementation (networks, variational diffusion model, sampler).
+`cspace_jax.model.torch_weights` reads a `state_dict`; layers that the reference never calls are left out. Images are
+[b, c, h, w]. Source: reference implementation (networks, variational diffusion model, sampler).
 """
 
 import dataclasses

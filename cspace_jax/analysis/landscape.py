@@ -178,7 +178,8 @@ def fit(steps: np.ndarray, path: np.ndarray, actual: Sequence[float] = (1.0, 1.0
       path: coordinates [t, 2], the first of which is taken as the start.
       actual: target that is not estimated; (1 - alpha, 1) fits Eq. 2 at the masked fraction alpha.
 
-    Errors: ValueError for fewer than 5 points or a NaN.
+    Raises:
+      ValueError: there are fewer than 5 points, or a NaN.
     """
     steps, path = np.asarray(steps, float), np.asarray(path, float)
     if len(steps) < LEAST_POINTS or not np.isfinite(path).all():

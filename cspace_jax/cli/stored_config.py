@@ -9,6 +9,7 @@ from cspace_jax.studies.base import to_config_dict
 def get_config(folder: str) -> Any:
     """Return the configuration stored in a workdir.
 
-    Errors: UserError if the folder is not a workdir or its configuration is damaged.
+    Raises:
+      UserError: the folder is not a workdir, or its configuration is damaged.
     """
     return to_config_dict(workdir.load(folder)[1])

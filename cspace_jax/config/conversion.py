@@ -16,7 +16,9 @@ def from_config_dict(source: Any) -> Config:
     """Return the checked configuration read from a ConfigDict or any nested mapping.
 
     Absent fields take the defaults of the dataclasses; `study` and `scale` have none.
-    Errors: UserError, one line naming the field, its value and what is allowed.
+
+    Raises:
+      UserError: one line naming the field, its value and what is allowed.
     """
     resolved = source.to_dict() if hasattr(source, "to_dict") else source
     config = reading.read(Config, resolved)

@@ -10,7 +10,8 @@ from cspace_jax.errors import UserError
 def load(path: str | pathlib.Path) -> types.ModuleType:
     """Run a Python config file and return it as a module.
 
-    Errors: UserError when there is no such file.
+    Raises:
+      UserError: there is no such file.
     """
     file = pathlib.Path(path).resolve()
     spec = importlib.util.spec_from_file_location(f"cspace_config_{file.stem}", file)

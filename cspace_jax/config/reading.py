@@ -33,7 +33,9 @@ def read(kind: type[T], source: Any, path: str = "") -> T:
     """Build the dataclass `kind` from a mapping; `path` is its dotted place in the configuration.
 
     Absent fields take their defaults. Integers pass for floats, lists for tuples and a scalar for a tuple of one.
-    Errors: UserError for an unknown or missing field, a wrong type, NaN or infinity.
+
+    Raises:
+      UserError: a field is unknown or missing, of a wrong type, NaN or infinite.
     """
     if not isinstance(source, Mapping):
         fail(path or "config", source, f"must be a group of fields, not {_type_name(source)}")

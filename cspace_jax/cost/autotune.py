@@ -183,7 +183,8 @@ def _fields(given: EngineConfig, plan: Plan) -> dict[str, Any]:
 def best(timings: list[Timing]) -> Timing:
     """Return the fastest candidate.
 
-    Errors: UserError if none could be measured.
+    Raises:
+      UserError: none could be measured.
     """
     fastest = max(timings, key=lambda timing: timing.rate)
     if fastest.rate <= 0:

@@ -28,7 +28,7 @@ class Dataset:
     cv: ConceptVector  # [n]
     klass: Int[Array, "n"]
     noise_key: Key[Array, "n"]  # one an image, so that the image has the same noise each time it comes round
-    masked: Bool[Array, "n"] | None = None  # images that hide a concept in training (masking.py)
+    masked: Bool[Array, "n"] | None = None  # images that hide a concept in training (data/masking.py)
 
     def take(self, index: Int[Array, "b"]) -> "Dataset":
         """Return the images at `index` [b] as a smaller data set."""

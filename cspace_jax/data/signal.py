@@ -100,16 +100,10 @@ def range_signal(
     return concept_distances(pixel_distances(setting, data, key, n, at_mean=False), data.active, trained_only)
 
 
-def normalize_signal(signal: Float[Array, "*r concept"]) -> Float[Array, "*r concept"]:
-    """Divide a signal by its L2 norm over concepts, as the colour scale of the paper's figures 4 and 13; 0 stays 0."""
-    norm = jnp.linalg.norm(signal, axis=-1, keepdims=True)
-    return signal / jnp.where(norm > 0, norm, 1.0)
-
-
 def smooth_render(
     cv: ConceptVector, image_size: int, blur: float, edge: jax.typing.ArrayLike = 0.5
 ) -> Float[Array, "*b h w 3"]:
-    """Render images as `dgp.render` does, with edges that can be differentiated.
+    """Render images as `rendering.render` does, with edges that can be differentiated.
 
     The 0/1 mask has derivative zero almost everywhere in size, x and y. Here every edge is a logistic function of the
     distance to it, of scale `edge` pixels (> 0; a tenth to nine tenths within 4.4 edge); `edge` to 0 gives the hard

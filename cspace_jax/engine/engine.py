@@ -170,7 +170,7 @@ def _program(
 ) -> Callable:
     lifted = over_runs(functools.partial(function, static), layout, stacked, shared)
     if mesh is not None:
-        # All devices are given and return the same; only `parts.over_parts` makes a difference between them.
+        # All devices are given and return the same; only `map_microbatches` makes a difference between them.
         same = PartitionSpec()
         lifted = jax.shard_map(lifted, mesh=mesh, in_specs=same, out_specs=same, check_vma=False)
     return jax.jit(lifted, donate_argnums=(0,) if donate else ())

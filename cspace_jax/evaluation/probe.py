@@ -119,7 +119,8 @@ def loss(
 def from_torch(path: str, spec: ProbeSpec) -> dict:
     """Read a probe of the reference implementation (.npz, or .pth with PyTorch) as parameters for `logits`.
 
-    Errors: UserError for a missing file, and for arrays whose names or shapes do not fit `spec`.
+    Raises:
+      UserError: the file is missing, or its arrays' names or shapes do not fit `spec`.
     """
     params = torch_weights.probe_params(torch_weights.read_state_dict(path), spec.unet)
     try:

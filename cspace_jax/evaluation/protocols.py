@@ -181,7 +181,8 @@ def patch(query: Query, target: Target, value: None) -> Query:
 def parse(name: str) -> tuple[list[Protocol], str]:
     """Return the protocols joined by "+" in a name and its control ("", RANDOM or SHUFFLED).
 
-    Errors: UserError for an unknown protocol, or for a control that would control nothing.
+    Raises:
+      UserError: a protocol is unknown, or a control would control nothing.
     """
     control = next((suffix for suffix in (RANDOM, SHUFFLED) if name.endswith(suffix)), "")
     parts = name.removesuffix(control).split("+")

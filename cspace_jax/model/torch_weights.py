@@ -160,7 +160,7 @@ def probe_params(state: dict[str, np.ndarray], spec: UNetSpec) -> dict:
     """Convert a probe's `state_dict` into {"backbone": ..., "head": ...}.
 
     Raises:
-      UserError: names are missing or unknown (both are listed). Shapes are checked by `probe_network.check_fit`.
+      UserError: names are missing or unknown (both are listed). Shapes are checked by `evaluation.probe.check_fit`.
     """
     rows = _prefixed(_network_rows(spec), "backbone", "net")
     head = (("norm_0", "0", "norm"), ("dense_0", "1", "linear"), ("norm_1", "3", "norm"), ("dense_1", "4", "linear"))

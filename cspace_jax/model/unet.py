@@ -39,7 +39,7 @@ class UNetSpec:
       conditioning: "<sep|common>_<mlp|linear|zerolinear>", or "none" for a network without time and conditioning.
       in_channels: channels of the image.
       out_channels: channels of the output; if it differs from `in_channels` the input joins through a 3x3 convolution.
-      convolution: how convolutions are computed, one of `conv.METHODS`; changes rounding only.
+      convolution: how convolutions are computed, one of `convolution.METHODS`; changes rounding only.
     """
 
     channels: tuple[int, ...]
@@ -235,7 +235,8 @@ def block_features(spec: UNetSpec) -> dict[str, int]:
 def embed_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) -> Float[Array, "b d"]:
     """Return what every block's projection reads: the shared embedding [b, 64], or `c` itself where none is shared.
 
-    Errors: UserError where the parameters hold no shared embedding but the network has one.
+    Raises:
+      UserError: the parameters hold no shared embedding but the network has one.
     """
     if not shares_embedding(spec.conditioning):
         return c
@@ -246,7 +247,9 @@ def embed_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) ->
 def project_embedding(params: dict, spec: UNetSpec, embedding: Float[Array, "b d"]) -> dict[str, jax.Array]:
     """Return what every residual block adds for what `embed_conditioning` gave: block name -> [b, width of the block].
 
-    Errors: ValueError for a network without conditioning; UserError for parameters of another kind of conditioning.
+    Raises:
+      ValueError: the network has no conditioning.
+      UserError: the parameters are of another kind of conditioning.
     """
     if spec.conditioning == "none":
         raise ValueError("the network has no conditioning to project")
@@ -274,7 +277,8 @@ def project_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) 
     It depends on neither image nor time, so a sampler computes it once; and it is where latent interventions act and
     where one network's conditioning can be patched into another (reference implementation).
 
-    Errors: as `embed_conditioning` and `project_embedding`.
+    Raises:
+      ValueError, UserError: as `embed_conditioning` and `project_embedding`.
     """
     return project_embedding(params, spec, embed_conditioning(params, spec, c))
 

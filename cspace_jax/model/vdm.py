@@ -5,7 +5,7 @@ gamma(t) = b + |w| t is minus the log signal-to-noise ratio; alpha^2 = sigmoid(-
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -176,11 +176,6 @@ def _sum_pixels(x: jax.Array) -> jax.Array:
     return x.sum((1, 2, 3))
 
 
-def min_vlb(data_noise: float) -> float:
-    """Return the smallest possible bound, log2(2 pi data_noise^2) / 2 bits per dimension (-8.6400 at 1e-3)."""
-    return float(jnp.log2(2.0 * jnp.pi * data_noise**2) / 2.0)
-
-
 def drop_conditioning(dropped: Bool[Array, " b"], c: Float[Array, "b 11"], null_value: float) -> Float[Array, "b 11"]:
     """Overwrite the whole vectors of the samples that are dropped with `null_value` (training for guidance)."""
     return jnp.where(dropped[:, None], null_value, c)
@@ -249,20 +244,3 @@ def sample_step(
     eps = guided_eps(params, vdm, z, jnp.full(z.shape[0], gamma_t), c, guidance, null)
     mean = alpha_s / alpha_t * (z - decay * sigma_t * eps)
     return mean + sigma_s * jnp.sqrt(decay) * noise
-
-
-def sample(
-    params: dict,
-    vdm: Vdm,
-    c: Float[Array, "b 11"],
-    z_1: Float[Array, "b h w c"],
-    noise: Callable[[jax.Array], jax.Array],
-    steps: int,
-    guidance: jax.typing.ArrayLike | None = None,
-) -> Float[Array, "b h w c"]:
-    """Draw samples by `steps` calls of `sample_step` from starting noise `z_1`; `noise(i)` is the noise of step i."""
-
-    def body(i: jax.Array, z: jax.Array) -> jax.Array:
-        return sample_step(params, vdm, z, c, noise(i), i, steps, guidance)
-
-    return jax.lax.fori_loop(0, steps, body, z_1)

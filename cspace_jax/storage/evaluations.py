@@ -1,7 +1,6 @@
 """Raw evaluations: one .npz of named arrays for each checkpoint of a wave."""
 
 import io
-import re
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,13 @@ from etils import epath
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
 
+SPLITS = ("validation", "test")
+TERMS = ("total", "diffusion", "latent", "reconstruction")
+# Names of the stored arrays: of naive prompting, of embeddings, of the battery of protocols.
+MEASURED = ("prob_samples", "mean_rgb", "loss", "schedule_b", "schedule_w")
+EMBEDDED = ("embedding_cosine", "embedding_classes")
+ELICITED = ("prob_samples", "mean_rgb")
+
 
 def write_npz(path: epath.Path, arrays: dict[str, Any]) -> None:
     """Write named arrays as a compressed .npz, atomically."""
@@ -20,24 +26,12 @@ def write_npz(path: epath.Path, arrays: dict[str, Any]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-SPLITS = ("validation", "test")
-TERMS = ("total", "diffusion", "latent", "reconstruction")
-# Names of the stored arrays: of naive prompting, of embeddings, of the battery of protocols.
-MEASURED = ("prob_samples", "mean_rgb", "loss", "schedule_b", "schedule_w")
-EMBEDDED = ("embedding_cosine", "embedding_classes")
-ELICITED = ("prob_samples", "mean_rgb")
-_STEP_FILE = re.compile(r"step_(\d+)\.npz")
-
-
-def evaluation_files(folder: epath.PathLike) -> dict[int, epath.Path]:
-    """Return the raw evaluation files of a folder by step, in order; other files are ignored."""
-    paths = epath.Path(folder).glob("*.npz")
-    found = {int(match[1]): path for path in paths if (match := _STEP_FILE.fullmatch(path.name))}
-    return dict(sorted(found.items()))
-
-
 def read_evaluation(path: epath.PathLike, keys: Sequence[str] = MEASURED) -> dict[str, np.ndarray]:
-    """Read the named arrays of one raw evaluation; UserError if the file is damaged or an array is missing."""
+    """Read the named arrays of one raw evaluation.
+
+    Raises:
+      UserError: the file is missing or damaged, or an array is missing.
+    """
     try:
         with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as stored:
             return {key: stored[key] for key in keys}
@@ -52,8 +46,3 @@ def holds(path: epath.PathLike, keys: Sequence[str]) -> bool:
     """Return whether a raw evaluation, which can be read, holds all the named arrays."""
     with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as stored:
         return set(keys) <= set(stored.files)
-
-
-def read_samples(folder: epath.PathLike) -> dict[int, np.ndarray]:
-    """Return the kept sample images by step: uint8 [r, k, n, h, w, 3]; axis h is the x coordinate."""
-    return {step: read_evaluation(path, ("samples",))["samples"] for step, path in evaluation_files(folder).items()}

@@ -25,7 +25,10 @@ _REASONS = {
 def write_atomic(path: PathLike, data: bytes | str) -> None:
     """Write a file so that a reader, or a restart after a kill, sees the old content or the new, never a part.
 
-    Missing parent folders are made. Errors: UserError when it cannot be written, for example on a full disk.
+    Missing parent folders are made.
+
+    Raises:
+      UserError: it cannot be written, for example on a full disk.
     """
     target = epath.Path(path)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"

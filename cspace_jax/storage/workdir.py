@@ -101,8 +101,10 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
     """Create the workdir of a configuration, or enter it again to resume, and write config.json and env.json.
 
     Fields that never change a stored result (see `differing_fields`) may differ when it is entered again.
-    Errors: UserError for a path that cannot be written or is no folder, a full disk, a folder of other files, a damaged
-    config.json, or the workdir of another configuration (the differing fields are named).
+
+    Raises:
+      UserError: the path cannot be written or is no folder, the disk is full, the folder holds other files or a damaged
+        config.json, or it belongs to another configuration (the differing fields are named).
     """
     workdir = Workdir(_root(path))
     _refuse_foreign(workdir, config)
@@ -117,7 +119,8 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
 def load(path: PathLike) -> tuple[Workdir, Config]:
     """Return an existing workdir and its configuration.
 
-    Errors: UserError when there is no such folder or its config.json is missing, damaged or not valid.
+    Raises:
+      UserError: there is no such folder, or its config.json is missing, damaged or not valid.
     """
     workdir = Workdir(_root(path))
     if not workdir.root.exists():

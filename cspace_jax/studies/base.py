@@ -19,7 +19,8 @@ from cspace_jax.config import SCALES, Config, reading, to_dict
 def get_config(study: str, scale: str | None = None) -> Any:
     """Return the shared configuration of a study at a scale; None takes `default_scale()`.
 
-    Errors: UserError for a scale that does not exist.
+    Raises:
+      UserError: the scale does not exist.
     """
     scale = default_scale() if scale is None else scale
     reading.one_of("scale", scale, SCALES)
@@ -67,7 +68,7 @@ def sweep() -> Iterator[dict[str, Any]]:
 def _shrink_to_quick(config: Any) -> None:
     """Change to the small setting, found by search, that shows the paper's effects in minutes on 2 CPU cores.
 
-    What was tried and what each change does: BUILD_NOTES.md.
+    What was tried and what each change does: docs/results.md.
     """
     config.grid.seeds = (0, 100)
     config.grid.sep_size = (0.25,)  # stronger, and no colour signal is strong enough to be followed first

@@ -7,7 +7,7 @@ every checkpoint. Expect weight 0, which ignores the prompt, to stay between the
 turn at about the same step.
 
 Scales: `smoke` 2 runs, `quick` 4 runs of 3,000 steps, `paper` 45 runs of 60,000 steps.
-Time and numbers: see README.
+Time: docs/studies.md; numbers: docs/results.md.
 """
 
 from collections.abc import Iterator

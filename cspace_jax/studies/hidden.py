@@ -7,7 +7,7 @@ intervention, patching, each with controls of as many random directions of the s
 11 (blue, small) earlier and at more similar steps over seeds than naive prompting does.
 
 Scales: `smoke` 2 runs, `quick` 5 runs of 3,000 steps, `paper` 5 runs of 20,000 steps.
-Time and numbers: see README.
+Time: docs/studies.md; numbers: docs/results.md.
 """
 
 import math

@@ -7,7 +7,7 @@ signal, and the held-out class 11 (blue, small) to be drawn first like the train
 concept: like 01 (red, small) at the weakest colour signal, like 10 (blue, large) at the strongest.
 
 Scales: `smoke` 4 runs, `quick` 6 runs of 2,400 steps, `paper` 100 runs of 20,000 steps.
-Time and numbers: see README.
+Time: docs/studies.md; numbers: docs/results.md.
 """
 
 from collections.abc import Iterator

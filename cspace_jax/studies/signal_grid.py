@@ -6,7 +6,7 @@ All combinations of colour and size signals. Expect the colour of class 11 to be
 signal and later at stronger size signal, and its size sooner at stronger size signal.
 
 Scales: `smoke` 4 runs, `quick` 8 runs of 2,400 steps, `paper` 245 runs (7 x 7 x 5 seeds) of 20,000 steps.
-Time and numbers: see README.
+Time: docs/studies.md; numbers: docs/results.md.
 """
 
 from collections.abc import Iterator

@@ -6,7 +6,7 @@ Expect the held-out class 11 (blue, small) to swing by class 10 (blue, large) wh
 01 (red, small) when it is strong, and size to be learned sooner at stronger signal.
 
 Scales: `smoke` 4 runs, `quick` 6 runs of 2,400 steps, `paper` 100 runs of 20,000 steps.
-Time and numbers: see README.
+Time: docs/studies.md; numbers: docs/results.md.
 """
 
 from collections.abc import Iterator

@@ -8,10 +8,10 @@ should learn blue later or never, and draw it ever redder. At half of them maske
 No code of that section is published: what "masked" means here is a reconstruction (cspace_jax/data/masking.py).
 
 At `quick` scale colours show all of that, but the triangle itself is not learned in so few steps: P(blue triangle)
-ends low, and Fig. 10 has a second row with the colour alone (BUILD_NOTES.md, section 4).
+ends low, and Fig. 10 has a second row with the colour alone (docs/results.md).
 
 Scales: `smoke` 6 runs, `quick` 15 runs, `paper` 25 runs of 20,000 steps.
-Time and numbers: see README.
+Time: docs/studies.md; numbers: docs/results.md.
 """
 
 from collections.abc import Iterator

@@ -110,7 +110,7 @@ def test_every_batch_draws_its_own_lots():
 
 def trained(masks, **data):
     """Parameters [r, ...] after eight steps of runs that differ in the masked fraction alone, in one program."""
-    study = config(data=data)
+    study = config(data=data, network=tiny.NARROW)
     spec = TrainSpec.from_config(study)
     rows = [grid.grid_settings(study.grid)[0] | {"mask": alpha} for alpha in masks]
 

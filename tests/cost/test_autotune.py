@@ -15,13 +15,16 @@ from cspace_jax.cost.autotune import Timing
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 
-AUTO = tiny.study(engine={"plan": "auto", "steps_per_call": 0})
+AUTO = tiny.study(network=tiny.NARROW, engine={"plan": "auto", "steps_per_call": 0})
 FAST = Timing({"convolution": "canonical", "runs": "loop", "devices": 1, "steps_per_call": 1}, 2.0, 20.0)
 SLOW = Timing({"convolution": "matmul", "runs": "loop", "devices": 1, "steps_per_call": 1}, 3.0, 10.0)
 FAILED = Timing({"convolution": "canonical", "runs": "vmap", "devices": 0, "steps_per_call": 50}, note="out of memory")
 
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +202,13 @@ def test_many_processes_measure_nothing(monkeypatch):
 
 
 def test_command_measures_once_and_says_what_it_took(tmp_path, measured):
-    line = (commands.study(), f"--workdir={tmp_path / 'w'}", "--mode=train", "--config.engine.plan=auto")
+    line = (
+        commands.study(),
+        f"--workdir={tmp_path / 'w'}",
+        "--mode=train",
+        "--config.engine.plan=auto",
+        *commands.NARROW,
+    )
     first = commands.command(*line)
     assert first.code == 0 and "<- chosen" in first.out and "1 device(s)" in first.out, (first.out, first.err)
     assert json.loads((tmp_path / "w" / "config.json").read_text())["engine"]["plan"] == "auto"

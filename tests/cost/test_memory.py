@@ -5,7 +5,7 @@ import functools
 import jax
 import pytest
 import tiny
-from commands import assert_one_line, command, real_command, study
+from commands import NARROW, assert_one_line, command, real_command, study
 
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import memory
@@ -19,7 +19,9 @@ def check(config):
     memory.check(config, Plan.resolve(config, "cpu"))
 
 
-CONFIG = tiny.study(network={"channels": (4,)})
+# Studies are trained, or programs compiled, by the dozen.
+pytestmark = pytest.mark.system
+CONFIG = tiny.study(network=tiny.NARROW)
 LAYOUTS = {"loop": Plan("canonical", "loop", 1), "vmap": Plan("canonical", "vmap", 2)}
 # State 4, resident 5, working 10, fixed 3 bytes.
 SIMPLE = Footprint(4.0, 5.0, 10.0, 3.0)
@@ -113,14 +115,18 @@ def test_the_machine_has_memory():
 @pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 def test_too_little_memory_is_one_line_and_leaves_no_workdir(tmp_path):
     folder = f"--workdir={tmp_path / 'w'}"
-    assert_one_line(command(study(), folder, "--config.engine.memory_gb=0.0005"), "even one run is predicted to need")
+    assert_one_line(
+        command(study(), folder, "--config.engine.memory_gb=0.0005", *NARROW), "even one run is predicted to need"
+    )
     assert_one_line(command(study(), folder, "--config.engine.memory_gb=-1.0"), "engine.memory_gb = -1.0: must be at")
     assert_one_line(command("--mode=plan"), "config is not given")
     assert not (tmp_path / "w").exists()
 
 
 def test_mode_plan_says_what_a_study_takes_and_writes_nothing(tmp_path):
-    done = real_command(study(), "--mode=plan", f"--workdir={tmp_path / 'w'}", "--config.engine.memory_gb=0.05")
+    done = real_command(
+        study(), "--mode=plan", f"--workdir={tmp_path / 'w'}", "--config.engine.memory_gb=0.05", *NARROW
+    )
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[:2] == ["study signal, scale smoke: 4 runs x 6 steps", "grid: sep_col (0.2, 0.8) x seeds (0, 100)"]

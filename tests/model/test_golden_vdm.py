@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sampler
 
 from cspace_jax.config import DiffusionConfig, NetworkConfig, OptimConfig
 from cspace_jax.errors import UserError
@@ -117,16 +118,12 @@ def test_one_clipped_adamw_step(golden, model, params):
     np.testing.assert_allclose(clipped["w"], golden["grad_w"], rtol=1e-4)
 
 
-@pytest.mark.parametrize(("key", "guidance"), [("sample", None), ("sample_cfg_w2", 2.0)])
+@pytest.mark.parametrize(("key", "guidance"), [("sample", 1.0), ("sample_cfg_w2", 2.0)])
 def test_ancestral_samples(golden, model, params, key, guidance):
-    noises = nhwc(golden[f"{key}_noise"])
-    draw = jax.jit(
-        lambda p: vdm.sample(
-            p, model, jnp.asarray(golden["c"]), nhwc(golden["sample_z1"]), lambda i: noises[i], 4, guidance
-        )
-    )
+    noises = jnp.concatenate([nhwc(golden["sample_z1"])[None], nhwc(golden[f"{key}_noise"])])
+    ours = sampler.draw(model, params, jnp.asarray(golden["c"]), lambda i: noises[i], 4, guidance)
     theirs = np.moveaxis(golden[f"{key}_out"], 1, -1)
-    np.testing.assert_allclose(draw(params), theirs, atol=1e-4 * np.abs(theirs).max())
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
 def test_guidance_of_one_is_plain_conditioning(golden, model, params):

@@ -10,6 +10,12 @@ import pytest
 
 import cspace_jax as cs
 
+# A study of its own is trained.
+pytestmark = pytest.mark.system
+
+
+NARROW = {"network.channels": (4,), "network.groups": 2, "network.attention": False}
+
 
 @pytest.fixture(scope="module")
 def config():
@@ -96,7 +102,8 @@ def test_a_prompt_in_words_is_the_class_at_its_means(config):
 
 
 def test_preview_says_what_a_study_takes(config, capsys):
-    cs.preview(config)
+    small = dataclasses.replace(config, network=cs.load_config("signal:smoke", **NARROW).network)
+    cs.preview(small)
     out = capsys.readouterr().out
     assert "4 runs x 6 steps" in out and "memory of a run in training" in out
 

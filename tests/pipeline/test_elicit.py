@@ -26,6 +26,8 @@ from cspace_jax.plots.figures import Inputs, draw_all
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import TrainSpec
 
+# Studies are trained, or programs compiled, by the dozen.
+pytestmark = pytest.mark.system
 CONFIG = tiny.study(
     grid={"sep_col": (0.2,), "learning_rate": (0.05,)},  # so that six steps change what is drawn
     network={"channels": (4,)},

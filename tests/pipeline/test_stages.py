@@ -27,7 +27,9 @@ from cspace_jax.storage.workdir import Workdir
 from cspace_jax.text import minutes
 from cspace_jax.training.run import StepMetrics
 
-CONFIG = tiny.study(network={"channels": (4,)}, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0})
+# Studies are trained, or programs compiled, by the dozen.
+pytestmark = pytest.mark.system
+CONFIG = tiny.study(network=tiny.NARROW, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0})
 SAVES = (2, 5, 6)
 
 

@@ -105,7 +105,8 @@ def test_fig13_has_a_panel_for_each_class(ds):
 
 
 def test_fig12_shows_loss_above_its_minimum_and_the_turn(ds):
-    assert progress.min_vlb(1e-3) == pytest.approx(-8.64, abs=1e-3)
+    assert progress.min_vlb(1e-3) == pytest.approx(-8.6400, abs=1e-4)
+    assert progress.min_vlb(0.1) == pytest.approx(np.log2(2 * np.pi * 0.01) / 2, rel=1e-6)
     fig = progress.fig12(ds, level=1)
     loss, accuracy, space = panels(fig)
     assert loss.get_yscale() == "log" and "bits / dim" in loss.get_ylabel()

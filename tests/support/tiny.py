@@ -28,6 +28,7 @@ from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results
 from cspace_jax.storage.workdir import Workdir
 
+NARROW = {"channels": (4,), "attention": False, "groups": 2}  # the network that compiles fastest
 NETWORK = NetworkConfig(channels=(4, 8), blocks=1, groups=2, heads=2, dropout=0.1)
 DATA = DataConfig(image_size=8, blur=0.5, images_per_class=8, test_images_per_class=2)  # 20 train, 4 validate
 PROBE = ProbeConfig(
