@@ -111,16 +111,12 @@ def extend(
     measured = {step: measure(raw["prob_samples"], bits, names) for step, raw in battery.items()}
     at = [measured[int(step)] for step in ds["step"].values]
     extended = ds.reindex(protocol=order)
-    shape = (ds.sizes["run"], ds.sizes["step"], len(order), ds.sizes["klass"])
+    asked, classes = ("run", "step", "protocol", "klass"), ds.sizes["klass"]
     for name in VARIABLES:
-        values = np.full(shape, np.nan, np.float32)
-        values[..., held_out] = np.stack([one[name] for one in at], axis=1)
-        extended[name] = (("run", "step", "protocol", "klass"), values)
-    values = np.full((*shape, ds.sizes["concept"]), np.nan, np.float32)
-    values[:, :, :, held_out] = np.stack([one[CONCEPT] for one in at], axis=1)
-    extended[CONCEPT] = (("run", "step", "protocol", "klass", "concept"), values)
-    start = np.full((shape[0], *shape[2:]), np.nan, np.float32)
-    start[..., held_out] = measured[0]["capability"]
+        extended[name] = (asked, _spread(np.stack([one[name] for one in at], axis=1), held_out, classes, -1))
+    found = np.stack([one[CONCEPT] for one in at], axis=1)
+    extended[CONCEPT] = ((*asked, "concept"), _spread(found, held_out, classes, -2))
+    start = _spread(measured[0]["capability"], held_out, classes, -1)
     extended["capability_init"] = (("run", "protocol", "klass"), start)
     concept_space = [dataset.measure(one["prob_samples"][:, 1:], bits) for one in at]
     for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
@@ -128,10 +124,19 @@ def extend(
         values[:, :, 1:, held_out] = np.stack([one[name] for one in concept_space], axis=1)
         extended[name] = (extended[name].dims, values)
     extended["mean_rgb"] = _colors(extended, battery, at, names, held_out)
-    every = np.full((*shape[:2], len(names), shape[3], ds.sizes["concept"]), np.nan, np.float32)
-    every[:, :, :, held_out] = np.stack([battery[int(s)]["prob_samples"].mean(3) for s in ds["step"].values], axis=1)
-    extended["query_prob"] = (("run", "step", "query", "klass", "concept"), every)
+    every = np.stack([battery[int(s)]["prob_samples"].mean(3) for s in ds["step"].values], axis=1)
+    dimensions = ("run", "step", "query", "klass", "concept")
+    extended["query_prob"] = (dimensions, _spread(every, held_out, classes, -2))
     return extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
+
+
+def _spread(values: np.ndarray, held_out: np.ndarray, classes: int, axis: int) -> np.ndarray:
+    """Return values of held-out classes along an axis of all classes, float32; NaN for the others."""
+    shape = list(values.shape)
+    shape[axis] = classes
+    spread = np.full(shape, np.nan, np.float32)
+    np.moveaxis(spread, axis, 0)[held_out] = np.moveaxis(values, axis, 0)
+    return spread
 
 
 def _colors(

@@ -156,10 +156,8 @@ def loss_terms(
     alpha_t, sigma_t = (a[:, None, None, None] for a in alpha_sigma(gamma_t))
     predicted = eps_hat(params, vdm, alpha_t * x + sigma_t * noise.eps, gamma_t, c, dropout_keys)
     diffusion = 0.5 * w * _sum_pixels((predicted - noise.eps) ** 2)
-
     variance_1 = jax.nn.sigmoid(b + w)
     kl = variance_1 + (1.0 - variance_1) * x**2 - jnp.log(jnp.maximum(variance_1, 1e-15)) - 1.0
-
     alpha_0, sigma_0 = alpha_sigma(b)
     residual = (sigma_0 / alpha_0) * noise.eps_0 / data_noise
     reconstruction = 0.5 * residual**2 + jnp.log(data_noise) + 0.5 * jnp.log(2.0 * jnp.pi)

@@ -7,7 +7,7 @@ import time
 
 import jax
 import pytest
-from commands import ROOT, command, process, real_command, study
+from commands import NARROW, ROOT, command, process, real_command, study
 
 from cspace_jax import processes
 from cspace_jax.config import files, from_config_dict
@@ -24,6 +24,7 @@ SMALL = (
     *("--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=10"),
     *("--config.save.start=4", "--config.save.count=6", "--config.figures=()", "--config.evaluate.losses=False"),
     "--config.engine.state_seconds=0.0",
+    *NARROW,
 )
 COUNT = 2
 PATIENT = {"CSPACE_JAX_HEARTBEAT_SECONDS": "900", "JAX_NUM_CPU_DEVICES": "1"}  # a busy machine may pause processes

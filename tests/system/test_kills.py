@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from commands import assert_one_line, command, process, real_command, study, without_progress
+from commands import NARROW, assert_one_line, command, process, real_command, study, without_progress
 
 from cspace_jax.storage.metrics import read_metrics
 
@@ -18,6 +18,7 @@ LONG = (
     *("--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=3"),
     *("--config.save.start=4", "--config.save.count=8", "--config.figures=()", "--config.evaluate.losses=False"),
     "--config.engine.state_seconds=0.0",
+    *NARROW,
 )
 
 

@@ -1,0 +1,29 @@
+"""The documents: short, of short lines, and every name of the code that they give exists."""
+
+import pathlib
+import re
+
+import pytest
+
+from cspace_jax.plots import figures
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "BUILD_NOTES.md", *(ROOT / "docs").glob("*.md")])
+MOST_LINES = {"README.md": 120, "BUILD_NOTES.md": 60, "performance.md": 220, "config.md": 400}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_short_and_its_links_and_files_exist(page):
+    lines = page.read_text().splitlines()
+    assert len(lines) <= MOST_LINES.get(page.name, 155)
+    assert [line for line in lines if len(line) > 300] == []
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        assert "://" in target or (page.parent / target).exists(), target
+    for module in re.findall(r"`((?:cspace_jax|experiments|tests)/[\w/]+\.py)`", text):
+        assert (ROOT / module).exists(), module
+
+
+def test_every_figure_is_in_the_table_of_studies():
+    text = (ROOT / "docs" / "studies.md").read_text()
+    assert [name for name in figures.names() if f"`{name}`" not in text] == []
