@@ -32,7 +32,11 @@ def _compilation_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts real processes or carries out whole studies as system, and everything else as unit."""
+    """Mark what starts real processes or carries out whole studies as system, and everything else as unit.
+
+    Files with long tests come first: workers take whole files, and the last one should not wait for a long one.
+    """
+    items.sort(key=lambda item: "system" not in item.path.parts)
     for item in items:
         system = "system" in item.path.parts or item.get_closest_marker("system")
         item.add_marker(pytest.mark.system if system else pytest.mark.unit)

@@ -1,4 +1,4 @@
-"""Memory of training, predicted: growth with the runs, parcels and devices, and waves that are refused."""
+"""Memory of training, predicted: growth with the runs, run groups and devices, and waves that are refused."""
 
 import functools
 
@@ -76,7 +76,7 @@ def test_the_outline_is_of_the_size_of_the_analysis():
         (place("vmap", 8, shared=False), 8, 5 + 8 * 4 + 7 * 4),  # saving, on the first device
     ],
 )
-def test_the_peak_counts_parcels_and_devices(where, runs, expected):
+def test_the_peak_counts_run_groups_and_devices(where, runs, expected):
     assert memory.peak_bytes(SIMPLE, where, runs) == expected
 
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 import cspace_jax as cs
+from cspace_jax.config.plan import Plan
+from cspace_jax.pipeline import api
 
 # A study of its own is trained.
 pytestmark = pytest.mark.system
-
-
-NARROW = {"network.channels": (4,), "network.groups": 2, "network.attention": False}
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +100,16 @@ def test_a_prompt_in_words_is_the_class_at_its_means(config):
     np.testing.assert_allclose(cs.data.prompt("blue small", config, strong)[4:7], [0.1, 0.1, 0.9], atol=1e-6)
 
 
-def test_preview_says_what_a_study_takes(config, capsys):
-    small = dataclasses.replace(config, network=cs.load_config("signal:smoke", **NARROW).network)
-    cs.preview(small)
-    out = capsys.readouterr().out
-    assert "4 runs x 6 steps" in out and "memory of a run in training" in out
+def test_preview_checks_the_names_and_shows_the_forecast_of_the_plan(config, monkeypatch):
+    """What the forecast says is tested with the command's --mode=plan."""
+    shown = []
+    monkeypatch.setattr(api.forecast, "show", lambda config, plan: shown.append((config, plan)))
+    cs.preview(config)
+    assert shown == [(config, Plan.resolve(config, "cpu"))]
+    with pytest.raises(cs.UserError, match="figures = 'fig99'"):
+        cs.preview(dataclasses.replace(config, figures=("fig99",)))
+    with pytest.raises(cs.UserError, match="unknown protocol 'overpromt'"):
+        cs.preview(cs.load_config("signal:smoke", protocols=("overpromt",)))
 
 
 def test_overrides_are_named_in_short_or_in_full():

@@ -1,4 +1,4 @@
-"""The smallest thing the engine can train: a linear regression, compiled in a tenth of a second."""
+"""The smallest thing the engine can train: a linear regression, compiled in a fraction of a second."""
 
 import dataclasses
 from typing import Any
