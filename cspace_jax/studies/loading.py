@@ -58,7 +58,7 @@ def configure(name: str, overrides: Mapping[str, Any]) -> Config:
     Args:
       name: as in `fields`.
       overrides: field -> value; a field is named in full ("optim.steps"), or by its last part if that is an axis of the
-        grid or stands for one field only ("sep_col", "batch_size" does not).
+        grid ("sep_col") or stands for one field only ("sampling_steps").
 
     Raises:
       UserError: there is no such study or field, or a value is not allowed.
