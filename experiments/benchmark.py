@@ -240,7 +240,7 @@ def say(text: str) -> None:
 
 def parser() -> scripts.Parser:
     """Return the command line."""
-    parser = scripts.Parser(prog="python -m experiments.benchmark", description=__doc__.partition("\n")[0])
+    parser = scripts.Parser(prog="python -m experiments.benchmark", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workdir", help="folder of the table, the numbers and the plot")
     parser.add_argument("--settings", type=scripts.comma_separated(str), default="quick", help=", ".join(SETTINGS))
     parser.add_argument("--runs", type=int, default=0, help="runs of the grid; 0 = as many as the setting says")

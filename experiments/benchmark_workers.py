@@ -11,6 +11,7 @@ import os
 import pathlib
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def serve(actions: dict[str, Callable[[int], int]], about: dict[str, Any]) -> No
 
 def torch_worker(setting: str, threads: int, backend: str) -> None:
     """Serve one PyTorch run. A request of n is n training steps, or n times all samples of a checkpoint."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     from experiments import torch_baseline
 
@@ -114,7 +115,8 @@ def jax_worker(setting: str, counts: Sequence[int]) -> None:
     """Serve grids of several sizes: requests "train", "sample" for the first, "train:R" for each, and "gemm"."""
     import jax
 
-    from cspace_jax.cost import time
+    from cspace_jax.cost import operations
+    from cspace_jax.cost.time import describe_plan, matmul_speed
 
     started = time.perf_counter()
     grids = {runs: JaxRuns(setting, runs) for runs in counts}
@@ -136,15 +138,15 @@ def jax_worker(setting: str, counts: Sequence[int]) -> None:
 
     actions: dict[str, Callable[[int], int]] = {f"train:{runs}": trained(runs) for runs in counts}
     actions |= {"train": trained(counts[0]), "sample": sample}
-    actions["gemm"] = lambda count: int(statistics.median(time.matmul_speed() for _ in range(count)))
+    actions["gemm"] = lambda count: int(statistics.median(matmul_speed() for _ in range(count)))
     about = {
         "version": jax.__version__,
         "device": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
-        "plan": time.describe_plan(first.config),
+        "plan": describe_plan(first.config, first.plan),
         "init_seconds": made - started,
         "compile_seconds": compiled - made,
-        "step_flops": time.step_flops(first.config),
-        "sample_flops": time.sample_flops(first.config),
+        "step_flops": operations.step_flops(first.config),
+        "sample_flops": operations.evaluation_flops(first.config),
     }
     serve(actions, about)
 
@@ -153,7 +155,7 @@ def check_worker(setting: str) -> None:
     """Print the largest relative difference of the two networks' outputs, and of the losses, on shared weights."""
     import jax.numpy as jnp
     import numpy as np
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     from cspace_jax.model import torch_weights, vdm
     from experiments import torch_baseline
@@ -176,7 +178,8 @@ def check_worker(setting: str) -> None:
     with torch.no_grad():
         gamma = peer.gamma(torch.tensor(t))
         theirs = peer.eps_hat(torch.tensor(x), gamma, torch.tensor(c)).numpy()
-        their_loss = float(peer.loss(*map(torch.tensor, (x, c, t, eps, eps_0)), noise))
+        x_, c_, t_, eps_, eps_0_ = map(torch.tensor, (x, c, t, eps, eps_0))
+        their_loss = float(peer.loss(x_, c_, t_, eps_, eps_0_, noise))
     out = np.asarray(vdm.eps_hat(params, ours, channels_last(x), jnp.asarray(gamma.numpy()), jnp.asarray(c)))
     noises = vdm.LossNoise(jnp.asarray(t), channels_last(eps), channels_last(eps_0))
     loss = float(vdm.loss_terms(params, ours, channels_last(x), jnp.asarray(c), noises, noise).total.mean())

@@ -306,7 +306,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
       UserError: bad input.
     """
-    made = scripts.Parser(description=__doc__.splitlines()[0])
+    made = scripts.Parser(description=(__doc__ or "").splitlines()[0])
     made.add_argument("--workdir", required=True, help="folder of the finished study")
     made.add_argument("--out", default="", help="figure without its ending; empty: WORKDIR/figures/published")
     args = made.parse_args(list(arguments))

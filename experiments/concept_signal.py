@@ -62,7 +62,8 @@ def mask_moments(
     dx, dy = (axis[None, :] - centres[:, i, None] for i in (0, 1))
     distance = np.hypot(dx[:, :, None], dy[:, None, :])
     large, small = (_blurred(distance < 0.45 + half, blur) for half in (sep_size / 2, -sep_size / 2))
-    return tuple(float(np.mean(one**2)) for one in (large, small, large - small))
+    mean_squares = [float(np.mean(one**2)) for one in (large, small, large - small)]
+    return mean_squares[0], mean_squares[1], mean_squares[2]
 
 
 def _blurred(mask: np.ndarray, blur: float) -> np.ndarray:
@@ -159,7 +160,7 @@ def parser() -> scripts.Parser:
     """Return the parser of this script's command line."""
     colour = signal_study.SEP_COL["paper"]
     size = signal_grid.SEP_SIZE["paper"]
-    made = scripts.Parser(description=__doc__.splitlines()[0])
+    made = scripts.Parser(description=(__doc__ or "").splitlines()[0])
     floats = scripts.comma_separated(float)
     made.add_argument("--sep_col", type=floats, default=colour, help="levels of the colour sweep; may be empty")
     made.add_argument("--sep_size", type=floats, default=size, help="levels of the size sweep; may be empty")

@@ -132,7 +132,7 @@ def memorised_phases(steps: np.ndarray, path: np.ndarray) -> dict[str, Any]:
 
 def first_saves(steps: np.ndarray, accuracy: np.ndarray) -> list[float]:
     """Return for each seed the first save at which accuracy [r, t, c] is at least 0.8 on all concepts; NaN: never."""
-    above = (accuracy >= THRESHOLD).all(axis=-1)
+    above = np.all(accuracy >= THRESHOLD, axis=-1)
     return [float(steps[np.argmax(one)]) if one.any() else math.nan for one in above]
 
 
@@ -194,7 +194,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
       UserError: bad input, and at the end variants that could not be run.
     """
-    made = scripts.Parser(description=__doc__.splitlines()[0])
+    made = scripts.Parser(description=(__doc__ or "").splitlines()[0])
     made.add_argument("--workdir", required=True, help="folder of the study; each variant has its own folder in it")
     made.add_argument("--variants", type=scripts.comma_separated(str), default=(), help="names; empty: all")
     made.add_argument("--scale", default="quick", help=f"scale that is varied: {', '.join(SCALES)}")

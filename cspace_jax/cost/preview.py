@@ -11,12 +11,12 @@ import jax
 
 from cspace_jax.config import Config, grid
 from cspace_jax.config.plan import Plan
-from cspace_jax.cost import memory
+from cspace_jax.cost import memory, operations
 from cspace_jax.cost.memory import GB, Footprint, Place
-from cspace_jax.cost.time import describe_plan, estimate_seconds, step_flops
+from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.evaluation import probe as probe_network
+from cspace_jax.model.unet import count_params
 from cspace_jax.text import in_words, minutes
-from cspace_jax.training.run import TrainSpec, init_run
 
 # JAX takes three quarters of a GPU's memory unless it is told otherwise.
 ELSEWHERE = {
@@ -39,9 +39,8 @@ def _computation(config: Config, plan: Plan) -> Iterator[str]:
     yield f"study {config.study}, scale {config.scale}: {runs} runs x {steps:,} steps"
     values = {axis: getattr(config.grid, axis) for axis in grid.AXES}
     yield "grid: " + " x ".join(f"{axis} {_short(v)}" for axis, v in values.items() if len(v) > 1 or axis == "seeds")
-    yield f"parameters: {_parameters(config):,} a run, probe {_probe_parameters(config):,}"
-    _progress("counting operations")
-    flops = step_flops(config)
+    yield f"parameters: {operations.parameters(config):,} a run, probe {_probe_parameters(config):,}"
+    flops = operations.step_flops(config)
     yield f"operations: {flops / 1e9:.3g} GFLOP a run and step, {flops * runs * steps / 1e15:.3g} PFLOP of training"
     devices = jax.local_devices()
     yield f"execution: {describe_plan(config, plan)}, on {len(devices)} x {devices[0].device_kind}"
@@ -53,19 +52,9 @@ def _short(values: tuple[Any, ...]) -> str:
     return str(values) if len(values) <= 6 else f"({values[0]}, {values[1]}, ... {values[-1]}: {len(values)} values)"
 
 
-def _parameters(config: Config) -> int:
-    spec = TrainSpec.from_config(config)
-    start = functools.partial(init_run, spec)
-    return _count(jax.eval_shape(start, grid.example_setting(config.grid)).params)
-
-
 def _probe_parameters(config: Config) -> int:
     spec = probe_network.ProbeSpec.from_config(config)
-    return _count(jax.eval_shape(lambda key: probe_network.init_params(key, spec, 1.0), jax.random.key(0)))
-
-
-def _count(tree: Any) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+    return count_params(jax.eval_shape(lambda key: probe_network.init_params(key, spec, 1.0), jax.random.key(0)))
 
 
 def _memory_here(config: Config, plan: Plan) -> Iterator[str]:

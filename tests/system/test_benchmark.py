@@ -1,16 +1,20 @@
 """The benchmark: its arithmetic on known rates, its mistakes, and the peer where PyTorch is installed."""
 
+import io
 import json
 import subprocess
 import sys
 
 import pytest
+import tiny
 from commands import ROOT, environment
 
 from cspace_jax.config import files
 from cspace_jax.errors import UserError
 
-benchmark = files.load(ROOT / "experiments" / "benchmark.py")
+benchmark, benchmark_workers = (
+    files.load(ROOT / "experiments" / f"{name}.py") for name in ("benchmark", "benchmark_workers")
+)
 
 
 class FakeVariant:
@@ -81,3 +85,15 @@ def test_peer_gives_the_same_output_and_loss():
     line = [sys.executable, "-m", "experiments.benchmark_workers", "check", "smoke", "cpu"]
     answer = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
     assert max(json.loads(answer.stdout).values()) < benchmark.TOLERANCE
+
+
+def test_a_worker_says_what_it_is_and_answers_requests(monkeypatch, capsys):
+    config = tiny.study(grid={"seeds": (0,), "sep_col": (0.35,)}, network=tiny.NARROW)
+    seeds = tuple(range(2))
+    grids = {1: config, 2: tiny.changed(config, grid={"seeds": seeds})}
+    monkeypatch.setattr(benchmark_workers, "make_config", lambda setting, runs: grids[runs])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("train 2\ntrain:2 3\nsample 1\ngemm 1\n"))
+    benchmark_workers.jax_worker("quick", [1, 2])
+    about, *answers = map(json.loads, capsys.readouterr().out.splitlines())
+    assert about["step_flops"] > 0 and about["sample_flops"] > 0 and "runs loop" in about["plan"]
+    assert [answer["done"] for answer in answers[:3]] == [2, 6, 1] and answers[3]["done"] > 0
