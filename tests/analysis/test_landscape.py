@@ -17,6 +17,15 @@ def test_the_solver_agrees_with_the_closed_form(form, a):
         np.testing.assert_allclose(path[i], landscape.exact(model, TIMES[i]), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "model", [landscape.eq1(50.0, rate=100.0), landscape.eq1(3.0, 5.0, 12.0, 2.0), landscape.notebook_a(2.0)]
+)
+def test_the_fast_solver_agrees_with_the_other(model):
+    times = np.linspace(0.0, landscape.DURATION, 60)
+    expected = landscape.trajectory(model, times, (0.3, 0.6))
+    np.testing.assert_allclose(landscape.fast_trajectory(model, times, (0.3, 0.6)), expected, atol=1e-5)
+
+
 def test_constant_targets_have_the_elementary_solution_and_falling_energy():
     model = landscape.eq1(2.0, actual=(0.0, 0.0), biased=(0.0, 0.0))
     path = landscape.trajectory(model, TIMES)

@@ -49,7 +49,7 @@ def seconds_after(condition, seconds):
 
 
 def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
-    """Kills in a save, in training after fixed waits (so that a failure can be repeated), and in the evaluation."""
+    """Kills in a save, in training after a fixed wait (so that a failure can be repeated), and in the evaluation."""
     arguments = (study(), *LONG, f"--config.probe.cache_dir={tmp_path / 'probe'}")
     straight = command(*arguments, f"--workdir={tmp_path / 'straight'}")
     assert straight.code == 0, straight.err
@@ -58,11 +58,11 @@ def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
     started = appears(folder, "metrics.jsonl")
     moments = [
         appears(folder, "checkpoints/wave_000/params/*"),  # while a checkpoint is being written
-        *(seconds_after(started, wait) for wait in (0.05, 0.2, 0.45)),  # in training
+        seconds_after(started, 0.2),  # in training
         appears(folder, "eval/wave_000/*"),  # in the evaluation, while a file is being written or just after
     ]
     killed = [kill_when(moment, *line) for moment in moments]
-    assert killed[0] and killed[-1]  # those between may have come too late
+    assert killed[0] and killed[-1]  # the one between may have come too late
     done = real_command(*line)
     assert done.code == 0, done.err
     assert (folder / "concept_space.csv").read_bytes() == (tmp_path / "straight" / "concept_space.csv").read_bytes()
@@ -76,10 +76,10 @@ def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
 def test_a_full_disk_in_a_real_process_is_one_line(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "none", disk], capture_output=True).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
-        done = real_command(study(), f"--workdir={disk / 'w'}")
+        done = real_command(study(), f"--workdir={disk / 'w'}", *NARROW)
     finally:
         subprocess.run(["umount", disk], check=True)
     assert_one_line(without_progress(done), "params/2: cannot be written")
