@@ -165,7 +165,7 @@ def check_worker(setting: str) -> None:
     for parameter in peer.score_model.parameters():  # also those that start at zero
         torch.nn.init.normal_(parameter, std=0.1)
     ours = vdm.Vdm.from_config(config.network, config.diffusion, "xla")
-    params = torch_weights.vdm_params({k: v.detach().numpy() for k, v in peer.state_dict().items()}, ours.network)
+    params = torch_weights.vdm_params(ours.network, {k: v.detach().numpy() for k, v in peer.state_dict().items()})
     draw, size = np.random.default_rng(0), config.data.image_size
     x, eps, eps_0 = draw.random((3, 4, 3, size, size), np.float32)
     t, c = (np.arange(4, dtype=np.float32) + 0.5) / 4, draw.random((4, 11), np.float32)
@@ -180,9 +180,9 @@ def check_worker(setting: str) -> None:
         theirs = peer.eps_hat(torch.tensor(x), gamma, torch.tensor(c)).numpy()
         x_, c_, t_, eps_, eps_0_ = map(torch.tensor, (x, c, t, eps, eps_0))
         their_loss = float(peer.loss(x_, c_, t_, eps_, eps_0_, noise))
-    out = np.asarray(vdm.eps_hat(params, ours, channels_last(x), jnp.asarray(gamma.numpy()), jnp.asarray(c)))
+    out = np.asarray(vdm.eps_hat(ours, params, channels_last(x), jnp.asarray(gamma.numpy()), jnp.asarray(c)))
     noises = vdm.LossNoise(jnp.asarray(t), channels_last(eps), channels_last(eps_0))
-    loss = float(vdm.loss_terms(params, ours, channels_last(x), jnp.asarray(c), noises, noise).total.mean())
+    loss = float(vdm.loss_terms(ours, params, noise, channels_last(x), jnp.asarray(c), noises).total.mean())
     output = float(np.abs(out.transpose(0, 3, 1, 2) - theirs).max() / np.abs(theirs).max())
     print(json.dumps({"output": output, "loss": abs(loss - their_loss) / abs(their_loss)}))
 

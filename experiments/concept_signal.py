@@ -86,9 +86,9 @@ def measure(levels: Levels, data: DataConfig, images: int) -> dict[str, np.ndarr
 
     def one_level(setting: Any) -> dict[str, jax.Array]:
         return {
-            "mse": signal.pixel_signal(setting, data, key, images),
-            "range": signal.range_signal(setting, data, key, 4 * images),
-            "jacobian": signal.jacobian_signal(setting, data, key),
+            "mse": signal.pixel_signal(data, setting, key, images),
+            "range": signal.range_signal(data, setting, key, 4 * images),
+            "jacobian": signal.jacobian_signal(data, setting, key),
         }
 
     measured = jax.device_get(jax.jit(lambda s: jax.lax.map(one_level, s))(stacked))

@@ -92,12 +92,12 @@ def outline(config: Config, plan: Plan) -> Footprint:
 def _remembered(spec: TrainSpec, params: dict, setting: Setting, data: datasets.Dataset) -> Any:
     """Return the function that pulls a gradient back through the loss: a pytree of what the forward pass remembers."""
     batch = data.take(jnp.arange(spec.microbatch_size))
-    images, conditioning = datasets.images(batch, spec.data), datasets.conditionings(batch, spec.data)
+    images, conditioning = datasets.images(spec.data, batch), datasets.conditionings(spec.data, batch)
     key = rng.run_key(setting.seed)
     noise, dropout_keys = vdm.draw_loss_noise(key, images.shape), jax.random.split(key, len(images))
 
     def mean_loss(params: dict) -> jax.Array:
-        terms = vdm.loss_terms(params, spec.vdm, images, conditioning, noise, setting.data_noise, dropout_keys)
+        terms = vdm.loss_terms(spec.vdm, params, setting.data_noise, images, conditioning, noise, dropout_keys)
         return terms.total.mean()
 
     return jax.vjp(mean_loss, params)[1]

@@ -54,7 +54,7 @@ def _short(values: tuple[Any, ...]) -> str:
 
 def _probe_parameters(config: Config) -> int:
     spec = probe_network.ProbeSpec.from_config(config)
-    return count_params(jax.eval_shape(lambda key: probe_network.init_params(key, spec, 1.0), jax.random.key(0)))
+    return count_params(jax.eval_shape(lambda key: probe_network.init_params(spec, key, 1.0), jax.random.key(0)))
 
 
 def _memory_here(config: Config, plan: Plan) -> Iterator[str]:

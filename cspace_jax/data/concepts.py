@@ -144,7 +144,7 @@ def ranges_of(setting: Setting) -> Ranges:
     return class_ranges(setting.sep_col, setting.sep_size, setting.sep_bg)
 
 
-def conditioning(cv: ConceptVector, active: tuple[str, ...]) -> Float[Array, "*b 11"]:
+def conditioning(active: tuple[str, ...], cv: ConceptVector) -> Float[Array, "*b 11"]:
     """Return the conditioning vector of `cv`: the sampled values themselves, and 0 for every inactive concept.
 
     Layout: `SLICES`, 11 entries (reference implementation; the mixing function M of paper section 3 hides the others).
@@ -160,7 +160,7 @@ def conditioning(cv: ConceptVector, active: tuple[str, ...]) -> Float[Array, "*b
     return jnp.concatenate([parts[n] if n in active else jnp.zeros_like(parts[n]) for n in CONCEPTS], axis=-1)
 
 
-def mean_conditionings(ranges: Ranges, active: tuple[str, ...]) -> Float[Array, "k 11"]:
+def mean_conditionings(active: tuple[str, ...], ranges: Ranges) -> Float[Array, "k 11"]:
     """Return the conditioning vector of every class at its exact class means, inactive concepts 0.
 
     The same vectors that `datasets.sample_concepts(..., at_mean=True)` leads to; no randomness is left in them.
@@ -177,15 +177,15 @@ def mean_conditionings(ranges: Ranges, active: tuple[str, ...]) -> Float[Array, 
         size=ranges.size_mean[column["size"]],
         bg_color=ranges.bg_mean[column["bg_color"]],
     )
-    return conditioning(cv, active)
+    return conditioning(active, cv)
 
 
-def prompt(words: str, config: Config, setting: Setting | None = None) -> Float[Array, "11"]:
+def prompt(config: Config, words: str, setting: Setting | None = None) -> Float[Array, "11"]:
     """Return the conditioning vector of a class in words, such as "blue small", at its exact means.
 
     Args:
-      words: one word (`BIT_NAMES`) for each active concept, in any order; or the class's bits, such as "11".
       config: of the study.
+      words: one word (`BIT_NAMES`) for each active concept, in any order; or the class's bits, such as "11".
       setting: of the run that is asked; None takes the first run of the study.
 
     Raises:
@@ -201,4 +201,4 @@ def prompt(words: str, config: Config, setting: Setting | None = None) -> Float[
     if klass is None:
         fail("prompt", words, f"must hold one word for each of {', '.join(found.active)}")
     ranges = ranges_of(example_setting(config.grid) if setting is None else setting)
-    return mean_conditionings(ranges, found.active)[klass]
+    return mean_conditionings(found.active, ranges)[klass]

@@ -36,7 +36,7 @@ class Dataset:
 
 
 def sample_concepts(
-    key: Key[Array, ""], ranges: Ranges, bits: Int[Array, "n concept"], active: tuple[str, ...], at_mean: bool
+    active: tuple[str, ...], ranges: Ranges, bits: Int[Array, "n concept"], key: Key[Array, ""], *, at_mean: bool
 ) -> ConceptVector:
     """Draw the concept vectors [n] of images whose classes are given as `bits`, columns in the order of `active`.
 
@@ -52,18 +52,18 @@ def sample_concepts(
     # One flat call for all uniform numbers: further calls, and calls with more axes, add seconds to compile time.
     u = 2 * jax.random.uniform(uniform_key, (len(bits) * _DRAWS,)).reshape(-1, _DRAWS) - 1
     coins = (u[:, _COINS] > 0).astype(jnp.int32)
-    x, y = _positions(u[:, _POSITION], normal_key, bit, ranges, at_mean)
+    x, y = _positions(at_mean, ranges, bit, u[:, _POSITION], normal_key)
     return ConceptVector(
         shape=jnp.asarray(bit.get("shape", jnp.zeros(len(bits))), jnp.int32),
         x=x,
         y=y,
-        color=_color(u[:, _COLOR], bit.get("color"), coins[:, 0], ranges, at_mean),
-        size=_size(u[:, _SIZE], bit.get("size"), coins[:, 1], ranges, at_mean),
-        bg_color=_background(u[:, _BG_COLOR], bit.get("bg_color"), ranges, at_mean),
+        color=_color(at_mean, ranges, bit.get("color"), coins[:, 0], u[:, _COLOR]),
+        size=_size(at_mean, ranges, bit.get("size"), coins[:, 1], u[:, _SIZE]),
+        bg_color=_background(at_mean, ranges, bit.get("bg_color"), u[:, _BG_COLOR]),
     )
 
 
-def _positions(u: Array, key: Array, bit: dict[str, Array], ranges: Ranges, at_mean: bool) -> Float[Array, "2 n"]:
+def _positions(at_mean: bool, ranges: Ranges, bit: dict[str, Array], u: Array, key: Array) -> Float[Array, "2 n"]:
     position = POSITION_RANGE * u.T
     for row, name in enumerate(("x", "y")):
         if name in bit:
@@ -73,14 +73,14 @@ def _positions(u: Array, key: Array, bit: dict[str, Array], ranges: Ranges, at_m
     return position
 
 
-def _color(u: Array, bit: Array | None, coin: Array, ranges: Ranges, at_mean: bool) -> Float[Array, "n 3"]:
+def _color(at_mean: bool, ranges: Ranges, bit: Array | None, coin: Array, u: Array) -> Float[Array, "n 3"]:
     mean = ranges.color_mean[coin if bit is None else bit]
     if at_mean and bit is not None:
         return mean
     return mean + ranges.color_half_width * u
 
 
-def _size(u: Array, bit: Array | None, coin: Array, ranges: Ranges, at_mean: bool) -> Float[Array, "n"]:
+def _size(at_mean: bool, ranges: Ranges, bit: Array | None, coin: Array, u: Array) -> Float[Array, "n"]:
     mean = ranges.size_mean[coin if bit is None else bit]
     if at_mean and bit is not None:
         return mean
@@ -89,7 +89,7 @@ def _size(u: Array, bit: Array | None, coin: Array, ranges: Ranges, at_mean: boo
     return low + (high - low) * (u + 1) / 2
 
 
-def _background(u: Array, bit: Array | None, ranges: Ranges, at_mean: bool) -> Float[Array, "n 3"]:
+def _background(at_mean: bool, ranges: Ranges, bit: Array | None, u: Array) -> Float[Array, "n 3"]:
     low, high = concepts.NEUTRAL_BG
     if bit is not None:
         mean, half_width = ranges.bg_mean[bit], ranges.bg_half_width
@@ -98,28 +98,28 @@ def _background(u: Array, bit: Array | None, ranges: Ranges, at_mean: bool) -> F
     return mean if at_mean else mean + half_width * u
 
 
-def images(dataset: Dataset, data: DataConfig) -> Float[Array, "b h w 3"]:
+def images(data: DataConfig, dataset: Dataset) -> Float[Array, "b h w 3"]:
     """Render the noisy images [b, h, w, 3] of a data set or of a slice of it."""
     clean = render(dataset.cv, data.image_size, data.blur, triangles="shape" in data.active)
     return add_noise(clean, dataset.noise_key)
 
 
-def conditionings(dataset: Dataset, data: DataConfig) -> Float[Array, "b 11"]:
+def conditionings(data: DataConfig, dataset: Dataset) -> Float[Array, "b 11"]:
     """Return the conditioning vectors [b, 11] of a data set or of a slice of it."""
-    return concepts.conditioning(dataset.cv, data.active)
+    return concepts.conditioning(data.active, dataset.cv)
 
 
 def draw_dataset(
-    key: Key[Array, ""], ranges: Ranges, klass: Int[Array, "n"], active: tuple[str, ...], at_mean: bool
+    active: tuple[str, ...], ranges: Ranges, klass: Int[Array, "n"], key: Key[Array, ""], *, at_mean: bool
 ) -> Dataset:
     """Draw one image for every entry of `klass` (class indices [n]) and return the `Dataset` in the same order."""
     concept_key, noise_key = jax.random.split(key)
     bits = jnp.asarray(concepts.classes(active).bits)[klass]
-    cv = sample_concepts(concept_key, ranges, bits, active, at_mean)
+    cv = sample_concepts(active, ranges, bits, concept_key, at_mean=at_mean)
     return Dataset(cv=cv, klass=klass, noise_key=jax.random.split(noise_key, len(klass)))
 
 
-def make_dataset(key: Key[Array, ""], setting: Setting, data: DataConfig) -> tuple[Dataset, Dataset]:
+def make_dataset(data: DataConfig, setting: Setting, key: Key[Array, ""]) -> tuple[Dataset, Dataset]:
     """Draw the images of the training classes and split them at random into (training set, validation set).
 
     `key` is the run's "data" stream. Sizes are static: floor(train_ratio * n) and the rest of the n = training
@@ -127,13 +127,13 @@ def make_dataset(key: Key[Array, ""], setting: Setting, data: DataConfig) -> tup
     """
     pool_key, split_key = jax.random.split(jax.random.fold_in(key, 0))
     klass = _repeat(concepts.classes(data.active).train_ids, data.images_per_class)
-    pool = draw_dataset(pool_key, concepts.ranges_of(setting), klass, data.active, at_mean=False)
+    pool = draw_dataset(data.active, concepts.ranges_of(setting), klass, pool_key, at_mean=False)
     order = jax.random.permutation(split_key, data.pool_images)
     return pool.take(order[: data.train_images]), pool.take(order[data.train_images :])
 
 
 def generation_conditionings(
-    key: Key[Array, ""], setting: Setting, data: DataConfig, per_class: int
+    data: DataConfig, setting: Setting, per_class: int, key: Key[Array, ""]
 ) -> Float[Array, "k per_class 11"]:
     """Draw the conditioning vectors that a run is sampled with at every evaluation, `per_class` for each class.
 
@@ -142,18 +142,18 @@ def generation_conditionings(
     """
     family, ranges = concepts.classes(data.active), concepts.ranges_of(setting)
     bits = jnp.asarray(family.bits)[_repeat(range(family.num), per_class)]
-    cv = sample_concepts(jax.random.fold_in(key, 1), ranges, bits, data.active, at_mean=False)
-    drawn = concepts.conditioning(cv, data.active).reshape(family.num, per_class, concepts.CONDITIONING_DIM)
-    return jnp.where(family.trained[:, None, None], drawn, concepts.mean_conditionings(ranges, data.active)[:, None])
+    cv = sample_concepts(data.active, ranges, bits, jax.random.fold_in(key, 1), at_mean=False)
+    drawn = concepts.conditioning(data.active, cv).reshape(family.num, per_class, concepts.CONDITIONING_DIM)
+    return jnp.where(family.trained[:, None, None], drawn, concepts.mean_conditionings(data.active, ranges)[:, None])
 
 
-def test_set(key: Key[Array, ""], setting: Setting, data: DataConfig) -> Dataset:
+def test_set(data: DataConfig, setting: Setting, key: Key[Array, ""]) -> Dataset:
     """Draw the images of the held-out classes, at their exact class means, that the test loss is taken on.
 
     `key` is the run's "data" stream. Size: held-out classes x test_images_per_class, 0 if no class is held out.
     """
     klass = _repeat(concepts.classes(data.active).held_out_ids, data.test_images_per_class)
-    return draw_dataset(jax.random.fold_in(key, 2), concepts.ranges_of(setting), klass, data.active, at_mean=True)
+    return draw_dataset(data.active, concepts.ranges_of(setting), klass, jax.random.fold_in(key, 2), at_mean=True)
 
 
 def _repeat(ids, times: int) -> Int[Array, "n"]:

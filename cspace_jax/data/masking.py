@@ -31,7 +31,7 @@ def init_params(data: DataConfig) -> dict[str, jax.Array]:
     return {TOKEN: jnp.zeros(entries.stop - entries.start)}
 
 
-def mark(key: Key[Array, ""], dataset: Dataset, fraction: jax.typing.ArrayLike, data: DataConfig) -> Dataset:
+def mark(data: DataConfig, fraction: jax.typing.ArrayLike, dataset: Dataset, key: Key[Array, ""]) -> Dataset:
     """Return the data set with floor(fraction N) of the masked class's N images marked, a random subset.
 
     `fraction` in [0, 1] may be traced. Subsets are nested: with the same key a larger fraction adds images to the
@@ -39,7 +39,7 @@ def mark(key: Key[Array, ""], dataset: Dataset, fraction: jax.typing.ArrayLike, 
     """
     if data.mask_images != "fixed":
         return dataset
-    of_class = _of_class(dataset, data)
+    of_class = _of_class(data, dataset)
     lots = jnp.where(of_class, jax.random.uniform(key, of_class.shape), 2.0)
     rank = jnp.argsort(jnp.argsort(lots))  # no two are equal, so the count is exact
     return dataclasses.replace(dataset, masked=of_class & (rank < count(fraction, of_class.sum())))
@@ -51,17 +51,17 @@ def count(fraction: jax.typing.ArrayLike, number: jax.typing.ArrayLike) -> jax.A
     return jnp.floor(product + product * _ROUNDING).astype(jnp.int32)
 
 
-def draw(key: Key[Array, ""], batch: Dataset, fraction: jax.typing.ArrayLike, data: DataConfig) -> Bool[Array, " b"]:
+def draw(data: DataConfig, fraction: jax.typing.ArrayLike, batch: Dataset, key: Key[Array, ""]) -> Bool[Array, " b"]:
     """Return which images of a batch are masked: those marked, or in mode "batch" each of the class by its own lot."""
     if batch.masked is not None:
         return batch.masked
     lots = jax.random.uniform(key, batch.klass.shape)  # in [0, 1): a fraction of 0 masks none, 1 masks all
-    return _of_class(batch, data) & (lots < fraction)
+    return _of_class(data, batch) & (lots < fraction)
 
 
 def fill(
-    conditioning: Float[Array, "b 11"], masked: Bool[Array, " b"], data: DataConfig, params: Mapping[str, Any],
-    null_value: float,
+    data: DataConfig, params: Mapping[str, Any], null_value: float, conditioning: Float[Array, "b 11"],
+    masked: Bool[Array, " b"],
 ) -> Float[Array, "b 11"]:  # fmt: skip
     """Replace the masked concept's entries in the conditioning vectors of masked images.
 
@@ -75,5 +75,5 @@ def fill(
     return jnp.where(masked[:, None] & hidden, value, conditioning)
 
 
-def _of_class(dataset: Dataset, data: DataConfig) -> Bool[Array, " n"]:
+def _of_class(data: DataConfig, dataset: Dataset) -> Bool[Array, " n"]:
     return dataset.klass == classes(data.active).names.index(data.masked[1])

@@ -37,7 +37,7 @@ def distance_matrix(images: Float[Array, "k n h w c"]) -> Float[Array, "k k"]:
     return jax.vmap(one_to_all, in_axes=(0, None))(images, images)
 
 
-def concept_distances(distances: Float[Array, "k k"], active: tuple[str, ...], trained_only: bool = True) -> Array:
+def concept_distances(active: tuple[str, ...], distances: Float[Array, "k k"], trained_only: bool = True) -> Array:
     """Average d[i, j] over the pairs of classes that differ in one concept alone; returns [concept].
 
     `trained_only` keeps the pairs of classes seen in training, as the reference implementation's "concept gradient"
@@ -52,19 +52,21 @@ def concept_distances(distances: Float[Array, "k k"], active: tuple[str, ...], t
     return jnp.einsum("ij,ijc->c", distances, weights, precision=jax.lax.Precision.HIGHEST)
 
 
-def paired_datasets(key: Key[Array, ""], setting: Setting, data: DataConfig, n: int, at_mean: bool) -> datasets.Dataset:
+def paired_datasets(
+    data: DataConfig, setting: Setting, n: int, key: Key[Array, ""], *, at_mean: bool
+) -> datasets.Dataset:
     """Draw n images of every class from one key, so that they differ between classes in the class alone; leaves [k, n].
 
     `at_mean` places them at the exact class means, otherwise in the training ranges.
     """
     family = concepts.classes(data.active)
     ranges = concepts.ranges_of(setting)
-    draw = jax.vmap(lambda klass: datasets.draw_dataset(key, ranges, jnp.full(n, klass), data.active, at_mean))
+    draw = jax.vmap(lambda klass: datasets.draw_dataset(data.active, ranges, jnp.full(n, klass), key, at_mean=at_mean))
     return draw(jnp.arange(family.num))
 
 
 def pixel_distances(
-    setting: Setting, data: DataConfig, key: Key[Array, ""], n: int = 128, at_mean: bool = True
+    data: DataConfig, setting: Setting, key: Key[Array, ""], n: int = 128, at_mean: bool = True
 ) -> Float[Array, "k k"]:
     """Return the paired mean squared pixel distances [k, k] between all classes, over n images a class.
 
@@ -73,31 +75,31 @@ def pixel_distances(
     """
 
     def one_image(all_classes: datasets.Dataset) -> Array:
-        return distance_matrix(datasets.images(all_classes, data)[:, None])
+        return distance_matrix(datasets.images(data, all_classes)[:, None])
 
-    paired = paired_datasets(key, setting, data, n, at_mean)
+    paired = paired_datasets(data, setting, n, key, at_mean=at_mean)
     by_image = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), paired)
     return jax.lax.map(one_image, by_image, batch_size=CHUNK).mean(axis=0)
 
 
 def pixel_signal(
-    setting: Setting, data: DataConfig, key: Key[Array, ""], n: int = 128, trained_only: bool = True
+    data: DataConfig, setting: Setting, key: Key[Array, ""], n: int = 128, trained_only: bool = True
 ) -> Float[Array, "concept"]:
     """Return the concept signal as paired pixel MSE at the class means, one number an active concept.
 
     Averaged over the pairs of training classes that differ in the concept, or over all such pairs.
     """
-    return concept_distances(pixel_distances(setting, data, key, n), data.active, trained_only)
+    return concept_distances(data.active, pixel_distances(data, setting, key, n), trained_only)
 
 
 def range_signal(
-    setting: Setting, data: DataConfig, key: Key[Array, ""], n: int = 512, trained_only: bool = True
+    data: DataConfig, setting: Setting, key: Key[Array, ""], n: int = 512, trained_only: bool = True
 ) -> Float[Array, "concept"]:
     """Return the "concept gradient": the paired pixel MSE on the training ranges instead of the class means.
 
     The reference implementation takes 2,048 images a class; fewer give the same value within a few per cent.
     """
-    return concept_distances(pixel_distances(setting, data, key, n, at_mean=False), data.active, trained_only)
+    return concept_distances(data.active, pixel_distances(data, setting, key, n, at_mean=False), trained_only)
 
 
 def smooth_render(
@@ -151,7 +153,7 @@ def jacobian_norms(
 
 
 def jacobian_signal(
-    setting: Setting, data: DataConfig, key: Key[Array, ""], n: int = 32, edge: jax.typing.ArrayLike = 0.5
+    data: DataConfig, setting: Setting, key: Key[Array, ""], n: int = 32, edge: jax.typing.ArrayLike = 0.5
 ) -> Float[Array, "concept"]:
     """Return the mean of |dG / dz_i| over n images of each training class at its class means, per active concept.
 
@@ -162,6 +164,6 @@ def jacobian_signal(
     family = concepts.classes(data.active)
     ranges = concepts.ranges_of(setting)
     klass = jnp.repeat(jnp.asarray(family.train_ids), n)
-    drawn = datasets.draw_dataset(key, ranges, klass, data.active, at_mean=True)
+    drawn = datasets.draw_dataset(data.active, ranges, klass, key, at_mean=True)
     norms = jacobian_norms(drawn.cv, data.image_size, data.blur, edge)
     return norms.mean(axis=0)[np.array([CONCEPTS.index(name) for name in data.active])]

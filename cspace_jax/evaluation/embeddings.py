@@ -40,7 +40,7 @@ def concept_vectors(active: tuple[str, ...], setting: Setting) -> Float[Array, "
 
     At a colour signal of .2 and a size signal of .3 they are the published (.4, .4, .6), (.6, .4, .4), .3 and .6.
     """
-    means = mean_conditionings(ranges_of(setting), active)
+    means = mean_conditionings(active, ranges_of(setting))
     bits = classes(active).bits
     empty = jnp.zeros(CONDITIONING_DIM)
     chosen = [(name, means[np.argmax(bits[:, i] == bit)]) for i, name in enumerate(active) for bit in (0, 1)]
@@ -50,10 +50,10 @@ def concept_vectors(active: tuple[str, ...], setting: Setting) -> Float[Array, "
 def measure(spec: TrainSpec, params: dict, setting: Setting) -> Embeddings:
     """Measure the embeddings of a run's parameters."""
     active, network = spec.data.active, spec.vdm.network
-    means = mean_conditionings(ranges_of(setting), active)
+    means = mean_conditionings(active, ranges_of(setting))
     asked = means[np.array(classes(active).held_out_ids)]
     vectors = concept_vectors(active, setting)
-    projected = unet.project_conditioning(params["network"], network, jnp.concatenate([vectors, asked]))
+    projected = unet.project_conditioning(network, params["network"], jnp.concatenate([vectors, asked]))
     number = len(vectors)
     units = [h[:number] / jnp.linalg.norm(h[:number], axis=-1, keepdims=True) for h in projected.values()]
     return Embeddings(

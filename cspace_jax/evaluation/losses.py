@@ -42,9 +42,9 @@ def loss_data(spec: EvalSpec, setting: Setting) -> LossData:
     key = rng.run_key(setting.seed)
     data_key = rng.stream(key, "data")
     if spec.split == "validation":
-        dataset = datasets.make_dataset(data_key, setting, spec.train.data)[1]
+        dataset = datasets.make_dataset(spec.train.data, setting, data_key)[1]
     else:
-        dataset = datasets.test_set(data_key, setting, spec.train.data)
+        dataset = datasets.test_set(spec.train.data, setting, data_key)
     count, size = loss_batches(spec)
     batch = jax.tree.map(lambda leaf: leaf[: count * size].reshape(count, size, *leaf.shape[1:]), dataset)
     stream = {"validation": 1, "test": 2}[spec.split]
@@ -57,8 +57,8 @@ def loss_batch(spec: EvalSpec, params: dict, setting: Setting, data: LossData, i
     Dropout and the dropping of conditioning are off; times and noises are the same at every checkpoint.
     """
     batch = jax.tree.map(lambda leaf: leaf[i], data.batch)
-    images = datasets.images(batch, spec.train.data)
+    images = datasets.images(spec.train.data, batch)
     noise = vdm.draw_loss_noise(jax.random.fold_in(data.key, i), images.shape)
-    conditioning = datasets.conditionings(batch, spec.train.data)
-    terms = vdm.loss_terms(params, spec.train.vdm, images, conditioning, noise, setting.data_noise)
+    conditioning = datasets.conditionings(spec.train.data, batch)
+    terms = vdm.loss_terms(spec.train.vdm, params, setting.data_noise, images, conditioning, noise)
     return jnp.stack([t.mean() for t in (terms.total, terms.diffusion, terms.latent, terms.reconstruction)])

@@ -71,33 +71,33 @@ def _head(spec: ProbeSpec) -> _Head:
     return _Head(spec.unet.groups, 2 * spec.num_concepts)
 
 
-def init_params(key: jax.Array, spec: ProbeSpec, init_scale: jax.typing.ArrayLike = 0.02) -> dict:
+def init_params(spec: ProbeSpec, key: jax.Array, init_scale: jax.typing.ArrayLike = 0.02) -> dict:
     """Draw {"backbone": ..., "head": ...}; only the backbone is multiplied by `init_scale` (reference)."""
     backbone_key, head_key = jax.random.split(key)
     head = _head(spec).init(head_key, jnp.zeros((1, spec.unet.out_channels)))["params"]
-    return {"backbone": unet.init_params(backbone_key, spec.unet, init_scale), "head": head}
+    return {"backbone": unet.init_params(spec.unet, backbone_key, init_scale), "head": head}
 
 
 def logits(
-    params: dict, spec: ProbeSpec, images: Float[Array, "b h w 3"], dropout_keys: jax.Array | None = None
+    spec: ProbeSpec, params: dict, images: Float[Array, "b h w 3"], dropout_keys: jax.Array | None = None
 ) -> Float[Array, "b concept 2"]:
     """Return the logits of both bit values of every concept.
 
     Args:
-      params: as made by `init_params`.
-      spec: the same static description.
+      spec: static description of the probe.
+      params: as made by `init_params` for it.
       images: in [0, 1], any size divisible by 2 ** (levels - 1); features are max-pooled over all pixels.
       dropout_keys: switch dropout on, one an image; None for reading.
     """
-    features = unet.apply(params["backbone"], spec.unet, images, dropout_keys=dropout_keys)
+    features = unet.apply(spec.unet, params["backbone"], images, dropout_keys=dropout_keys)
     pooled = features.max(axis=(1, 2))
     pairs: Any = _head(spec).apply({"params": params["head"]}, pooled)
     return pairs.reshape(-1, spec.num_concepts, 2)
 
 
-def probabilities(params: dict, spec: ProbeSpec, images: Float[Array, "b h w 3"]) -> Float[Array, "b concept"]:
+def probabilities(spec: ProbeSpec, params: dict, images: Float[Array, "b h w 3"]) -> Float[Array, "b concept"]:
     """Return P(bit = 1) of every concept, in [0, 1]: the image's coordinates in concept space."""
-    return jax.nn.softmax(logits(params, spec, images), axis=-1)[..., 1]
+    return jax.nn.softmax(logits(spec, params, images), axis=-1)[..., 1]
 
 
 def cross_entropy(pairs: Float[Array, "b concept 2"], bits: Int[Array, "b concept"]) -> Float[Array, "b"]:
@@ -106,33 +106,33 @@ def cross_entropy(pairs: Float[Array, "b concept 2"], bits: Int[Array, "b concep
 
 
 def loss(
-    params: dict,
     spec: ProbeSpec,
+    params: dict,
     images: Float[Array, "b h w 3"],
     bits: Int[Array, "b concept"],
     dropout_keys: jax.Array | None = None,
 ) -> Float[Array, ""]:
     """Return the cross-entropy in nats against the true `bits`, summed over concepts and averaged over images."""
-    return cross_entropy(logits(params, spec, images, dropout_keys), bits).mean()
+    return cross_entropy(logits(spec, params, images, dropout_keys), bits).mean()
 
 
-def from_torch(path: str, spec: ProbeSpec) -> dict:
+def from_torch(spec: ProbeSpec, path: str) -> dict:
     """Read a probe of the reference implementation (.npz, or .pth with PyTorch) as parameters for `logits`.
 
     Raises:
       UserError: the file is missing, or its arrays' names or shapes do not fit `spec`.
     """
-    params = torch_weights.probe_params(torch_weights.read_state_dict(path), spec.unet)
+    params = torch_weights.probe_params(spec.unet, torch_weights.read_state_dict(path))
     try:
-        check_fit(params, spec)
+        check_fit(spec, params)
     except ValueError as error:
         raise UserError(f"weights file {path!r} does not fit the probe: {error}") from error
     return jax.tree.map(jnp.asarray, params)
 
 
-def check_fit(params: dict, spec: ProbeSpec) -> None:
+def check_fit(spec: ProbeSpec, params: dict) -> None:
     """Raise ValueError unless `params` has the names and shapes of this probe."""
-    wanted = jax.eval_shape(lambda key: init_params(key, spec), rng.run_key(0))
+    wanted = jax.eval_shape(lambda key: init_params(spec, key), rng.run_key(0))
     flat: dict[str, Any] = dict(traverse_util.flatten_dict(params, sep="/"))
     flat_wanted: dict[str, Any] = dict(traverse_util.flatten_dict(wanted, sep="/"))
     if set(flat) != set(flat_wanted):

@@ -44,7 +44,7 @@ def naive_prompts(spec: EvalSpec, setting: Setting) -> Prompts:
     """
     key = rng.run_key(setting.seed)
     _, _, samples = spec.shape
-    conditioning = datasets.generation_conditionings(rng.stream(key, "data"), setting, spec.train.data, samples)
+    conditioning = datasets.generation_conditionings(spec.train.data, setting, samples, rng.stream(key, "data"))
     return Prompts(conditioning.reshape(-1, conditioning.shape[-1]), jax.random.fold_in(rng.stream(key, "eval"), 0))
 
 
@@ -54,15 +54,15 @@ def battery(spec: EvalSpec, setting: Setting) -> Query:
     return protocols.queries(spec.elicit, spec.train.data.active, setting, key, spec.evaluate.guidance)
 
 
-def prepare(spec: EvalSpec, params: dict, patch: dict, queries: Query, setting: Setting) -> Prompts:
+def prepare(spec: EvalSpec, params: dict, patch: dict, setting: Setting, queries: Query) -> Prompts:
     """Turn the queries of one batch [q, held-out classes, ...] into prompts: embed, project, patch, edit, repeat.
 
     Args:
       spec: static description of the battery.
       params: parameters that are asked.
       patch: parameters whose conditioning projections patched queries use.
-      queries: of one batch.
       setting: the run's numbers.
+      queries: of one batch.
     """
     flat: Query = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), queries)
     network = spec.train.vdm.network
@@ -72,10 +72,10 @@ def prepare(spec: EvalSpec, params: dict, patch: dict, queries: Query, setting: 
         return jax.tree.map(lambda a, b: jnp.where(flat.patched[:, None], b, a), own, other)
 
     def embed(c: jax.Array) -> jax.Array:
-        return choose(*(unet.embed_conditioning(one["network"], network, c) for one in (params, patch)))
+        return choose(*(unet.embed_conditioning(network, one["network"], c) for one in (params, patch)))
 
     def project(v: jax.Array) -> dict[str, jax.Array]:
-        return choose(*(unet.project_embedding(one["network"], network, v) for one in (params, patch)))
+        return choose(*(unet.project_embedding(network, one["network"], v) for one in (params, patch)))
 
     null = jnp.full_like(flat.conditioning, spec.train.vdm.diffusion.null_value)
     asked, amplified, removed = (embed(c) for c in (flat.conditioning, flat.amplified, flat.removed))

@@ -253,23 +253,23 @@ def queries(
       key: of the random directions, which are the run's own and the same at every checkpoint.
       guidance: weight of queries whose protocol does not change it.
     """
-    means = mean_conditionings(ranges_of(setting), active)
+    means = mean_conditionings(active, ranges_of(setting))
     rows = []
     for number, (name, values) in enumerate(layout(config)):
         row = []
         for klass in classes(active).held_out_ids:
             direction_key = jax.random.fold_in(jax.random.fold_in(key, number), klass)
-            row.append(_query(config, active, means, klass, name, values, number, direction_key, guidance))
+            row.append(_query(config, active, klass, name, values, number, guidance, means, direction_key))
         rows.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *row))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
 def _query(
-    config: ElicitConfig, active: tuple[str, ...], means: jax.Array, klass: int, name: str, values: tuple[Any, ...],
-    number: int, key: jax.Array, guidance: float,
+    config: ElicitConfig, active: tuple[str, ...], klass: int, name: str, values: tuple[Any, ...], number: int,
+    guidance: float, means: jax.Array, key: jax.Array,
 ) -> Query:  # fmt: skip
     parts, control = parse(name)
-    target = make_target(active, means, klass, config.concept, shuffled=control == SHUFFLED)
+    target = make_target(active, klass, config.concept, means, shuffled=control == SHUFFLED)
     before = _plain(target, guidance)
     query = before
     for one, value in zip(parts, values, strict=True):
@@ -277,7 +277,7 @@ def _query(
     _check_shapes(name, query, before)
     if control == RANDOM:
         offset = query.conditioning - before.conditioning
-        direction = jnp.linalg.norm(offset) * _random_direction(key, active)
+        direction = jnp.linalg.norm(offset) * _random_direction(active, key)
         query = query.replace(conditioning=before.conditioning + direction, random=jnp.int32(number))
     return query
 
@@ -296,7 +296,7 @@ def _plain(target: Target, guidance: float) -> Query:
     return Query(target.mean, jnp.float32(guidance), zero, zero, nothing, nothing, no, jnp.int32(0), no)
 
 
-def _random_direction(key: jax.Array, active: tuple[str, ...]) -> jax.Array:
+def _random_direction(active: tuple[str, ...], key: jax.Array) -> jax.Array:
     """Draw a unit vector in the entries of the conditioning that the active concepts use."""
     used = np.zeros(CONDITIONING_DIM, bool)
     for name in active:
@@ -305,14 +305,14 @@ def _random_direction(key: jax.Array, active: tuple[str, ...]) -> jax.Array:
     return direction / jnp.linalg.norm(direction)
 
 
-def make_target(active: tuple[str, ...], means: jax.Array, klass: int, concept: str, shuffled: bool = False) -> Target:
+def make_target(active: tuple[str, ...], klass: int, concept: str, means: jax.Array, shuffled: bool = False) -> Target:
     """Describe a class to the protocols.
 
     Args:
       active: active concepts.
-      means: conditioning vectors of all classes at their means [k, 11].
       klass: class index.
       concept: the concept that is pushed; the other one is the first active concept besides.
+      means: conditioning vectors of all classes at their means [k, 11].
       shuffled: exchange the two.
     """
     found = classes(active)

@@ -29,12 +29,12 @@ class Reading:
     schedule_w: jax.Array
 
 
-def read(spec: EvalSpec, z: Float[Array, "b h w 3"], params: dict, probe_params: dict) -> Reading:
+def read(spec: EvalSpec, params: dict, z: Float[Array, "b h w 3"], probe_params: dict) -> Reading:
     """Read the concepts of a run's finished samples with the probe."""
     queries, num, samples = spec.shape
     images = z.reshape(queries, num, samples, *z.shape[1:])
-    prob = probe_network.probabilities(probe_params, spec.probe, z)
-    b, w = vdm.schedule_scalars(params, spec.train.vdm)
+    prob = probe_network.probabilities(spec.probe, probe_params, z)
+    b, w = vdm.schedule_scalars(spec.train.vdm, params)
     kept = jnp.clip(images[0, :, : spec.evaluate.keep_samples], 0.0, 1.0)
     return Reading(
         prob_samples=_keep_nan(prob, z).reshape(queries, num, samples, -1),

@@ -24,7 +24,7 @@ def start(spec: EvalSpec, prompts: Prompts) -> Float[Array, "b h w 3"]:
 
 
 def denoise(
-    spec: EvalSpec, z: Float[Array, "b h w 3"], params: dict, prompts: Prompts, i: jax.Array
+    spec: EvalSpec, params: dict, z: Float[Array, "b h w 3"], prompts: Prompts, i: jax.Array
 ) -> Float[Array, "b h w 3"]:
     """Take ancestral step i of a run's batch, by microbatches where the whole would leave the cache."""
     steps = spec.evaluate.sampling_steps
@@ -32,7 +32,7 @@ def denoise(
     def step(part: tuple[Any, ...]) -> tuple[tuple[()], jax.Array]:
         z, noise, conditioning, weights, null = part
         guidance = _guidance(spec) if weights is None else weights
-        return (), vdm.sample_step(params, spec.train.vdm, z, conditioning, noise, i, steps, guidance, null)
+        return (), vdm.sample_step(spec.train.vdm, params, z, conditioning, noise, i, steps, guidance, null)
 
     batch = (z, _noise(spec, prompts, i + 1), prompts.conditioning, prompts.guidance, prompts.null)
     return map_microbatches(step, batch, spec.train.microbatch_of(len(z)), spec.train.shards)[1]
@@ -41,7 +41,7 @@ def denoise(
 def draw(spec: EvalSpec, params: dict, prompts: Prompts) -> Float[Array, "b h w 3"]:
     """Draw a run's batch of samples in one compiled loop: `start` and then every `denoise`."""
     steps = spec.evaluate.sampling_steps
-    return jax.lax.fori_loop(0, steps, lambda i, z: denoise(spec, z, params, prompts, i), start(spec, prompts))
+    return jax.lax.fori_loop(0, steps, lambda i, z: denoise(spec, params, z, prompts, i), start(spec, prompts))
 
 
 def _guidance(spec: EvalSpec) -> float | None:

@@ -32,7 +32,7 @@ def _mlp(ours: tuple[str, ...], theirs: str) -> Iterator[Row]:
     yield from _layer((*ours, "dense_1"), f"{theirs}.2", "linear")
 
 
-def _block(name: str, theirs: str, spec: UNetSpec, skip: bool) -> Iterator[Row]:
+def _block(spec: UNetSpec, name: str, theirs: str, skip: bool) -> Iterator[Row]:
     yield from _layer((name, "norm_0"), f"{theirs}.net1.0", "norm")
     yield from _layer((name, "conv_0"), f"{theirs}.net1.2", "conv")
     if spec.conditioning != "none":
@@ -60,7 +60,7 @@ def _down_path(spec: UNetSpec) -> Iterator[Row]:
     for level, c_out in enumerate(spec.channels):
         for i in range(spec.blocks):
             theirs = f"downs.{level}.resnet_blocks.{i}"
-            yield from _block(f"down_{level}_block_{i}", theirs, spec, skip=c_in != c_out)
+            yield from _block(spec, f"down_{level}_block_{i}", theirs, skip=c_in != c_out)
             c_in = c_out
         if level < len(spec.channels) - 1:
             yield from _layer((f"down_{level}_conv",), f"downs.{level}.down", "conv")
@@ -72,7 +72,7 @@ def _up_path(spec: UNetSpec) -> Iterator[Row]:
     for j, level in enumerate(reversed(range(levels))):
         for i in range(spec.blocks):
             theirs = f"ups.{j}.resnet_blocks.{i}"
-            yield from _block(f"up_{level}_block_{i}", theirs, spec, skip=c_in != spec.channels[level])
+            yield from _block(spec, f"up_{level}_block_{i}", theirs, skip=c_in != spec.channels[level])
             c_in = spec.channels[level]
         if level > 0:
             yield from _layer((f"up_{level}_conv",), f"ups.{j}.up", "conv_transposed")
@@ -80,12 +80,12 @@ def _up_path(spec: UNetSpec) -> Iterator[Row]:
 
 
 def _middle(spec: UNetSpec) -> Iterator[Row]:
-    yield from _block("mid_block_0", "mid1", spec, skip=False)
+    yield from _block(spec, "mid_block_0", "mid1", skip=False)
     if spec.attention:
         yield from _layer(("mid_attention", "norm"), "mid_attn1.norm", "norm")
         for ours, theirs in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "proj_out")):
             yield from _layer(("mid_attention", ours), f"mid_attn1.{theirs}", "conv")
-    yield from _block("mid_block_1", "mid2", spec, skip=False)
+    yield from _block(spec, "mid_block_1", "mid2", skip=False)
 
 
 def _network_rows(spec: UNetSpec) -> Iterator[Row]:
@@ -129,8 +129,8 @@ def _build(state: dict[str, np.ndarray], rows: list[Row], ignored: set[str]) -> 
     return tree
 
 
-def _check_shapes(tree: dict, spec: UNetSpec) -> None:
-    wanted = jax.eval_shape(lambda key: unet.init_params(key, spec), rng.run_key(0))
+def _check_shapes(spec: UNetSpec, tree: dict) -> None:
+    wanted = jax.eval_shape(lambda key: unet.init_params(spec, key), rng.run_key(0))
     shapes: dict[str, Any] = dict(flatten_dict(wanted, sep="/"))
     arrays: dict[str, Any] = dict(flatten_dict(tree, sep="/"))
     for name in set(arrays) & set(shapes):
@@ -143,7 +143,7 @@ def _prefixed(rows: Iterator[Row], ours: str, theirs: str) -> list[Row]:
     return [((ours, *path), f"{theirs}.{name}", layout) for path, name, layout in rows]
 
 
-def vdm_params(state: dict[str, np.ndarray], spec: UNetSpec) -> dict:
+def vdm_params(spec: UNetSpec, state: dict[str, np.ndarray]) -> dict:
     """Convert a diffusion model's `state_dict` (arrays by name) into {"network": ..., "schedule": {"b", "w"}}.
 
     Raises:
@@ -152,11 +152,11 @@ def vdm_params(state: dict[str, np.ndarray], spec: UNetSpec) -> dict:
     rows = _prefixed(_network_rows(spec), "network", "score_model")
     rows += [(("schedule", name), f"gamma.{name}", "vector") for name in ("b", "w")]
     params = _build(state, rows, {f"score_model.{name}" for name in _unused_names(spec)})
-    _check_shapes(params["network"], spec)
+    _check_shapes(spec, params["network"])
     return params
 
 
-def probe_params(state: dict[str, np.ndarray], spec: UNetSpec) -> dict:
+def probe_params(spec: UNetSpec, state: dict[str, np.ndarray]) -> dict:
     """Convert a probe's `state_dict` into {"backbone": ..., "head": ...}.
 
     Raises:

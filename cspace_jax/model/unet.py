@@ -178,12 +178,12 @@ def _ascend(spec: UNetSpec, x: jax.Array, skips: list[jax.Array], block: Callabl
     return x
 
 
-def init_params(key: jax.Array, spec: UNetSpec, init_scale: jax.typing.ArrayLike = 1.0) -> dict:
+def init_params(spec: UNetSpec, key: jax.Array, init_scale: jax.typing.ArrayLike = 1.0) -> dict:
     """Draw the parameters of one network, PyTorch's way, and multiply every one by `init_scale` (reference).
 
     Args:
-      key: typed PRNG key.
       spec: the network.
+      key: typed PRNG key.
       init_scale: scalar, may be traced; norm weights and biases are scaled too.
 
     Returns:
@@ -198,8 +198,8 @@ def init_params(key: jax.Array, spec: UNetSpec, init_scale: jax.typing.ArrayLike
 
 
 def apply(
-    params: dict,
     spec: UNetSpec,
+    params: dict,
     z: Float[Array, "b h w ci"],
     t: Float[Array, " b"] | None = None,
     c: Float[Array, "b 11"] | Mapping[str, jax.Array] | None = None,
@@ -208,8 +208,8 @@ def apply(
     """Evaluate the network.
 
     Args:
-      params: as made by `init_params`.
-      spec: the same static description.
+      spec: static description of the network.
+      params: as made by `init_params` for it.
       z: noisy images (or images, for the probe).
       t: normalised time (gamma - gamma_min) / (gamma_max - gamma_min); None for an unconditioned network.
       c: conditioning vectors, or what every block makes of them (`project_conditioning`, perhaps edited); None for an
@@ -232,7 +232,7 @@ def block_features(spec: UNetSpec) -> dict[str, int]:
     return down | middle | up
 
 
-def embed_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) -> Float[Array, "b d"]:
+def embed_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b 11"]) -> Float[Array, "b d"]:
     """Return what every block's projection reads: the shared embedding [b, 64], or `c` itself where none is shared.
 
     Raises:
@@ -240,11 +240,11 @@ def embed_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) ->
     """
     if not shares_embedding(spec.conditioning):
         return c
-    embedded: Any = MLP(COMMON_FEATURES).apply({"params": _held(params, spec, "embed_vector")}, c)
+    embedded: Any = MLP(COMMON_FEATURES).apply({"params": _held(spec, params, "embed_vector")}, c)
     return embedded
 
 
-def project_embedding(params: dict, spec: UNetSpec, embedding: Float[Array, "b d"]) -> dict[str, jax.Array]:
+def project_embedding(spec: UNetSpec, params: dict, embedding: Float[Array, "b d"]) -> dict[str, jax.Array]:
     """Return what every residual block adds for what `embed_conditioning` gave: block name -> [b, width of the block].
 
     Raises:
@@ -257,12 +257,12 @@ def project_embedding(params: dict, spec: UNetSpec, embedding: Float[Array, "b d
     layer = "mlp" if kind == "mlp" else "linear"
     projected: dict[str, Any] = {}
     for name, features in block_features(spec).items():
-        held = {layer: _held(params, spec, name, "project_vector", layer)}
+        held = {layer: _held(spec, params, name, "project_vector", layer)}
         projected[name] = Projection(features, kind).apply({"params": held}, embedding)
     return projected
 
 
-def _held(params: dict, spec: UNetSpec, *path: str) -> dict:
+def _held(spec: UNetSpec, params: dict, *path: str) -> dict:
     for name in path:
         if name not in params:
             kind, place = f"network.conditioning = {spec.conditioning!r}", "/".join(path)
@@ -271,7 +271,7 @@ def _held(params: dict, spec: UNetSpec, *path: str) -> dict:
     return params
 
 
-def project_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) -> dict[str, jax.Array]:
+def project_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b 11"]) -> dict[str, jax.Array]:
     """Return what every residual block adds for conditioning vectors `c`: block name -> [b, width of the block].
 
     It depends on neither image nor time, so a sampler computes it once; and it is where latent interventions act and
@@ -280,7 +280,7 @@ def project_conditioning(params: dict, spec: UNetSpec, c: Float[Array, "b 11"]) 
     Raises:
       ValueError, UserError: as `embed_conditioning` and `project_embedding`.
     """
-    return project_embedding(params, spec, embed_conditioning(params, spec, c))
+    return project_embedding(spec, params, embed_conditioning(spec, params, c))
 
 
 def count_params(params: dict) -> int:

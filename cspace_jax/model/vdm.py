@@ -44,16 +44,16 @@ class Vdm:
         return cls(spec, diffusion)
 
 
-def init_params(key: jax.Array, vdm: Vdm, init_scale: jax.typing.ArrayLike = 1.0) -> dict:
+def init_params(vdm: Vdm, key: jax.Array, init_scale: jax.typing.ArrayLike = 1.0) -> dict:
     """Draw parameters: {"network": ..., "schedule": {"b", "w"}}; a fixed schedule has no trained scalars."""
-    params = {"network": unet.init_params(key, vdm.network, init_scale), "schedule": {}}
+    params = {"network": unet.init_params(vdm.network, key, init_scale), "schedule": {}}
     if vdm.diffusion.schedule == "learned_linear":
         low, high = vdm.diffusion.gamma_min, vdm.diffusion.gamma_max
         params["schedule"] = {"b": jnp.float32(low), "w": jnp.float32(high - low)}
     return params
 
 
-def schedule_scalars(params: dict, vdm: Vdm) -> tuple[jax.Array, jax.Array]:
+def schedule_scalars(vdm: Vdm, params: dict) -> tuple[jax.Array, jax.Array]:
     """Return (b, |w|) of gamma(t) = b + |w| t."""
     if vdm.diffusion.schedule == "learned_linear":
         return params["schedule"]["b"], jnp.abs(params["schedule"]["w"])
@@ -61,9 +61,9 @@ def schedule_scalars(params: dict, vdm: Vdm) -> tuple[jax.Array, jax.Array]:
     return jnp.float32(low), jnp.float32(high - low)
 
 
-def gamma(params: dict, vdm: Vdm, t: jax.typing.ArrayLike) -> jax.Array:
+def gamma(vdm: Vdm, params: dict, t: jax.typing.ArrayLike) -> jax.Array:
     """Evaluate the noise schedule, minus the log signal-to-noise ratio, at times t in [0, 1]."""
-    b, w = schedule_scalars(params, vdm)
+    b, w = schedule_scalars(vdm, params)
     return b + w * jnp.asarray(t, jnp.float32)
 
 
@@ -73,8 +73,8 @@ def alpha_sigma(gamma_t: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def eps_hat(
-    params: dict,
     vdm: Vdm,
+    params: dict,
     z: Float[Array, "b h w c"],
     gamma_t: Float[Array, " b"],
     c: Conditioning,
@@ -86,7 +86,7 @@ def eps_hat(
     so it can leave [0, 1] (reference implementation).
     """
     low, high = vdm.diffusion.gamma_min, vdm.diffusion.gamma_max
-    return unet.apply(params["network"], vdm.network, z, (gamma_t - low) / (high - low), c, dropout_keys)
+    return unet.apply(vdm.network, params["network"], z, (gamma_t - low) / (high - low), c, dropout_keys)
 
 
 def antithetic_times(key: jax.Array, batch: int) -> Float[Array, " b"]:
@@ -129,32 +129,32 @@ def draw_loss_noise(key: jax.Array, shape: tuple[int, ...]) -> LossNoise:
 
 
 def loss_terms(
-    params: dict,
     vdm: Vdm,
+    params: dict,
+    data_noise: jax.typing.ArrayLike,
     x: Float[Array, "b h w c"],
     c: Float[Array, "b 11"],
     noise: LossNoise,
-    data_noise: jax.typing.ArrayLike,
     dropout_keys: jax.Array | None = None,
 ) -> LossTerms:
     """Compute the three terms of the bound (facts of the reference implementation; nothing is detached).
 
     Args:
-      params: parameters of one run.
       vdm: static description.
+      params: parameters of one run.
+      data_noise: standard deviation of the decoder's Gaussian, in image units.
       x: images in [0, 1].
       c: conditioning vectors.
       noise: times and noises.
-      data_noise: standard deviation of the decoder's Gaussian, in image units.
       dropout_keys: training only, one a sample.
 
     Returns:
       Terms per sample in bits per dimension.
     """
-    b, w = schedule_scalars(params, vdm)
+    b, w = schedule_scalars(vdm, params)
     gamma_t = b + w * noise.t
     alpha_t, sigma_t = (a[:, None, None, None] for a in alpha_sigma(gamma_t))
-    predicted = eps_hat(params, vdm, alpha_t * x + sigma_t * noise.eps, gamma_t, c, dropout_keys)
+    predicted = eps_hat(vdm, params, alpha_t * x + sigma_t * noise.eps, gamma_t, c, dropout_keys)
     diffusion = 0.5 * w * _sum_pixels((predicted - noise.eps) ** 2)
     variance_1 = jax.nn.sigmoid(b + w)
     kl = variance_1 + (1.0 - variance_1) * x**2 - jnp.log(jnp.maximum(variance_1, 1e-15)) - 1.0
@@ -174,14 +174,14 @@ def _sum_pixels(x: jax.Array) -> jax.Array:
     return x.sum((1, 2, 3))
 
 
-def drop_conditioning(dropped: Bool[Array, " b"], c: Float[Array, "b 11"], null_value: float) -> Float[Array, "b 11"]:
+def drop_conditioning(null_value: float, c: Float[Array, "b 11"], dropped: Bool[Array, " b"]) -> Float[Array, "b 11"]:
     """Overwrite the whole vectors of the samples that are dropped with `null_value` (training for guidance)."""
     return jnp.where(dropped[:, None], null_value, c)
 
 
 def guided_eps(
-    params: dict,
     vdm: Vdm,
+    params: dict,
     z: jax.Array,
     gamma_t: jax.Array,
     c: Conditioning,
@@ -194,19 +194,19 @@ def guided_eps(
     conditionings.
     """
     if guidance is None:
-        return eps_hat(params, vdm, z, gamma_t, c)
+        return eps_hat(vdm, params, z, gamma_t, c)
     if null is None:
         null = jax.tree.map(lambda leaf: jnp.full_like(leaf, vdm.diffusion.null_value), c)
     z, gamma_t, c = jax.tree.map(lambda *pair: jnp.concatenate(pair), (z, gamma_t, c), (z, gamma_t, null))
-    both = eps_hat(params, vdm, z, gamma_t, c)
+    both = eps_hat(vdm, params, z, gamma_t, c)
     conditional, unconditional = jnp.split(both, 2)
     weight = jnp.asarray(guidance)[..., None, None, None]
     return unconditional + weight * (conditional - unconditional)
 
 
 def sample_step(
-    params: dict,
     vdm: Vdm,
+    params: dict,
     z: Float[Array, "b h w c"],
     c: Conditioning,
     noise: Float[Array, "b h w c"],
@@ -220,8 +220,8 @@ def sample_step(
     Noise is added at every step, the last included; the output is neither clipped nor rescaled (reference).
 
     Args:
-      params: parameters of one run.
       vdm: static description.
+      params: parameters of one run.
       z: z_1, unit normal, at the first step; afterwards the output of the step before.
       c: conditioning vectors, or their projections.
       noise: unit normal noise of this step.
@@ -233,12 +233,12 @@ def sample_step(
     Returns:
       The less noisy images; after the last step the samples, unclipped.
     """
-    gamma_t = gamma(params, vdm, (steps - i) / steps)
-    gamma_s = gamma(params, vdm, (steps - i - 1) / steps)
+    gamma_t = gamma(vdm, params, (steps - i) / steps)
+    gamma_s = gamma(vdm, params, (steps - i - 1) / steps)
     alpha_t, sigma_t = alpha_sigma(gamma_t)
     alpha_s, sigma_s = alpha_sigma(gamma_s)
     # 1 - exp(gamma_s - gamma_t), without cancellation where the two are close.
     decay = -jnp.expm1(gamma_s - gamma_t)
-    eps = guided_eps(params, vdm, z, jnp.full(z.shape[0], gamma_t), c, guidance, null)
+    eps = guided_eps(vdm, params, z, jnp.full(z.shape[0], gamma_t), c, guidance, null)
     mean = alpha_s / alpha_t * (z - decay * sigma_t * eps)
     return mean + sigma_s * jnp.sqrt(decay) * noise

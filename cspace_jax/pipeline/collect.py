@@ -78,8 +78,8 @@ def _signals(config: Config) -> dict[str, np.ndarray]:
 
     def measure(setting: Any) -> dict[str, jax.Array]:
         return {
-            "means": signal.pixel_signal(setting, config.data, key),
-            "ranges": signal.range_signal(setting, config.data, key),
+            "means": signal.pixel_signal(config.data, setting, key),
+            "ranges": signal.range_signal(config.data, setting, key),
         }
 
     measured = jax.device_get(jax.jit(lambda s: jax.lax.map(measure, s))(chosen))

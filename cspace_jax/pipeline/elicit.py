@@ -148,9 +148,9 @@ def _batches(spec: EvalSpec, queries: RunGroups) -> list[RunGroups]:
 def _measure(
     runner: Engine, spec: EvalSpec, params: RunGroups, patch: RunGroups, queries: RunGroups, probe_params: dict
 ) -> dict[str, Any]:
-    prompts = runner.call(prepare, spec, params, patch, queries, runner.settings)
+    prompts = runner.call(prepare, spec, params, patch, runner.settings, queries)
     images = runner.call(sampling.draw, spec, params, prompts)
-    reading = runner.call(read, spec, images, params, shared=(probe_params,))
+    reading = runner.call(read, spec, params, images, shared=(probe_params,))
     return vars(runner.fetch(reading))
 
 

@@ -65,7 +65,7 @@ def _evaluate_wave(
     for step in steps:
         params = runner.scatter(checkpoint.restore(wave.params_folder, step, abstract))
         images = runner.call(sampling.draw, spec, params, prompts)
-        reading = runner.call(read, spec, images, params, shared=(probe.params,))
+        reading = runner.call(read, spec, params, images, shared=(probe.params,))
         embedded = runner.call(embeddings.measure, runner.spec, params, runner.settings)
         yield step, {**vars(runner.fetch(reading)), **vars(runner.fetch(embedded)), "loss": losses(params)}
 

@@ -119,16 +119,16 @@ def _train(task: _Task, steps_per_call: int) -> list[_Check]:
     """Train and return the checks, about twenty, in order."""
     key = rng.stream(rng.run_key(task.probe.seed), "probe")
     init_key, pool_key, test_key, order_key, dropout_key = jax.random.split(key, 5)
-    pool = _draw(task, pool_key, task.probe.images_per_class, at_mean=False)
-    test = _draw(task, test_key, task.probe.test_images_per_class, at_mean=True)
-    batches = _draw_batches(task, order_key, len(pool.klass))
+    pool = _draw(task, task.probe.images_per_class, pool_key, at_mean=False)
+    test = _draw(task, task.probe.test_images_per_class, test_key, at_mean=True)
+    batches = _draw_batches(task, len(pool.klass), order_key)
     state = _start(task, init_key)
     steps = task.probe.steps
     stops = [*range(task.check_every, steps, task.check_every), steps]
     checks: list[_Check] = []
     with tqdm(total=steps, desc="probe", unit="step", leave=False, disable=None) as bar:
         for start, count in chunks(0, steps, stops, steps_per_call):
-            state, value = _train_chunk(task, state, pool, batches, dropout_key, start, count)
+            state, value = _train_chunk(task, state, pool, batches, start, count, dropout_key)
             bar.update(count)
             if start + count not in stops:
                 continue
@@ -144,22 +144,22 @@ def _settled(checks: list[_Check], steps: int) -> bool:
     return len(last) == _CALM_CHECKS and min(last) == 1.0 and checks[-1].step >= _LEAST_SHARE * steps
 
 
-def _draw(task: _Task, key: jax.Array, per_class: int, at_mean: bool) -> datasets.Dataset:
+def _draw(task: _Task, per_class: int, key: jax.Array, *, at_mean: bool) -> datasets.Dataset:
     """Draw `per_class` images of every class for every row of the probe's data."""
     active = task.data.active
     klass = jnp.asarray(np.repeat(np.arange(concepts.classes(active).num, dtype=np.int32), per_class))
     parts = []
     for i, row in enumerate(task.probe.data):
         # One small program for all rows: with the rows together in one, XLA compiles for minutes on a CPU.
-        parts.append(_draw_row(jax.random.fold_in(key, i), concepts.class_ranges(*row), klass, active, at_mean))
+        parts.append(_draw_row(active, concepts.class_ranges(*row), klass, jax.random.fold_in(key, i), at_mean=at_mean))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
-_draw_row = jax.jit(datasets.draw_dataset, static_argnums=(3, 4))
+_draw_row = jax.jit(datasets.draw_dataset, static_argnames=("active", "at_mean"))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _draw_batches(task: _Task, key: jax.Array, n: int) -> Int[Array, "step b"]:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _draw_batches(task: _Task, n: int, key: jax.Array) -> Int[Array, "step b"]:
     """Return the indices of every batch; images that do not fill an epoch's last batch wait for the next epoch."""
     size = task.probe.batch_size
     per_epoch = n // size
@@ -170,7 +170,7 @@ def _draw_batches(task: _Task, key: jax.Array, n: int) -> Int[Array, "step b"]:
 
 def _start(task: _Task, key: jax.Array) -> _State:
     def draw(key: jax.Array) -> _State:
-        params = init_params(key, task.spec, task.probe.init_scale)
+        params = init_params(task.spec, key, task.probe.init_scale)
         return _State(params, task.optimizer.init(params))
 
     # Dozens of random generators in one program: XLA optimises them on a CPU for longer than a small probe trains.
@@ -184,9 +184,9 @@ def _train_chunk(
     state: _State,
     pool: datasets.Dataset,
     batches: Array,
-    dropout_key: jax.Array,
     start: Array,
     count: Array,
+    dropout_key: jax.Array,
 ) -> tuple[_State, jax.Array]:
     """Train on `count` rows of `batches` [step, b] from number `start` on; the loss is the last step's."""
 
@@ -197,9 +197,9 @@ def _train_chunk(
 
 
 def _step(task: _Task, state: _State, batch: datasets.Dataset, dropout_key: jax.Array) -> tuple[_State, jax.Array]:
-    images, bits = datasets.images(batch, task.data), _bits(task, batch)
+    images, bits = datasets.images(task.data, batch), _bits(task, batch)
     dropout_keys = jax.random.split(dropout_key, len(images))
-    value, grads = jax.value_and_grad(loss)(state.params, task.spec, images, bits, dropout_keys)
+    value, grads = jax.value_and_grad(loss, argnums=1)(task.spec, state.params, images, bits, dropout_keys)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     return _State(params, opt_state), value
@@ -220,7 +220,7 @@ def _check(task: _Task, params: dict, test: datasets.Dataset, step: int) -> _Che
 @functools.partial(jax.jit, static_argnums=0)
 def _score(task: _Task, params: dict, test: datasets.Dataset) -> tuple[Array, Array]:
     """Return whether each concept of each image is read right [b, concept], and the images' cross-entropies [b]."""
-    pairs, bits = logits(params, task.spec, datasets.images(test, task.data)), _bits(task, test)
+    pairs, bits = logits(task.spec, params, datasets.images(task.data, test)), _bits(task, test)
     return pairs.argmax(axis=-1) == bits, cross_entropy(pairs, bits)
 
 
@@ -250,7 +250,7 @@ def load_or_train(study: Study, train: bool = True) -> Probe:
     """
     config = study.config
     file = cache_path(config, study.workdir)
-    found = _load(file, ProbeSpec.from_config(config, study.plan), config)
+    found = _load(ProbeSpec.from_config(config, study.plan), config, file)
     if found is None and not train:
         raise UserError(f"there is no usable trained probe at {str(file)!r}: train first, or set probe.cache_dir")
     probe = found or _train_and_save(study, file)
@@ -274,7 +274,7 @@ def _train_and_save(study: Study, file: epath.Path) -> Probe:
     return probe
 
 
-def _load(file: epath.Path, spec: ProbeSpec, config: Config) -> Probe | None:
+def _load(spec: ProbeSpec, config: Config, file: epath.Path) -> Probe | None:
     """Return a cached probe; None if there is none or it is damaged, which is said."""
     try:
         arrays, text = file.read_bytes(), file.with_suffix(".json").read_bytes()
@@ -283,20 +283,20 @@ def _load(file: epath.Path, spec: ProbeSpec, config: Config) -> Probe | None:
     except OSError as error:
         raise UserError(f"cannot read the trained probe {str(file)!r}: {error.strerror or error}") from error
     try:
-        return _decode(arrays, text, spec, config)
+        return _decode(spec, config, arrays, text)
     except Exception as error:  # of bytes in memory: whatever is raised, they are damaged
         _say(f"{str(file)!r} is damaged and not used ({' '.join(str(error).split())[:100]})")
         return None
 
 
-def _decode(arrays: bytes, text: bytes, spec: ProbeSpec, config: Config) -> Probe:
+def _decode(spec: ProbeSpec, config: Config, arrays: bytes, text: bytes) -> Probe:
     info = json.loads(text)
     if info["hash"] != config_hash(config) or set(info["accuracy"]) != {*config.data.active, "joint"}:
         raise ValueError("its .json belongs to another probe")
     info["steps"] = int(info["steps"])
     with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
         params = traverse_util.unflatten_dict(dict(stored), sep="/")
-    check_fit(params, spec)
+    check_fit(spec, params)
     return Probe(spec, jax.tree.map(jnp.asarray, params), info)
 
 

@@ -30,7 +30,7 @@ def class_images(
     """
     bits = concepts.classes(data.active).bits
     ranges = concepts.ranges_of(Setting(**setting))
-    cv = datasets.sample_concepts(jax.random.key(seed), ranges, jnp.asarray(bits), data.active, True)
+    cv = datasets.sample_concepts(data.active, ranges, jnp.asarray(bits), jax.random.key(seed), at_mean=True)
     for name in ("x", "y"):
         if name not in data.active:
             cv = dataclasses.replace(cv, **{name: jnp.zeros(len(bits))})

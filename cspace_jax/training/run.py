@@ -146,7 +146,7 @@ class Batch:
 def init_run(spec: TrainSpec, setting: Setting) -> RunState:
     """Make the state of a run before its first step, from the setting alone (its seed included)."""
     key = rng.run_key(setting.seed)
-    params = vdm.init_params(rng.stream(key, "init"), spec.vdm, setting.init_scale) | masking.init_params(spec.data)
+    params = vdm.init_params(spec.vdm, rng.stream(key, "init"), setting.init_scale) | masking.init_params(spec.data)
     return RunState(
         params=params,
         opt_state=_optimizer(spec, setting).init(params),
@@ -159,8 +159,8 @@ def init_run(spec: TrainSpec, setting: Setting) -> RunState:
 def make_data(spec: TrainSpec, setting: Setting) -> datasets.Dataset:
     """Draw the run's training set: concept vectors, noise keys and which images are masked; no pixels."""
     key = rng.run_key(setting.seed)
-    dataset = datasets.make_dataset(rng.stream(key, "data"), setting, spec.data)[0]
-    return masking.mark(rng.stream(key, "mask"), dataset, setting.mask, spec.data)
+    dataset = datasets.make_dataset(spec.data, setting, rng.stream(key, "data"))[0]
+    return masking.mark(spec.data, setting.mask, dataset, rng.stream(key, "mask"))
 
 
 def train_chunk(
@@ -194,13 +194,13 @@ def train_step(
 ) -> tuple[RunState, StepMetrics]:
     """Train for one step; arguments and results as those of `train_chunk`."""
     stream = rng.stream(state.key, "train")
-    order, index = _next_batch(spec, state.order, stream, step)
-    batch = _draw_batch(spec, state.key, setting, data.take(index), step)
+    order, index = _next_batch(spec, state.order, step, stream)
+    batch = _draw_batch(spec, setting, data.take(index), step, state.key)
 
     def total_loss(params: dict, part: Batch) -> tuple[jax.Array, vdm.LossTerms]:
         conditioning = _conditioning(spec, params, part)
         terms = vdm.loss_terms(
-            params, spec.vdm, part.images, conditioning, part.noise, setting.data_noise, part.dropout_keys
+            spec.vdm, params, setting.data_noise, part.images, conditioning, part.noise, part.dropout_keys
         )
         return terms.total.sum(), terms
 
@@ -217,16 +217,16 @@ def train_step(
 
 
 def _draw_batch(
-    spec: TrainSpec, run_key: jax.Array, setting: Setting, chosen: datasets.Dataset, step: jax.Array
+    spec: TrainSpec, setting: Setting, chosen: datasets.Dataset, step: jax.Array, run_key: jax.Array
 ) -> Batch:
     step_key = jax.random.fold_in(rng.stream(run_key, "train"), 2 * step + 1)
     noise_key, dropout_key, drop_key = jax.random.split(step_key, 3)
-    images = datasets.images(chosen, spec.data)
+    images = datasets.images(spec.data, chosen)
     mask_key = jax.random.fold_in(rng.stream(run_key, "mask"), step)
     return Batch(
         images=images,
-        conditioning=datasets.conditionings(chosen, spec.data),
-        masked=masking.draw(mask_key, chosen, setting.mask, spec.data),
+        conditioning=datasets.conditionings(spec.data, chosen),
+        masked=masking.draw(spec.data, setting.mask, chosen, mask_key),
         dropped=jax.random.bernoulli(drop_key, spec.vdm.diffusion.p_uncond, (len(images),)),
         noise=vdm.draw_loss_noise(noise_key, images.shape),
         dropout_keys=jax.random.split(dropout_key, len(images)),
@@ -235,17 +235,17 @@ def _draw_batch(
 
 def _conditioning(spec: TrainSpec, params: dict, batch: Batch) -> jax.Array:
     diffusion = spec.vdm.diffusion
-    conditioning = masking.fill(batch.conditioning, batch.masked, spec.data, params, diffusion.null_value)
+    conditioning = masking.fill(spec.data, params, diffusion.null_value, batch.conditioning, batch.masked)
     if diffusion.p_uncond == 0:
         return conditioning
-    return vdm.drop_conditioning(batch.dropped, conditioning, diffusion.null_value)
+    return vdm.drop_conditioning(diffusion.null_value, conditioning, batch.dropped)
 
 
 def _optimizer(spec: TrainSpec, setting: Setting) -> optax.GradientTransformation:
     return optimizer.make_optimizer(spec.optim, setting.learning_rate, setting.weight_decay)
 
 
-def _next_batch(spec: TrainSpec, order: jax.Array, stream: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _next_batch(spec: TrainSpec, order: jax.Array, step: jax.Array, stream: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return (this epoch's permutation, the batch's indices).
 
     Batches have a fixed shape: the images that do not fill a batch at the end of an epoch wait for the next epoch's
@@ -273,7 +273,7 @@ def _average(spec: TrainSpec, ema: dict, params: dict, step: jax.Array) -> dict:
 
 
 def _metrics(spec: TrainSpec, params: dict, loss: jax.Array, terms: vdm.LossTerms, grads: dict) -> StepMetrics:
-    b, w = vdm.schedule_scalars(params, spec.vdm)
+    b, w = vdm.schedule_scalars(spec.vdm, params)
     return StepMetrics(
         loss=loss,
         diffusion=terms.diffusion.mean(),

@@ -44,8 +44,8 @@ def config(**groups):
 @jax.jit
 def marked(alpha, seed=0):
     key = rng.run_key(seed)
-    dataset, _ = datasets.make_dataset(rng.stream(key, "data"), Setting(), DATA)
-    return masking.mark(rng.stream(key, "mask"), dataset, alpha, DATA)
+    dataset, _ = datasets.make_dataset(DATA, Setting(), rng.stream(key, "data"))
+    return masking.mark(DATA, alpha, dataset, rng.stream(key, "mask"))
 
 
 def test_exactly_the_floor_of_images_of_the_class_is_masked():
@@ -82,7 +82,7 @@ def test_only_the_concept_of_masked_images_is_replaced(mode, value):
     data = DataConfig(active=("shape", "color", "size"), mask_mode=mode)
     c = jnp.arange(33.0).reshape(3, 11) + 1
     params = {masking.TOKEN: jnp.full(3, 7.0)}
-    filled = masking.fill(c, jnp.array([False, True, False]), data, params, -1.0)
+    filled = masking.fill(data, params, -1.0, c, jnp.array([False, True, False]))
     expected = np.array(c)
     expected[1, SLICES["color"]] = value
     np.testing.assert_array_equal(filled, expected)
@@ -99,13 +99,13 @@ def test_what_is_masked_by_default():
 
 def test_every_batch_draws_its_own_lots():
     data = DataConfig(active=("shape", "color"), mask_images="batch")
-    dataset, _ = datasets.make_dataset(rng.stream(rng.run_key(0), "data"), Setting(), data)
-    assert masking.mark(jax.random.key(0), dataset, 0.5, data).masked is None
-    draws = {a: np.asarray(masking.draw(jax.random.key(1), dataset, a, data)) for a in (0.0, 0.3, 1.0)}
+    dataset, _ = datasets.make_dataset(data, Setting(), rng.stream(rng.run_key(0), "data"))
+    assert masking.mark(data, 0.5, dataset, jax.random.key(0)).masked is None
+    draws = {a: np.asarray(masking.draw(data, a, dataset, jax.random.key(1))) for a in (0.0, 0.3, 1.0)}
     of_class = np.asarray(dataset.klass) == 2
     assert not draws[0.0].any() and (draws[1.0] == of_class).all() and not draws[0.3][~of_class].any()
     assert abs(draws[0.3][of_class].mean() - 0.3) < 4 * math.sqrt(0.21 / of_class.sum())
-    assert (draws[0.3] != np.asarray(masking.draw(jax.random.key(2), dataset, 0.3, data))).any()
+    assert (draws[0.3] != np.asarray(masking.draw(data, 0.3, dataset, jax.random.key(2)))).any()
 
 
 def trained(masks, **data):
@@ -152,8 +152,8 @@ def run_of(params, run):
 
 def test_a_fraction_of_zero_is_the_unmasked_study_bit_for_bit(swept, monkeypatch):
     """Among runs that are masked; the other side is the training step with masking taken out."""
-    monkeypatch.setattr(masking, "mark", lambda key, dataset, fraction, data: dataset)
-    monkeypatch.setattr(masking, "fill", lambda conditioning, *rest: conditioning)
+    monkeypatch.setattr(masking, "mark", lambda data, fraction, dataset, key: dataset)
+    monkeypatch.setattr(masking, "fill", lambda data, params, null_value, conditioning, masked: conditioning)
     tiny.assert_same_bits(run_of(swept, 0), run_of(trained((0.0, 0.0, 0.0)), 0))
 
 
@@ -173,12 +173,12 @@ def test_a_learned_token_leaves_unmasked_runs_alone(swept):
 
 def test_validation_and_prompts_are_never_masked():
     one, other = (Setting(mask=alpha) for alpha in (0.0, 1.0))
-    for function in (lambda s: datasets.make_dataset(jax.random.key(0), s, DATA)[1],
-                     lambda s: datasets.test_set(jax.random.key(0), s, DATA)):  # fmt: skip
-        first, second = (datasets.conditionings(function(setting), DATA) for setting in (one, other))
+    for function in (lambda s: datasets.make_dataset(DATA, s, jax.random.key(0))[1],
+                     lambda s: datasets.test_set(DATA, s, jax.random.key(0))):  # fmt: skip
+        first, second = (datasets.conditionings(DATA, function(setting)) for setting in (one, other))
         np.testing.assert_array_equal(first, second)
         assert np.asarray(first)[:, SLICES["color"]].all() and function(other).masked is None
-    prompts = [datasets.generation_conditionings(jax.random.key(0), setting, DATA, 2) for setting in (one, other)]
+    prompts = [datasets.generation_conditionings(DATA, setting, 2, jax.random.key(0)) for setting in (one, other)]
     np.testing.assert_array_equal(*prompts)
 
 

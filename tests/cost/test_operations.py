@@ -44,13 +44,13 @@ def test_sums_are_those_of_the_programs(name):
     assert operations.step_flops(config) == pytest.approx(expected, rel=0.03)
     side = config.data.image_size
     image = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, side, side, 3), (1,), (1, 11))]
-    expected = counted(lambda params, *a: vdm.eps_hat(params, spec.vdm, *a), state.params, *image)
+    expected = counted(lambda params, *a: vdm.eps_hat(spec.vdm, params, *a), state.params, *image)
     assert operations.image_flops(config) == pytest.approx(expected, rel=0.03)
 
 
 def test_parameters_of_a_probe_that_widens_its_input():
     backbone = probe.ProbeSpec.from_config(CONFIGS["paper"]).unet
-    shapes = jax.eval_shape(lambda key: unet.init_params(key, backbone), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: unet.init_params(backbone, key), jax.random.key(0))
     assert backbone.out_channels != backbone.in_channels
     assert operations.unet_parameters(backbone) == unet.count_params(shapes)
 

@@ -105,7 +105,7 @@ def test_ranges_of_a_grid_equal_those_of_each_run():
 @pytest.mark.parametrize("active", SUBSETS)
 def test_inactive_concepts_are_zero_and_active_ones_keep_their_value(active):
     cv = random_vector()
-    masked, full = conditioning(cv, active), conditioning(cv, CONCEPTS)
+    masked, full = conditioning(active, cv), conditioning(CONCEPTS, cv)
     for name in CONCEPTS:
         expected = full[:, concepts.SLICES[name]] * (name in active)
         np.testing.assert_array_equal(masked[:, concepts.SLICES[name]], expected)
@@ -114,14 +114,14 @@ def test_inactive_concepts_are_zero_and_active_ones_keep_their_value(active):
 def test_conditioning_keeps_leading_axes():
     cv = random_vector(6)
     grid = jax.tree.map(lambda leaf: leaf.reshape(2, 3, *leaf.shape[1:]), cv)
-    flat, shaped = conditioning(cv, ("shape", "color")), conditioning(grid, ("shape", "color"))
+    flat, shaped = conditioning(("shape", "color"), cv), conditioning(("shape", "color"), grid)
     np.testing.assert_array_equal(flat.reshape(2, 3, 11), shaped)
 
 
 def test_mean_conditionings_of_the_paper():
     ranges = class_ranges(0.2, 0.4, 0.2)
-    means = mean_conditionings(ranges, ("color", "size"))
+    means = mean_conditionings(("color", "size"), ranges)
     np.testing.assert_allclose(means[3], [0, 0, 0, 0, 0.4, 0.4, 0.6, 0.25, 0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(means[0], [0, 0, 0, 0, 0.6, 0.4, 0.4, 0.65, 0, 0, 0], atol=1e-6)
-    shapes = mean_conditionings(ranges, ("shape", "x"))
+    shapes = mean_conditionings(("shape", "x"), ranges)
     np.testing.assert_allclose(shapes[:, :4], [[1, 0, -0.4, 0], [1, 0, 0.4, 0], [0, 1, -0.4, 0], [0, 1, 0.4, 0]])

@@ -40,7 +40,9 @@ def golden_vector() -> ConceptVector:
 
 def drawn(active: tuple[str, ...], n: int = 400, at_mean: bool = False, narrow: bool = False, seps=(0.4, 0.4, 0.2)):
     bits = np.repeat(classes(active).bits, n, axis=0)
-    return bits, sample_concepts(data_key(), class_ranges(*seps, narrow=narrow), jnp.asarray(bits), active, at_mean)
+    return bits, sample_concepts(
+        active, class_ranges(*seps, narrow=narrow), jnp.asarray(bits), data_key(), at_mean=at_mean
+    )
 
 
 def assert_trees_equal(a, b, **tolerance):
@@ -56,7 +58,7 @@ def test_images_equal_the_reference():
 
 
 def test_conditionings_equal_the_reference():
-    np.testing.assert_array_equal(conditioning(golden_vector(), CONCEPTS), GOLDEN["conditioning"])
+    np.testing.assert_array_equal(conditioning(CONCEPTS, golden_vector()), GOLDEN["conditioning"])
 
 
 def oracle_mask(shape: int, x: float, y: float, r: float, size: int) -> np.ndarray:
@@ -166,7 +168,7 @@ def test_six_concepts_in_training_and_at_their_means():
     np.testing.assert_allclose((cv.x - ranges.position_mean[bits[:, 1]]).std(), 0.05, rtol=0.1)
     np.testing.assert_array_equal(at_mean.y, ranges.position_mean[bits[:, 2]])
     assert abs(cv.bg_color - ranges.bg_mean[bits[:, 5]]).max() <= 0.2 / 8 + 1e-6
-    np.testing.assert_array_equal(conditioning(at_mean, CONCEPTS)[::40], mean_conditionings(ranges, CONCEPTS))
+    np.testing.assert_array_equal(conditioning(CONCEPTS, at_mean)[::40], mean_conditionings(CONCEPTS, ranges))
 
 
 def test_test_samples_sit_at_the_class_means_with_random_positions():
@@ -190,12 +192,12 @@ def test_inactive_color_and_size_are_a_fair_coin_between_the_classes(at_mean):
 
 def test_split_sizes_are_the_published_ones():
     for active, sizes in ((("color", "size"), (5222, 922)), (("color", "size", "bg_color"), (6963, 1229))):
-        shapes = jax.eval_shape(lambda a=active: datasets.make_dataset(data_key(), Setting(), DataConfig(active=a)))
+        shapes = jax.eval_shape(lambda a=active: datasets.make_dataset(DataConfig(active=a), Setting(), data_key()))
         assert tuple(part.klass.shape[0] for part in shapes) == sizes
 
 
 def test_split_is_random_disjoint_and_complete():
-    train, validation = make_dataset(data_key(), Setting(), SMALL)
+    train, validation = make_dataset(SMALL, Setting(), data_key())
     sizes = np.concatenate([train.cv.size, validation.cv.size])
     assert (len(train.klass), len(validation.klass)) == (102, 18)
     assert len(np.unique(sizes)) == 120
@@ -207,21 +209,21 @@ def test_split_is_random_disjoint_and_complete():
 @pytest.mark.parametrize("data", [SMALL, THREE, DataConfig(active=("shape",), images_per_class=40)])
 def test_only_training_classes_are_trained_on_and_only_held_out_ones_tested(data):
     family = classes(data.active)
-    train, _ = make_dataset(data_key(), Setting(), data)
-    test = held_out_set(data_key(), Setting(), data)
+    train, _ = make_dataset(data, Setting(), data_key())
+    test = held_out_set(data, Setting(), data_key())
     assert set(np.unique(train.klass)) == set(family.train_ids)
     np.testing.assert_array_equal(test.klass, np.repeat(family.held_out_ids, data.test_images_per_class))
 
 
 def test_without_held_out_classes_the_test_set_is_empty():
-    test = held_out_set(data_key(), Setting(), DataConfig(active=("color",), image_size=12))
-    assert images(test, SMALL).shape == (0, 12, 12, 3)
+    test = held_out_set(DataConfig(active=("color",), image_size=12), Setting(), data_key())
+    assert images(SMALL, test).shape == (0, 12, 12, 3)
 
 
 def test_generation_conditionings_are_random_for_trained_and_exact_for_held_out_classes():
-    conditionings = generation_conditionings(data_key(), Setting(), THREE, 6)
+    conditionings = generation_conditionings(THREE, Setting(), 6, data_key())
     assert conditionings.shape == (8, 6, 11)
-    means = mean_conditionings(class_ranges(0.2, 0.4, 0.2), THREE.active)
+    means = mean_conditionings(THREE.active, class_ranges(0.2, 0.4, 0.2))
     for k in range(8):
         is_exact = np.array_equal(conditionings[k], np.broadcast_to(means[k], (6, 11)))
         assert is_exact == (k in classes(THREE.active).held_out_ids)
@@ -230,16 +232,16 @@ def test_generation_conditionings_are_random_for_trained_and_exact_for_held_out_
 
 
 def test_training_data_and_generation_conditionings_are_drawn_apart():
-    train, validation = make_dataset(data_key(), Setting(), SMALL)
+    train, validation = make_dataset(SMALL, Setting(), data_key())
     pool = np.concatenate([train.cv.size, validation.cv.size])
-    assert not np.isin(generation_conditionings(data_key(), Setting(), SMALL, 40)[:3, :, 7], pool).any()
-    assert not np.isin(held_out_set(data_key(), Setting(), SMALL).cv.x, train.cv.x).any()
+    assert not np.isin(generation_conditionings(SMALL, Setting(), 40, data_key())[:3, :, 7], pool).any()
+    assert not np.isin(held_out_set(SMALL, Setting(), data_key()).cv.x, train.cv.x).any()
 
 
 def test_an_image_is_the_same_each_time_and_in_every_batch():
-    train, _ = make_dataset(data_key(), Setting(), SMALL)
-    first = images(train.take(jnp.array([3, 7, 11])), SMALL)
-    again = images(train.take(jnp.array([50, 11, 3, 0])), SMALL)
+    train, _ = make_dataset(SMALL, Setting(), data_key())
+    first = images(SMALL, train.take(jnp.array([3, 7, 11])))
+    again = images(SMALL, train.take(jnp.array([50, 11, 3, 0])))
     np.testing.assert_array_equal(first[jnp.array([2, 0])], again[1:3])
 
 
@@ -258,9 +260,9 @@ def test_a_run_of_a_grid_has_the_data_of_the_run_alone():
 
     def pipeline(setting: Setting):
         key = data_key(setting.seed)
-        train, validation = make_dataset(key, setting, SMALL)
-        test = held_out_set(key, setting, SMALL)
-        return train, validation, images(test, SMALL), generation_conditionings(key, setting, SMALL, 4)
+        train, validation = make_dataset(SMALL, setting, key)
+        test = held_out_set(SMALL, setting, key)
+        return train, validation, images(SMALL, test), generation_conditionings(SMALL, setting, 4, key)
 
     grid = jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (3,)), grid)
     together = jax.jit(jax.vmap(pipeline))(grid)
@@ -270,9 +272,9 @@ def test_a_run_of_a_grid_has_the_data_of_the_run_alone():
 
 
 def test_seeds_differ_and_signal_levels_share_their_draws():
-    first, _ = make_dataset(data_key(0), Setting(sep_col=0.2), SMALL)
-    other_seed, _ = make_dataset(data_key(100), Setting(sep_col=0.2), SMALL)
-    other_signal, _ = make_dataset(data_key(0), Setting(sep_col=0.8), SMALL)
+    first, _ = make_dataset(SMALL, Setting(sep_col=0.2), data_key(0))
+    other_seed, _ = make_dataset(SMALL, Setting(sep_col=0.2), data_key(100))
+    other_signal, _ = make_dataset(SMALL, Setting(sep_col=0.8), data_key(0))
     assert not np.isin(first.cv.x, other_seed.cv.x).any()
     np.testing.assert_array_equal(first.cv.x, other_signal.cv.x)
     assert not np.array_equal(first.cv.color, other_signal.cv.color)

@@ -107,14 +107,14 @@ def test_pixel_signal_has_its_closed_form():
     @jax.jit
     @jax.vmap
     def distances(sep_col, sep_size):
-        return signal.pixel_distances(Setting(sep_col=sep_col, sep_size=sep_size), DATA, KEY, n=256)
+        return signal.pixel_distances(DATA, Setting(sep_col=sep_col, sep_size=sep_size), KEY, n=256)
 
     for (sep_col, sep_size), matrix in zip(seps.tolist(), distances(*seps.T), strict=True):
         large, small, difference = MASK_MOMENTS[round(sep_size, 3)]
         size = difference * ((0.4 - sep_col / 2) ** 2 + 2 * (0.4 + sep_col / 2) ** 2) / 3
         color = 2 / 3 * sep_col**2
-        trained = signal.concept_distances(matrix, DATA.active)
-        everywhere = signal.concept_distances(matrix, DATA.active, trained_only=False)
+        trained = signal.concept_distances(DATA.active, matrix)
+        everywhere = signal.concept_distances(DATA.active, matrix, trained_only=False)
         np.testing.assert_allclose(trained, [color * large, size], rtol=0.02)
         np.testing.assert_allclose(everywhere, [color * (large + small) / 2, size], rtol=0.02)
 
@@ -122,8 +122,8 @@ def test_pixel_signal_has_its_closed_form():
 def test_concepts_are_averaged_over_the_right_pairs():
     distances = np.arange(16.0).reshape(4, 4)
     distances = jnp.asarray(distances + distances.T)
-    trained = signal.concept_distances(distances, ("color", "size"))
-    everywhere = signal.concept_distances(distances, ("color", "size"), trained_only=False)
+    trained = signal.concept_distances(("color", "size"), distances)
+    everywhere = signal.concept_distances(("color", "size"), distances, trained_only=False)
     np.testing.assert_allclose(trained, [distances[0, 2], distances[0, 1]])
     color, size = (distances[0, 2] + distances[1, 3]) / 2, (distances[0, 1] + distances[2, 3]) / 2
     np.testing.assert_allclose(everywhere, [color, size])
@@ -131,7 +131,7 @@ def test_concepts_are_averaged_over_the_right_pairs():
 
 def test_normalized_range_signal_is_near_the_published_color_scale():
     seps = jnp.array([[0.1, 0.4], [0.4, 0.4], [0.8, 0.4], [0.4, 0.2]])
-    signals = jax.jit(jax.vmap(lambda c, s: signal.range_signal(Setting(sep_col=c, sep_size=s), DATA, KEY, n=128)))
+    signals = jax.jit(jax.vmap(lambda c, s: signal.range_signal(DATA, Setting(sep_col=c, sep_size=s), KEY, n=128)))
     published = [[0.05, 1.0], [0.47, 0.88], [0.785, 0.62], [0.685, 0.73]]  # read off a figure by eye
     np.testing.assert_allclose(normalise(np.asarray(signals(*seps.T))), published, atol=0.02)
 
@@ -143,7 +143,7 @@ def test_normalized_signal_has_unit_length_and_zero_stays_zero():
 
 @pytest.mark.parametrize("at_mean", [True, False])
 def test_paired_images_share_everything_but_the_class(at_mean):
-    paired = paired_datasets(KEY, Setting(), COARSE, 8, at_mean)
+    paired = paired_datasets(COARSE, Setting(), 8, KEY, at_mean=at_mean)
     cv = paired.cv
     for leaf in (cv.x, cv.y, cv.bg_color, jax.random.key_data(paired.noise_key)):
         np.testing.assert_array_equal(leaf, jnp.broadcast_to(leaf[:1], leaf.shape))
@@ -154,7 +154,7 @@ def test_paired_images_share_everything_but_the_class(at_mean):
 
 def test_color_signal_grows_with_the_square_of_the_separation():
     seps = jnp.array([0.1, 0.2, 0.4])
-    measure = jax.jit(jax.vmap(lambda sep: signal.pixel_signal(Setting(sep_col=sep), COARSE, KEY, n=16)))
+    measure = jax.jit(jax.vmap(lambda sep: signal.pixel_signal(COARSE, Setting(sep_col=sep), KEY, n=16)))
     color, size = measure(seps).T
     np.testing.assert_allclose(color / color[0], [1, 4, 16], rtol=1e-3)
     assert (np.diff(size) > 0).all()
@@ -167,7 +167,7 @@ def test_signals_of_a_grid_equal_those_of_each_run():
 
     def measures(setting: Setting) -> jax.Array:
         kinds = (signal.pixel_signal, signal.range_signal, signal.jacobian_signal)
-        return jnp.stack([measure(setting, data, KEY, n=5) for measure in kinds])
+        return jnp.stack([measure(data, setting, KEY, n=5) for measure in kinds])
 
     together, single = jax.jit(jax.vmap(measures))(grid), jax.jit(measures)
     alone = [single(jax.tree.map(lambda leaf, r=run: leaf[r], grid)) for run in range(2)]
@@ -222,7 +222,7 @@ def test_class_difference_of_colors_through_the_jacobian_is_their_pixel_distance
 
 
 def test_jacobian_signal_of_color_ignores_the_color_separation():
-    measure = jax.jit(jax.vmap(lambda sep: signal.jacobian_signal(Setting(sep_col=sep), COARSE, KEY, n=8)))
+    measure = jax.jit(jax.vmap(lambda sep: signal.jacobian_signal(COARSE, Setting(sep_col=sep), KEY, n=8)))
     color, size = measure(jnp.array([0.1, 0.8])).T
     np.testing.assert_allclose(color[0], color[1], rtol=1e-5)
     assert size[1] > 1.2 * size[0]

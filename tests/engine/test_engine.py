@@ -213,7 +213,7 @@ def test_runs_of_a_grid_differ():
 
 
 def _concepts(spec, setting):
-    return datasets.conditionings(make_data(spec, setting), spec.data)
+    return datasets.conditionings(spec.data, make_data(spec, setting))
 
 
 @everything
@@ -319,7 +319,7 @@ def batches(seed, size=4, epochs=3):
     stream, advance = rng.stream(rng.run_key(seed), "train"), jax.jit(functools.partial(_next_batch, spec))
     rows = []
     for step in range(epochs * (spec.data.train_images // size)):
-        order, index = advance(order, stream, jnp.int32(step))
+        order, index = advance(order, jnp.int32(step), stream)
         rows.append(np.asarray(index))
     return np.stack(rows).reshape(epochs, -1, size)
 
@@ -367,11 +367,11 @@ class Consumed:
     def _add_noise(self, image, key, scale=None):
         return image  # by design an image has the same noise each time; its keys are taken where they are made
 
-    def _init(self, key, *_):
+    def _init(self, model, key, *_):
         self._take(key)
         return {"w": jnp.ones(())}
 
-    def _loss(self, params, model, x, c, noise, data_noise, dropout_key=None):
+    def _loss(self, model, params, data_noise, x, c, noise, dropout_key=None):
         if dropout_key is not None:
             self._take(dropout_key)
         one = jnp.ones(len(x)) * params["w"]

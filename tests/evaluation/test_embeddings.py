@@ -22,7 +22,7 @@ measure = jax.jit(embeddings.measure, static_argnums=0)
 
 def parameters(config, seed):
     spec = TrainSpec.from_config(config).vdm.network
-    shapes = jax.eval_shape(lambda key: unet.init_params(key, spec), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: unet.init_params(spec, key), jax.random.key(0))
     draw = np.random.default_rng(seed).standard_normal
     return {"network": jax.tree.map(lambda leaf: 0.5 * draw(leaf.shape).astype(np.float32), shapes)}
 

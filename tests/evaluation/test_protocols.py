@@ -45,7 +45,7 @@ def rows_of(config, name, active=ACTIVE):
 
 
 def means(active=ACTIVE):
-    return np.asarray(mean_conditionings(class_ranges(SETTING.sep_col, SETTING.sep_size, SETTING.sep_bg), active))
+    return np.asarray(mean_conditionings(active, class_ranges(SETTING.sep_col, SETTING.sep_size, SETTING.sep_bg)))
 
 
 def test_naive_comes_first_and_asks_at_the_class_mean():
@@ -182,7 +182,7 @@ def spec_of(config):
 
 def parameters(seed, spec):
     """Random parameters without the zero-initialised layers that would hide every conditioning."""
-    shapes = jax.eval_shape(lambda key: vdm.init_params(key, spec.train.vdm), KEY)
+    shapes = jax.eval_shape(lambda key: vdm.init_params(spec.train.vdm, key), KEY)
     leaves, treedef = jax.tree.flatten(shapes)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
     drawn = [0.3 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
@@ -191,7 +191,7 @@ def parameters(seed, spec):
 
 @partial(jax.jit, static_argnums=0)
 def prepare(spec, params, patch, setting):
-    return prompting.prepare(spec, params, patch, battery(spec, setting), setting)
+    return prompting.prepare(spec, params, patch, setting, battery(spec, setting))
 
 
 draw = jax.jit(sampling.draw, static_argnums=0)
@@ -240,17 +240,17 @@ def test_edits_patches_and_prompts_change_the_samples_and_samples_share_their_no
 def test_projected_conditionings_give_what_conditioning_vectors_give(conditioning):
     network = unet.UNetSpec((4, 8), 1, 2, 2, conditioning=conditioning, convolution="xla")
     key = jax.random.split(KEY, 4)
-    shapes = jax.eval_shape(lambda k: unet.init_params(k, network), KEY)
+    shapes = jax.eval_shape(lambda k: unet.init_params(network, k), KEY)
     params = jax.tree.map(
         lambda leaf: 0.2 * jnp.cos(jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape), shapes
     )
     z, t, c = jax.random.normal(key[0], (3, 8, 8, 3)), jnp.array([0.1, 0.5, 0.9]), jax.random.normal(key[1], (3, 11))
-    projected = unet.project_conditioning(params, network, c)
+    projected = unet.project_conditioning(network, params, c)
     assert {name: value.shape for name, value in projected.items()} == {
         name: (3, width) for name, width in unet.block_features(network).items()
     }
     np.testing.assert_allclose(
-        unet.apply(params, network, z, t, projected), unet.apply(params, network, z, t, c), rtol=1e-5, atol=1e-5
+        unet.apply(network, params, z, t, projected), unet.apply(network, params, z, t, c), rtol=1e-5, atol=1e-5
     )
 
 
@@ -271,9 +271,9 @@ def shared_battery(*names, **values):
 )
 def test_parameters_of_another_kind_of_conditioning_are_one_line(held, asked, words):
     held, asked = (unet.UNetSpec((4,), 1, 2, 2, conditioning=kind) for kind in (held, asked))
-    shapes = jax.eval_shape(lambda key: unet.init_params(key, held), KEY)
+    shapes = jax.eval_shape(lambda key: unet.init_params(held, key), KEY)
     with pytest.raises(UserError) as error:
-        jax.eval_shape(lambda params: unet.project_conditioning(params, asked, jnp.zeros((1, 11))), shapes)
+        jax.eval_shape(lambda params: unet.project_conditioning(asked, params, jnp.zeros((1, 11))), shapes)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
@@ -364,7 +364,7 @@ def test_random_shared_edits_keep_the_length_in_the_shared_embedding(monkeypatch
     config = shared_battery("latent_shared", "latent_shared_random", alpha=(1.0, 2.0), beta=(0.1,))
     params = parameters(3, spec_of(config))
     spec = spec_of(config)
-    prompting.prepare(spec, params, params, battery(spec, SETTING), SETTING)
+    prompting.prepare(spec, params, params, SETTING, battery(spec, SETTING))
     before, after = (np.asarray(one[""], np.float64) for one in edits[0])
     lengths = np.linalg.norm(after - before, axis=1)
     np.testing.assert_allclose(lengths[3:], lengths[1:3], rtol=1e-4)
@@ -392,10 +392,10 @@ def test_a_guidance_weight_for_each_sample_is_that_weight_for_all():
     key = jax.random.split(KEY, 2)
     z, c = jax.random.normal(key[0], (3, 8, 8, 3)), jax.random.normal(key[1], (3, 11))
     gamma_t = jnp.zeros(3)
-    each = vdm.guided_eps(params, spec, z, gamma_t, c, jnp.array([0.0, 1.0, 3.0]))
+    each = vdm.guided_eps(spec, params, z, gamma_t, c, jnp.array([0.0, 1.0, 3.0]))
     for i, weight in enumerate((0.0, 1.0, 3.0)):
-        np.testing.assert_allclose(each[i], vdm.guided_eps(params, spec, z, gamma_t, c, weight)[i], atol=1e-5)
-    np.testing.assert_allclose(each[1], vdm.eps_hat(params, spec, z, gamma_t, c)[1], atol=1e-5)
+        np.testing.assert_allclose(each[i], vdm.guided_eps(spec, params, z, gamma_t, c, weight)[i], atol=1e-5)
+    np.testing.assert_allclose(each[1], vdm.eps_hat(spec, params, z, gamma_t, c)[1], atol=1e-5)
 
 
 def test_batches_of_a_battery_are_of_equal_length():

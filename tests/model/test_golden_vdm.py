@@ -35,7 +35,7 @@ def nhwc(x):
 
 def tree(golden, prefix, model):
     state = {k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}
-    return torch_weights.vdm_params(state, model.network)
+    return torch_weights.vdm_params(model.network, state)
 
 
 @pytest.fixture(params=METHODS)
@@ -58,21 +58,21 @@ def loss_noise(golden):
     return vdm.LossNoise(t=times, eps=nhwc(golden["loss_noise"]), eps_0=nhwc(golden["loss_noise0"]))
 
 
-def mean_loss(params, model, golden):
-    terms = vdm.loss_terms(params, model, nhwc(golden["x"]), jnp.asarray(golden["c"]), loss_noise(golden), DATA_NOISE)
+def mean_loss(model, params, golden):
+    terms = vdm.loss_terms(model, params, DATA_NOISE, nhwc(golden["x"]), jnp.asarray(golden["c"]), loss_noise(golden))
     return terms.total.mean(), terms
 
 
 def test_network_output(golden, model, params):
     gamma_t = jnp.asarray(golden["unet_t"]) * 15.0 - 5.0
-    ours = jax.jit(vdm.eps_hat, static_argnums=1)(
-        params, model, nhwc(golden["unet_z"]), gamma_t, jnp.asarray(golden["c"])
+    ours = jax.jit(vdm.eps_hat, static_argnums=0)(
+        model, params, nhwc(golden["unet_z"]), gamma_t, jnp.asarray(golden["c"])
     )
     assert relative_error(ours, np.moveaxis(golden["unet_eps_hat"], 1, -1)) < 1e-5
 
 
 def test_loss_terms(golden, model, params):
-    mean, terms = jax.jit(mean_loss, static_argnums=1)(params, model, golden)
+    mean, terms = jax.jit(mean_loss, static_argnums=0)(model, params, golden)
     np.testing.assert_allclose(terms.diffusion, golden["loss_diffusion_loss"], rtol=1e-5)
     # The latent term is a difference of numbers of order one that cancels to 2e-5 bits: float32 leaves 1e-4 of it.
     np.testing.assert_allclose(terms.latent, golden["loss_latent_loss"], rtol=1e-5, atol=2e-9)
@@ -81,13 +81,13 @@ def test_loss_terms(golden, model, params):
     np.testing.assert_allclose(mean, golden["loss_mean"], rtol=1e-5)
 
 
-def gradients(params, model, golden):
-    return jax.jit(jax.grad(lambda p: mean_loss(p, model, golden)[0]))(params)
+def gradients(model, params, golden):
+    return jax.jit(jax.grad(lambda p: mean_loss(model, p, golden)[0]))(params)
 
 
 def test_every_gradient(golden, model, params):
     theirs = tree(golden, "grad/", model)
-    ours = gradients(params, model, golden)
+    ours = gradients(model, params, golden)
     # Some true gradients are zero: with one channel a group, a normalisation removes whatever a projection adds. There
     # both sides hold rounding noise, so errors below 1e-7 of the largest network gradient do not count.
     floor = 1e-7 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(theirs["network"]))
@@ -102,7 +102,7 @@ def test_every_gradient(golden, model, params):
 
 def test_one_clipped_adamw_step(golden, model, params):
     transform = optimizer.make_optimizer(OptimConfig(clip=0.01), learning_rate=1e-3, weight_decay=0.01)
-    grads = gradients(params, model, golden)
+    grads = gradients(model, params, golden)
 
     @jax.jit  # op by op, hundreds of small programs would be compiled
     def step(params, grads):
@@ -128,15 +128,15 @@ def test_ancestral_samples(golden, model, params, key, guidance):
 
 def test_guidance_of_one_is_plain_conditioning(golden, model, params):
     z, c = nhwc(golden["unet_z"]), jnp.asarray(golden["c"])
-    plain = vdm.guided_eps(params, model, z, jnp.zeros(4), c, None)
-    np.testing.assert_allclose(vdm.guided_eps(params, model, z, jnp.zeros(4), c, 1.0), plain, atol=1e-5)
+    plain = vdm.guided_eps(model, params, z, jnp.zeros(4), c, None)
+    np.testing.assert_allclose(vdm.guided_eps(model, params, z, jnp.zeros(4), c, 1.0), plain, atol=1e-5)
 
 
 def test_shapes_that_do_not_fit_are_told(golden):
     state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}
     state["score_model.conv_in.weight"] = state["score_model.conv_in.weight"][:, :2]
     with pytest.raises(UserError, match=r"conv_in/kernel has the shape \(3, 3, 2, .*must be \(3, 3, 3"):
-        torch_weights.vdm_params(state, vdm.Vdm.from_config(NETWORK, DiffusionConfig(), "xla").network)
+        torch_weights.vdm_params(vdm.Vdm.from_config(NETWORK, DiffusionConfig(), "xla").network, state)
 
 
 def test_names_that_do_not_fit_are_listed(golden):
@@ -144,4 +144,4 @@ def test_names_that_do_not_fit_are_listed(golden):
     state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}
     state["score_model.extra.weight"] = state.pop("score_model.conv_in.bias")
     with pytest.raises(UserError, match=r"missing \['score_model.conv_in.bias'\].*score_model.extra.weight"):
-        torch_weights.vdm_params(state, model.network)
+        torch_weights.vdm_params(model.network, state)

@@ -29,7 +29,7 @@ def initial(conditioning="sep_mlp", scale=1.0):
     # Both projections of the shared conditioning need no more than one level.
     channels = (8, 16) if conditioning == "sep_mlp" else (8,)
     spec = spec_of(channels=channels, blocks=1, conditioning=conditioning)
-    return jax.tree.map(np.asarray, tiny.init_params(jax.random.key(3), spec, scale))
+    return jax.tree.map(np.asarray, tiny.init_params(spec, jax.random.key(3), scale))
 
 
 def inputs(batch=2):
@@ -42,7 +42,7 @@ def inputs(batch=2):
 def awake(conditioning="sep_mlp"):
     """The tiny network and parameters of which none is zero, except the projections that are meant to start there."""
     spec = spec_of(**{**vars(tiny.NETWORK), "conditioning": conditioning})
-    shapes = jax.eval_shape(lambda key: unet.init_params(key, spec), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: unet.init_params(spec, key), jax.random.key(0))
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -70,13 +70,13 @@ def unused(channels):
 )
 def test_parameter_counts_are_the_published_ones(changes, published):
     model = vdm.Vdm.from_config(NetworkConfig(**changes), DiffusionConfig(), "xla")
-    params = jax.eval_shape(lambda key: vdm.init_params(key, model), jax.random.key(0))
+    params = jax.eval_shape(lambda key: vdm.init_params(model, key), jax.random.key(0))
     assert unet.count_params(params["network"]) == published - unused(model.network.channels)
     assert unet.count_params(params) == published - unused(model.network.channels) + 2  # b and w of the schedule
 
 
 def test_paper_network_has_10_635_011_parameters():
-    params = jax.eval_shape(lambda key: unet.init_params(key, spec_of()), jax.random.key(0))
+    params = jax.eval_shape(lambda key: unet.init_params(spec_of(), key), jax.random.key(0))
     assert unet.count_params(params) == 10_635_011
 
 
@@ -262,26 +262,26 @@ def test_1x1_convolution_mixes_channels():
 def test_output_is_the_input_at_the_start():
     spec = spec_of(channels=(8,), blocks=1, conditioning="common_linear")
     z, t, c = inputs()
-    np.testing.assert_array_equal(forward(initial("common_linear"), spec, z, t, c), z)
+    np.testing.assert_array_equal(forward(spec, initial("common_linear"), z, t, c), z)
 
 
 def test_dropout_acts_only_with_a_key():
     spec, params = awake()
     without = dataclasses.replace(spec, dropout=0.0)
-    plain = forward(params, spec, *inputs())
-    np.testing.assert_array_equal(forward(params, without, *inputs()), plain)
+    plain = forward(spec, params, *inputs())
+    np.testing.assert_array_equal(forward(without, params, *inputs()), plain)
     keys = [jax.random.split(jax.random.key(i), len(plain)) for i in (1, 2)]
-    np.testing.assert_array_equal(forward(params, without, *inputs(), keys[0]), plain)
-    one, two = (forward(params, spec, *inputs(), k) for k in keys)
+    np.testing.assert_array_equal(forward(without, params, *inputs(), keys[0]), plain)
+    one, two = (forward(spec, params, *inputs(), k) for k in keys)
     assert np.abs(one - plain).max() > 1e-3 and np.abs(one - two).max() > 1e-3
 
 
 def test_dropout_of_a_sample_does_not_depend_on_its_batch():
     spec, params = awake()
     keys = jax.random.split(jax.random.key(1), len(inputs()[0]))
-    whole = forward(params, spec, *inputs(), keys)
+    whole = forward(spec, params, *inputs(), keys)
     rows = slice(1, 2)
-    alone = forward(params, spec, *(a[rows] for a in inputs()), keys[rows])
+    alone = forward(spec, params, *(a[rows] for a in inputs()), keys[rows])
     np.testing.assert_allclose(alone, whole[rows], atol=1e-5)
     assert len(np.unique(np.asarray(drop_out(keys, jnp.ones((len(keys), 64)), 0.5)), axis=0)) == len(keys)
 
@@ -308,7 +308,7 @@ def influence(conditioning):
     z, t, c = inputs()
 
     def pixel(params, t, c):
-        return unet.apply(params, spec, z, t, c)[0, 2, 3, 1]
+        return unet.apply(spec, params, z, t, c)[0, 2, 3, 1]
 
     by_t, by_c = jax.jit(jax.grad(pixel, (1, 2)), compiler_options=tiny.COMPILE_FAST)(params, t, c)
     assert not by_c[1].any()  # the other sample of the batch
@@ -328,7 +328,7 @@ def test_zero_projections_shut_conditioning_and_time_out_at_the_start():
 def test_samples_of_a_batch_do_not_mix():
     spec, params = awake()
     z, t, c = inputs()
-    together = forward(params, spec, z, t, c)
-    others = forward(params, spec, z.at[1].add(1.0), t.at[1].set(0.0), c.at[1].set(-1.0))
+    together = forward(spec, params, z, t, c)
+    others = forward(spec, params, z.at[1].add(1.0), t.at[1].set(0.0), c.at[1].set(-1.0))
     np.testing.assert_array_equal(others[0], together[0])
     assert np.abs(others[1] - together[1]).max() > 1e-3

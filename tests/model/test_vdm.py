@@ -29,7 +29,7 @@ def schedule(b=-5.0, w=15.0):
 def initial(monkeypatch):
     """Return a function that makes a model's parameters at the start, without the network's."""
     monkeypatch.setattr(unet, "init_params", lambda *_: {})
-    return lambda model: vdm.init_params(jax.random.key(0), model)
+    return lambda model: vdm.init_params(model, jax.random.key(0))
 
 
 def images(batch=4, size=8, seed=0):
@@ -41,7 +41,7 @@ def network(monkeypatch):
     """Return a function that replaces the network by `function(z, gamma_t, c)`."""
 
     def replace(function):
-        monkeypatch.setattr(vdm, "eps_hat", lambda params, model, z, gamma_t, c, key=None: function(z, gamma_t, c))
+        monkeypatch.setattr(vdm, "eps_hat", lambda model, params, z, gamma_t, c, key=None: function(z, gamma_t, c))
 
     return replace
 
@@ -60,7 +60,7 @@ def noise_of(x, seed=0, signs=True):
 
 def test_initial_loss_is_the_published_one(initial, silent):
     x = images(batch=16)
-    terms = vdm.loss_terms(initial(LEARNED), LEARNED, x, jnp.ones((16, 11)), noise_of(x), 1e-3)
+    terms = vdm.loss_terms(LEARNED, initial(LEARNED), 1e-3, x, jnp.ones((16, 11)), noise_of(x))
     assert float(terms.total.mean()) == pytest.approx(4852, abs=3)
     assert float(terms.reconstruction.mean()) > 0.99 * float(terms.total.mean())
 
@@ -72,10 +72,10 @@ def expected_reconstruction(b, data_noise):
 @pytest.mark.parametrize(("b", "data_noise"), [(-5.0, 1e-3), (-13.8, 1e-3), (-2.0, 0.1)])
 def test_reconstruction_term_has_its_closed_form(silent, b, data_noise):
     x = images()
-    terms = vdm.loss_terms(schedule(b), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x), data_noise)
+    terms = vdm.loss_terms(LEARNED, schedule(b), data_noise, x, jnp.zeros((len(x), 11)), noise_of(x))
     np.testing.assert_allclose(terms.reconstruction, expected_reconstruction(b, data_noise), rtol=1e-5, atol=1e-5)
     drawn = vdm.loss_terms(
-        schedule(b), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x, signs=False), data_noise
+        LEARNED, schedule(b), data_noise, x, jnp.zeros((len(x), 11)), noise_of(x, signs=False)
     ).reconstruction.mean()
     error = 0.5 * math.exp(b) / data_noise**2 / LN2 * math.sqrt(2 / x.size)
     assert abs(drawn - expected_reconstruction(b, data_noise)) < 4 * error
@@ -87,7 +87,7 @@ def test_latent_term_has_its_closed_form(silent, b, w, level):
     x = jnp.full((2, 4, 4, 3), level)
     variance = special.expit(b + w)
     expected = 0.5 * (variance + (1 - variance) * level**2 - math.log(variance) - 1) / LN2
-    terms = vdm.loss_terms(schedule(b, w), LEARNED, x, jnp.zeros((len(x), 11)), noise_of(x), 1e-3)
+    terms = vdm.loss_terms(LEARNED, schedule(b, w), 1e-3, x, jnp.zeros((len(x), 11)), noise_of(x))
     np.testing.assert_allclose(terms.latent, expected, rtol=2e-5, atol=3e-7)  # cancels to 1e-5 where little is left
 
 
@@ -96,7 +96,7 @@ def test_diffusion_term_weighs_the_error_by_the_slope(network):
     x = images()
     noise = noise_of(x)
     terms = vdm.loss_terms(
-        schedule(-4.0, -7.0), LEARNED, x, jnp.zeros((len(x), 11)), noise, 1e-3
+        LEARNED, schedule(-4.0, -7.0), 1e-3, x, jnp.zeros((len(x), 11)), noise
     )  # w counts by its absolute value
     expected = 0.5 * 7 * np.mean(np.asarray(noise.eps, np.float64) ** 2, (1, 2, 3)) / LN2
     np.testing.assert_allclose(terms.diffusion, expected, rtol=1e-5)
@@ -113,7 +113,7 @@ def test_diffusion_term_of_a_perfect_network_is_zero(network):
         return (z - alpha[:, None, None, None] * x) / sigma[:, None, None, None]
 
     network(predict)
-    terms = vdm.loss_terms(schedule(), LEARNED, x, jnp.zeros((len(x), 11)), noise, 1e-3)
+    terms = vdm.loss_terms(LEARNED, schedule(), 1e-3, x, jnp.zeros((len(x), 11)), noise)
     np.testing.assert_allclose(terms.diffusion, 0.0, atol=1e-9)
     np.testing.assert_allclose(seen["gamma"], -5 + 15 * noise.t, rtol=1e-6)
     np.testing.assert_array_equal(terms.total, terms.diffusion + terms.latent + terms.reconstruction)
@@ -139,7 +139,7 @@ def test_noises_of_a_loss_are_independent():
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5])
 def test_conditioning_is_dropped_whole_and_at_the_given_rate(rate):
     c = jax.random.uniform(jax.random.key(0), (4000, 11))
-    out = np.asarray(vdm.drop_conditioning(jax.random.bernoulli(jax.random.key(1), rate, (len(c),)), c, -1.0))
+    out = np.asarray(vdm.drop_conditioning(-1.0, c, jax.random.bernoulli(jax.random.key(1), rate, (len(c),))))
     dropped = (out == -1).any(1)
     assert (out[dropped] == -1).all()
     np.testing.assert_array_equal(out[~dropped], np.asarray(c)[~dropped])
@@ -150,7 +150,7 @@ def test_conditioning_is_dropped_whole_and_at_the_given_rate(rate):
 def test_guidance_extrapolates_from_the_null_prediction(network, guidance):
     network(lambda z, gamma_t, c: z * c.sum(1)[:, None, None, None] + gamma_t[:, None, None, None])
     z, c = images(), jax.random.uniform(jax.random.key(2), (4, 11))
-    ours = vdm.guided_eps(schedule(), LEARNED, z, jnp.full(4, 0.5), c, guidance)
+    ours = vdm.guided_eps(LEARNED, schedule(), z, jnp.full(4, 0.5), c, guidance)
     plain, null = z * c.sum(1)[:, None, None, None] + 0.5, z * -11.0 + 0.5
     weight = 1.0 if guidance is None else guidance
     np.testing.assert_allclose(ours, null + weight * (plain - null), rtol=1e-5, atol=1e-5)
@@ -159,11 +159,11 @@ def test_guidance_extrapolates_from_the_null_prediction(network, guidance):
 def test_a_learned_schedule_starts_at_its_ends_and_is_trained(initial, silent):
     params = initial(LEARNED)
     assert params["schedule"].keys() == {"b", "w"}
-    np.testing.assert_allclose(vdm.gamma(params, LEARNED, np.array([0.0, 0.5, 1.0])), [-5.0, 2.5, 10.0])
+    np.testing.assert_allclose(vdm.gamma(LEARNED, params, np.array([0.0, 0.5, 1.0])), [-5.0, 2.5, 10.0])
     x = images(batch=2)
 
     def loss(params):
-        return vdm.loss_terms(params, LEARNED, x, jnp.ones((2, 11)), noise_of(x), 1e-3).total.mean()
+        return vdm.loss_terms(LEARNED, params, 1e-3, x, jnp.ones((2, 11)), noise_of(x)).total.mean()
 
     grads = jax.grad(loss)(params)["schedule"]
     # The reconstruction term dominates: its derivative with respect to b is exp(b) / (2 noise^2 ln 2).
@@ -173,7 +173,7 @@ def test_a_learned_schedule_starts_at_its_ends_and_is_trained(initial, silent):
 
 def test_a_fixed_schedule_has_no_parameters(initial):
     assert initial(FIXED)["schedule"] == {}
-    gamma = vdm.gamma({"schedule": {}}, FIXED, np.array([0.0, 0.25, 1.0]))
+    gamma = vdm.gamma(FIXED, {"schedule": {}}, np.array([0.0, 0.25, 1.0]))
     np.testing.assert_allclose(gamma, [-4.0, -1.5, 6.0])
     alpha, sigma = vdm.alpha_sigma(gamma)
     np.testing.assert_allclose(alpha**2 + sigma**2, 1.0, rtol=1e-6)
@@ -182,9 +182,9 @@ def test_a_fixed_schedule_has_no_parameters(initial):
 
 def test_networks_time_is_scaled_by_the_initial_ends_also_when_the_schedule_has_moved(monkeypatch):
     seen = []
-    monkeypatch.setattr(unet, "apply", lambda params, spec, z, t, c, key: seen.append(t) or z)
-    gamma_t = vdm.gamma(schedule(b=-12.0, w=20.0), LEARNED, np.array([0.0, 1.0]))
-    vdm.eps_hat(schedule(), LEARNED, images(2), gamma_t, jnp.zeros((2, 11)))
+    monkeypatch.setattr(unet, "apply", lambda spec, params, z, t, c, key: seen.append(t) or z)
+    gamma_t = vdm.gamma(LEARNED, schedule(b=-12.0, w=20.0), np.array([0.0, 1.0]))
+    vdm.eps_hat(LEARNED, schedule(), images(2), gamma_t, jnp.zeros((2, 11)))
     np.testing.assert_allclose(seen[0], [(-12 + 5) / 15, (8 + 5) / 15], rtol=1e-6)
 
 
@@ -242,7 +242,7 @@ def test_sampler_calls_its_steps_in_order_on_a_uniform_grid(network):
     network(lambda z, gamma_t, c: seen.append(np.asarray(gamma_t)) or jnp.zeros_like(z))
     z = images()
     for i in range(4):
-        z = vdm.sample_step(schedule(), LEARNED, z, jnp.zeros((len(z), 11)), jnp.zeros_like(z), i, 4)
+        z = vdm.sample_step(LEARNED, schedule(), z, jnp.zeros((len(z), 11)), jnp.zeros_like(z), i, 4)
     np.testing.assert_allclose([g[0] for g in seen], [10.0, 6.25, 2.5, -1.25], rtol=1e-6)
     # Without predicted or added noise the image only changes its amplitude.
     np.testing.assert_allclose(z, images() * np.sqrt(special.expit(5.0) / special.expit(-10.0)), rtol=1e-4)
@@ -253,7 +253,7 @@ def test_sampler_adds_noise_at_every_step_the_last_included(network):
     z = jnp.zeros((1, 8, 8, 3))
     for i in range(4):
         noise = jnp.ones_like(z)
-        step = vdm.sample_step(schedule(), LEARNED, z, jnp.zeros((len(z), 11)), noise, i, 4)
+        step = vdm.sample_step(LEARNED, schedule(), z, jnp.zeros((len(z), 11)), noise, i, 4)
         expected = math.sqrt(special.expit(-5 + 15 * (3 - i) / 4) * -math.expm1(-15 / 4))
         np.testing.assert_allclose(step, expected, rtol=1e-5)
 
@@ -261,7 +261,7 @@ def test_sampler_adds_noise_at_every_step_the_last_included(network):
 def test_guidance_changes_samples_only_where_conditioning_matters(network):
     network(lambda z, gamma_t, c: c[:, :1, None, None] * jnp.ones_like(z))
     z, c = images(), jnp.ones((4, 11))
-    plain, guided = (vdm.sample_step(schedule(), LEARNED, z, c, z, 1, 4, g) for g in (None, 2.0))
+    plain, guided = (vdm.sample_step(LEARNED, schedule(), z, c, z, 1, 4, g) for g in (None, 2.0))
     assert np.abs(plain - guided).max() > 1e-2
-    same = vdm.sample_step(schedule(), LEARNED, z, -c, z, 1, 4, 2.0)
-    np.testing.assert_allclose(same, vdm.sample_step(schedule(), LEARNED, z, -c, z, 1, 4), rtol=1e-6)
+    same = vdm.sample_step(LEARNED, schedule(), z, -c, z, 1, 4, 2.0)
+    np.testing.assert_allclose(same, vdm.sample_step(LEARNED, schedule(), z, -c, z, 1, 4), rtol=1e-6)

@@ -67,7 +67,7 @@ def test_the_ten_lines(config, study, tmp_path, capsys):
     np.testing.assert_array_equal(again.dataset["prob"].sel(protocol="naive"), ds["prob"].sel(protocol="naive"))
     assert set(again.summary("elicitation")[0]["classes"]["11"]) == {"naive", "overprompt", "latent"}
     model = study.model(run=0, step=3)
-    images = model.sample(cs.data.prompt("blue small", config), n=8)
+    images = model.sample(cs.data.prompt(config, "blue small"), n=8)
     assert images.shape == (8, 8, 8, 3) and images.dtype == np.float32
     assert images.min() >= 0 and images.max() <= 1 and np.ptp(images) > 0.1
 
@@ -85,7 +85,7 @@ def test_a_finished_study_is_opened_and_run_again_without_training(config, study
 def test_one_model_samples_as_its_study_does_and_by_key(config, study):
     first, last = (study.model(run=3, step=step) for step in (2, 6))
     assert float(first.setting.sep_col) == np.float32(0.8) and int(first.setting.seed) == 1
-    asked = cs.data.prompt("red large", config)
+    asked = cs.data.prompt(config, "red large")
     one = last.sample(asked, key=1)
     np.testing.assert_array_equal(one, last.sample(asked, key=1))
     assert np.abs(one - last.sample(asked, key=2)).max() > 1e-3
@@ -94,11 +94,11 @@ def test_one_model_samples_as_its_study_does_and_by_key(config, study):
 
 
 def test_a_prompt_in_words_is_the_class_at_its_means(config):
-    blue = cs.data.prompt("small blue", config)
+    blue = cs.data.prompt(config, "small blue")
     np.testing.assert_allclose(blue[4:8], [0.4, 0.4, 0.6, 0.25], rtol=1e-6)  # sep_col .2, sep_size .4
-    np.testing.assert_array_equal(blue, cs.data.prompt("11", config))
+    np.testing.assert_array_equal(blue, cs.data.prompt(config, "11"))
     strong = cs.Setting(sep_col=0.8)
-    np.testing.assert_allclose(cs.data.prompt("blue small", config, strong)[4:7], [0.1, 0.1, 0.9], atol=1e-6)
+    np.testing.assert_allclose(cs.data.prompt(config, "blue small", strong)[4:7], [0.1, 0.1, 0.9], atol=1e-6)
 
 
 def test_preview_checks_the_names_and_shows_the_forecast_of_the_plan(config, monkeypatch):
@@ -147,8 +147,8 @@ def test_a_mistake_with_a_study_is_one_line(config, study):
         (lambda: study.figure("fig8"), "figure fig8: the masked fraction does not vary"),
         (lambda: study.summary("learning"), "summary = 'learning': must be one of .*did you mean 'learning_times'"),
         (lambda: study.elicit("overpromt"), "unknown protocol 'overpromt'"),
-        (lambda: cs.data.prompt("blue smal", config), "'smal' is none of .*did you mean 'small'"),
-        (lambda: cs.data.prompt("blue red", config), "must hold one word for each of color, size"),
+        (lambda: cs.data.prompt(config, "blue smal"), "'smal' is none of .*did you mean 'small'"),
+        (lambda: cs.data.prompt(config, "blue red"), "must hold one word for each of color, size"),
         (lambda: study.model().sample(np.zeros(3)), "conditioning = .3,.: must have the shape .11."),
         (lambda: study.model().sample(np.zeros(11), guidance=2.0), "guidance = 2.0: must be None or 1"),
         (lambda: cs.run(config, study.workdir.root, "fit"), "mode = 'fit': must be one of"),

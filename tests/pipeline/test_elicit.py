@@ -211,12 +211,12 @@ def test_three_concepts_from_the_question_to_the_figures(tmp_path):
 
     @jax.jit
     def ask(params, patch):
-        prompts = prepare(spec, params, patch, battery(spec, setting), setting)
+        prompts = prepare(spec, params, patch, setting, battery(spec, setting))
         images = sampling.draw(spec, params, prompts)
-        measured = read(spec, images, params, reader.params)
+        measured = read(spec, params, images, reader.params)
         return measured.prob_samples, measured.mean_rgb, images, embeddings.measure(spec.train, params, setting)
 
-    shapes = jax.eval_shape(lambda key: vdm.init_params(key, spec.train.vdm), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: vdm.init_params(spec.train.vdm, key), jax.random.key(0))
     random = np.random.default_rng(0)
     steps = (0, 500, 1000, 9000)
     drawn = {s: jax.tree.map(lambda x: 0.5 * random.standard_normal(x.shape, np.float32), shapes) for s in steps}

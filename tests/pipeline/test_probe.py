@@ -58,17 +58,17 @@ def state_file(golden, tmp_path_factory):
 @pytest.mark.parametrize("method", METHODS)
 def test_logits_and_loss_of_the_reference(golden, state_file, method):
     spec = probe_network.ProbeSpec.from_config(PAPER, Plan(convolution=method))
-    params = probe_network.from_torch(state_file, spec)
+    params = probe_network.from_torch(spec, state_file)
     images = jnp.asarray(np.moveaxis(golden["x"], 1, -1))
     bits = jnp.asarray(golden["label"][:, None] // np.array([2, 1]) % 2)
-    ours = jax.jit(probe_network.logits, static_argnums=1)(params, spec, images)
+    ours = jax.jit(probe_network.logits, static_argnums=0)(spec, params, images)
     np.testing.assert_allclose(ours.reshape(4, 4), golden["logits"], rtol=0, atol=1e-4)
     np.testing.assert_allclose(probe_network.cross_entropy(ours, bits).mean(), golden["loss"], rtol=1e-4)
 
 
 def test_parameter_count_of_the_reference(golden):
     spec = probe_network.ProbeSpec.from_config(PAPER)
-    ours = jax.eval_shape(lambda: probe_network.init_params(jax.random.key(0), spec))
+    ours = jax.eval_shape(lambda: probe_network.init_params(spec, jax.random.key(0)))
     # The reference owns one down and one up convolution, 2x2 kernels, 32 to 32 channels and bias, that it never calls.
     unused = 2 * (2 * 2 * 32 * 32 + 32)
     theirs = sum(array.size for name, array in golden.items() if name.startswith("param/"))
@@ -80,13 +80,13 @@ def test_parameter_count_of_the_reference(golden):
 def test_weights_of_another_probe_are_refused(state_file):
     spec = probe_network.ProbeSpec.from_config(with_probe(PAPER, out_channels=32))
     with pytest.raises(UserError, match=r"probe\.npz.*does not fit the probe: .* has the shape .*64"):
-        probe_network.from_torch(state_file, spec)
+        probe_network.from_torch(spec, state_file)
 
 
 @pytest.fixture(scope="module")
 def tiny():
     spec = probe_network.ProbeSpec.from_config(TINY, Plan(convolution="matmul"))
-    return spec, jax.jit(probe_network.init_params, static_argnums=1)(jax.random.key(0), spec, 0.02)
+    return spec, jax.jit(probe_network.init_params, static_argnums=0)(spec, jax.random.key(0), 0.02)
 
 
 def test_only_the_backbone_is_scaled(tiny):
@@ -104,15 +104,15 @@ def test_probabilities_and_loss_from_logits(tiny, monkeypatch):
     monkeypatch.setattr("cspace_jax.evaluation.probe.logits", lambda *_: jnp.asarray(pairs))
     bits, images = np.array([[1, 1], [0, 1]]), jnp.zeros((2, 4, 4, 3))
     p = 1 / (1 + np.exp(pairs[..., 0] - pairs[..., 1]))
-    np.testing.assert_allclose(probe_network.probabilities(params, spec, images), p, rtol=1e-6)
+    np.testing.assert_allclose(probe_network.probabilities(spec, params, images), p, rtol=1e-6)
     oracle = -np.log(np.where(bits == 1, p, 1 - p)).sum(1).mean()
-    np.testing.assert_allclose(probe_network.loss(params, spec, images, jnp.asarray(bits)), oracle, rtol=1e-5)
+    np.testing.assert_allclose(probe_network.loss(spec, params, images, jnp.asarray(bits)), oracle, rtol=1e-5)
 
 
 def test_data_holds_every_class_and_row_alike():
     task = task_of(TINY)
-    pool = probe._draw(task, jax.random.key(0), 16, at_mean=False)
-    test = probe._draw(task, jax.random.key(0), 2, at_mean=True)
+    pool = probe._draw(task, 16, jax.random.key(0), at_mean=False)
+    test = probe._draw(task, 2, jax.random.key(0), at_mean=True)
     assert np.bincount(pool.klass).tolist() == [32] * 4
     assert np.unique(test.cv.size.round(4)).tolist() == pytest.approx([0.25, 0.35, 0.55, 0.65])
     wide, narrow = np.array_split(np.abs(pool.cv.size - 0.45), 2)  # distance from the border between the classes
@@ -124,7 +124,7 @@ def test_data_holds_every_class_and_row_alike():
 
 def test_epochs_repeat_no_image():
     task = task_of(with_probe(TINY, steps=9))
-    batches = np.asarray(probe._draw_batches(task, jax.random.key(0), 34))  # four batches of 8, two images wait
+    batches = np.asarray(probe._draw_batches(task, 34, jax.random.key(0)))  # four batches of 8, two images wait
     assert batches.shape == (9, 8)
     first, second = batches[:4].ravel(), batches[4:8].ravel()
     assert len(set(first)) == len(set(second)) == 32

@@ -70,7 +70,7 @@ def changed(config: Config, **groups: Any) -> Config:
 
 # Optimising a program takes longer than running it once on these sizes, a network's start above all.
 COMPILE_FAST = {"xla_backend_optimization_level": 0}
-init_params = jax.jit(unet.init_params, static_argnums=1, compiler_options=COMPILE_FAST)
+init_params = jax.jit(unet.init_params, static_argnums=0, compiler_options=COMPILE_FAST)
 
 
 def settings(config: Config, runs: slice = slice(None)) -> Any:
@@ -121,12 +121,12 @@ def collected(workdir: Workdir, config: Config) -> Any:
 
 def probe_of(config):
     spec = probe_network.ProbeSpec.from_config(config)
-    draw = jax.jit(probe_network.init_params, static_argnums=1, compiler_options=COMPILE_FAST)
+    draw = jax.jit(probe_network.init_params, static_argnums=0, compiler_options=COMPILE_FAST)
     # As drawn it reads the same from every image: its last convolution starts at zero.
     noise = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: leaf + 0.3 * noise.standard_normal(leaf.shape).astype(np.float32),
-        draw(jax.random.key(0), spec, 1.0),
+        draw(spec, jax.random.key(0), 1.0),
     )
     return Probe(spec, params, {})
 
