@@ -1,7 +1,6 @@
 """Training of ONE run as pure functions: `init_run`, `make_data` and `train_chunk`. Only the engine stacks runs."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -184,9 +183,8 @@ def train_chunk(
     def body(i: jax.Array, carry: tuple[RunState, StepMetrics]) -> tuple[RunState, StepMetrics]:
         return train_step(spec, carry[0], setting, data, step + i)
 
-    shapes = jax.eval_shape(functools.partial(train_step, spec), state, setting, data, step)[1]
-    metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.fori_loop(0, count, body, (state, metrics))
+    nothing = StepMetrics(*[jnp.zeros(())] * len(dataclasses.fields(StepMetrics)))
+    return jax.lax.fori_loop(0, count, body, (state, nothing))
 
 
 def train_step(
