@@ -39,9 +39,11 @@ def _compilation_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts real processes or carries out whole studies as system, and everything else as unit.
 
-    Files with long tests come first: workers take whole files, and the last one should not wait for a long one.
+    Files with long tests come first: workers take whole files, and the last one should not wait for a long one. Of
+    them, those that use a study which another file compiles come later.
     """
-    items.sort(key=lambda item: "system" not in item.path.parts)
+    late = ("test_experiments.py", "test_kills.py", "test_unchanged.py", "test_installed.py")
+    items.sort(key=lambda item: ("system" not in item.path.parts, item.path.name in late))
     for item in items:
         system = "system" in item.path.parts or item.get_closest_marker("system")
         item.add_marker(pytest.mark.system if system else pytest.mark.unit)

@@ -94,6 +94,7 @@ def with_memory(size, **engine_fields):
 
 def test_a_wave_that_does_not_fit_is_refused_with_one_that_does(monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
+    monkeypatch.setattr(memory, "analyse", lambda config, plan: footprint(plan.runs))  # compiled once
     three = memory.peak_bytes(footprint("vmap"), place("vmap"), 3)
     with pytest.raises(UserError, match=r"^engine.wave = 0: 4 runs at once .* --config.engine.wave=3 fits$"):
         check(with_memory(three + 1))

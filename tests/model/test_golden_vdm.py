@@ -38,14 +38,24 @@ def tree(golden, prefix, model):
     return torch_weights.vdm_params(model.network, state)
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(scope="module", params=METHODS)
 def model(request):
     return vdm.Vdm.from_config(NETWORK, DiffusionConfig(p_uncond=0.1), request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def params(golden, model):
     return jax.tree.map(jnp.asarray, tree(golden, "param/", model))
+
+
+@pytest.fixture(scope="module")
+def gradients(golden, model, params):
+    return jax.jit(jax.grad(lambda p: mean_loss(model, p, golden)[0]))(params)
+
+
+# Outputs and gradients are compared for every way of computing convolutions, the rest for the two that studies take
+# unless told otherwise.
+usual = pytest.mark.parametrize("model", ["xla", "winograd"], indirect=True)
 
 
 def relative_error(ours, theirs):
@@ -71,6 +81,7 @@ def test_network_output(golden, model, params):
     assert relative_error(ours, np.moveaxis(golden["unet_eps_hat"], 1, -1)) < 1e-5
 
 
+@usual
 def test_loss_terms(golden, model, params):
     mean, terms = jax.jit(mean_loss, static_argnums=0)(model, params, golden)
     np.testing.assert_allclose(terms.diffusion, golden["loss_diffusion_loss"], rtol=1e-5)
@@ -81,13 +92,8 @@ def test_loss_terms(golden, model, params):
     np.testing.assert_allclose(mean, golden["loss_mean"], rtol=1e-5)
 
 
-def gradients(model, params, golden):
-    return jax.jit(jax.grad(lambda p: mean_loss(model, p, golden)[0]))(params)
-
-
-def test_every_gradient(golden, model, params):
+def test_every_gradient(golden, model, gradients):
     theirs = tree(golden, "grad/", model)
-    ours = gradients(model, params, golden)
     # Some true gradients are zero: with one channel a group, a normalisation removes whatever a projection adds. There
     # both sides hold rounding noise, so errors below 1e-7 of the largest network gradient do not count.
     floor = 1e-7 * max(np.abs(leaf).max() for leaf in jax.tree.leaves(theirs["network"]))
@@ -97,27 +103,28 @@ def test_every_gradient(golden, model, params):
             a, b, rtol=0, atol=1e-4 * np.abs(b).max() + floor, err_msg=jax.tree_util.keystr(path)
         )
 
-    jax.tree_util.tree_map_with_path(check, ours, theirs)
+    jax.tree_util.tree_map_with_path(check, gradients, theirs)
 
 
-def test_one_clipped_adamw_step(golden, model, params):
+@usual
+def test_one_clipped_adamw_step(golden, model, params, gradients):
     transform = optimizer.make_optimizer(OptimConfig(clip=0.01), learning_rate=1e-3, weight_decay=0.01)
-    grads = gradients(model, params, golden)
 
     @jax.jit  # op by op, hundreds of small programs would be compiled
     def step(params, grads):
         updates, _ = transform.update(grads, transform.init(params), params)
         return jax.tree.map(jnp.add, params, updates)
 
-    stepped = step(params, grads)
+    stepped = step(params, gradients)
     theirs = tree(golden, "param_after_step/", model)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), stepped, theirs)
-    np.testing.assert_allclose(optimizer.global_norm(grads), golden["grad_global_norm"], rtol=1e-5)
-    clipped = optimizer.clip_by_global_norm(grads, 0.01)["schedule"]
+    np.testing.assert_allclose(optimizer.global_norm(gradients), golden["grad_global_norm"], rtol=1e-5)
+    clipped = optimizer.clip_by_global_norm(gradients, 0.01)["schedule"]
     np.testing.assert_allclose(clipped["b"], golden["grad_b"], rtol=1e-5)
     np.testing.assert_allclose(clipped["w"], golden["grad_w"], rtol=1e-4)
 
 
+@usual
 @pytest.mark.parametrize(("key", "guidance"), [("sample", 1.0), ("sample_cfg_w2", 2.0)])
 def test_ancestral_samples(golden, model, params, key, guidance):
     noises = jnp.concatenate([nhwc(golden["sample_z1"])[None], nhwc(golden[f"{key}_noise"])])
@@ -126,10 +133,11 @@ def test_ancestral_samples(golden, model, params, key, guidance):
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
+@usual
 def test_guidance_of_one_is_plain_conditioning(golden, model, params):
     z, c = nhwc(golden["unet_z"]), jnp.asarray(golden["c"])
-    plain = vdm.guided_eps(model, params, z, jnp.zeros(4), c, None)
-    np.testing.assert_allclose(vdm.guided_eps(model, params, z, jnp.zeros(4), c, 1.0), plain, atol=1e-5)
+    plain, one = (jax.jit(lambda p, w=w: vdm.guided_eps(model, p, z, jnp.zeros(4), c, w))(params) for w in (None, 1.0))
+    np.testing.assert_allclose(one, plain, atol=1e-5)
 
 
 def test_shapes_that_do_not_fit_are_told(golden):
