@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> None:
         raise UserError(f"mode = {mode!r}: must be one of {', '.join(MODES)}")
     config = None if FLAGS.config is None else from_config_dict(FLAGS.config)
     if mode == "plan" and config is not None:
-        return api.preview(config)
+        return api.preview(config, FLAGS.compile)
     if not FLAGS.workdir and mode != "plan":
         raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
     if config is None and mode not in OF_A_WORKDIR:

@@ -19,7 +19,7 @@ flags.DEFINE_string("workdir", None, "Folder of checkpoints, results and figures
 flags.DEFINE_string(
     "mode",
     "all",
-    "plan: only say what computation, time and memory the study takes. "
+    "plan: only say what computation, time, disk and memory the study takes. "
     "train: only train. eval: read concept space at the checkpoints. elicit: ask the checkpoints with the protocols of "
     "elicit.protocols. figures: draw again from stored results. all: everything that is not done yet.",
 )
@@ -30,6 +30,12 @@ config_flags.DEFINE_config_file(
     "accelerator). Any field can be overridden: --config.optim.steps=4000. Not needed for an existing workdir with "
     "--mode=eval, --mode=elicit or --mode=figures. Its fields, with their defaults at paper scale:\n"
     + reference.help_text(72),
+)
+flags.DEFINE_bool(
+    "compile",
+    False,
+    "With --mode=plan: ask the compiler how much memory training needs, instead of predicting it from shapes; minutes "
+    "at paper scale on a CPU.",
 )
 flags.DEFINE_bool(
     "distributed",

@@ -76,6 +76,11 @@ def here(config: Config, plan: Plan) -> Place:
     return Place(plan.runs, len(local_devices(plan)), cpu, available, spec.microbatches)
 
 
+def state_bytes(config: Config) -> float:
+    """Return the bytes of the state of one run: parameters, moments, average, shuffle order and key."""
+    return _bytes(jax.eval_shape(functools.partial(init_run, TrainSpec.from_config(config)), _abstract(config)))
+
+
 def outline(config: Config, plan: Plan) -> Footprint:
     """Return a footprint from shapes alone, without compiling: states, and what the backward pass remembers.
 
@@ -108,8 +113,7 @@ def analyse(config: Config, plan: Plan) -> Footprint:
 
     A layout that stacks runs is compiled for one run and for two: what the second adds is taken to be a run's share.
     """
-    start = functools.partial(init_run, TrainSpec.from_config(config, plan))
-    state = _bytes(jax.eval_shape(start, _abstract(config)))
+    state = state_bytes(config)
     resident, working = _program_bytes(config, plan, 1)
     if plan.runs == "loop":
         return Footprint(state, resident, working)

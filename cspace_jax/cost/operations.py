@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 
-from cspace_jax.config import Config
+from cspace_jax.config import Config, save_steps
 from cspace_jax.data import masking
 from cspace_jax.data.concepts import CONDITIONING_DIM, classes
 from cspace_jax.evaluation import protocols
@@ -196,6 +196,16 @@ def battery_flops(config: Config) -> float:
     )
     guided = _is_guided(config) or protocols.uses_guidance(config.elicit)
     return images * (1 + guided) * config.evaluate.sampling_steps * image_flops(config)
+
+
+def study_flops(config: Config) -> dict[str, float]:
+    """Return the operations of a study by stage: "training", "evaluation" and "battery" of protocols."""
+    runs, saves = config.grid.num_runs, len(save_steps(config.save, config.optim.steps))
+    return {
+        "training": runs * config.optim.steps * step_flops(config),
+        "evaluation": runs * saves * evaluation_flops(config),
+        "battery": runs * saves * battery_flops(config),
+    }
 
 
 def _is_guided(config: Config) -> bool:

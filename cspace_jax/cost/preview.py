@@ -1,15 +1,15 @@
-"""What a study will take, said before it is started (`--mode=plan`): grid, operations, time and memory."""
+"""What a study will take, said before it is started (`--mode=plan`): grid, operations, time, disk and memory."""
 
 import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
-from cspace_jax.config import Config, grid
+from cspace_jax.config import Config, grid, save_steps
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import memory, operations
 from cspace_jax.cost.memory import GB, Footprint, Place
@@ -18,17 +18,45 @@ from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.model.unet import count_params
 from cspace_jax.text import in_words, minutes
 
-# JAX takes three quarters of a GPU's memory unless it is told otherwise.
-ELSEWHERE = {
-    "one H100 with 80 GB (JAX takes 75 % of it)": Place("vmap", 1, False, 0.75 * 80 * GB),
-    "one TPU v5e-8 (8 x 16 GB)": Place("vmap", 8, False, 16 * GB),
+Analyse = Callable[[Config, Plan], Footprint]
+# Reached by one run of the paper network on an H100 (docs/performance.md). Nothing else was measured, so the same share
+# is taken for all.
+SHARE_OF_PEAK = 0.07
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """An accelerator that a study may be planned for.
+
+    Attributes:
+      chips: devices that share the runs.
+      memory: bytes that JAX takes of one chip: three quarters of a GPU's unless it is told otherwise.
+      peak: operations a second of one chip, for float32 products at JAX's default precision (TF32, bfloat16).
+    """
+
+    chips: int
+    memory: float
+    peak: float
+
+
+# Makers' data sheets: dense products, without sparsity.
+ACCELERATORS = {
+    "H100 80 GB": Accelerator(1, 0.75 * 80 * GB, 495e12),
+    "A100 80 GB": Accelerator(1, 0.75 * 80 * GB, 156e12),
+    "TPU v5e-8": Accelerator(8, 16 * GB, 197e12),
+    "TPU v5p-8": Accelerator(4, 95 * GB, 459e12),
 }
 
 
-def show(config: Config, plan: Plan) -> None:
-    """Print the forecast line by line and its progress on standard error; trains and writes nothing."""
+def show(config: Config, plan: Plan, compile_programs: bool = False) -> None:
+    """Print the forecast line by line and its progress on standard error; trains and writes nothing.
+
+    Memory is predicted from shapes, in seconds; with `compile_programs` by the compiler, which takes minutes at paper
+    scale on a CPU.
+    """
     started = time.monotonic()
-    for part in (_computation, _memory_here, _memory_elsewhere):
+    analyse = _compiled if compile_programs else memory.outline
+    for part in (_computation, _disk, functools.partial(_memory_here, analyse), functools.partial(_elsewhere, analyse)):
         for line in part(config, plan):
             print(line, flush=True)
     print(f"(this forecast took {minutes(time.monotonic() - started)})")
@@ -40,8 +68,12 @@ def _computation(config: Config, plan: Plan) -> Iterator[str]:
     values = {axis: getattr(config.grid, axis) for axis in grid.AXES}
     yield "grid: " + " x ".join(f"{axis} {_short(v)}" for axis, v in values.items() if len(v) > 1 or axis == "seeds")
     yield f"parameters: {operations.parameters(config):,} a run, probe {_probe_parameters(config):,}"
-    flops = operations.step_flops(config)
-    yield f"operations: {flops / 1e9:.3g} GFLOP a run and step, {flops * runs * steps / 1e15:.3g} PFLOP of training"
+    parts = {name: flops for name, flops in operations.study_flops(config).items() if flops}
+    yield (
+        f"operations: {operations.step_flops(config) / 1e9:.3g} GFLOP a run and step; "
+        + ", ".join(f"{name} {flops / 1e15:.3g}" for name, flops in parts.items())
+        + f", together {sum(parts.values()) / 1e15:.3g} PFLOP"
+    )
     devices = jax.local_devices()
     yield f"execution: {describe_plan(config, plan)}, on {len(devices)} x {devices[0].device_kind}"
     _progress("measuring the device's speed")
@@ -57,12 +89,23 @@ def _probe_parameters(config: Config) -> int:
     return count_params(jax.eval_shape(lambda key: probe_network.init_params(spec, key, 1.0), jax.random.key(0)))
 
 
-def _memory_here(config: Config, plan: Plan) -> Iterator[str]:
-    place = memory.here(config, plan)
-    footprint = _analyse(config, plan)
+def _disk(config: Config, plan: Plan) -> Iterator[str]:
+    runs, saves = config.grid.num_runs, len(save_steps(config.save, config.optim.steps))
+    parameters = 4.0 * operations.parameters(config) * runs
+    state = memory.state_bytes(config) * runs
     yield (
-        f"memory of a run in training: {in_words(footprint.resident)} stay ({in_words(footprint.state)} of them its "
-        f"state), {in_words(footprint.working + footprint.fixed)} more while its program runs"
+        f"disk: {in_words(saves * parameters + state)}: {in_words(saves * parameters)} of parameters ({saves} saves of "
+        f"{in_words(parameters)}), {in_words(state)} of the state to resume from"
+    )
+
+
+def _memory_here(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
+    place = memory.here(config, plan)
+    footprint = analyse(config, plan)
+    source = "from shapes; --compile asks the compiler" if analyse is memory.outline else "as compiled here"
+    yield (
+        f"memory of a run in training ({source}): {in_words(footprint.resident)} stay ({in_words(footprint.state)} of "
+        f"them its state), {in_words(footprint.working + footprint.fixed)} more while its program runs"
     )
     owner = "the machine" if place.shared else "each device"
     runs = config.grid.num_runs
@@ -83,20 +126,24 @@ def _fitting(footprint: Footprint, place: Place, runs: int) -> str:
     return f"all {runs} runs (up to {most:,})" if most >= runs else f"{most:,} of {runs} runs"
 
 
-def _memory_elsewhere(config: Config, plan: Plan) -> Iterator[str]:
+def _elsewhere(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
+    """Say time and runs at once on accelerators, all runs of a chip in one program."""
     stacked = dataclasses.replace(config.engine, runs="vmap", convolution="auto", steps_per_call=0)
-    elsewhere = Plan.resolve(dataclasses.replace(config, engine=stacked), "gpu")
-    footprint = _analyse(config, elsewhere)
+    footprint = analyse(config, Plan.resolve(dataclasses.replace(config, engine=stacked), "gpu"))
     yield (
-        f"with all runs in one program (vmap), as this {jax.default_backend()} backend would compile it (other "
-        f"backends differ): {in_words(footprint.resident + footprint.working)} a run"
+        f"elsewhere, at {SHARE_OF_PEAK:.0%} of the peak (measured on one H100 only), "
+        f"{in_words(footprint.resident + footprint.working)} a run:"
     )
-    for name, place in ELSEWHERE.items():
-        yield f"  {name} would hold {_fitting(footprint, place, config.grid.num_runs)}"
+    parts = {name: flops for name, flops in operations.study_flops(config).items() if flops}
+    for name, one in ACCELERATORS.items():
+        speed = SHARE_OF_PEAK * one.peak * one.chips
+        times = ", ".join(f"{stage} {minutes(flops / speed)}" for stage, flops in parts.items())
+        held = _fitting(footprint, Place("vmap", one.chips, False, one.memory), config.grid.num_runs)
+        yield f"  {name} ({one.chips} x {in_words(one.memory)}): {times}; holds {held}"
 
 
 @functools.cache
-def _analyse(config: Config, plan: Plan) -> Footprint:
+def _compiled(config: Config, plan: Plan) -> Footprint:
     programs = "the program of one run" if plan.runs == "loop" else f"programs ({plan.runs}) of one and of two runs"
     _progress(f"compiling {programs} for the memory they need; at paper scale this takes minutes on a CPU")
     return memory.analyse(config, plan)

@@ -5,7 +5,7 @@ import time
 import jax
 import jax.numpy as jnp
 
-from cspace_jax.config import Config, save_steps
+from cspace_jax.config import Config
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import operations
 from cspace_jax.engine.placement import at_once, local_devices
@@ -32,14 +32,11 @@ def matmul_speed(size: int = 1024, repeats: int = 5) -> float:
 
 def estimate_seconds(config: Config, plan: Plan) -> float:
     """Estimate the time of the whole study on this machine, good to about a factor of two."""
-    saves = len(save_steps(config.save, config.optim.steps))
-    at_a_save = operations.evaluation_flops(config) + operations.battery_flops(config)
-    per_run = config.optim.steps * operations.step_flops(config) + saves * at_a_save
     backend = jax.default_backend()
     # CPU devices share the cores.
     devices = 1 if backend == "cpu" else len(local_devices(plan))
     speed = matmul_speed() * _EFFICIENCY.get(backend, 0.2) * devices * jax.process_count()
-    return config.grid.num_runs * per_run / speed + _OVERHEAD_SECONDS
+    return sum(operations.study_flops(config).values()) / speed + _OVERHEAD_SECONDS
 
 
 def describe_plan(config: Config, plan: Plan) -> str:

@@ -31,11 +31,14 @@ def load_config(name: str, **overrides: Any) -> Config:
     return loading.configure(name, overrides)
 
 
-def preview(config: Config) -> None:
-    """Print what a study will take: runs, operations, time and memory; trains and writes nothing."""
+def preview(config: Config, compile_programs: bool = False) -> None:
+    """Print what a study will take: runs, operations, time, disk and memory; trains and writes nothing.
+
+    `compile_programs` asks the compiler how much memory training needs: minutes at paper scale on a CPU.
+    """
     startup.set_up_jax()
     stages.check_names(config)
-    forecast.show(config, autotune.resolve(config, may_measure=False))
+    forecast.show(config, autotune.resolve(config, may_measure=False), compile_programs)
 
 
 def run(

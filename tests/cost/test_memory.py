@@ -8,10 +8,11 @@ import tiny
 from commands import NARROW, assert_one_line, command, real_command, study
 
 from cspace_jax.config.plan import Plan
-from cspace_jax.cost import memory
+from cspace_jax.cost import memory, operations, preview
 from cspace_jax.cost.memory import Footprint, Place
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
+from cspace_jax.text import in_words
 from cspace_jax.training.run import TrainSpec
 
 
@@ -131,11 +132,36 @@ def test_mode_plan_says_what_a_study_takes_and_writes_nothing(tmp_path):
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert lines[:2] == ["study signal, scale smoke: 4 runs x 6 steps", "grid: sep_col (0.2, 0.8) x seeds (0, 100)"]
-    for words in ("parameters: ", "GFLOP a run and step", "execution: runs loop", "time on this device: about "):
+    for words in (
+        *("parameters: ", "GFLOP a run and step; training ", "execution: runs loop", "time on this device: about "),
+        *("disk: ", "memory of a run in training (from shapes; --compile asks the compiler): "),
+    ):
         assert any(words in line for line in lines), (words, lines)
     peaks = [line.split("at once: peak")[0].split()[0] for line in lines if "at once: peak" in line]
     assert peaks == ["1", "2", "4"]
     assert any(line.startswith("largest wave that fits 50 MB of the machine: ") for line in lines), lines
-    assert all(any(name in line and "would hold" in line for line in lines) for name in ("H100", "v5e-8"))
-    assert "plan: compiling" in done.err and "plan: " not in done.out
+    for name in ("H100 80 GB", "A100 80 GB", "TPU v5e-8", "TPU v5p-8"):
+        assert any(name in line and "training " in line and "holds all 4 runs" in line for line in lines), name
+    assert "plan: compiling" not in done.err and "plan: " not in done.out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
+def test_mode_plan_asks_the_compiler_if_told_to(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "analyse", lambda config, plan: asked.append(plan.runs) or SIMPLE)
+    done = command(study(), "--mode=plan", "--compile", *NARROW)
+    assert done.code == 0 and asked == ["loop", "vmap"], done.err
+    assert "memory of a run in training (as compiled here): 0.005 kB stay" in done.out and "plan: compiling" in done.err
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_shapes_predict_the_state_exactly(layout):
+    assert memory.state_bytes(CONFIG) == memory.outline(CONFIG, LAYOUTS[layout]).state == footprint(layout).state
+
+
+def test_the_disk_is_counted_by_what_a_study_leaves():
+    config = tiny.study(network=tiny.NARROW)
+    (line,) = preview._disk(config, LAYOUTS["loop"])
+    parameters, state = 4 * 4 * operations.parameters(config), 4 * memory.state_bytes(config)
+    assert line.startswith(f"disk: {in_words(3 * parameters + state)}: ") and "(3 saves of " in line
