@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int, Real
 
 from cspace_jax.analysis import curves, dataset
 from cspace_jax.analysis.blocks import summary_block
@@ -20,7 +21,9 @@ VARIABLES = ("capability", "capability_split", "capability_product", "best_query
 CONCEPT = "capability_concept"  # the one variable with an axis of concepts
 
 
-def correct(prob_samples: np.ndarray, bits: np.ndarray) -> np.ndarray:
+def correct(
+    prob_samples: Float[np.ndarray, "*b q k s c"], bits: Int[np.ndarray, "k c"]
+) -> Float[np.ndarray, "*b q k s c"]:
     """Return P(value of the class asked for) of every sample and concept [..., q, k, s, c].
 
     Args:
@@ -31,7 +34,7 @@ def correct(prob_samples: np.ndarray, bits: np.ndarray) -> np.ndarray:
     return np.where(truth, prob_samples, 1 - np.asarray(prob_samples, np.float32))
 
 
-def joint(single: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def joint(single: Float[np.ndarray, "*b q k s c"]) -> tuple[Float[np.ndarray, "*b q k s"], Float[np.ndarray, "*b q k"]]:
     """Return P(class asked for) per sample [..., q, k, s], and the product of the concepts' means [..., q, k].
 
     single: `correct` [..., q, k, s, c].
@@ -39,7 +42,7 @@ def joint(single: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return single.prod(-1), single.mean(-2).prod(-1)
 
 
-def split_capability(scores: np.ndarray) -> np.ndarray:
+def split_capability(scores: Float[np.ndarray, "*b q k s"]) -> Float[np.ndarray, "*b k"]:
     """Return capability without the gain of the maximum: the query is chosen on one half, scored on the other.
 
     Mean of both directions, halves being even and odd samples. scores: [..., q, k, s] -> [..., k]. Unlike the plain
@@ -50,11 +53,13 @@ def split_capability(scores: np.ndarray) -> np.ndarray:
     return np.mean([_take(halves[1], best[0]), _take(halves[0], best[1])], axis=0)
 
 
-def _take(values: np.ndarray, index: np.ndarray) -> np.ndarray:
+def _take(values: Float[np.ndarray, "*b q k"], index: Int[np.ndarray, "*b k"]) -> Float[np.ndarray, "*b k"]:
     return np.take_along_axis(values, index[..., None, :], axis=-2)[..., 0, :]
 
 
-def measure(prob_samples: np.ndarray, bits: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+def measure(
+    prob_samples: Float[np.ndarray, "r q k s c"], bits: Int[np.ndarray, "k c"], names: Sequence[str]
+) -> dict[str, Real[np.ndarray, "r p k ..."]]:
     """Return each protocol's capability [r, p, k] and what its best query shows.
 
     Args:
@@ -73,7 +78,9 @@ def measure(prob_samples: np.ndarray, bits: np.ndarray, names: Sequence[str]) ->
     single = correct(prob_samples, bits)
     scores, products = joint(single)
     rows = [np.array([i for i, name in enumerate(names) if name == one]) for one in dict.fromkeys(names)]
-    measured: dict[str, list[np.ndarray]] = {name: [] for name in (*VARIABLES, CONCEPT, "prob_samples")}
+    measured: dict[str, list[Real[np.ndarray, "r k ..."]]] = {
+        name: [] for name in (*VARIABLES, CONCEPT, "prob_samples")
+    }
     for row in rows:
         means = scores[:, row].mean(-1)
         best = np.where(np.isnan(means), -np.inf, means).argmax(1)  # [r, k]; one broken query is not the run's
@@ -89,7 +96,10 @@ def measure(prob_samples: np.ndarray, bits: np.ndarray, names: Sequence[str]) ->
 
 
 def extend(
-    ds: xr.Dataset, battery: Mapping[int, Mapping[str, np.ndarray]], names: Sequence[str], queries: Sequence[str]
+    ds: xr.Dataset,
+    battery: Mapping[int, Mapping[str, Float[np.ndarray, "r q k ..."]]],
+    names: Sequence[str],
+    queries: Sequence[str],
 ) -> xr.Dataset:
     """Add the battery's protocols to a dataset of naive prompting.
 
@@ -130,7 +140,9 @@ def extend(
     return extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
 
 
-def _spread(values: np.ndarray, held_out: np.ndarray, classes: int, axis: int) -> np.ndarray:
+def _spread(
+    values: Real[np.ndarray, "..."], held_out: Int[np.ndarray, " k"], classes: int, axis: int
+) -> Float[np.ndarray, "..."]:
     """Return values of held-out classes along an axis of all classes, float32; NaN for the others."""
     shape = list(values.shape)
     shape[axis] = classes
@@ -140,9 +152,9 @@ def _spread(values: np.ndarray, held_out: np.ndarray, classes: int, axis: int) -
 
 
 def _colors(
-    ds: xr.Dataset, battery: Mapping[int, Mapping[str, np.ndarray]], at: list[dict[str, np.ndarray]],
-    names: Sequence[str], held_out: np.ndarray,
-) -> tuple[tuple[str, ...], np.ndarray]:  # fmt: skip
+    ds: xr.Dataset, battery: Mapping[int, Mapping[str, Float[np.ndarray, "r q k ..."]]],
+    at: list[dict[str, Real[np.ndarray, "r p k ..."]]], names: Sequence[str], held_out: Int[np.ndarray, " k"],
+) -> tuple[tuple[str, ...], Float[np.ndarray, "r t p klass 3"]]:  # fmt: skip
     values = ds["mean_rgb"].transpose("run", "step", "protocol", "klass", "channel").values.copy()
     order = list(dict.fromkeys(names))
     for t, step in enumerate(ds["step"].values):
@@ -154,7 +166,9 @@ def _colors(
     return ("run", "step", "protocol", "klass", "channel"), values
 
 
-def emergence(steps: np.ndarray, scores: np.ndarray, threshold: float = PAPER_THRESHOLD) -> np.ndarray:
+def emergence(
+    steps: Real[np.ndarray, " t"], scores: Float[np.ndarray, "r t"], threshold: float = PAPER_THRESHOLD
+) -> Float[np.ndarray, " r"]:
     """Return the step [r] at which each curve [r, t] reaches `threshold` for good; NaN if never."""
     return np.array([curves.crossing_time(steps, one, threshold) for one in scores])
 
@@ -208,5 +222,5 @@ def _class_block(ds: xr.Dataset, level: Level, klass: int, sigma: float) -> dict
     return block
 
 
-def _curve(chosen: xr.Dataset, kind: str, name: str) -> np.ndarray:
+def _curve(chosen: xr.Dataset, kind: str, name: str) -> Float[np.ndarray, "r t"]:
     return chosen[kind].sel(protocol=name).transpose("run", "step").values

@@ -8,13 +8,16 @@ reached is NaN and stays so: nothing here replaces it by the last step.
 import dataclasses
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real
 from scipy import ndimage, stats
 
 SIGMA_TRAJECTORY = 2.0  # in saves; the published smoothing of the 2x2 trajectories
 SIGMA_NOTEBOOK = 1.5  # in saves; smoothing of the notebooks' learning time
 
 
-def smooth(values: np.ndarray, sigma: float = SIGMA_TRAJECTORY, axis: int = 0, truncate: float = 6.0) -> np.ndarray:
+def smooth(
+    values: Real[np.ndarray, "*shape"], sigma: float = SIGMA_TRAJECTORY, axis: int = 0, truncate: float = 6.0
+) -> Float[np.ndarray, "*shape"]:
     """Smooth along the save-step index with a Gaussian of `sigma` saves, reflecting at both ends; 0 changes nothing.
 
     The published trajectories use sigma 2 and truncate 6 for two concepts and sigma 1 for three (reference
@@ -27,7 +30,11 @@ def smooth(values: np.ndarray, sigma: float = SIGMA_TRAJECTORY, axis: int = 0, t
 
 
 def crossing_time(
-    steps: np.ndarray, curve: np.ndarray, threshold: float = 0.8, persistence: int | None = None, sigma: float = 0.0
+    steps: Real[np.ndarray, " t"],
+    curve: Real[np.ndarray, " measured"],
+    threshold: float = 0.8,
+    persistence: int | None = None,
+    sigma: float = 0.0,
 ) -> float:
     """Return the step at which `curve` [t] reaches `threshold` and stays there; NaN if it never does.
 
@@ -47,7 +54,7 @@ def crossing_time(
     return float(steps[first - 1] + (threshold - low) / (high - low) * (steps[first] - steps[first - 1]))
 
 
-def _first_of_row(above: np.ndarray, persistence: int | None) -> int | None:
+def _first_of_row(above: Bool[np.ndarray, " t"], persistence: int | None) -> int | None:
     """Return the first index from which `persistence` entries (None: all the rest) are true, or None."""
     below = np.flatnonzero(~above)
     if persistence is None:
@@ -62,7 +69,11 @@ def _first_of_row(above: np.ndarray, persistence: int | None) -> int | None:
 
 
 def notebook_time(
-    steps: np.ndarray, curve: np.ndarray, threshold: float = 0.9, row: int = 3, sigma: float = SIGMA_NOTEBOOK
+    steps: Real[np.ndarray, " t"],
+    curve: Real[np.ndarray, " t"],
+    threshold: float = 0.9,
+    row: int = 3,
+    sigma: float = SIGMA_NOTEBOOK,
 ) -> float:
     """Return the learning time of the authors' notebooks, smoothed and eroded but not interpolated; NaN if never.
 
@@ -75,7 +86,7 @@ def notebook_time(
     return float(steps[int(np.argmax(centres))]) if centres.any() else float("nan")
 
 
-def censored_median(times: np.ndarray) -> float:
+def censored_median(times: Real[np.ndarray, " r"]) -> float:
     """Return the median over seeds, with "not learned" (NaN) ordered after every number; NaN if the median is never.
 
     Leaving the unlearned seeds out would make slow settings look fast; putting the last step would invent a number.
@@ -88,8 +99,12 @@ def censored_median(times: np.ndarray) -> float:
 
 
 def bootstrap_interval(
-    values: np.ndarray, statistic: str = "mean", level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+    values: Real[np.ndarray, "r *shape"],
+    statistic: str = "mean",
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
     """Return the percentile bootstrap interval over seeds (axis 0) of the "mean" or of the censored "median".
 
     Seeded, so equal input gives equal output. For the median NaN means "not learned" and counts as later than any
@@ -114,14 +129,18 @@ def bootstrap_interval(
     return np.asarray(ends[0]), np.asarray(ends[1])
 
 
-def speed(steps: np.ndarray, trajectory: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def speed(
+    steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"]
+) -> tuple[Float[np.ndarray, "t-1"], Float[np.ndarray, "t-1"]]:
     """Return the speed in concept space |dC/dstep| of a trajectory [t, c] between saves, and the mid steps [t-1]."""
     steps = np.asarray(steps, dtype=float)
     length = np.linalg.norm(np.diff(trajectory, axis=0), axis=-1)
     return (steps[1:] + steps[:-1]) / 2, length / np.diff(steps)
 
 
-def turn_angles(trajectory: np.ndarray, window: int = 3, min_move: float = 0.05) -> np.ndarray:
+def turn_angles(
+    trajectory: Real[np.ndarray, "t c"], window: int = 3, min_move: float = 0.05
+) -> Float[np.ndarray, " t"]:
     """Return the turn [degrees, t] at each save of a trajectory [t, c]: 0 straight on, 180 back; NaN where undefined.
 
     The angle lies between the displacement over the `window` saves before and that over the `window` saves after. It
@@ -139,7 +158,7 @@ def turn_angles(trajectory: np.ndarray, window: int = 3, min_move: float = 0.05)
     return angles
 
 
-def late_saves(steps: np.ndarray, early: float = 0.075) -> int:
+def late_saves(steps: Real[np.ndarray, " t"], early: float = 0.075) -> int:
     """Return the position of the first save after the early phase, in which the model has not settled on any image yet.
 
     It lasts for the share `early` of the training, and no longer in trainings of more than 20,000 steps than in those:
@@ -158,7 +177,7 @@ class Turn:
 
 
 def find_turn(
-    steps: np.ndarray, trajectory: np.ndarray, threshold: float = 60.0, persistence: int = 2,
+    steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"], threshold: float = 60.0, persistence: int = 2,
     early: float = 0.075, window: int = 3, min_move: float = 0.05,
 ) -> Turn:  # fmt: skip
     """Find the first turn sharper than `threshold` degrees that lasts for `persistence` saves in a row.
@@ -199,8 +218,8 @@ class Memorisation:
 
 
 def find_memorisation(
-    steps: np.ndarray, trajectory: np.ndarray, bits: np.ndarray, klass: int, trained: np.ndarray,
-    early: float = 0.075, departure: float = 0.1, radius: float = 0.5,
+    steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"], bits: Int[np.ndarray, "k c"], klass: int,
+    trained: Bool[np.ndarray, " k"], early: float = 0.075, departure: float = 0.1, radius: float = 0.5,
 ) -> Memorisation:  # fmt: skip
     """Describe how a class is first mistaken for a training class, from its (smoothed) trajectory [t, c] of P(bit = 1).
 

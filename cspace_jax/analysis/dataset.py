@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float, Int
 
 from cspace_jax.config.schema import NAIVE
 from cspace_jax.config.setting import SWEPT
@@ -17,7 +18,9 @@ from cspace_jax.storage.evaluations import MEASURED, SPLITS, TERMS
 CHANNELS = ("r", "g", "b")
 
 
-def measure(prob_samples: np.ndarray, bits: np.ndarray) -> dict[str, np.ndarray]:
+def measure(
+    prob_samples: Float[np.ndarray, "r p k s c"], bits: Int[np.ndarray, "k c"]
+) -> dict[str, Float[np.ndarray, "r p k ..."]]:
     """Turn P(bit = 1) of single samples [r, p, k, sample, c] into coordinates and accuracies; a NaN stays a NaN.
 
     Returns prob (concept-space coordinate) and accuracy [r, p, k, c], joint_accuracy and joint_prob [r, p, k]. A sample
@@ -50,13 +53,13 @@ class Measurements:
       diverged: which runs [r] are known to have failed; a run with a NaN coordinate has failed as well.
     """
 
-    evaluations: Mapping[int, Mapping[str, np.ndarray]]
+    evaluations: Mapping[int, Mapping[str, Float[np.ndarray, "r ..."]]]
     settings: Sequence[Mapping[str, float]]
     classes: Classes
     protocols: Sequence[str] = (NAIVE,)
-    signal: np.ndarray | None = None
-    signal_range: np.ndarray | None = None
-    diverged: np.ndarray | None = None
+    signal: Float[np.ndarray, "r c"] | None = None
+    signal_range: Float[np.ndarray, "r c"] | None = None
+    diverged: Bool[np.ndarray, " r"] | None = None
 
     @property
     def steps(self) -> list[int]:
@@ -125,7 +128,7 @@ def variables(measurements: Measurements) -> dict[str, Any]:
     }
 
 
-def coordinates(measurements: Measurements, failed: np.ndarray) -> dict[str, Any]:
+def coordinates(measurements: Measurements, failed: Bool[np.ndarray, " r"]) -> dict[str, Any]:
     """Return the coordinates of the dataset; `failed` [r] marks runs that diverged."""
     settings, classes = measurements.settings, measurements.classes
     swept = {name: ("run", np.array([float(one[name]) for one in settings])) for name in SWEPT}

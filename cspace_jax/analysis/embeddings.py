@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from cspace_jax.storage.evaluations import EMBEDDED
 
 
 def extend_embeddings(
-    ds: xr.Dataset, evaluations: Mapping[int, Mapping[str, np.ndarray]], blocks: Mapping[str, int],
+    ds: xr.Dataset, evaluations: Mapping[int, Mapping[str, Float[np.ndarray, "r ..."]]], blocks: Mapping[str, int],
     vectors: Sequence[str],
 ) -> xr.Dataset:  # fmt: skip
     """Add what was measured at every step to the labelled dataset.
@@ -35,7 +36,7 @@ def extend_embeddings(
     return ds.assign(variables).assign_coords(block=list(blocks), vector=list(vectors), other=list(vectors))
 
 
-def _cosine(one: np.ndarray, another: np.ndarray) -> np.ndarray:
+def _cosine(one: Float[np.ndarray, "r t k d"], another: Float[np.ndarray, "r 1 k d"]) -> Float[np.ndarray, "r t k"]:
     """Return the cosine along the last axis; NaN for a vector of zeros."""
     length = np.linalg.norm(one, axis=-1) * np.linalg.norm(another, axis=-1)
     product = (one * another).sum(-1)

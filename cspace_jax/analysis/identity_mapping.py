@@ -8,27 +8,30 @@ concept p is a_p = mu_p^2 / s + sigma_p^2: a second, parameter-free prediction o
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Real
 from scipy import integrate
 
 
-def strengths(mu: np.ndarray, sigma: np.ndarray | float) -> np.ndarray:
+def strengths(mu: Real[np.ndarray, " s"], sigma: Float[np.ndarray, " s"] | float) -> Float[np.ndarray, " s"]:
     """Return a_p = mu_p^2 / s + sigma_p^2 [s], the second moment of the data along each concept."""
     mu = np.asarray(mu, float)
     return mu**2 / len(mu) + np.broadcast_to(np.asarray(sigma, float), mu.shape) ** 2
 
 
-def loss(weights: np.ndarray, a: np.ndarray) -> float:
+def loss(weights: Float[np.ndarray, "s s"], a: Float[np.ndarray, " s"]) -> float:
     """Return the training loss ||(W - I) A^(1/2)||^2 / 2."""
     return float(0.5 * np.sum((weights - np.eye(len(a))) ** 2 * a))
 
 
-def one_layer(weights: np.ndarray, a: np.ndarray, times: np.ndarray) -> np.ndarray:
+def one_layer(
+    weights: Float[np.ndarray, "s s"], a: Float[np.ndarray, " s"], times: Real[np.ndarray, " t"]
+) -> Float[np.ndarray, "t s s"]:
     """Return W(t) [t, s, s] of gradient flow from `weights` in closed form: I + (W(0) - I) e^(-a t), by column."""
     decay = np.exp(-np.asarray(times, float)[:, None] * a)
     return np.eye(len(a)) + (weights - np.eye(len(a))) * decay[:, None, :]
 
 
-def two_layer_flow(weights: np.ndarray, a: np.ndarray) -> np.ndarray:
+def two_layer_flow(weights: Float[np.ndarray, "s s"], a: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s s"]:
     """Return dW/dt of the symmetric two-layer network f(x) = U U^T x for W = U U^T.
 
     W A + A W - (A W^2 + W^2 A + 2 W A W) / 2 with A = diag(a): gradient flow of U at half the speed of `loss`, as
@@ -38,7 +41,9 @@ def two_layer_flow(weights: np.ndarray, a: np.ndarray) -> np.ndarray:
     return wa + wa.T - 0.5 * (a[:, None] * squared + squared * a + 2 * wa @ weights)
 
 
-def two_layer(weights: np.ndarray, a: np.ndarray, times: np.ndarray) -> np.ndarray:
+def two_layer(
+    weights: Float[np.ndarray, "s s"], a: Float[np.ndarray, " s"], times: Real[np.ndarray, " t"]
+) -> Float[np.ndarray, "t s s"]:
     """Solve the two-layer flow from a symmetric `weights` at time 0; returns W [t, s, s] at increasing times."""
     size = len(a)
     solution = integrate.solve_ivp(
@@ -48,19 +53,21 @@ def two_layer(weights: np.ndarray, a: np.ndarray, times: np.ndarray) -> np.ndarr
     return solution.y.T.reshape(-1, size, size)
 
 
-def small_start(size: int, width: int, scale: float, seed: int = 0) -> np.ndarray:
+def small_start(size: int, width: int, scale: float, seed: int = 0) -> Float[np.ndarray, "s s"]:
     """Draw W(0) = U U^T for U [size, width] with normal entries of standard deviation `scale`."""
     u = scale * np.random.default_rng(seed).standard_normal((size, width))
     return u @ u.T
 
 
-def outputs(weights: np.ndarray, mu: np.ndarray) -> np.ndarray:
+def outputs(weights: Float[np.ndarray, "t s s"], mu: Real[np.ndarray, " s"]) -> Float[np.ndarray, "t s"]:
     """Return what the network draws for all concepts at once, as shares of what is asked: W x / x [t, s]."""
     mu = np.asarray(mu, float)
     return weights @ mu / mu
 
 
-def prediction(signal: np.ndarray, sigma: float = 0.05, scale: float = 0.05, seeds: int = 6) -> np.ndarray:
+def prediction(
+    signal: Real[np.ndarray, " s"], sigma: float = 0.05, scale: float = 0.05, seeds: int = 6
+) -> Float[np.ndarray, "t s"]:
     """Predict the way of the unseen class through concept space [t, s] from the concepts' signals [s] alone.
 
     mu_p is the root of the signal, a distance between images, over the signals' root mean square. Two layers, mean of
@@ -74,6 +81,6 @@ def prediction(signal: np.ndarray, sigma: float = 0.05, scale: float = 0.05, see
     return 0.5 + 0.5 * np.mean(paths, axis=0)
 
 
-def unseen_loss(weights: np.ndarray, mu: np.ndarray) -> Any:
+def unseen_loss(weights: Float[np.ndarray, "t s s"], mu: Real[np.ndarray, " s"]) -> Any:
     """Return the loss on the unseen combination ||W x - x||^2 / 2 [t], x = mu."""
     return 0.5 * np.sum((weights @ np.asarray(mu, float) - mu) ** 2, axis=-1)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Real
 from scipy import integrate, optimize, signal, special
 
 START = (0.5, 0.5)  # of the authors' notebooks: a model that has learned nothing
@@ -42,7 +43,7 @@ class Term:
 
 
 Landscape = tuple[Term, ...]
-Point = Sequence[float] | np.ndarray
+Point = Sequence[float] | Float[np.ndarray, "2"]
 
 
 def biased_target(a: float) -> tuple[float, float]:
@@ -102,12 +103,12 @@ def mirrored(landscape: Landscape) -> Landscape:
 FORMS = {"eq1": eq1, "notebook_a": notebook_a, "notebook_b": notebook_b}
 
 
-def energy(landscape: Landscape, z: np.ndarray, t: float) -> Any:
+def energy(landscape: Landscape, z: Float[np.ndarray, "*b 2"], t: float) -> Any:
     """Return E [...] at points z [..., 2] and time t."""
     return np.sum([0.5 * term.stiffness * (term.target(t) - z[..., term.axis]) ** 2 for term in landscape], axis=0)
 
 
-def flow(landscape: Landscape, z: np.ndarray, t: float) -> np.ndarray:
+def flow(landscape: Landscape, z: Float[np.ndarray, "*b 2"], t: float) -> Float[np.ndarray, "*b 2"]:
     """Return dz/dt = -dE/dz [..., 2] at points z [..., 2] and time t."""
     change = np.zeros_like(np.asarray(z, float))
     for term in landscape:
@@ -115,7 +116,7 @@ def flow(landscape: Landscape, z: np.ndarray, t: float) -> np.ndarray:
     return change
 
 
-def trajectory(landscape: Landscape, times: np.ndarray, start: Point = START) -> np.ndarray:
+def trajectory(landscape: Landscape, times: Real[np.ndarray, " t"], start: Point = START) -> Float[np.ndarray, "t 2"]:
     """Solve the dynamics from `start` at time 0 and return z [t, 2] at increasing, non-negative times."""
     solution = integrate.solve_ivp(
         lambda t, z: flow(landscape, z, t), (0.0, float(times[-1])), np.asarray(start, float), "LSODA",
@@ -124,7 +125,9 @@ def trajectory(landscape: Landscape, times: np.ndarray, start: Point = START) ->
     return solution.y.T
 
 
-def fast_trajectory(landscape: Landscape, times: np.ndarray, start: Point = START) -> np.ndarray:
+def fast_trajectory(
+    landscape: Landscape, times: Real[np.ndarray, " t"], start: Point = START
+) -> Float[np.ndarray, "t 2"]:
     """Return z [t, 2] as `trajectory` does, within 1e-5 up to time `DURATION`, about twenty times faster.
 
     Targets are taken as linear between the points of a fine grid; the solution there is exact, whatever the stiffness.
@@ -134,7 +137,7 @@ def fast_trajectory(landscape: Landscape, times: np.ndarray, start: Point = STAR
     return np.stack([np.interp(times, grid, one) for one in path], axis=-1)
 
 
-def _fast_axis(terms: list[Term], grid: np.ndarray, start: float) -> np.ndarray:
+def _fast_axis(terms: list[Term], grid: Float[np.ndarray, " point"], start: float) -> Float[np.ndarray, " point"]:
     total = sum(term.stiffness for term in terms)
     target = np.sum([term.stiffness / total * term.target(grid) for term in terms], axis=0)
     x = total * (grid[1] - grid[0])
@@ -145,7 +148,7 @@ def _fast_axis(terms: list[Term], grid: np.ndarray, start: float) -> np.ndarray:
     return np.concatenate([[start], signal.lfilter([1.0], [1.0, -decay], pulls, zi=[decay * start])[0]])
 
 
-def exact(landscape: Landscape, t: float, start: Point = START) -> np.ndarray:
+def exact(landscape: Landscape, t: float, start: Point = START) -> Float[np.ndarray, "2"]:
     """Return z(t) [2] in closed form: e^(-k t) z(0) + sum over terms of k_j int_0^t e^(-k (t - u)) target_j(u) du.
 
     k is the sum of the k_j; the integral over the logistic function is done by quadrature.
@@ -189,10 +192,10 @@ class Fit:
     intervals: dict[str, tuple[float, float]]
     biased: tuple[float, float]
     residual: float
-    path: np.ndarray
+    path: Float[np.ndarray, "t 2"]
 
 
-def fit(steps: np.ndarray, path: np.ndarray, actual: Sequence[float] = (1.0, 1.0)) -> Fit:
+def fit(steps: Real[np.ndarray, " t"], path: Float[np.ndarray, "t 2"], actual: Sequence[float] = (1.0, 1.0)) -> Fit:
     """Estimate (a, t1, t2, rate) of Eq. 1 from a measured trajectory of class 11 by least squares.
 
     Args:
@@ -210,11 +213,13 @@ def fit(steps: np.ndarray, path: np.ndarray, actual: Sequence[float] = (1.0, 1.0
     return min(found, key=lambda one: one.residual)
 
 
-def _fit_from(steps: np.ndarray, path: np.ndarray, biased: tuple[float, float], actual: Sequence[float]) -> Fit:
+def _fit_from(
+    steps: Float[np.ndarray, " t"], path: Float[np.ndarray, "t 2"], biased: tuple[float, float], actual: Sequence[float]
+) -> Fit:
     span = steps[-1] - steps[0]
     times = (steps - steps[0]) / span * DURATION
 
-    def solve(p: np.ndarray) -> np.ndarray:
+    def solve(p: Float[np.ndarray, "4"]) -> Float[np.ndarray, "t 2"]:
         model = eq1(np.exp(p[0]), p[1], p[2], np.exp(p[3]), actual, biased)
         return fast_trajectory(model, times, path[0])
 
@@ -236,7 +241,7 @@ def _fit_from(steps: np.ndarray, path: np.ndarray, biased: tuple[float, float], 
     )
 
 
-def _covariance(result: optimize.OptimizeResult) -> np.ndarray:
+def _covariance(result: optimize.OptimizeResult) -> Float[np.ndarray, "4 4"]:
     freedom = max(1, len(result.fun) - len(result.x))
     return np.linalg.pinv(result.jac.T @ result.jac) * (result.fun @ result.fun) / freedom
 

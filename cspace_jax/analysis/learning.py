@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Real
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.levels import Level
@@ -16,19 +17,25 @@ from cspace_jax.analysis.levels import Level
 PAPER_THRESHOLD = 0.8
 
 
-def trajectory(ds: xr.Dataset, runs: Iterable[int], klass: int, protocol: str, sigma: float = 0.0) -> np.ndarray:
+def trajectory(
+    ds: xr.Dataset, runs: Iterable[int], klass: int, protocol: str, sigma: float = 0.0
+) -> Float[np.ndarray, "r t c"]:
     """Return the coordinates of a class in concept space [r, t, c] for the given runs, smoothed by `sigma` saves."""
     chosen = ds["prob"].sel(protocol=protocol).isel(run=list(runs), klass=klass)
     return curves.smooth(chosen.transpose("run", "step", "concept").values, sigma, axis=1)
 
 
-def accuracy_curves(ds: xr.Dataset, runs: Iterable[int], classes: Iterable[int], protocol: str) -> np.ndarray:
+def accuracy_curves(
+    ds: xr.Dataset, runs: Iterable[int], classes: Iterable[int], protocol: str
+) -> Float[np.ndarray, "r t c"]:
     """Return accuracy [r, t, c] of the given runs, averaged over the given classes."""
     chosen = ds["accuracy"].sel(protocol=protocol).isel(run=list(runs), klass=list(classes))
     return chosen.transpose("klass", "run", "step", "concept").values.mean(axis=0)
 
 
-def learning_times(steps: np.ndarray, accuracy: np.ndarray) -> dict[str, np.ndarray]:
+def learning_times(
+    steps: Real[np.ndarray, " t"], accuracy: Float[np.ndarray, "r t"]
+) -> dict[str, Float[np.ndarray, " r"]]:
     """Return the learning time of every curve [r, t] by both definitions: {"paper_80": [r], "notebooks_90": [r]}."""
     return {
         "paper_80": np.array([curves.crossing_time(steps, one, PAPER_THRESHOLD) for one in accuracy]),
@@ -36,7 +43,7 @@ def learning_times(steps: np.ndarray, accuracy: np.ndarray) -> dict[str, np.ndar
     }
 
 
-def describe_times(times: np.ndarray) -> dict[str, Any]:
+def describe_times(times: Float[np.ndarray, " r"]) -> dict[str, Any]:
     """Summarise learning times over seeds [r]: censored median, its interval, how many learned."""
     low, high = curves.bootstrap_interval(times, "median")
     learned = int(np.isfinite(times).sum())
@@ -47,7 +54,7 @@ def describe_times(times: np.ndarray) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def seed_spread(ds: xr.Dataset, level: Level, protocol: str) -> np.ndarray:
+def seed_spread(ds: xr.Dataset, level: Level, protocol: str) -> Float[np.ndarray, "t k c"]:
     """Return the standard deviation over seeds of the coordinates [t, k, c]; NaN for fewer than two seeds."""
     chosen = ds["prob"].sel(protocol=protocol).isel(run=list(level.runs))
     values = chosen.transpose("run", "step", "klass", "concept").values

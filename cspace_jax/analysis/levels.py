@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float, Int
 
 from cspace_jax.config.setting import SWEPT
 
@@ -24,7 +25,7 @@ class Level:
     normalised: tuple[float, ...]  # signal divided by its length over concepts
 
 
-def ok_runs(ds: xr.Dataset) -> np.ndarray:
+def ok_runs(ds: xr.Dataset) -> Bool[np.ndarray, " r"]:
     """Return a mask [r] of the runs that neither were marked diverged nor hold a NaN coordinate."""
     prob = ds["prob"].isel(protocol=0)  # of all classes; further protocols ask for held-out ones only
     finite = np.isfinite(prob.transpose("run", ...).values).reshape(ds.sizes["run"], -1).all(axis=1)
@@ -44,7 +45,13 @@ def levels(ds: xr.Dataset) -> list[Level]:
     return found
 
 
-def _level(ds: xr.Dataset, setting: dict[str, float], varying: list[str], runs: np.ndarray, alive: np.ndarray) -> Level:
+def _level(
+    ds: xr.Dataset,
+    setting: dict[str, float],
+    varying: list[str],
+    runs: Int[np.ndarray, " member"],
+    alive: Bool[np.ndarray, " r"],
+) -> Level:
     signal = ds["signal"].values[runs].mean(axis=0)
     ranged = ds["signal_range"].values[runs].mean(axis=0)
     return Level(
@@ -58,7 +65,7 @@ def _level(ds: xr.Dataset, setting: dict[str, float], varying: list[str], runs: 
     )
 
 
-def normalise(signal: np.ndarray) -> np.ndarray:
+def normalise(signal: Float[np.ndarray, "*b c"]) -> Float[np.ndarray, "*b c"]:
     """Divide a signal vector [..., c] by its length over concepts (the "normalised concept signal"); 0 stays 0."""
     length = np.linalg.norm(signal, axis=-1, keepdims=True)
     return np.divide(signal, length, out=np.zeros_like(signal), where=length != 0)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Real
 
 from cspace_jax.analysis.levels import SEPARATION, Level
 
 
-def order_check(signal: np.ndarray, medians: np.ndarray) -> dict[str, Any]:
+def order_check(signal: Float[np.ndarray, " level"], medians: Float[np.ndarray, " level"]) -> dict[str, Any]:
     """Ask whether times [levels] fall as the signal [levels] rises; NaN ("never") counts as the latest.
 
     ordered: no level is slower than a weaker one, and the strongest is learned and faster than the weakest; None where
@@ -22,7 +23,9 @@ def order_check(signal: np.ndarray, medians: np.ndarray) -> dict[str, Any]:
     return {"ordered": ordered, "spearman": rank_correlation(np.sort(signal), times), "levels": len(times)}
 
 
-def order_within(signal: np.ndarray, medians: np.ndarray, groups: Sequence[Sequence[int]]) -> dict[str, Any]:
+def order_within(
+    signal: Float[np.ndarray, " level"], medians: Float[np.ndarray, " level"], groups: Sequence[Sequence[int]]
+) -> dict[str, Any]:
     """Apply `order_check` to levels [levels] within groups of them, whose members differ in one setting alone.
 
     ordered: in every group in which there is something to order (groups of them, ordered_groups are ordered); None if
@@ -49,7 +52,7 @@ def level_groups(found: Sequence[Level], concept: str) -> list[list[int]]:
     return list(groups.values())
 
 
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+def rank_correlation(x: Real[np.ndarray, " n"], y: Real[np.ndarray, " n"]) -> float:
     """Return Spearman's rank correlation of two series [n], in -1..1; NaN if one of them is constant."""
     from scipy import stats  # takes half a second to load
 

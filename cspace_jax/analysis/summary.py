@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from cspace_jax.analysis import capability, underspecification
 from cspace_jax.analysis.blocks import BLOCKS
@@ -37,7 +38,7 @@ DEFINITIONS = {
 }
 
 
-def _per_concept(ds: xr.Dataset, values: np.ndarray) -> dict[str, float]:
+def _per_concept(ds: xr.Dataset, values: Float[np.ndarray, " c"]) -> dict[str, float]:
     return {str(name): float(value) for name, value in zip(ds["concept"].values, values, strict=True)}
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Real
 
 from cspace_jax.analysis import capability, curves
 from cspace_jax.analysis.blocks import summary_block
@@ -35,7 +36,7 @@ def mask_levels(ds: xr.Dataset) -> list[Level]:
     return sorted(most, key=lambda level: level.setting["mask"])
 
 
-def fractions(found: list[Level]) -> np.ndarray:
+def fractions(found: list[Level]) -> Float[np.ndarray, " level"]:
     """Return the masked fraction of each level."""
     return np.array([level.setting["mask"] for level in found])
 
@@ -71,13 +72,13 @@ def held_out(ds: xr.Dataset) -> int:
     return int(np.flatnonzero(~ds["trained"].values)[-1])
 
 
-def colors(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> np.ndarray:
+def colors(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> Float[np.ndarray, "r t 3"]:
     """Return the mean RGB of the drawn objects [r, t, 3] in [0, 1], an average over the samples of a run."""
     chosen = ds["mean_rgb"].sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
     return chosen.transpose("run", "step", "channel").values
 
 
-def redness(rgb: np.ndarray) -> np.ndarray:
+def redness(rgb: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b"]:
     """Return red minus blue [...] of colours [..., 3]: -1 pure blue, 0 purple or grey, 1 pure red."""
     return rgb[..., 0] - rgb[..., 2]
 
@@ -127,7 +128,7 @@ def _elicited(ds: xr.Dataset, level: Level, klass: int, concept: int) -> dict[st
     return {"mask": level.setting["mask"], "protocols": protocols}
 
 
-def _reached(steps: np.ndarray, curves_: xr.DataArray) -> dict[str, Any]:
+def _reached(steps: Real[np.ndarray, " t"], curves_: xr.DataArray) -> dict[str, Any]:
     values = curves_.transpose("run", "step").values
     times = capability.emergence(steps, values)
     return {"steps_to_80": describe_times(times), "final": _spread(values[:, -1])}
@@ -150,7 +151,7 @@ def _level_block(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dic
     }
 
 
-def _spread(values: np.ndarray) -> dict[str, Any]:
+def _spread(values: Float[np.ndarray, " r"]) -> dict[str, Any]:
     low, high = curves.bootstrap_interval(values)
     return {"mean": float(values.mean()), "interval": [float(low), float(high)], "per_seed": values.tolist()}
 

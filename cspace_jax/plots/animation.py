@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from etils import epath
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
@@ -24,7 +25,7 @@ from cspace_jax.plots.registry import figure, stored_samples
 from cspace_jax.plots.trajectories import concept_square
 from cspace_jax.storage.files import write_atomic
 
-Samples = Mapping[int, np.ndarray]
+Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 Update = Callable[[int], None]
 MAX_LEVELS = 5
 MAX_FRAMES = 60

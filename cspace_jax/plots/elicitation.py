@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -65,7 +66,7 @@ class Row:
     kind: str
     concept: int | None = None
 
-    def scores(self, ds: xr.Dataset, level: Level, protocol: str) -> np.ndarray:
+    def scores(self, ds: xr.Dataset, level: Level, protocol: str) -> Float[np.ndarray, "r t"]:
         """Return the curves [r, t] of a level's seeds under a protocol."""
         chosen = ds[self.kind].sel(protocol=protocol).isel(run=list(level.runs), klass=self.klass)
         chosen = chosen if self.concept is None else chosen.isel(concept=self.concept)
@@ -195,7 +196,7 @@ def _line(name: str) -> str:
     return "--" if name.endswith(RANDOM) else ":" if name.endswith(SHUFFLED) else "-"
 
 
-def _draw_curve(ax: Axes, ds: xr.Dataset, scores: np.ndarray, name: str, colors: dict[str, str]) -> None:
+def _draw_curve(ax: Axes, ds: xr.Dataset, scores: Float[np.ndarray, "r t"], name: str, colors: dict[str, str]) -> None:
     low, high = curves.bootstrap_interval(scores, "mean", resamples=500)
     is_control = _line(name) != "-"
     width = 1.1 if is_control else 1.8

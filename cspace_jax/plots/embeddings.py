@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -42,7 +43,7 @@ def similarities(ds: xr.Dataset) -> Figure:
     return fig
 
 
-def _rows(mean: xr.Dataset) -> list[dict[str, np.ndarray]]:
+def _rows(mean: xr.Dataset) -> list[dict[str, Float[np.ndarray, "t block"]]]:
     """Return the curves [t, block] of each panel by its title; a single held-out class joins the first row."""
     cosine = mean["embedding_cosine"].transpose("vector", "other", "step", "block")
     words = list(map(str, cosine["vector"].values))
@@ -54,7 +55,7 @@ def _rows(mean: xr.Dataset) -> list[dict[str, np.ndarray]]:
     return [first | second] if len(second) == 1 else [first, second]
 
 
-def _draw(ax: Axes, steps: np.ndarray, values: np.ndarray, blocks: list[str]) -> None:
+def _draw(ax: Axes, steps: Real[np.ndarray, " t"], values: Float[np.ndarray, "t block"], blocks: list[str]) -> None:
     shades = matplotlib.colormaps[style.SIGNAL_MAP](np.linspace(0.0, 0.9, len(blocks)))
     for curve, color, name in zip(values.T, shades, blocks, strict=True):
         ax.plot(steps, curve, color=color, lw=1.2, label=name.replace("_block_", " ").replace("_", " "))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from etils import epath
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from cspace_jax.analysis.levels import levels, ok_runs, swept_concept
@@ -54,7 +55,7 @@ class Inputs:
         return max(found, key=lambda level: np.nan_to_num(level.signal[index])).setting
 
     @functools.cached_property
-    def corner_images(self) -> dict[int, np.ndarray]:
+    def corner_images(self) -> dict[int, Float[np.ndarray, "h w 3"]]:
         """An image of each class."""
         return dict(enumerate(pictures.class_images(self.data, self.setting)[0]))
 

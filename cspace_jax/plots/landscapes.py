@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,7 +30,7 @@ def _square(
     ax.set_title(title, fontsize=9)
 
 
-def _shades(count: int) -> np.ndarray:
+def _shades(count: int) -> Float[np.ndarray, "shade 4"]:
     return matplotlib.colormaps[style.SIGNAL_MAP](np.linspace(0.0, 0.9, count))
 
 

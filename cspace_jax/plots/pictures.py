@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Real, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,12 +19,12 @@ from cspace_jax.data import concepts, datasets, rendering
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import figure, stored_samples
 
-Samples = Mapping[int, np.ndarray]
+Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 
 
 def class_images(
     data: DataConfig, setting: Mapping[str, float], seed: int = 0
-) -> tuple[np.ndarray, concepts.ConceptVector]:
+) -> tuple[Float[np.ndarray, "k h w 3"], concepts.ConceptVector]:
     """Render one image per class at the class means: [k, h, w, 3] and its concepts [k].
 
     Objects are centred unless their position is a concept.
@@ -71,7 +72,7 @@ def _axis(name: str) -> str:
 
 
 def _class_panel(
-    ax: Axes, image: np.ndarray, cv: concepts.ConceptVector, classes: concepts.Classes, klass: int
+    ax: Axes, image: Real[np.ndarray, "h w 3"], cv: concepts.ConceptVector, classes: concepts.Classes, klass: int
 ) -> None:
     trained = bool(classes.trained[klass])
     color = style.TRAINED_COLOR if trained else style.HELD_OUT_COLOR
@@ -82,7 +83,7 @@ def _class_panel(
     ax.set_xlabel("\n".join(values), fontsize=7.5)
 
 
-def _value(name: str, value: np.ndarray) -> str:
+def _value(name: str, value: Real[np.ndarray, "..."]) -> str:
     if name == "shape":
         return style.bit_label("shape", int(value))
     words = {"size": "radius"}.get(name, style.concept_title(name))

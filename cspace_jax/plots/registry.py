@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import UInt8
 
-Samples = Mapping[int, np.ndarray]
+Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 Need = Callable[[xr.Dataset, Samples], str]  # why a figure cannot be drawn, "" if it can
 
 

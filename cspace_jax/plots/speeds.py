@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -53,10 +54,10 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str = "paper_8
 
 def timer(
     ds: xr.Dataset, concept: int, protocol: str, definition: str = "paper_80"
-) -> Callable[..., np.ndarray]:  # fmt: skip
+) -> Callable[..., Float[np.ndarray, " r"]]:  # fmt: skip
     """Return the function from a level and classes to the learning times of a concept [r], by a definition."""
 
-    def times(level: Level, classes: list[int]) -> np.ndarray:
+    def times(level: Level, classes: list[int]) -> Float[np.ndarray, " r"]:
         accuracy = accuracy_curves(ds, level.runs, classes, protocol)[..., concept]
         return learning_times(ds["step"].values, accuracy)[definition]
 
@@ -64,8 +65,8 @@ def timer(
 
 
 def draw_series(
-    ax: Axes, found: list[Level], places: np.ndarray, times: Callable[..., np.ndarray], classes: list[int],
-    look: tuple[str, str, str], place: int,
+    ax: Axes, found: list[Level], places: Float[np.ndarray, " level"], times: Callable[..., Float[np.ndarray, " r"]],
+    classes: list[int], look: tuple[str, str, str], place: int,
 ) -> None:  # fmt: skip
     """Draw the speeds of levels at the places [level] of the x axis, with the marks that `fig3` describes.
 

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from etils import epath
+from jaxtyping import Float, Real
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -124,7 +125,7 @@ def signal_colors(found: list[Level]) -> tuple[list[Any], ScalarMappable, int]:
     return [tuple(map(float, color)) for color in np.asarray(scale.to_rgba(values))], scale, index
 
 
-def shades(number: int) -> np.ndarray:
+def shades(number: int) -> Float[np.ndarray, "number 4"]:
     """Return evenly spaced colours [number, 4] of the map of signals, without its end that is too pale on white."""
     return matplotlib.colormaps[SIGNAL_MAP].resampled(256)(np.linspace(0.0, 0.9, number))
 
@@ -137,14 +138,14 @@ def signal_bar(fig: FigureBase, scale: ScalarMappable, ds: xr.Dataset, index: in
     fig.colorbar(scale, ax=axes, label=label, shrink=0.85, pad=0.02)
 
 
-def upright(image: np.ndarray) -> np.ndarray:
+def upright(image: Real[np.ndarray, "h w 3"]) -> Float[np.ndarray, "w h 3"]:
     """Return an image [h, w, 3] (h = x coordinate; uint8 or 0..1) as rows for origin="lower", clipped to [0, 1]."""
     image = np.asarray(image)
     image = image / 255.0 if image.dtype == np.uint8 else image
     return np.clip(np.transpose(image, (1, 0, 2)), 0.0, 1.0)
 
 
-def show_image(ax: Axes, image: np.ndarray, frame: Any = None, width: float = 1.2) -> None:
+def show_image(ax: Axes, image: Real[np.ndarray, "h w 3"], frame: Any = None, width: float = 1.2) -> None:
     """Show an image [h, w, 3] with y upwards and without ticks, in a frame of the given colour."""
     ax.imshow(upright(image), origin="lower")
     ax.set(xticks=[], yticks=[])
@@ -153,7 +154,9 @@ def show_image(ax: Axes, image: np.ndarray, frame: Any = None, width: float = 1.
         spine.set(visible=True, color="#B0B0B0" if frame is None else frame, linewidth=0.6 if frame is None else width)
 
 
-def place_image(ax: Axes, image: np.ndarray, xy: tuple[float, float], offset: tuple[float, float], frame: str) -> None:
+def place_image(
+    ax: Axes, image: Real[np.ndarray, "h w 3"], xy: tuple[float, float], offset: tuple[float, float], frame: str
+) -> None:
     """Put a small image beside the data point `xy`, moved by `offset` points; it may lie outside the axes."""
     shown = np.flipud(upright(image))  # an OffsetImage has its first row at the top
     zoom = 24 / shown.shape[0]

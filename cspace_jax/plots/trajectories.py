@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,7 +16,7 @@ from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import figure
 
-Images = Mapping[int, np.ndarray]
+Images = Mapping[int, Real[np.ndarray, "h w 3"]]
 
 
 @figure("fig4", paper="Fig. 4")
@@ -88,7 +89,7 @@ def _draw_class(
             draw_path(ax, path, color, f"{ds['klass'].values[klass]} {level.label}")
 
 
-def draw_path(ax: Axes, path: np.ndarray, color: Any, label: str = "") -> None:
+def draw_path(ax: Axes, path: Float[np.ndarray, "t 2"], color: Any, label: str = "") -> None:
     """Draw one trajectory [t, 2] with a circle at its first and a square at its last point."""
     ax.plot(*path.T, "-", color=color, lw=1.5, label=label, solid_capstyle="round", zorder=3)
     ax.plot(*path[0], "o", color="white", mec=color, ms=4.5, mew=1.1, zorder=4)

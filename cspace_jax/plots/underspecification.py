@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
+from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,7 +15,7 @@ from cspace_jax.plots import elicitation, speeds, style
 from cspace_jax.plots.registry import figure, further_protocols, stored_samples
 from cspace_jax.plots.trajectories import concept_square, draw_path
 
-Samples = Mapping[int, np.ndarray]
+Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 SERIES = ((style.OKABE_ITO[0], "o"), (style.OKABE_ITO[1], "D"), (style.OKABE_ITO[2], "s"))  # a concept each
 CHANNEL_COLORS = {"r": "#C8102E", "g": "#2E8B57", "b": "#1F4FD8"}
 SEEDS_SHOWN = 3
