@@ -31,7 +31,7 @@ def smooth(
 
 def crossing_time(
     steps: Real[np.ndarray, " t"],
-    curve: Real[np.ndarray, " measured"],
+    curve: Real[np.ndarray, " t"],
     threshold: float = 0.8,
     persistence: int | None = None,
     sigma: float = 0.0,

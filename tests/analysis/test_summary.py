@@ -41,7 +41,7 @@ def test_crossing_time_asks_for_persistence():
     assert curves.crossing_time(steps, curve, persistence=1) == pytest.approx(100 * 0.8 / 0.9)
     assert curves.crossing_time(steps, curve, persistence=3) == pytest.approx(450)
     assert np.isnan(curves.crossing_time(steps, curve, persistence=4))
-    assert np.isnan(curves.crossing_time(steps, curve[:-1]))
+    assert np.isnan(curves.crossing_time(steps[:-1], curve[:-1]))
     assert curves.crossing_time(steps, np.ones(10)) == 0
     assert np.isnan(curves.crossing_time(steps, curve, persistence=11))
     with pytest.raises(ValueError, match="persistence"):

@@ -104,9 +104,10 @@ def test_a_prompt_in_words_is_the_class_at_its_means(config):
 def test_preview_checks_the_names_and_shows_the_forecast_of_the_plan(config, monkeypatch):
     """What the forecast says is tested with the command's --mode=plan."""
     shown = []
-    monkeypatch.setattr(api.forecast, "show", lambda config, plan: shown.append((config, plan)))
+    monkeypatch.setattr(api.forecast, "show", lambda *arguments: shown.append(arguments))
     cs.preview(config)
-    assert shown == [(config, Plan.resolve(config, "cpu"))]
+    cs.preview(config, compile_programs=True)
+    assert shown == [(config, Plan.resolve(config, "cpu"), asked) for asked in (False, True)]
     with pytest.raises(cs.UserError, match="figures = 'fig99'"):
         cs.preview(dataclasses.replace(config, figures=("fig99",)))
     with pytest.raises(cs.UserError, match="unknown protocol 'overpromt'"):
