@@ -5,7 +5,8 @@ import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
-# Most of the tests' time is compilation. Without optimisation and with the older code generator it takes a third.
+# Most of the tests' time is compilation. Without optimisation it takes half as long; the older code generator, without
+# forced inlining, brings a smoke study from 56 to 34 CPU seconds.
 # tests/golden/smoke was written under these flags: other code rounds otherwise.
 os.environ.setdefault(
     "XLA_FLAGS",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 
 from cspace_jax.config import Config, save_steps
+from cspace_jax.config.schema import shares_embedding
 from cspace_jax.data import masking
 from cspace_jax.data.concepts import CONDITIONING_DIM, classes
 from cspace_jax.evaluation import protocols
@@ -51,7 +52,7 @@ def network(spec: UNetSpec, size: int, training: bool = False) -> Iterator[Layer
     conditioned = spec.conditioning != "none"
     if conditioned:
         yield from _mlp("embed_time", 2 * unet.TIME_FREQUENCIES, unet.TIME_FEATURES)
-    if unet.shares_embedding(spec.conditioning):
+    if shares_embedding(spec.conditioning):
         yield from _mlp("embed_vector", CONDITIONING_DIM, unet.COMMON_FEATURES)
     yield _conv("conv_in", 3, size, spec.in_channels, first, input_gradient=False)
     entering = _entering(spec)
@@ -91,7 +92,7 @@ def _block(spec: UNetSpec, name: str, side: int, entering: int, features: int, t
     yield _norm(f"{name}/norm_0", side**2, entering, _GELU)
     yield _conv(f"{name}/conv_0", 3, side, entering, features)
     if spec.conditioning != "none":
-        vector = unet.COMMON_FEATURES if unet.shares_embedding(spec.conditioning) else CONDITIONING_DIM
+        vector = unet.COMMON_FEATURES if shares_embedding(spec.conditioning) else CONDITIONING_DIM
         for part, width in (("time", unet.TIME_FEATURES), ("vector", vector)):
             make = _mlp if spec.conditioning.endswith("mlp") else _linear
             yield from make(f"{name}/project_{part}", width, features)
@@ -199,12 +200,13 @@ def battery_flops(config: Config) -> float:
 
 
 def study_flops(config: Config) -> dict[str, float]:
-    """Return the operations of a study by stage: "training", "evaluation" and "battery" of protocols."""
+    """Return the operations of a study by stage: "training", "evaluation" and, if it has protocols, "battery"."""
     runs, saves = config.grid.num_runs, len(save_steps(config.save, config.optim.steps))
+    battery = {"battery": runs * saves * battery_flops(config)} if config.elicit.protocols else {}
     return {
         "training": runs * config.optim.steps * step_flops(config),
         "evaluation": runs * saves * evaluation_flops(config),
-        "battery": runs * saves * battery_flops(config),
+        **battery,
     }
 
 

@@ -68,7 +68,7 @@ def _computation(config: Config, plan: Plan) -> Iterator[str]:
     values = {axis: getattr(config.grid, axis) for axis in grid.AXES}
     yield "grid: " + " x ".join(f"{axis} {_short(v)}" for axis, v in values.items() if len(v) > 1 or axis == "seeds")
     yield f"parameters: {operations.parameters(config):,} a run, probe {_probe_parameters(config):,}"
-    parts = {name: flops for name, flops in operations.study_flops(config).items() if flops}
+    parts = operations.study_flops(config)
     yield (
         f"operations: {operations.step_flops(config) / 1e9:.3g} GFLOP a run and step; "
         + ", ".join(f"{name} {flops / 1e15:.3g}" for name, flops in parts.items())
@@ -134,7 +134,7 @@ def _elsewhere(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
         f"elsewhere, at {SHARE_OF_PEAK:.0%} of the peak (measured on one H100 only), "
         f"{in_words(footprint.resident + footprint.working)} a run:"
     )
-    parts = {name: flops for name, flops in operations.study_flops(config).items() if flops}
+    parts = operations.study_flops(config)
     for name, one in ACCELERATORS.items():
         speed = SHARE_OF_PEAK * one.peak * one.chips
         times = ", ".join(f"{stage} {minutes(flops / speed)}" for stage, flops in parts.items())

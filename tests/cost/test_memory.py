@@ -155,11 +155,6 @@ def test_mode_plan_asks_the_compiler_if_told_to(monkeypatch):
     assert "memory of a run in training (as compiled here): 0.005 kB stay" in done.out and "plan: compiling" in done.err
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_shapes_predict_the_state_exactly(layout):
-    assert memory.state_bytes(CONFIG) == memory.outline(CONFIG, LAYOUTS[layout]).state == footprint(layout).state
-
-
 def test_the_disk_is_counted_by_what_a_study_leaves():
     config = tiny.study(network=tiny.NARROW)
     (line,) = preview._disk(config, LAYOUTS["loop"])
