@@ -2,7 +2,7 @@
 
     python -m experiments.memory_check --config=configs/signal.py:quick --runs=1,4,16
 
-Each number of runs is trained for a few steps and gathered as for a save, in a process of its own. All this is done
+Each number of runs is trained for a few steps and fetched as for a save, in a process of its own. All this is done
 once before, so that everything is compiled; what the process holds then is the base. The table gives the base, the
 highest resident size after it, their difference and the prediction, in MB.
 """
@@ -58,8 +58,8 @@ def measure(path: str, runs: int) -> None:
             steps = plan.steps_per_call
             state, metrics = runner.train(state, turn * steps, steps)
             jax.block_until_ready(metrics)
-        jax.block_until_ready(runner.gather([group.evaluated for group in state]))
-        jax.block_until_ready(runner.gather(state))
+        runner.fetch([group.evaluated for group in state])
+        runner.fetch(state)
 
     train(runs)
     predicted = memory.peak_bytes(memory.analyse(config, plan), memory.here(config, plan), runs)

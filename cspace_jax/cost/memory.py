@@ -1,8 +1,9 @@
 """How much memory training needs: the compiler's own analysis of its programs, scaled to the runs of a wave.
 
 Bytes throughout; a GB is 1e9 bytes. What is counted: states, training sets and settings of all runs of a wave, the
-working memory of the programs that run at the same time, and the copies that `Engine.gather` makes when runs in several
-groups are saved. What is not: the runtime itself, compilation, evaluation, and host memory beside an accelerator.
+working memory of the programs that run at the same time, and on a CPU the copy that `Engine.fetch` makes when runs in
+several groups are saved. What is not: the runtime itself, compilation, evaluation, and host memory beside an
+accelerator.
 """
 
 import dataclasses
@@ -152,8 +153,8 @@ def peak_bytes(footprint: Footprint, place: Place, runs: int) -> float:
     held = runs * shards if place.shared else on_first
     programs = min(groups, places) * shards if place.shared else 1
     stepping = programs * (footprint.working * group + footprint.fixed)
-    # All states as one tree on the first device, and there a copy of each that came from another.
-    saving = (runs + (runs - on_first)) * footprint.state if groups > 1 else 0.0
+    # Devices send their runs to the host, where they are put together: the memory of CPU devices, and of no other.
+    saving = runs * footprint.state if place.shared and groups > 1 else 0.0
     return held * footprint.resident + max(stepping, saving)
 
 

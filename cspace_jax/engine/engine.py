@@ -62,7 +62,6 @@ class Engine:
         shards = microbatch.choose_shards(spec.microbatches, len(devices) // self.runs)
         self.spec: Any = dataclasses.replace(spec, shards=shards)  # pyright: ignore[reportArgumentType, reportCallIssue]
         self.places = _places(devices, shards)
-        self._first = devices[0]
         self._slices = self._cut()
         self.settings: RunGroups = self.scatter(settings)
         self._data: RunGroups | None = None
@@ -119,27 +118,34 @@ class Engine:
                 results.append(program(*group, *shared))
         return results
 
+    @property
+    def groups(self) -> list[tuple[slice, Sharding]]:
+        """The runs of each group and the devices that hold it, in the order of the groups."""
+        return [(runs, self._place(i)) for i, runs in enumerate(self._slices)]
+
     def scatter(self, tree: PyTree) -> RunGroups:
         """Cut a tree stacked over all runs into groups, each in its place."""
 
-        def put(runs: slice, i: int) -> PyTree:
-            return jax.device_put(jax.tree.map(lambda leaf: leaf[runs], tree), self._place(i))
+        def put(runs: slice, place: Sharding) -> PyTree:
+            return jax.device_put(jax.tree.map(lambda leaf: leaf[runs], tree), place)
 
-        return [put(runs, i) for i, runs in enumerate(self._slices)]
-
-    def gather(self, groups: RunGroups) -> PyTree:
-        """Stack groups into one tree over all runs, on the first device; a single one there stays as it is."""
-        local = [jax.device_put(group, self._first) for group in groups]
-        if len(local) == 1:
-            return local[0]
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *local)
+        return [put(runs, place) for runs, place in self.groups]
 
     def _place(self, group: int) -> Sharding:
         return self.places[group % len(self.places)]
 
     def fetch(self, groups: RunGroups) -> PyTree:
-        """Wait for groups and stack them into one tree of NumPy arrays over all runs."""
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(groups))
+        """Wait for groups and stack them into one tree of NumPy arrays over all runs, random keys as their data.
+
+        Every device sends its own runs to the host: no device ever holds those of another.
+        """
+        parts = jax.device_get(jax.tree.map(_numbers, groups))
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _numbers(leaf: jax.Array) -> jax.Array:
+    """Return a leaf as numbers: a typed random key as its data."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def training_program(spec: Trainable, plan: Plan) -> Any:

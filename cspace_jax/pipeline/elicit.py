@@ -128,7 +128,7 @@ def _ask_wave(
     def load(step: int) -> RunGroups:
         if step == 0:
             return [state.evaluated for state in runner.init()]
-        return runner.scatter(checkpoint.restore(wave.params_folder, step, abstract))
+        return checkpoint.restore_groups(wave.params_folder, step, abstract, runner.groups)
 
     patch = load(_patch_step(study))
     for step in missing:

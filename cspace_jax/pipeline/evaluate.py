@@ -63,7 +63,7 @@ def _evaluate_wave(
     losses = _loss_measure(runner, spec)
     abstract = runner.abstract_state().evaluated
     for step in steps:
-        params = runner.scatter(checkpoint.restore(wave.params_folder, step, abstract))
+        params = checkpoint.restore_groups(wave.params_folder, step, abstract, runner.groups)
         images = runner.call(sampling.draw, spec, params, prompts)
         reading = runner.call(read, spec, params, images, shared=(probe.params,))
         embedded = runner.call(embeddings.measure, runner.spec, params, runner.settings)

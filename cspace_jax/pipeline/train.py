@@ -52,7 +52,7 @@ def _restore_state(wave: Wave, runner: Engine, step: int) -> RunGroups:
         for later in checkpoint.steps(wave.state_folder):  # of a training that starts again
             checkpoint.remove(wave.state_folder, later)
         return runner.init()
-    return runner.scatter(checkpoint.restore(wave.state_folder, step, runner.abstract_state()))
+    return checkpoint.restore_groups(wave.state_folder, step, runner.abstract_state(), runner.groups)
 
 
 class _Saver:
@@ -72,10 +72,10 @@ class _Saver:
     def save(self, step: int, runner: Engine, state: RunGroups) -> None:
         # In this order: a state on disk promises that the parameters of its step and of all earlier ones are there.
         self._finish()
-        self._params.save(step, runner.gather([group.evaluated for group in state]))
+        self._params.save(step, runner.fetch([group.evaluated for group in state]))
         self._params.wait()
         if step == self._last or time.monotonic() - self._saved >= self._seconds:
-            self._state.save(step, runner.gather(state))
+            self._state.save(step, runner.fetch(state))
             self._saved = time.monotonic()
 
     def _finish(self) -> None:

@@ -1,37 +1,33 @@
 """Checkpoints of a grid: the state stacked over runs, one Orbax folder per save step.
 
-The only file that knows how Orbax stores. A checkpoint holds a flat dict from leaf name to array, the random keys as
-their raw data, and one CRC-32 per run: the storage format itself does not notice a flipped bit inside array data. Flat
-names keep the files independent of container classes, and make a misfit nameable.
+The only file that knows how Orbax stores; `orbax_calls` keeps it quiet and in this process. A checkpoint holds a flat
+dict from leaf name to array, the random keys as their raw data, and one CRC-32 per run: the storage format itself does
+not notice a flipped bit inside array data. Flat names keep the files independent of container classes, and make a
+misfit nameable. Nothing of a checkpoint says where its arrays were: any number of devices reads what any number wrote.
 """
 
 import contextlib
-import gc
-import logging
+import functools
 import math
 import os
-import sys
-import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from orbax.checkpoint import multihost
+from jax.sharding import Sharding
 from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
+from cspace_jax.storage import orbax_calls
 
 PyTree = Any
 PathLike = str | os.PathLike[str]
 T = TypeVar("T")
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
-_SAME_PATH = "_check_directory_consistency"
-_SETTLE_SECONDS = 0.2  # wait after a failed read or write for the others of the same call
 
 
 class CheckpointWriter:
@@ -55,7 +51,7 @@ class CheckpointWriter:
 
         Args:
           step: training step, at least 0; the folder's name.
-          state: tree of arrays [r, ...] which this process can address; typed keys are allowed.
+          state: tree of NumPy arrays, or of arrays which this process can address, [r, ...]; typed keys are allowed.
         """
         self.wait()
         self._step = step
@@ -84,13 +80,13 @@ class CheckpointWriter:
 
     @contextlib.contextmanager
     def _report_failure(self) -> Iterator[None]:
-        with _quiet(), _alone():
+        with orbax_calls.quiet(), orbax_calls.alone():
             try:
                 yield
                 return
             except Exception as e:
-                reason = _line(e)
-            _settle()
+                reason = orbax_calls.line(e)
+            orbax_calls.settle()
         raise UserError(f"checkpoint {self._folder / str(self._step)}: cannot be written ({reason})")
 
 
@@ -127,13 +123,36 @@ def restore(path: PathLike, step: int, abstract_state: PyTree) -> PyTree:
     Raises:
       UserError: the step is missing, damaged or made for another tree.
     """
-    wanted = _flatten(abstract_state)
-    directory, stored = _open(path, step)
-    _check_fit(directory, stored, wanted, skip_axes=0)
-    arrays, crc = _load(directory, stored, wanted)
-    _verify(directory, _checksum(arrays), crc)
-    shardings = [getattr(leaf, "sharding", None) for leaf in wanted.values()]
+    arrays = _restored(path, step, abstract_state)
+    shardings = tuple(getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(abstract_state))
     return _to_device(abstract_state, arrays, shardings)
+
+
+def restore_groups(
+    path: PathLike, step: int, abstract_state: PyTree, groups: Sequence[tuple[slice, Sharding]]
+) -> list[PyTree]:
+    """Restore a stacked state in groups of runs, each straight to its own devices; no device holds another's runs.
+
+    Args:
+      path: folder of the checkpoints.
+      step: one of `steps(path)`.
+      abstract_state: as in `restore`, of all runs; its shardings do not matter.
+      groups: rows of the leading axis and where they go, as `Engine.groups`.
+
+    Returns:
+      A tree for each group, of new arrays that may be donated.
+
+    Raises:
+      UserError: as `restore`.
+    """
+    arrays = _restored(path, step, abstract_state)
+    places = len(jax.tree.leaves(abstract_state))
+
+    def put(rows: slice, place: Sharding) -> PyTree:
+        part = {name: array[rows] for name, array in arrays.items()}
+        return _to_device(abstract_state, part, (place,) * places)
+
+    return [put(rows, place) for rows, place in groups]
 
 
 def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> PyTree:
@@ -165,7 +184,17 @@ def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> 
         arrays |= {name: np.array(array[run : run + 1]) for name, array in part.items()}
     _verify(directory, _checksum(arrays), crc[run : run + 1])
     row = {name: array.reshape(array.shape[1:]) for name, array in arrays.items()}
-    return _to_device(abstract_state, row, [None] * len(wanted))
+    return _to_device(abstract_state, row, (None,) * len(wanted))
+
+
+def _restored(path: PathLike, step: int, abstract_state: PyTree) -> dict[str, np.ndarray]:
+    """Return the checked arrays of a whole stacked state on the host, by name in the order of the tree's leaves."""
+    wanted = _flatten(abstract_state)
+    directory, stored = _open(path, step)
+    _check_fit(directory, stored, wanted, skip_axes=0)
+    arrays, crc = _load(directory, stored, wanted)
+    _verify(directory, _checksum(arrays), crc)
+    return arrays
 
 
 def _absolute(path: PathLike) -> epath.Path:
@@ -287,18 +316,26 @@ def _load(
     return {name: loaded["leaves"][name] for name in names}, loaded["crc32"]
 
 
-def _to_device(abstract_state: PyTree, arrays: dict[str, np.ndarray], shardings: list[Any]) -> PyTree:
+def _to_device(abstract_state: PyTree, arrays: dict[str, np.ndarray], shardings: tuple[Any, ...]) -> PyTree:
     """Put host arrays on devices, in the tree's form, as copies that nothing else refers to."""
     leaves, treedef = jax.tree.flatten(abstract_state)
-    impls = [_key_impl(leaf) for leaf in leaves]
+    own = _owner(tuple(_key_impl(leaf) for leaf in leaves), shardings)
+    return jax.tree.unflatten(treedef, own(list(arrays.values())))
 
-    # A host array handed to a device may be shared with it, and its donation would then overwrite memory in use;
-    # outputs of a computation are owned by JAX. An identity would be forwarded, hence the explicit copy.
+
+@functools.cache
+def _owner(impls: tuple[Any, ...], shardings: tuple[Any, ...]) -> Callable[[list[np.ndarray]], list[jax.Array]]:
+    """Return the program that makes copies of host arrays on devices, and typed keys of their data.
+
+    A host array handed to a device may be shared with it, and its donation would then overwrite memory in use; outputs
+    of a computation are owned by JAX. An identity would be forwarded, hence the explicit copy.
+    """
+
     def own(values: list[jax.Array]) -> list[jax.Array]:
         copies = map(jnp.copy, values)
         return [v if i is None else jax.random.wrap_key_data(v, impl=i) for v, i in zip(copies, impls, strict=True)]
 
-    return jax.tree.unflatten(treedef, jax.jit(own, out_shardings=shardings)(list(arrays.values())))
+    return jax.jit(own, out_shardings=list(shardings))
 
 
 def _key_impl(leaf: Any) -> Any:
@@ -311,71 +348,10 @@ def _key_impl(leaf: Any) -> Any:
 
 def _read(directory: epath.Path, read: Callable[[], T]) -> T:
     """Return `read()`; any failure of it is damage to the checkpoint."""
-    with _quiet(), _alone():
+    with orbax_calls.quiet(), orbax_calls.alone():
         try:
             return read()
         except Exception as e:
-            reason = _line(e)
-        _settle()
+            reason = orbax_calls.line(e)
+        orbax_calls.settle()
     raise _damaged(directory, reason)
-
-
-class _FirstEverywhere:
-    """Orbax's `multihost`, in which this process is number 0."""
-
-    def __init__(self, original: Any):
-        self._original = original
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
-
-    def process_index(self) -> int:
-        return 0
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Let Orbax save and read in this process alone: many processes hold different runs and never meet here."""
-    if jax.process_count() == 1:
-        yield
-        return
-    from orbax.checkpoint._src.serialization import type_handlers  # private, so only where nothing else helps
-    from orbax.checkpoint.experimental.v1._src.saving import execution
-
-    me = multihost.process_index()
-    options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
-    # Orbax 0.12 writes NumPy arrays in process 0 only. Left in place, because writes go on in the background.
-    if not isinstance(type_handlers.multihost, _FirstEverywhere):
-        type_handlers.multihost = _FirstEverywhere(type_handlers.multihost)  # type: ignore[assignment]
-    # Whatever the options say, it compares the paths of all processes in every save, by a collective operation: it
-    # would wait for processes that save at other times, and then refuse their other paths.
-    with ocp.Context(multiprocessing_options=options), mock.patch.object(execution, _SAME_PATH, lambda _: None):
-        yield
-
-
-def _settle() -> None:
-    """Let what is still in flight after a failure fail too; to be called in silence.
-
-    It finds its event loop closed, and failed tasks complain when they are collected.
-    """
-    time.sleep(_SETTLE_SECONDS)
-    gc.collect()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Orbax, which warns about what is usual here and prints tracebacks of errors that it also raises."""
-    before = logging.root.manager.disable, sys.unraisablehook
-    logging.disable(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
-    try:
-        yield
-    finally:
-        logging.disable(before[0])
-        sys.unraisablehook = before[1]
-
-
-def _line(error: BaseException) -> str:
-    """First line of an error's message, without the storage library's dump of its settings."""
-    text = " ".join(str(error).split(" [tensorstore_spec")[0].split())
-    return f"{type(error).__name__}: {text[:240]}" if text else type(error).__name__

@@ -5,6 +5,7 @@ import shutil
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -86,6 +87,15 @@ def raw(tree: Any) -> Any:
         return np.array(jax.random.key_data(leaf) if is_key else leaf)
 
     return jax.tree.map(one, tree)
+
+
+def gathered(groups: Any) -> Any:
+    """Return groups of runs as one tree stacked over all of them, typed keys included, on the first group's device."""
+    if len(groups) == 1:
+        return groups[0]
+    (first,) = jax.tree.leaves(groups[0])[0].devices()
+    local = [jax.device_put(group, first) for group in groups]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *local)
 
 
 def assert_same_bits(actual: Any, expected: Any) -> None:

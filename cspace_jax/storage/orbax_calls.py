@@ -1,0 +1,78 @@
+"""How Orbax is called: in silence, and in this process alone, whatever other processes do."""
+
+import contextlib
+import gc
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import jax
+from orbax.checkpoint import multihost
+from orbax.checkpoint import v1 as ocp
+
+_SAME_PATH = "_check_directory_consistency"
+_SETTLE_SECONDS = 0.2  # wait after a failed read or write for the others of the same call
+
+
+class _FirstEverywhere:
+    """Orbax's `multihost`, in which this process is number 0."""
+
+    def __init__(self, original: Any):
+        self._original = original
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    def process_index(self) -> int:
+        return 0
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Let Orbax save and read in this process alone: many processes hold different runs and never meet here."""
+    if jax.process_count() == 1:
+        yield
+        return
+    from orbax.checkpoint._src.serialization import type_handlers  # private, so only where nothing else helps
+    from orbax.checkpoint.experimental.v1._src.saving import execution
+
+    me = multihost.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    # Orbax 0.12 writes NumPy arrays in process 0 only. Left in place, because writes go on in the background.
+    if not isinstance(type_handlers.multihost, _FirstEverywhere):
+        type_handlers.multihost = _FirstEverywhere(type_handlers.multihost)  # type: ignore[assignment]
+    # Whatever the options say, it compares the paths of all processes in every save, by a collective operation: it
+    # would wait for processes that save at other times, and then refuse their other paths.
+    with ocp.Context(multiprocessing_options=options), mock.patch.object(execution, _SAME_PATH, lambda _: None):
+        yield
+
+
+def settle() -> None:
+    """Let what is still in flight after a failure fail too; to be called in silence.
+
+    It finds its event loop closed, and failed tasks complain when they are collected.
+    """
+    time.sleep(_SETTLE_SECONDS)
+    gc.collect()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Orbax, which warns about what is usual here and prints tracebacks of errors that it also raises."""
+    before = logging.root.manager.disable, sys.unraisablehook
+    logging.disable(logging.CRITICAL)
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        logging.disable(before[0])
+        sys.unraisablehook = before[1]
+
+
+def line(error: BaseException) -> str:
+    """First line of an error's message, without the storage library's dump of its settings."""
+    text = " ".join(str(error).split(" [tensorstore_spec")[0].split())
+    return f"{type(error).__name__}: {text[:240]}" if text else type(error).__name__
