@@ -23,6 +23,7 @@ class Plan:
       microbatch: samples whose gradient is computed at once; 0 = as many as the cache holds.
       cache_bytes: of a core, for a microbatch; 0 = batches are not cut.
       devices: how many local devices take part; 0 = all.
+      wave: most runs trained at once; 0 = all.
       precision: of the products of float32 numbers, "default" or one of JAX's `jax_default_matmul_precision`; numbers
         that are stored, and statistics, stay float32.
     """
@@ -33,6 +34,7 @@ class Plan:
     microbatch: int = 0
     cache_bytes: int = 0
     devices: int = 0
+    wave: int = 0
     precision: str = "default"
 
     @classmethod
@@ -51,6 +53,7 @@ class Plan:
             microbatch=given.microbatch,
             cache_bytes=_CACHE_BYTES if cpu else 0,
             devices=given.devices,
+            wave=given.wave,
             precision=given.precision,
         )
 

@@ -274,12 +274,15 @@ class EngineConfig:
         0, "training steps per compiled call; 0 = chosen for the backend", at_least=0, affects_results=False
     )
     microbatch: int = field(
-        0, "samples whose gradient is computed at once; 0 = chosen for the backend", at_least=0, affects_results=False
+        0,
+        "samples whose gradient is computed at once; 0 = chosen for the backend and the memory",
+        at_least=0,
+        affects_results=False,
     )
     # More than rounding.
     precision: str = field("default", "of products; default is that of the backend", one_of=PRECISIONS)
     # Checkpoints lie in one folder a wave.
-    wave: int = field(0, "most runs trained at once; 0 = all", at_least=0)
+    wave: int = field(0, "most runs trained at once; 0 = as many as memory is predicted to hold", at_least=0)
     state_seconds: float = field(
         30.0, "least time between two full states to resume from", at_least=0, affects_results=False
     )

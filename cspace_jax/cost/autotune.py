@@ -19,7 +19,7 @@ from etils import epath
 from cspace_jax import startup
 from cspace_jax.config import Config, EngineConfig, fingerprint, grid
 from cspace_jax.config.plan import Plan
-from cspace_jax.cost import memory
+from cspace_jax.cost import fit
 from cspace_jax.engine.engine import Engine
 from cspace_jax.engine.placement import at_once
 from cspace_jax.errors import UserError
@@ -85,7 +85,7 @@ def candidates(config: Config) -> list[Config]:
 
     On a CPU, runs are called one by one, on all devices or on one with all threads; elsewhere they are stacked.
     """
-    given, runs = config.engine, at_once(config)
+    given, runs = config.engine, _at_once(config)
     if jax.default_backend() == "cpu":
         layouts, convolutions = ("loop",), ("winograd", "canonical")
         local = jax.local_device_count()
@@ -163,11 +163,12 @@ def _start_or_explain(config: Config, settings: Any) -> tuple[Timing, Engine | N
     fields = _fields(config.engine, plan)
     print(f"measuring {' '.join(f'{k}={v}' for k, v in fields.items())}", file=sys.stderr, flush=True)
     try:
-        memory.check(config, plan)
+        fitting = fit.require(config, plan, _at_once(config), config.engine.wave)
     except UserError as error:  # does not fit
         return Timing(fields, note=str(error)), None
+    some = jax.tree.map(lambda leaf: leaf[: fitting.wave or None], settings)
     try:
-        return start(config, settings)
+        return start(with_plan(config, {"wave": fitting.wave, "microbatch": fitting.microbatch}), some)
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:  # out of memory, or not lowered on this backend
         return Timing(fields, note=_first_line(error)), None
 
@@ -205,7 +206,11 @@ def table(timings: list[Timing]) -> str:
 
 
 def _settings(config: Config) -> Any:
-    return grid.stack(grid.grid_settings(config.grid)[: at_once(config)])
+    return grid.stack(grid.grid_settings(config.grid)[: _at_once(config)])
+
+
+def _at_once(config: Config) -> int:
+    return at_once(config.grid.num_runs, config.engine.wave)
 
 
 def cache_file() -> epath.Path:
@@ -233,7 +238,7 @@ def key(config: Config) -> str:
         spec.vdm,
         data,
         optim,
-        at_once(config),
+        _at_once(config),
     )
     return fingerprint(repr(decisive))
 

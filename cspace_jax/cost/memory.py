@@ -21,15 +21,13 @@ from cspace_jax.config.plan import Plan
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import datasets
 from cspace_jax.engine.engine import training_program
-from cspace_jax.engine.placement import at_once, local_devices
+from cspace_jax.engine.placement import local_devices
 from cspace_jax.errors import UserError
 from cspace_jax.model import vdm
-from cspace_jax.text import in_words
 from cspace_jax.training import microbatch
 from cspace_jax.training.run import TrainSpec, init_run, make_data
 
 GB = 1e9
-_SAFE_SHARE = 0.25  # an outline below this share of the memory needs no closer look
 _MOST_RUNS = 2**20
 
 
@@ -82,6 +80,7 @@ def state_bytes(config: Config) -> float:
     return _bytes(jax.eval_shape(functools.partial(init_run, TrainSpec.from_config(config)), _abstract(config)))
 
 
+@functools.cache
 def outline(config: Config, plan: Plan) -> Footprint:
     """Return a footprint from shapes alone, without compiling: states, and what the backward pass remembers.
 
@@ -170,31 +169,6 @@ def largest_wave(footprint: Footprint, place: Place) -> int:
 def fits(footprint: Footprint, place: Place, runs: int) -> bool:
     """Return whether a wave of `runs` runs is predicted to fit."""
     return peak_bytes(footprint, place, runs) <= place.available
-
-
-def check(config: Config, plan: Plan) -> None:
-    """Raise UserError if training is predicted not to fit; compiles only if shapes alone do not settle it."""
-    place = here(config, plan)
-    runs = at_once(config, jax.process_count())
-    if peak_bytes(outline(config, plan), place, runs) <= _SAFE_SHARE * place.available:
-        return
-    footprint = analyse(config, plan)
-    if fits(footprint, place, runs):
-        return
-    most = largest_wave(footprint, place)
-    owner = "the machine" if place.shared else "a device"
-    memory = f"of {in_words(place.available)} available memory of {owner} (engine.memory_gb sets another size)"
-    if most == 0:
-        need = in_words(peak_bytes(footprint, place, 1))
-        raise UserError(
-            f"even one run is predicted to need {need} {memory}: reduce optim.batch_size, data.image_size, "
-            "network.channels or network.blocks"
-        )
-    need = in_words(peak_bytes(footprint, place, runs))
-    raise UserError(
-        f"engine.wave = {config.engine.wave}: {runs} runs at once are predicted to need {need} {memory}; "
-        f"--config.engine.wave={most} fits"
-    )
 
 
 def _abstract(config: Config) -> Setting:

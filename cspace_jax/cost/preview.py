@@ -11,7 +11,7 @@ import jax
 
 from cspace_jax.config import Config, grid, save_steps
 from cspace_jax.config.plan import Plan
-from cspace_jax.cost import memory, operations
+from cspace_jax.cost import fit, memory, operations
 from cspace_jax.cost.memory import GB, Footprint, Place
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.evaluation import probe as probe_network
@@ -127,9 +127,10 @@ def _fitting(footprint: Footprint, place: Place, runs: int) -> str:
 
 
 def _elsewhere(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
-    """Say time and runs at once on accelerators, all runs of a chip in one program."""
+    """Say time and waves on accelerators, all runs of a chip in one program."""
     stacked = dataclasses.replace(config.engine, runs="vmap", convolution="auto", steps_per_call=0)
-    footprint = analyse(config, Plan.resolve(dataclasses.replace(config, engine=stacked), "gpu"))
+    there = Plan.resolve(dataclasses.replace(config, engine=stacked), "gpu")
+    footprint = analyse(config, there)
     yield (
         f"elsewhere, at {SHARE_OF_PEAK:.0%} of the peak (measured on one H100 only), "
         f"{in_words(footprint.resident + footprint.working)} a run:"
@@ -138,8 +139,19 @@ def _elsewhere(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
     for name, one in ACCELERATORS.items():
         speed = SHARE_OF_PEAK * one.peak * one.chips
         times = ", ".join(f"{stage} {minutes(flops / speed)}" for stage, flops in parts.items())
-        held = _fitting(footprint, Place("vmap", one.chips, False, one.memory), config.grid.num_runs)
-        yield f"  {name} ({one.chips} x {in_words(one.memory)}): {times}; holds {held}"
+        place = Place("vmap", one.chips, False, one.memory)
+        yield f"  {name} ({one.chips} x {in_words(one.memory)}): {times}; {_waves(config, there, place)}"
+
+
+def _waves(config: Config, plan: Plan, place: Place) -> str:
+    """Say in how many waves the grid would be trained at a place, wave and microbatch chosen as there."""
+    runs = config.grid.num_runs
+    chosen = fit.choose(config, plan, runs, config.engine.wave, lambda _: place)
+    if chosen is None:
+        return "does not fit"
+    wave, batch = chosen.wave or runs, config.optim.batch_size
+    waves = f"{runs} runs in " + ("one wave" if wave >= runs else f"{-(-runs // wave)} waves of at most {wave}")
+    return f"{waves}, gradients of {chosen.microbatch} of {batch} images at once" if chosen.microbatch else waves
 
 
 @functools.cache

@@ -47,7 +47,7 @@ def describe_plan(config: Config, plan: Plan) -> str:
     part = spec.microbatch_size
     parts += [f"gradients of {part} of {batch} images at once"] if part < batch else []
     parts += [f"{plan.devices} device(s)"] if plan.devices else []
-    runs = at_once(config, jax.process_count())
+    runs = at_once(config.grid.num_runs, plan.wave, jax.process_count())
     shards = microbatch.choose_shards(spec.microbatches, len(local_devices(plan)) // runs)
     parts += [f"each run on {shards} devices"] if shards > 1 else []
     parts += [f"precision {plan.precision}"] if plan.precision != "default" else []

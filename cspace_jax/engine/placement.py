@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 
-from cspace_jax.config import Config
 from cspace_jax.config.plan import Plan
 from cspace_jax.errors import UserError
 
@@ -29,7 +28,7 @@ def local_devices(plan: Plan) -> list[Any]:
     return local[: plan.devices or None]
 
 
-def at_once(config: Config, processes: int = 1) -> int:
-    """Return the number of runs of the largest wave of one of `processes` processes."""
-    share = -(-config.grid.num_runs // processes)
-    return min(config.engine.wave or share, share)
+def at_once(runs: int, wave: int, processes: int = 1) -> int:
+    """Return the number of runs of the largest wave of one of `processes` processes that share `runs` runs."""
+    share = -(-runs // processes)
+    return min(wave or share, share)

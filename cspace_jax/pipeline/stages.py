@@ -10,11 +10,9 @@ import jax
 from cspace_jax import processes, startup
 from cspace_jax.analysis import report, summary
 from cspace_jax.config import ALL_FIGURES, Config
-from cspace_jax.config.plan import Plan
-from cspace_jax.cost import autotune, memory
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import elicit, waves
+from cspace_jax.pipeline import elicit, planning, waves
 from cspace_jax.pipeline.collect import collect, samples
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.probe import Probe, load_or_train
@@ -44,8 +42,10 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
       UserError: the study cannot be carried out, or the workdir belongs to another.
     """
     check(config, mode)
+    known = config.engine.plan == "known"  # else it is measured, once the workdir is ours
+    plan = planning.resolve(config, workdir.find(path, config), _trains(mode)) if known else None
     folder = processes.first_then_others(lambda: workdir.prepare(path, config, command_line))
-    return Study(config, folder, _plan(config, mode))
+    return Study(config, folder, plan or planning.resolve(config, folder, _trains(mode)))
 
 
 def reopen(path: PathLike, mode: str) -> Study:
@@ -56,14 +56,7 @@ def reopen(path: PathLike, mode: str) -> Study:
     """
     folder, config = workdir.load(path)
     check(config, mode)
-    return Study(config, folder, _plan(config, mode))
-
-
-def _plan(config: Config, mode: str) -> Plan:
-    plan = autotune.resolve(config, may_measure=_trains(mode))
-    if config.engine.plan == "auto" and _trains(mode):
-        memory.check(config, plan)  # of a known plan it is checked before anything is written
-    return plan
+    return Study(config, folder, planning.resolve(config, folder, _trains(mode)))
 
 
 def _trains(mode: str) -> bool:
@@ -71,15 +64,13 @@ def _trains(mode: str) -> bool:
 
 
 def check(config: Config, mode: str) -> None:
-    """Raise UserError, before anything is written, for unusable protocols and for waves that do not fit in memory."""
+    """Raise UserError, before anything is written, for an unknown mode and unusable figures and protocols."""
     if mode not in MODES:
         raise UserError(f"mode = {mode!r}: must be one of plan, {', '.join(MODES)}")
     if mode == "elicit" or _trains(mode):
         check_names(config)
     if mode == "elicit" and not config.elicit.protocols:
         raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
-    if _trains(mode) and config.engine.plan != "auto":  # else it is checked when the plan is known
-        memory.check(config, Plan.resolve(config, jax.default_backend()))
 
 
 def check_names(config: Config) -> None:
@@ -107,7 +98,7 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     parts.append(f"{many}{len(devices)} x {devices[0].device_kind}")
     if _trains(mode):
         parts += [f"about {minutes(estimate_seconds(config, study.plan))} if nothing is done yet"]
-        parts += [describe_plan(config, study.plan)]
+        parts += [describe_plan(config, study.plan), planning.describe(study)]
     if startup.restarted():
         parts.append("restarted with glibc keeping its memory")
     print(f"cspace_jax: {', '.join(parts)}, workdir {study.workdir.root}", flush=True)
@@ -147,7 +138,7 @@ def carry_out(study: Study, mode: str) -> None:
 def _begin(study: Study, mode: str) -> Probe:
     """Return the probe; the first process trains it, and puts the rest of the workdir in order for all of them."""
     if processes.is_first():
-        waves.record(study.workdir, study.config, jax.process_count())
+        waves.record(study.workdir, study.config, study.plan.wave, jax.process_count())
         merge_metrics(study.workdir)  # of processes that were interrupted
     return load_or_train(study, train=processes.is_first() and _trains(mode))
 

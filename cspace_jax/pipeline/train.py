@@ -1,9 +1,14 @@
 """The training stage: every run of this process, from its last checkpoint to the last step."""
 
+import dataclasses
 import time
 
+import jax
+
+from cspace_jax.cost import fit
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
+from cspace_jax.errors import UserError
 from cspace_jax.pipeline.evaluate import unread_steps
 from cspace_jax.pipeline.progress import Recorder
 from cspace_jax.pipeline.study import Study
@@ -15,7 +20,25 @@ from cspace_jax.storage.metrics import truncate_metrics
 def train(study: Study) -> None:
     """Train the runs of this process to the last step, from their last checkpoints."""
     for wave in study.own_waves:
-        _train_wave(study, wave)
+        _train_in_memory(study, wave)
+
+
+def _train_in_memory(study: Study, wave: Wave) -> None:
+    """Train a wave; where the device's memory does not suffice, go on from the last state with smaller microbatches."""
+    while True:
+        try:
+            return _train_wave(study, wave)
+        except jax.errors.JaxRuntimeError as error:
+            if not fit.out_of_memory(error):
+                raise
+            smaller = fit.smaller(study.config, study.plan)
+        if smaller is None:
+            raise UserError(
+                f"the memory of a device does not suffice for {len(wave.rows)} runs at once; give engine.microbatch "
+                "or, in another workdir, engine.wave a smaller number"
+            )
+        print(f"out of memory: training goes on with gradients of {smaller.microbatch} images at once", flush=True)
+        study = dataclasses.replace(study, plan=smaller)
 
 
 def _train_wave(study: Study, wave: Wave) -> None:

@@ -1,4 +1,4 @@
-"""How the grid of a study is cut into waves, where each keeps its files, and the record of a cut for many processes.
+"""How the grid of a study is cut into waves, where each keeps its files, and the record of a cut.
 
 Checkpoints and evaluations hold the runs of one wave each, so a cut holds for the life of a workdir: one process or
 another number of them goes on with the waves that are there.
@@ -6,6 +6,7 @@ another number of them goes on with the waves that are there.
 
 import json
 
+import jax
 from etils import epath
 
 from cspace_jax import processes
@@ -14,6 +15,7 @@ from cspace_jax.config.plan import Plan
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
+from cspace_jax.storage import checkpoint
 from cspace_jax.storage.files import write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import TrainSpec
@@ -64,16 +66,38 @@ def cut(runs: int, size: int, count: int) -> list[slice]:
     return cuts
 
 
-def record(workdir: Workdir, config: Config, count: int) -> None:
-    """Cut the grid for `count` processes, unless the workdir already holds files of waves; one process leaves no file.
+def begun(workdir: Workdir) -> bool:
+    """Return whether the workdir already holds files of waves, so that its cut stays as it is."""
+    return any(folder.exists() for folder in (workdir.checkpoints, workdir.eval, workdir.elicit))
+
+
+def planned(workdir: Workdir, config: Config, wave: int, count: int) -> list[slice]:
+    """Return the cut of the workdir, or for a new one that of `count` processes in waves of at most `wave` runs.
+
+    Raises:
+      UserError: the record of a cut is damaged.
+    """
+    return load_cut(workdir, config) if begun(workdir) else cut(config.grid.num_runs, wave, count)
+
+
+def untrained(workdir: Workdir, config: Config) -> list[Wave]:
+    """Return this process's waves of a begun workdir that are not trained to the last step."""
+    own = processes.share(load(workdir, config), jax.process_index(), jax.process_count())
+    return [wave for wave in own if checkpoint.latest_step(wave.state_folder) != config.optim.steps]
+
+
+def record(workdir: Workdir, config: Config, wave: int, count: int) -> None:
+    """Cut the grid for `count` processes, unless the workdir already holds files of waves.
+
+    The cut of one process that follows from the configuration alone leaves no file.
 
     Raises:
       UserError: the file cannot be written.
     """
-    if any(folder.exists() for folder in (workdir.checkpoints, workdir.eval, workdir.elicit)):
+    if begun(workdir):
         return
-    if count > 1:
-        cuts = cut(config.grid.num_runs, config.engine.wave, count)
+    if count > 1 or wave != config.engine.wave:
+        cuts = cut(config.grid.num_runs, wave, count)
         write_atomic(workdir.waves, json.dumps([[one.start, one.stop] for one in cuts]) + "\n")
         return
     with writing(workdir.waves):

@@ -48,7 +48,7 @@ class Workdir:
 
     @property
     def waves(self) -> epath.Path:
-        """Return the rows of the grid in each wave, JSON; only where many processes share the study."""
+        """Return the rows of the grid in each wave, JSON; only where the configuration alone does not say them."""
         return self.root / "waves.json"
 
     @property
@@ -97,6 +97,17 @@ class Workdir:
         return self.root / "figures"
 
 
+def find(path: PathLike, config: Config) -> Workdir:
+    """Return the workdir of a configuration, which need not exist yet; writes nothing.
+
+    Raises:
+      UserError: as `prepare`, but for what only writing tells.
+    """
+    workdir = Workdir(_root(path))
+    _refuse_foreign(workdir, config)
+    return workdir
+
+
 def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = "") -> Workdir:
     """Create the workdir of a configuration, or enter it again to resume, and write config.json and env.json.
 
@@ -106,8 +117,7 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
       UserError: the path cannot be written or is no folder, the disk is full, the folder holds other files or a damaged
         config.json, or it belongs to another configuration (the differing fields are named).
     """
-    workdir = Workdir(_root(path))
-    _refuse_foreign(workdir, config)
+    workdir = find(path, config)
     with writing(workdir.root):
         workdir.root.mkdir(parents=True, exist_ok=True)
     if processes.is_first():

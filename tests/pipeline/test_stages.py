@@ -1,21 +1,28 @@
 """The stages of a study: waves, interruptions at any step, lost files, runs that diverge, a disk that fills up."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 import shutil
 import subprocess
 
+import jax
 import numpy as np
 import pytest
 import tiny
 from etils import epath
 from tiny import copy_of, probe_of
 
+from cspace_jax.config.plan import Plan
+from cspace_jax.cost import fit, memory
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import evaluate as evaluating
+from cspace_jax.pipeline import planning, stages
+from cspace_jax.pipeline import train as training
 from cspace_jax.pipeline import waves as study_waves
 from cspace_jax.pipeline.collect import collect
 from cspace_jax.pipeline.evaluate import evaluate
@@ -322,3 +329,51 @@ def test_durations_are_in_words():
 def test_metrics_of_nan_are_strict_json(workdir):
     append_metrics(workdir.metrics, [{"run": 0, "step": 1, "loss": np.float32(np.nan)}])
     assert json.loads(workdir.metrics.read_text()) == {"run": 0, "step": 1, "loss": None}
+
+
+def within(runs, config=CONFIG):
+    """The study on a machine whose memory just holds that many runs."""
+    plan = Plan.resolve(config, "cpu")
+    peak = memory.peak_bytes(memory.outline(config, plan), memory.here(config, plan), runs)
+    return tiny.changed(config, engine={"memory_gb": 1.001 * fit.MARGIN * peak / memory.GB})
+
+
+def test_runs_go_in_waves_where_memory_does_not_hold_them_and_a_begun_workdir_keeps_them(finished, reader, tmp_path):
+    config = within(2)
+    study = stages.prepare(config, tmp_path / "w", "all")
+    assert study.plan.wave == 2 and "4 runs in 2 waves of at most 2 (" in planning.describe(study)
+    study_waves.record(study.workdir, config, study.plan.wave, 1)
+    study.workdir.checkpoints.mkdir()  # begun, nothing trained
+    with pytest.raises(UserError, match=r"^waves of workdir .*/w: 2 runs at once are predicted .*; a device with more"):
+        stages.prepare(within(1), tmp_path / "w", "all")
+    assert stages.prepare(CONFIG, tmp_path / "w", "all").plan.wave == 2
+    assert_equals_finished(carry_out(tmp_path / "w", config, reader), finished)
+    assert [len(wave.rows) for wave in study.waves] == [2, 2]
+    # Nothing is left to train: memory does not matter.
+    stages.prepare(within(1), tmp_path / "w", "all")
+
+
+@pytest.mark.parametrize(("enough", "tried"), [(16, [0, 16]), (8, [0, 16, 8]), (4, [0, 16, 8])])
+def test_training_out_of_memory_goes_on_with_smaller_microbatches(enough, tried, monkeypatch, workdir, capsys):
+    config, seen = tiny.changed(CONFIG, optim={"batch_size": 32}), []
+
+    def train_wave(study, wave):
+        seen.append(study.plan.microbatch)
+        if (study.plan.microbatch or 32) > enough:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
+
+    monkeypatch.setattr(training, "_train_wave", train_wave)
+    study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap"))
+    with contextlib.nullcontext() if enough >= 8 else pytest.raises(UserError, match="does not suffice for 4 runs at"):
+        train(study)
+    assert seen == tried
+    assert "out of memory: training goes on with gradients of 16 images at once" in capsys.readouterr().out
+
+
+def test_other_errors_of_a_program_are_not_taken_for_memory(monkeypatch, workdir):
+    def train_wave(study, wave):
+        raise jax.errors.JaxRuntimeError("INTERNAL: other")
+
+    monkeypatch.setattr(training, "_train_wave", train_wave)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        train(tiny.in_workdir(workdir, CONFIG))

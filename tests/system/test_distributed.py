@@ -177,14 +177,14 @@ def kept(tmp_path):
 
 def test_a_cut_holds_once_there_are_files_of_waves(kept):
     folder, config = kept
-    record(folder, config, 3)
+    record(folder, config, 0, 3)
     assert [one.stop for one in load_cut(folder, config)] == [2, 3, 4]
-    record(folder, config, 1)
+    record(folder, config, 0, 1)
     assert [one.stop for one in load_cut(folder, config)] == [4] and not folder.waves.exists()
-    record(folder, config, 2)
+    record(folder, config, 0, 2)
     folder.checkpoints.mkdir()
-    record(folder, config, 4)
-    record(folder, config, 1)
+    record(folder, config, 0, 4)
+    record(folder, config, 1, 1)
     assert [one.stop for one in load_cut(folder, config)] == [2, 4]
 
 

@@ -1,0 +1,155 @@
+"""How many runs go at once, and how many of their samples: the largest wave, then the largest microbatch, that fits.
+
+Microbatches come before waves, because they cost no second pass over the grid. What fits is predicted from shapes
+(`memory.outline`); only where that refuses is a program compiled.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+
+import jax
+
+from cspace_jax.config import Config
+from cspace_jax.config.plan import Plan
+from cspace_jax.cost import memory
+from cspace_jax.cost.memory import Footprint, Place
+from cspace_jax.errors import UserError
+from cspace_jax.text import in_words
+
+MARGIN = 1.15  # predictions from shapes are tested to be within 15 % of the compiler's
+FEWEST_SAMPLES = 8  # of a microbatch; below, matrix products become too small
+
+
+def microbatch_is_free(config: Config, plan: Plan) -> bool:
+    """Return whether the microbatch is neither set by the user nor decided by the cache of a CPU."""
+    return not config.engine.microbatch and not plan.cache_bytes
+
+
+def candidates(config: Config, plan: Plan) -> list[Plan]:
+    """Return a plan with the whole batch at once and with every smaller microbatch that may be taken, largest first."""
+    if not microbatch_is_free(config, plan):
+        return [plan]
+    batch = config.optim.batch_size
+    smaller = [n for n in range(batch - 1, FEWEST_SAMPLES - 1, -1) if batch % n == 0]
+    return [dataclasses.replace(plan, microbatch=n) for n in (0, *smaller)]
+
+
+def smaller(config: Config, plan: Plan) -> Plan | None:
+    """Return a plan with the next smaller microbatch, None if there is none or if it is not ours to choose."""
+    now = plan.microbatch or config.optim.batch_size
+    return next((one for one in candidates(config, plan) if 0 < one.microbatch < now), None)
+
+
+def choose(
+    config: Config,
+    plan: Plan,
+    runs: int,
+    wave: int = 0,
+    place_of: Callable[[Plan], Place] | None = None,
+    margin: float = MARGIN,
+) -> Plan | None:
+    """Return a plan with its wave and microbatch chosen so that training is predicted to fit; None if nothing fits.
+
+    Args:
+      config: the study.
+      plan: how runs execute; a microbatch that it holds already stays.
+      runs: that one process has to train, at least 1.
+      wave: runs at once that are asked for; 0 = as many as fit, in waves of about equal size.
+      place_of: where a plan trains; None = this process (`memory.here`).
+      margin: factor on the prediction.
+    """
+    fitting: list[tuple[int, Plan]] = []
+    for one in candidates(config, plan):
+        most = _most(config, one, place_of(one) if place_of else memory.here(config, one), margin)
+        if most >= min(wave or runs, runs):
+            return dataclasses.replace(one, wave=wave)
+        fitting.append((most, one))
+    most = max(most for most, _ in fitting)
+    if wave or most == 0:
+        return None
+    size = _even(runs, most)
+    return next(dataclasses.replace(one, wave=size) for most, one in fitting if most >= size)
+
+
+def require(config: Config, plan: Plan, runs: int, wave: int = 0, source: str = "") -> Plan:
+    """Return what `choose` does for this process; where a prediction from shapes leaves doubt, the compiler is asked.
+
+    Args:
+      config: the study.
+      plan: how runs execute.
+      runs: that one process has to train.
+      wave: runs at once that are asked for; 0 = as many as fit.
+      source: what asks for them, for the message; "" = the field `engine.wave`.
+
+    Raises:
+      UserError: even the smallest microbatch is predicted not to fit; names what does.
+    """
+    chosen = choose(config, plan, runs, wave)
+    if chosen is not None:
+        return chosen
+    last = candidates(config, plan)[-1]
+    place, footprint = memory.here(config, last), _outline(config, last)
+    if choose(config, plan, runs, wave, margin=1 / MARGIN) is not None:
+        print("memory is close to what there is: compiling to be sure", file=sys.stderr, flush=True)
+        footprint = memory.analyse(config, last)
+    most = memory.largest_wave(footprint, place)
+    if most >= min(wave or 1, runs):
+        return dataclasses.replace(last, wave=wave or (0 if most >= runs else _even(runs, most)))
+    raise UserError(_refusal(config, last, min(wave or 1, runs), source, (footprint, place, most)))
+
+
+def _refusal(config: Config, plan: Plan, wave: int, source: str, found: tuple[Footprint, Place, int]) -> str:
+    """Say why a wave does not fit and which wave, or which microbatch instead of the user's own, does."""
+    footprint, place, most = found
+    owner = "the machine" if place.shared else "a device"
+    available = f"of {in_words(place.available)} available memory of {owner} (engine.memory_gb sets another size)"
+
+    def need(runs: int) -> str:
+        return f"predicted to need {in_words(memory.peak_bytes(footprint, place, runs))} {available}"
+
+    ways = [f"--config.engine.wave={most}"] if most and not source else []
+    if config.engine.microbatch:
+        free = dataclasses.replace(config, engine=dataclasses.replace(config.engine, microbatch=0))
+        other = choose(free, dataclasses.replace(plan, microbatch=0), wave, wave)
+        ways += [f"--config.engine.microbatch={other.microbatch or config.optim.batch_size}"] if other else []
+    if most == 0 and not ways:
+        reduce = "reduce optim.batch_size, data.image_size, network.channels or network.blocks"
+        return f"even one run is {need(1)}: {reduce}"
+    what = source or f"engine.wave = {config.engine.wave}"
+    advice = f"{' or '.join(ways)} fits" if ways else "a device with more memory or another workdir is needed"
+    return f"{what}: {wave} run{'s' * (wave > 1)} at once {'are' if wave > 1 else 'is'} {need(wave)}; {advice}"
+
+
+def describe(config: Config, plan: Plan, sizes: list[int]) -> str:
+    """Return in words in how many waves runs are trained and how much memory that is predicted to take here.
+
+    Args:
+      config: the study.
+      plan: as chosen.
+      sizes: runs of every wave, in order.
+    """
+    place = memory.here(config, plan)
+    peak = memory.peak_bytes(_outline(config, plan), place, max(sizes))
+    runs = f"{sum(sizes):,} run{'s' * (sum(sizes) > 1)}"
+    waves = "one wave" if len(sizes) == 1 else f"{len(sizes)} waves of at most {max(sizes)}"
+    return f"{runs} in {waves} ({in_words(peak)} of {in_words(place.available)})"
+
+
+def _most(config: Config, plan: Plan, place: Place, margin: float) -> int:
+    safe = dataclasses.replace(place, available=place.available / margin)
+    return memory.largest_wave(_outline(config, plan), safe)
+
+
+def _even(runs: int, most: int) -> int:
+    """Return the size of as few waves as possible of at most `most` runs, all about equally large."""
+    return -(-runs // -(-runs // most))
+
+
+def _outline(config: Config, plan: Plan) -> Footprint:
+    return memory.outline(config, dataclasses.replace(plan, wave=0))
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Return whether an error of a program says that a device's memory is used up."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)

@@ -1,0 +1,44 @@
+"""How a study will execute here: its plan, with as many runs at once as fit, or as many as its workdir asks for."""
+
+import jax
+
+from cspace_jax import processes
+from cspace_jax.config import Config
+from cspace_jax.config.plan import Plan
+from cspace_jax.cost import autotune, fit
+from cspace_jax.engine.placement import at_once
+from cspace_jax.pipeline import waves
+from cspace_jax.pipeline.study import Study
+from cspace_jax.storage.workdir import Workdir
+
+
+def resolve(config: Config, workdir: Workdir, trains: bool) -> Plan:
+    """Return the plan of a study; where it trains, wave and microbatch are such that memory is predicted to suffice.
+
+    A workdir that was begun keeps its waves: only those that are not trained yet count, and the microbatch alone is
+    free.
+
+    Args:
+      config: the study.
+      workdir: of the study, which need not exist.
+      trains: whether runs will be trained; plans are measured (`engine.plan = "auto"`) only then.
+
+    Raises:
+      UserError: training is predicted not to fit, or no plan can be carried out.
+    """
+    plan = autotune.resolve(config, may_measure=trains)
+    if not trains:
+        return plan
+    if not waves.begun(workdir):
+        return fit.require(config, plan, at_once(config.grid.num_runs, 0, jax.process_count()), config.engine.wave)
+    left = [len(wave.rows) for wave in waves.untrained(workdir, config)]
+    if not left:
+        return plan
+    return fit.require(config, plan, max(left), max(left), f"waves of workdir {workdir.root}")
+
+
+def describe(study: Study) -> str:
+    """Return in words how many runs this process trains at once, and the memory that is predicted to take."""
+    cuts = waves.planned(study.workdir, study.config, study.plan.wave, jax.process_count())
+    own = processes.share(cuts, jax.process_index(), jax.process_count())
+    return fit.describe(study.config, study.plan, [cut.stop - cut.start for cut in own])
