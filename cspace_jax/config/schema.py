@@ -22,6 +22,7 @@ CONVOLUTIONS = ("auto", "xla", "canonical", "winograd", "matmul")
 MASK_MODES = ("zero", "null", "token")
 MASK_IMAGES = ("fixed", "batch")
 PLANS = ("known", "auto")
+KEEPS = ("auto", "all", "last")
 PRECISIONS = ("default", "float32", "tensorfloat32", "bfloat16")
 NAIVE = "naive"  # the protocol that asks for a class by its own conditioning
 RANDOM = "_random"  # suffix of a control: directions of the same length, drawn at random
@@ -177,6 +178,18 @@ class SaveConfig:
     start: int = field(500, "first saved step", at_least=1)
     count: int = field(60, "number of saved steps; the last is optim.steps", at_least=1)
     steps: tuple[int, ...] = field((), "explicit steps; win over start and count when not empty", at_least=1)
+    keep: str = field(
+        "auto", "saves whose parameters stay on disk: auto is all while they take at most limit_gb, else last",
+        one_of=KEEPS, affects_results=False,
+    )  # fmt: skip
+    keep_steps: tuple[int, ...] = field(
+        (), "saved steps whose parameters stay besides the last; win over keep when not empty", at_least=1,
+        affects_results=False,
+    )  # fmt: skip
+    limit_gb: float = field(
+        20.0, "disk in 1e9 bytes that all parameters may take before auto keeps the last", at_least=0,
+        affects_results=False,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

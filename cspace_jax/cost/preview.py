@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 
-from cspace_jax.config import Config, grid, save_steps
+from cspace_jax.config import Config, grid
 from cspace_jax.config.plan import Plan
-from cspace_jax.cost import fit, memory, operations
+from cspace_jax.cost import disk, fit, memory, operations
 from cspace_jax.cost.memory import GB, Footprint, Place
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.evaluation import probe as probe_network
@@ -90,12 +90,10 @@ def _probe_parameters(config: Config) -> int:
 
 
 def _disk(config: Config, plan: Plan) -> Iterator[str]:
-    runs, saves = config.grid.num_runs, len(save_steps(config.save, config.optim.steps))
-    parameters = 4.0 * operations.parameters(config) * runs
-    state = memory.state_bytes(config) * runs
+    parameters = len(disk.kept_steps(config)) * disk.save_bytes(config)
+    state = memory.state_bytes(config) * config.grid.num_runs
     yield (
-        f"disk: {in_words(saves * parameters + state)}: {in_words(saves * parameters)} of parameters ({saves} saves of "
-        f"{in_words(parameters)}), {in_words(state)} of the state to resume from"
+        f"disk: {in_words(parameters + state)}: {disk.describe(config)}, {in_words(state)} of the state to resume from"
     )
 
 

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 from etils import epath
 
-from cspace_jax.config import Config, fingerprint, grid, to_dict
+from cspace_jax.config import Config, fingerprint, grid, save_steps, to_dict
+from cspace_jax.cost import disk
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols, sampling
@@ -44,6 +45,12 @@ def check(config: Config) -> None:
     protocols.check_network(config.elicit, config.network.conditioning)
     ask = partial(protocols.queries, config.elicit, config.data.active, grid.example_setting(config.grid))
     jax.eval_shape(ask, jax.random.key(0))
+    dropped = len(save_steps(config.save, config.optim.steps)) - len(disk.kept_steps(config))
+    if dropped and patches(config):
+        raise UserError(
+            f"elicit.protocols asks for patching, which needs the parameters of all saves, and {dropped} of them are "
+            "not kept: set save.keep=all, fewer saves, or no patching"
+        )
     if protocols.uses_guidance(config.elicit) and config.diffusion.p_uncond == 0:
         print(
             "warning: elicit.protocols holds guidance, but diffusion.p_uncond = 0: the network never saw the null "
@@ -65,12 +72,21 @@ def folder(study: Study) -> epath.Path:
     return study.workdir.elicit / fingerprint(json.dumps(decisive, sort_keys=True) + asked, 12)
 
 
-def _file(root: epath.Path, wave: Wave, step: int) -> epath.Path:
+def answer_file(root: epath.Path, wave: Wave, step: int) -> epath.Path:
+    """Return the raw answers of a wave at a step, in the folder of a battery."""
     return root / wave.name / f"step_{step:08d}.npz"
 
 
+def patches(config: Config) -> bool:
+    """Return whether a protocol uses the parameters of another checkpoint (`elicit.patch_step`)."""
+    if not config.elicit.protocols:
+        return False
+    setting = grid.example_setting(config.grid)
+    return bool(protocols.queries(config.elicit, config.data.active, setting, jax.random.key(0)).patched.any())
+
+
 def _complete(study: Study, root: epath.Path) -> bool:
-    return all(_file(root, wave, step).exists() for wave in study.waves for step in steps(study))
+    return all(answer_file(root, wave, step).exists() for wave in study.waves for step in steps(study))
 
 
 def ask(study: Study, probe: Probe) -> None:
@@ -80,22 +96,23 @@ def ask(study: Study, probe: Probe) -> None:
       UserError: a checkpoint is missing or unfit.
     """
     root = folder(study)
-    todo = [(wave, [s for s in steps(study) if not _file(root, wave, s).exists()]) for wave in study.own_waves]
+    todo = [(wave, [s for s in steps(study) if not answer_file(root, wave, s).exists()]) for wave in study.own_waves]
     for wave, missing in todo:
         require_checkpoints(wave, [step for step in missing if step])
         if missing:
             require_checkpoints(wave, [_patch_step(study)])
     if not any(missing for _, missing in todo):
         return
-    _describe_battery(study, root)
+    describe_battery(study, root)
     with progress(sum(len(missing) for _, missing in todo), "elicit", "checkpoint") as bar:
         for wave, missing in todo:
             for step, arrays in _ask_wave(study, wave, missing, probe):
-                write_npz(_file(root, wave, step), arrays)
+                write_npz(answer_file(root, wave, step), arrays)
                 bar.update()
 
 
-def _describe_battery(study: Study, root: epath.Path) -> None:
+def describe_battery(study: Study, root: epath.Path) -> None:
+    """Write what a battery asks into its folder."""
     names, values = zip(*protocols.layout(study.config.elicit), strict=True)
     labels = [", ".join(str(value) for value in one if value is not None) for one in values]
     described = {"protocols": names, "values": labels, "samples": study.config.elicit.samples}
@@ -119,10 +136,7 @@ def _ask_wave(
     if not missing:
         return
     runner = study.engine(wave)
-    per_call = _images_per_call(study.config, runner)
-    spec = EvalSpec.of_battery(study.config, runner.spec, probe.spec, per_call)
-    batches = _batches(spec, runner.call(battery, spec, runner.settings))
-    total = len(protocols.layout(study.config.elicit))
+    questions = Questions(study, runner, probe)
     abstract = runner.abstract_state().evaluated
 
     def load(step: int) -> RunGroups:
@@ -132,9 +146,31 @@ def _ask_wave(
 
     patch = load(_patch_step(study))
     for step in missing:
-        params = load(step)
-        found = [_measure(runner, spec, params, patch, batch, probe.params) for batch in batches]
-        yield step, {name: np.concatenate([one[name] for one in found], axis=1)[:, :total] for name in ELICITED}
+        yield step, questions(load(step), patch)
+
+
+class Questions:
+    """The battery of protocols, put to the runs of a wave: a function of their parameters.
+
+    Args:
+      study: whose runs are asked.
+      runner: the engine of the wave.
+      probe: that reads the samples.
+    """
+
+    def __init__(self, study: Study, runner: Engine, probe: Probe):
+        self._runner, self._probe = runner, probe
+        per_call = _images_per_call(study.config, runner)
+        self._spec = EvalSpec.of_battery(study.config, runner.spec, probe.spec, per_call)
+        self._batches = _batches(self._spec, runner.call(battery, self._spec, runner.settings))
+        self._total = len(protocols.layout(study.config.elicit))
+
+    def __call__(self, params: RunGroups, patch: RunGroups) -> dict[str, np.ndarray]:
+        """Return the arrays of an answer file; `patch` is what patched queries use of another checkpoint."""
+        found = [
+            _measure(self._runner, self._spec, params, patch, batch, self._probe.params) for batch in self._batches
+        ]
+        return {name: np.concatenate([one[name] for one in found], axis=1)[:, : self._total] for name in ELICITED}
 
 
 def _batches(spec: EvalSpec, queries: RunGroups) -> list[RunGroups]:
@@ -198,7 +234,7 @@ def _describe(root: epath.Path) -> dict[str, Any]:
 def _read(study: Study, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:
     found = {}
     for step in steps(study):
-        parts = [read_evaluation(_file(root, wave, step), ELICITED) for wave in study.waves]
+        parts = [read_evaluation(answer_file(root, wave, step), ELICITED) for wave in study.waves]
         found[step] = {name: np.concatenate([part[name] for part in parts]) for name in ELICITED}
     return found
 

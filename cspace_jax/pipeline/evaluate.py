@@ -20,18 +20,13 @@ from cspace_jax.storage import checkpoint
 from cspace_jax.storage.evaluations import SPLITS, TERMS, write_npz
 
 
-def unread_steps(study: Study, wave: Wave) -> list[int]:
-    """Return the saved steps that have no evaluation yet."""
-    return [step for step in study.steps if not wave.eval_file(step).exists()]
-
-
 def evaluate(study: Study, probe: Probe) -> None:
     """Evaluate every saved step of this process's runs that has no evaluation yet.
 
     Raises:
       UserError: a checkpoint is missing or unfit.
     """
-    todo = [(wave, unread_steps(study, wave)) for wave in study.own_waves]
+    todo = [(wave, wave.unread(study.steps)) for wave in study.own_waves]
     for wave, steps in todo:
         require_checkpoints(wave, steps)
     if not any(steps for _, steps in todo):
@@ -58,16 +53,34 @@ def _evaluate_wave(
     if not steps:
         return
     runner = study.engine(wave)
-    spec = EvalSpec.from_config(study.config, runner.spec, probe.spec)
-    prompts = runner.call(naive_prompts, spec, runner.settings)
-    losses = _loss_measure(runner, spec)
+    measure = Evaluation(study, runner, probe)
     abstract = runner.abstract_state().evaluated
     for step in steps:
-        params = checkpoint.restore_groups(wave.params_folder, step, abstract, runner.groups)
-        images = runner.call(sampling.draw, spec, params, prompts)
-        reading = runner.call(read, spec, params, images, shared=(probe.params,))
+        yield step, measure(checkpoint.restore_groups(wave.params_folder, step, abstract, runner.groups))
+
+
+class Evaluation:
+    """What is measured of the runs of a wave at a save: a function of their parameters.
+
+    Args:
+      study: whose runs are measured.
+      runner: the engine of the wave.
+      probe: that reads the samples.
+    """
+
+    def __init__(self, study: Study, runner: Engine, probe: Probe):
+        self._runner, self._probe = runner, probe
+        self._spec = EvalSpec.from_config(study.config, runner.spec, probe.spec)
+        self._prompts = runner.call(naive_prompts, self._spec, runner.settings)
+        self._losses = _loss_measure(runner, self._spec)
+
+    def __call__(self, params: RunGroups) -> dict[str, np.ndarray]:
+        """Return the arrays of an evaluation file, each [r, ...]."""
+        runner = self._runner
+        images = runner.call(sampling.draw, self._spec, params, self._prompts)
+        reading = runner.call(read, self._spec, params, images, shared=(self._probe.params,))
         embedded = runner.call(embeddings.measure, runner.spec, params, runner.settings)
-        yield step, {**vars(runner.fetch(reading)), **vars(runner.fetch(embedded)), "loss": losses(params)}
+        return {**vars(runner.fetch(reading)), **vars(runner.fetch(embedded)), "loss": self._losses(params)}
 
 
 def _loss_measure(runner: Engine, spec: EvalSpec) -> Callable[[RunGroups], np.ndarray]:

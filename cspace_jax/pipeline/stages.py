@@ -10,6 +10,7 @@ import jax
 from cspace_jax import processes, startup
 from cspace_jax.analysis import report, summary
 from cspace_jax.config import ALL_FIGURES, Config
+from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import elicit, planning, waves
@@ -98,7 +99,7 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     parts.append(f"{many}{len(devices)} x {devices[0].device_kind}")
     if _trains(mode):
         parts += [f"about {minutes(estimate_seconds(config, study.plan))} if nothing is done yet"]
-        parts += [describe_plan(config, study.plan), planning.describe(study)]
+        parts += [describe_plan(config, study.plan), planning.describe(study), disk.describe(config)]
     if startup.restarted():
         parts.append("restarted with glibc keeping its memory")
     print(f"cspace_jax: {', '.join(parts)}, workdir {study.workdir.root}", flush=True)
@@ -122,7 +123,7 @@ def carry_out(study: Study, mode: str) -> None:
             probe = processes.first_then_others(lambda: _begin(study, mode))
     if _trains(mode):
         with times.measure("train"):
-            train(study)
+            train(study, probe)
     if probe is not None and mode in ("eval", "elicit", "all"):
         with times.measure("evaluate"):
             evaluate(study, probe)

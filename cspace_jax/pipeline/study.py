@@ -12,6 +12,7 @@ from cspace_jax import processes
 from cspace_jax.analysis import tables
 from cspace_jax.config import Config, from_config_dict, save_steps, to_dict
 from cspace_jax.config.plan import Plan
+from cspace_jax.cost import disk
 from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import waves
 from cspace_jax.pipeline.waves import Wave
@@ -40,6 +41,11 @@ class Study:
     def steps(self) -> tuple[int, ...]:
         """Return the steps at which runs are saved and evaluated."""
         return save_steps(self.config.save, self.config.optim.steps)
+
+    @functools.cached_property
+    def kept(self) -> frozenset[int]:
+        """Return the saved steps whose parameters stay on disk; the others are evaluated in passing (`save.keep`)."""
+        return frozenset(disk.kept_steps(self.config))
 
     @functools.cached_property
     def waves(self) -> list[Wave]:

@@ -9,7 +9,8 @@ from cspace_jax.cost import fit
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline.evaluate import unread_steps
+from cspace_jax.pipeline.passing import Reader
+from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import Recorder
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
@@ -17,17 +18,22 @@ from cspace_jax.storage import checkpoint
 from cspace_jax.storage.metrics import truncate_metrics
 
 
-def train(study: Study) -> None:
-    """Train the runs of this process to the last step, from their last checkpoints."""
+def train(study: Study, probe: Probe | None = None) -> None:
+    """Train the runs of this process to the last step, from their last checkpoints.
+
+    Args:
+      study: whose runs are trained.
+      probe: reads the saves whose parameters are not kept; None if all are.
+    """
     for wave in study.own_waves:
-        _train_in_memory(study, wave)
+        _train_in_memory(study, wave, probe)
 
 
-def _train_in_memory(study: Study, wave: Wave) -> None:
+def _train_in_memory(study: Study, wave: Wave, probe: Probe | None) -> None:
     """Train a wave; where the device's memory does not suffice, go on from the last state with smaller microbatches."""
     while True:
         try:
-            return _train_wave(study, wave)
+            return _train_wave(study, wave, probe)
         except jax.errors.JaxRuntimeError as error:
             if not fit.out_of_memory(error):
                 raise
@@ -41,7 +47,7 @@ def _train_in_memory(study: Study, wave: Wave) -> None:
         study = dataclasses.replace(study, plan=smaller)
 
 
-def _train_wave(study: Study, wave: Wave) -> None:
+def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
     last, every = study.config.optim.steps, study.config.optim.log_every
     saves = {*study.steps, last}  # the last step too, else every start would train up to it again
     done = _resumable_step(study, wave)
@@ -51,7 +57,7 @@ def _train_wave(study: Study, wave: Wave) -> None:
     state = _restore_state(wave, runner, done)
     truncate_metrics(study.workdir.own_metrics, done, wave.rows)
     calls = schedule.chunks(done, last, [*saves, *range(0, last, every), last], runner.plan.steps_per_call)
-    with Recorder(study, wave, done) as recorder, _Saver(wave, last, study.config.engine.state_seconds) as saver:
+    with Recorder(study, wave, done) as recorder, _Saver(study, wave, probe) as saver:
         for step, count in calls:
             state, metrics = runner.train(state, step, count)
             recorder.advance(step + count, metrics)
@@ -62,9 +68,9 @@ def _train_wave(study: Study, wave: Wave) -> None:
 
 def _resumable_step(study: Study, wave: Wave) -> int:
     """Return the step of the last state, 0 if there is none or if a checkpoint to evaluate before it was removed."""
-    done = checkpoint.latest_step(wave.state_folder) or 0
+    done = wave.trained_steps(study.config)
     stored = set(checkpoint.steps(wave.params_folder))
-    lost = [s for s in unread_steps(study, wave) if s <= done and s not in stored]
+    lost = [s for s in wave.unread(study.steps) if s <= done and s not in stored]
     if lost:
         print(f"checkpoint {wave.params_folder / str(lost[0])} is missing: training starts again from step 0")
     return 0 if lost else done
@@ -79,24 +85,31 @@ def _restore_state(wave: Wave, runner: Engine, step: int) -> RunGroups:
 
 
 class _Saver:
-    """Save the parameters of every save step for evaluation, and the last full state for resuming.
+    """Save the parameters of every kept step, evaluate those of all others, and save the last state for resuming.
 
-    The state is three times the parameters (AdamW's moments), so it is saved at most every `seconds` and at the last
-    save, and older ones are removed once a newer one is complete. After an interruption the steps since the last
-    state are trained again.
+    The state is three times the parameters (AdamW's moments), so it is saved at most every `engine.state_seconds` and
+    at the last save, and older ones are removed once a newer one is complete. After an interruption the steps since the
+    last state are trained again.
     """
 
-    def __init__(self, wave: Wave, last: int, seconds: float):
+    def __init__(self, study: Study, wave: Wave, probe: Probe | None):
         self._params = checkpoint.CheckpointWriter(wave.params_folder)
         self._state = checkpoint.CheckpointWriter(wave.state_folder)
-        self._folder, self._last, self._seconds = wave.state_folder, last, seconds
+        self._folder, self._kept = wave.state_folder, study.kept
+        self._last, self._seconds = study.config.optim.steps, study.config.engine.state_seconds
+        self._reader = Reader(study, wave, probe)
         self._saved = time.monotonic()
 
     def save(self, step: int, runner: Engine, state: RunGroups) -> None:
-        # In this order: a state on disk promises that the parameters of its step and of all earlier ones are there.
+        # In this order: a state on disk promises that of its step and of all earlier ones the parameters are there, or
+        # what was read of them.
         self._finish()
-        self._params.save(step, runner.fetch([group.evaluated for group in state]))
-        self._params.wait()
+        params = [group.evaluated for group in state]
+        if step in self._kept or step == self._last:
+            self._params.save(step, runner.fetch(params))
+            self._params.wait()
+        else:
+            self._reader.read(step, runner, params)
         if step == self._last or time.monotonic() - self._saved >= self._seconds:
             self._state.save(step, runner.fetch(state))
             self._saved = time.monotonic()

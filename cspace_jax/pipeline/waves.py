@@ -5,12 +5,13 @@ another number of them goes on with the waves that are there.
 """
 
 import json
+from collections.abc import Iterable
 
 import jax
 from etils import epath
 
 from cspace_jax import processes
-from cspace_jax.config import Config, grid
+from cspace_jax.config import Config, grid, save_steps
 from cspace_jax.config.plan import Plan
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
@@ -42,6 +43,17 @@ class Wave:
     def eval_file(self, step: int) -> epath.Path:
         """Return the raw evaluation of a step."""
         return self.eval_folder / f"step_{step:08d}.npz"
+
+    def unread(self, steps: Iterable[int]) -> list[int]:
+        """Return those of `steps` that have no evaluation yet."""
+        return [step for step in steps if not self.eval_file(step).exists()]
+
+    def trained_steps(self, config: Config) -> int:
+        """Return the step of the last state; that of a finished wave too if its checkpoints were removed."""
+        done = checkpoint.latest_step(self.state_folder) or 0
+        saves = save_steps(config.save, config.optim.steps)
+        finished = saves[-1] == config.optim.steps and not self.unread(saves)
+        return config.optim.steps if finished else done
 
     def engine(self, config: Config, plan: Plan) -> Engine:
         """Return the engine that executes this wave."""
@@ -83,7 +95,7 @@ def planned(workdir: Workdir, config: Config, wave: int, count: int) -> list[sli
 def untrained(workdir: Workdir, config: Config) -> list[Wave]:
     """Return this process's waves of a begun workdir that are not trained to the last step."""
     own = processes.share(load(workdir, config), jax.process_index(), jax.process_count())
-    return [wave for wave in own if checkpoint.latest_step(wave.state_folder) != config.optim.steps]
+    return [wave for wave in own if wave.trained_steps(config) != config.optim.steps]
 
 
 def record(workdir: Workdir, config: Config, wave: int, count: int) -> None:

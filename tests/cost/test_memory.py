@@ -8,10 +8,9 @@ import tiny
 from commands import NARROW, assert_one_line, command, real_command, study
 
 from cspace_jax.config.plan import Plan
-from cspace_jax.cost import memory, operations, preview
+from cspace_jax.cost import memory
 from cspace_jax.cost.memory import Footprint, Place
 from cspace_jax.engine.engine import Engine
-from cspace_jax.text import in_words
 from cspace_jax.training.run import TrainSpec
 
 # Studies are trained, or programs compiled, by the dozen.
@@ -119,10 +118,3 @@ def test_mode_plan_asks_the_compiler_if_told_to(monkeypatch):
     done = command(study(), "--mode=plan", "--compile", *NARROW)
     assert done.code == 0 and asked == ["loop", "vmap"], done.err
     assert "memory of a run in training (as compiled here): 0.005 kB stay" in done.out and "plan: compiling" in done.err
-
-
-def test_the_disk_is_counted_by_what_a_study_leaves():
-    config = tiny.study(network=tiny.NARROW)
-    (line,) = preview._disk(config, LAYOUTS["loop"])
-    parameters, state = 4 * 4 * operations.parameters(config), 4 * memory.state_bytes(config)
-    assert line.startswith(f"disk: {in_words(3 * parameters + state)}: ") and "(3 saves of " in line

@@ -119,6 +119,25 @@ def test_smaller_calls_give_the_same_numbers(finished, reader, tmp_path):
         np.testing.assert_allclose(ours[step]["prob_samples"], theirs[step]["prob_samples"], atol=2e-3)
 
 
+def test_a_battery_in_passing_gives_the_same_answers_and_patching_is_refused(finished, reader, tmp_path):
+    config = tiny.changed(CONFIG, elicit={"protocols": ("latent",), "alpha": (1.0,)})
+    later = tiny.in_workdir(copy_of(finished, tmp_path), config)
+    elicit.ask(later, reader)
+    dropping = tiny.changed(config, save={"keep": "last"})
+    study = tiny.in_workdir(Workdir(epath.Path(tmp_path / "w")), dropping)
+    study.workdir.root.mkdir()
+    train(study, reader)
+    answers = {path.name: path.read_bytes() for path in files_of(study.workdir, dropping)}
+    assert list(answers) == ["step_00000002.npz", "step_00000005.npz"]
+    elicit.ask(study, reader)  # the initialisation and the step that was kept
+    ours, theirs = ({p.name: p.read_bytes() for p in files_of(s.workdir, s.config)} for s in (study, later))
+    assert ours == theirs and len(ours) == 4 and answers.items() <= ours.items()
+    with pytest.raises(UserError, match=r"asks for patching, .* 2 of them are not kept: set save.keep=all"):
+        elicit.check(tiny.changed(CONFIG, save={"keep": "last"}))
+    elicit.check(dropping)
+    elicit.check(CONFIG)
+
+
 def test_another_battery_adds_to_the_first(finished, reader, tmp_path):
     workdir = copy_of(finished, tmp_path)
     config = tiny.changed(CONFIG, elicit={"protocols": ("patch", "overprompt+patch")})

@@ -21,7 +21,7 @@ from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import evaluate as evaluating
-from cspace_jax.pipeline import planning, stages
+from cspace_jax.pipeline import passing, planning, stages
 from cspace_jax.pipeline import train as training
 from cspace_jax.pipeline import waves as study_waves
 from cspace_jax.pipeline.collect import collect
@@ -50,7 +50,7 @@ def carry_out(root, config, reader):
     """Train, evaluate and collect in a workdir; return it."""
     workdir = Workdir(epath.Path(root))
     workdir.root.mkdir(exist_ok=True)
-    train(tiny.in_workdir(workdir, config))
+    train(tiny.in_workdir(workdir, config), reader)
     evaluate(tiny.in_workdir(workdir, config), reader)
     tiny.collected(workdir, config)
     return workdir
@@ -331,6 +331,58 @@ def test_metrics_of_nan_are_strict_json(workdir):
     assert json.loads(workdir.metrics.read_text()) == {"run": 0, "step": 1, "loss": None}
 
 
+def keeping(*steps, keep="last"):
+    return tiny.changed(CONFIG, save={"keep": keep, "keep_steps": steps})
+
+
+@pytest.mark.parametrize(("config", "kept"), [(keeping(), [6]), (keeping(2), [2, 6])])
+def test_saves_that_are_not_kept_are_evaluated_in_passing_with_the_same_results(
+    config, kept, finished, reader, workdir
+):
+    carry_out(workdir.root, config, reader)
+    assert checkpoint.steps(workdir.checkpoints / "wave_000" / "params") == kept
+    assert_equals_finished(workdir, finished)
+    ours, theirs = ({p.name: p.read_bytes() for p in w.eval.glob("*/*.npz")} for w in (workdir, finished))
+    assert ours == theirs and len(ours) == 3
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "number"),
+    [
+        *((passing, "write_npz", number) for number in (0, 1)),  # before an evaluation is written
+        *((checkpoint.CheckpointWriter, "save", number) for number in (0, 1, 2)),  # two states, the last parameters
+        (Engine, "train", 2),
+    ],
+)
+def test_training_that_reads_in_passing_stopped_anywhere_goes_on(
+    owner, name, number, monkeypatch, finished, reader, workdir
+):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, owner, name, number)
+        train(tiny.in_workdir(workdir, keeping()), reader)
+    carry_out(workdir.root, keeping(), reader)
+    assert_equals_finished(workdir, finished)
+    assert checkpoint.steps(workdir.checkpoints / "wave_000" / "params") == [6]
+
+
+def test_what_is_kept_already_is_never_removed(finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    (workdir.eval / "wave_000" / "step_00000006.npz").unlink()
+    carry_out(workdir.root, keeping(), reader)
+    assert checkpoint.steps(workdir.checkpoints / "wave_000" / "params") == list(SAVES)
+    assert_equals_finished(workdir, finished)
+
+
+def test_a_finished_study_stays_finished_when_its_checkpoints_are_removed(monkeypatch, finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    shutil.rmtree(workdir.checkpoints)
+    monkeypatch.setattr(Engine, "train", lambda *_: pytest.fail("trained again"))
+    carry_out(workdir.root, CONFIG, reader)
+    assert_equals_finished(workdir, finished)
+    (workdir.eval / "wave_000" / "step_00000002.npz").unlink()  # now it is not finished
+    assert study_waves.load(workdir, CONFIG)[0].trained_steps(CONFIG) == 0
+
+
 def within(runs, config=CONFIG):
     """The study on a machine whose memory just holds that many runs."""
     plan = Plan.resolve(config, "cpu")
@@ -357,7 +409,7 @@ def test_runs_go_in_waves_where_memory_does_not_hold_them_and_a_begun_workdir_ke
 def test_training_out_of_memory_goes_on_with_smaller_microbatches(enough, tried, monkeypatch, workdir, capsys):
     config, seen = tiny.changed(CONFIG, optim={"batch_size": 32}), []
 
-    def train_wave(study, wave):
+    def train_wave(study, wave, probe):
         seen.append(study.plan.microbatch)
         if (study.plan.microbatch or 32) > enough:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
@@ -371,7 +423,7 @@ def test_training_out_of_memory_goes_on_with_smaller_microbatches(enough, tried,
 
 
 def test_other_errors_of_a_program_are_not_taken_for_memory(monkeypatch, workdir):
-    def train_wave(study, wave):
+    def train_wave(study, wave, probe):
         raise jax.errors.JaxRuntimeError("INTERNAL: other")
 
     monkeypatch.setattr(training, "_train_wave", train_wave)

@@ -1,0 +1,29 @@
+"""How much disk the parameters of a study take, and the parameters of which saves are kept (`save.keep`)."""
+
+from cspace_jax.config import Config, save_steps
+from cspace_jax.cost import operations
+from cspace_jax.cost.memory import GB
+from cspace_jax.text import in_words
+
+
+def save_bytes(config: Config) -> float:
+    """Return the bytes of one save: the parameters of all runs, float32."""
+    return 4.0 * operations.parameters(config) * config.grid.num_runs
+
+
+def kept_steps(config: Config) -> tuple[int, ...]:
+    """Return the saved steps whose parameters stay on disk; the last save is always one of them."""
+    save, saves = config.save, save_steps(config.save, config.optim.steps)
+    if save.keep_steps:
+        return tuple(sorted({*save.keep_steps, saves[-1]}))
+    fits = len(saves) * save_bytes(config) <= save.limit_gb * GB
+    return saves if save.keep == "all" or (save.keep == "auto" and fits) else saves[-1:]
+
+
+def describe(config: Config) -> str:
+    """Return in words which parameters are kept and how much disk they take."""
+    kept, saves = len(kept_steps(config)), len(save_steps(config.save, config.optim.steps))
+    size = save_bytes(config)
+    if kept == saves:
+        return f"parameters of all {saves} saves kept ({in_words(kept * size)})"
+    return f"parameters of {kept} of {saves} saves kept ({in_words(kept * size)} instead of {in_words(saves * size)})"
