@@ -5,6 +5,7 @@ python -m cspace_jax.main --config=configs/signal.py:paper --workdir=runs/signal
 python -m cspace_jax.main --mode=figures --workdir=runs/signal
 srun python -m cspace_jax.main --distributed --config=configs/signal.py:paper --workdir=/shared/signal
 python -m cspace_jax.main --mode=elicit --workdir=runs/signal --config.elicit.protocols="('overprompt', 'latent')"
+python -m cspace_jax.main --mode=replay --workdir=runs/signal --around=turn --width=200 --count=20
 """
 
 import logging as python_logging
@@ -44,13 +45,17 @@ def run(argv: Sequence[str]) -> None:
         raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
     if config is None and mode not in OF_A_WORKDIR:
         raise UserError("config is not given: for example --config=configs/signal.py")
+    if mode != "replay" and (FLAGS.steps or FLAGS.around):
+        raise UserError("steps and around: only go with --mode=replay")
+    request = (command_line.step_list(FLAGS.steps), FLAGS.around or "", FLAGS.width, FLAGS.count)
     chosen = not all(":" in value for value in command_line.config_values(sys.argv))
-    api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen)
+    asked = api.Request(*request) if mode == "replay" else None
+    api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen, replay=asked)
 
 
 def main() -> None:
     """Start the command line."""
-    hurried = any(value.endswith(":smoke") for value in command_line.config_values(sys.argv))
+    hurried = command_line.is_smoke(sys.argv)
     if not hurried:
         startup.restart_with_allocator_settings()
     startup.set_up_jax(hurried)

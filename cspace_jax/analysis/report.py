@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cspace_jax.analysis.zoom import RunTurn
 from cspace_jax.config.schema import NAIVE
 from cspace_jax.storage.files import write_atomic
 from cspace_jax.storage.workdir import Workdir
@@ -132,6 +133,20 @@ def report(summary: Mapping[str, Any], workdir: Workdir, console: Console | None
     """Write a summary into summary.json of a workdir and print its tables."""
     write_summary(summary, workdir)
     print_summary(summary, console)
+
+
+def print_turns(turns: Sequence[RunTurn], console: Console | None = None) -> None:
+    """Print the turning step of each run, by the saves and by the steps added around it."""
+    console = console or Console()
+    if not turns:
+        console.print("No run turns: nothing was zoomed.")
+        return
+    table = Table("run", "class", "held back", "turn by saves", "turn with added steps", box=box.SIMPLE_HEAD)
+    for one in turns:
+        fine = f"{one.zoomed:,.0f} (every {one.zoomed_spacing:,.0f})" if math.isfinite(one.zoomed) else "-"
+        coarse = f"{one.by_saves:,.0f} (saves {one.spacing:,.0f} apart around it)"
+        table.add_row(str(one.run), one.klass, one.concept, coarse, fine)
+    console.print(table)
 
 
 def _time(times: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The flags of the command line, and how they are read: a mistake is one UserError instead of a traceback."""
 
+import json
 import pathlib
 from collections.abc import Sequence
 
@@ -12,8 +13,8 @@ from cspace_jax.errors import UserError
 from cspace_jax.studies import loading
 
 FLAGS = flags.FLAGS
-MODES = ("plan", "train", "eval", "elicit", "figures", "all")
-OF_A_WORKDIR = ("eval", "elicit", "figures")  # modes that need no --config
+MODES = ("plan", "train", "eval", "elicit", "replay", "figures", "all")
+OF_A_WORKDIR = ("eval", "elicit", "replay", "figures")  # modes that need no --config
 
 flags.DEFINE_string("workdir", None, "Folder of checkpoints, results and figures; an existing one is resumed.")
 flags.DEFINE_string(
@@ -21,14 +22,19 @@ flags.DEFINE_string(
     "all",
     "plan: only say what computation, time, disk and memory the study takes. "
     "train: only train. eval: read concept space at the checkpoints. elicit: ask the checkpoints with the protocols of "
-    "elicit.protocols. figures: draw again from stored results. all: everything that is not done yet.",
+    "elicit.protocols. replay: train steps between the saves again, bit for bit, and evaluate them (--steps or "
+    "--around). figures: draw again from stored results. all: everything that is not done yet.",
 )
+flags.DEFINE_string("steps", None, 'With --mode=replay: the steps, such as "(1200, 1210)".')
+flags.DEFINE_string("around", None, "With --mode=replay: turn, for --count steps around each run's own turning step.")
+flags.DEFINE_integer("width", 200, "With --around: steps from the first to the last.")
+flags.DEFINE_integer("count", 20, "With --around: number of steps.")
 config_flags.DEFINE_config_file(
     "config",
     None,
     "Study and scale, such as configs/signal.py:quick (scales: smoke, quick, paper; none: quick on a CPU, paper on an "
     "accelerator). Any field can be overridden: --config.optim.steps=4000. Not needed for an existing workdir with "
-    "--mode=eval, --mode=elicit or --mode=figures. Its fields, with their defaults at paper scale:\n"
+    "--mode=eval, elicit, replay or figures. Its fields, with their defaults at paper scale:\n"
     + reference.help_text(72),
 )
 flags.DEFINE_bool(
@@ -62,6 +68,18 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         raise UserError(f"command line: {text}") from error
 
 
+def step_list(text: str | None) -> tuple[int, ...]:
+    """Return the steps of --steps, "(1200, 1210)" or "1200,1210".
+
+    Raises:
+      UserError: the text is no list of whole numbers.
+    """
+    parts = [part.strip() for part in (text or "").strip("()[] ").split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise UserError(f'steps = {text!r}: must be whole numbers, for example --steps="(1200, 1210)"')
+    return tuple(map(int, parts))
+
+
 def _with_stored_config(argv: Sequence[str]) -> list[str]:
     """Let overrides without a --config change the configuration that the workdir holds."""
     overridden = any(argument.startswith(("--config.", "-config.")) for argument in argv)
@@ -87,6 +105,17 @@ def _with_study_file(argv: Sequence[str]) -> list[str]:
 def config_values(argv: Sequence[str]) -> list[str]:
     """Return the values given to --config on a command line."""
     return _values(argv, "config")
+
+
+def is_smoke(argv: Sequence[str]) -> bool:
+    """Return whether a command line names a study at smoke scale, or no study and a workdir that holds such a one."""
+    configs, folders = config_values(argv), _values(argv, "workdir")
+    if configs or not folders:
+        return any(value.endswith(":smoke") for value in configs)
+    try:
+        return json.loads((pathlib.Path(folders[-1]).expanduser() / "config.json").read_text())["scale"] == "smoke"
+    except (OSError, ValueError, KeyError, TypeError):  # said later, in one line
+        return False
 
 
 def _values(argv: Sequence[str], flag: str) -> list[str]:

@@ -8,6 +8,7 @@ from cspace_jax.config import Config
 from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
 from cspace_jax.pipeline import stages
+from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import PathLike
 from cspace_jax.studies import loading
@@ -48,6 +49,7 @@ def run(
     *,
     command_line: str | Sequence[str] = "",
     scale_chosen: bool = False,
+    replay: Request | None = None,
 ) -> Study:
     """Carry out a study in a workdir and return it; what is done already is not done again.
 
@@ -56,17 +58,21 @@ def run(
       workdir: path of its folder, made if it does not exist. An interrupted study goes on from its last checkpoints, a
         finished one only draws its figures again.
       mode: "train", "eval" (read concept space at the checkpoints), "elicit" (ask finished checkpoints with the
-        protocols of `elicit.protocols`), "figures" (draw again from stored results) or "all".
+        protocols of `elicit.protocols`), "replay" (train steps between the saves again and evaluate them), "figures"
+        (draw again from stored results) or "all".
       command_line: kept in env.json.
       scale_chosen: whether the scale was chosen by the device, which the first line then says.
+      replay: the steps of the mode "replay".
 
     Raises:
       UserError: anything the user can put right, one line; nothing of another study is overwritten.
     """
     startup.set_up_jax()
+    if mode == "replay":
+        stages.check_replay(workdir, replay or Request())
     study = stages.reopen(workdir, mode) if config is None else stages.prepare(config, workdir, mode, command_line)
     stages.announce(study, mode, scale_chosen)
-    stages.carry_out(study, mode)
+    stages.carry_out(study, mode, replay)
     return study
 
 

@@ -16,9 +16,9 @@ from cspace_jax.data import signal
 from cspace_jax.data.concepts import classes
 from cspace_jax.evaluation import embeddings
 from cspace_jax.model import unet
-from cspace_jax.pipeline import elicit
+from cspace_jax.pipeline import elicit, replay
 from cspace_jax.pipeline.study import Study
-from cspace_jax.storage.evaluations import EMBEDDED, MEASURED, holds, read_evaluation
+from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, MEASURED, holds, read_evaluation
 from cspace_jax.training.run import TrainSpec
 
 
@@ -55,6 +55,43 @@ def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
     measured = {step: _merge_runs(study, step, EMBEDDED) for step in study.steps}
     blocks = unet.block_features(TrainSpec.from_config(study.config).vdm.network)
     return extend_embeddings(ds, measured, blocks, embeddings.vector_names(study.config.data.active))
+
+
+def added(study: Study) -> xr.Dataset | None:
+    """Merge the steps that were trained again into a dataset like that of the saves, NaN where a run has no such step.
+
+    It has one more variable, `exact` [run, step]: whether the repeated training equalled the first as far as known.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    runs = [one for one in (_added_run(study, run) for run in range(study.config.grid.num_runs)) if one is not None]
+    if not runs:
+        return None
+    return xr.concat(runs, "run", data_vars="all", coords="minimal", compat="override", join="outer").sortby("step")
+
+
+def _added_run(study: Study, run: int) -> xr.Dataset | None:
+    config = study.config
+    files = {int(path.stem.split("_")[1]): path for path in replay.folder(study, run).glob("step_*.npz")}
+    if not files:
+        return None
+    raw = {step: read_evaluation(path, (*MEASURED, "exact")) for step, path in files.items()}
+    settings = grid.grid_settings(config.grid)[run : run + 1]
+    ds = build_dataset(Measurements(raw, settings, classes(config.data.active)), to_dict(config))
+    ds["exact"] = (("run", "step"), np.array([[float(raw[step]["exact"][0]) for step in sorted(raw)]]))
+    answers = {step: replay.answer_file(study, run, step) for step in raw}
+    if config.elicit.protocols and all(path.exists() for path in answers.values()):
+        asked = {step: read_evaluation(path, ELICITED) for step, path in answers.items()}
+        ds = capability.extend(ds, asked | {0: _initial_answers(study, run)}, *elicit.names_and_values(config))
+    return ds.assign_coords(run=[run])
+
+
+def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:
+    wave = next(wave for wave in study.waves if run in wave.rows)
+    stored = read_evaluation(elicit.answer_file(elicit.folder(study), wave, 0), ELICITED)
+    row = wave.rows.index(run)
+    return {name: values[row : row + 1] for name, values in stored.items()}
 
 
 def samples(study: Study) -> dict[int, np.ndarray]:

@@ -100,7 +100,7 @@ def ask(study: Study, probe: Probe) -> None:
     for wave, missing in todo:
         require_checkpoints(wave, [step for step in missing if step])
         if missing:
-            require_checkpoints(wave, [_patch_step(study)])
+            require_checkpoints(wave, [patch_step(study)])
     if not any(missing for _, missing in todo):
         return
     describe_battery(study, root)
@@ -111,15 +111,21 @@ def ask(study: Study, probe: Probe) -> None:
                 bar.update()
 
 
+def names_and_values(config: Config) -> tuple[list[str], list[str]]:
+    """Return each query's protocol, and its values as text."""
+    names, values = zip(*protocols.layout(config.elicit), strict=True)
+    return list(names), [", ".join(str(value) for value in one if value is not None) for one in values]
+
+
 def describe_battery(study: Study, root: epath.Path) -> None:
     """Write what a battery asks into its folder."""
-    names, values = zip(*protocols.layout(study.config.elicit), strict=True)
-    labels = [", ".join(str(value) for value in one if value is not None) for one in values]
+    names, labels = names_and_values(study.config)
     described = {"protocols": names, "values": labels, "samples": study.config.elicit.samples}
     write_atomic(root / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
 
 
-def _patch_step(study: Study) -> int:
+def patch_step(study: Study) -> int:
+    """Return the saved step whose conditioning projections patched queries use."""
     return study.config.elicit.patch_step or study.steps[-1]
 
 
@@ -144,7 +150,7 @@ def _ask_wave(
             return [state.evaluated for state in runner.init()]
         return checkpoint.restore_groups(wave.params_folder, step, abstract, runner.groups)
 
-    patch = load(_patch_step(study))
+    patch = load(patch_step(study))
     for step in missing:
         yield step, questions(load(step), patch)
 

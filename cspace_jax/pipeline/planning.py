@@ -12,7 +12,7 @@ from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.workdir import Workdir
 
 
-def resolve(config: Config, workdir: Workdir, trains: bool) -> Plan:
+def resolve(config: Config, workdir: Workdir, trains: bool, again: bool = False) -> Plan:
     """Return the plan of a study; where it trains, wave and microbatch are such that memory is predicted to suffice.
 
     A workdir that was begun keeps its waves: only those that are not trained yet count, and the microbatch alone is
@@ -22,16 +22,17 @@ def resolve(config: Config, workdir: Workdir, trains: bool) -> Plan:
       config: the study.
       workdir: of the study, which need not exist.
       trains: whether runs will be trained; plans are measured (`engine.plan = "auto"`) only then.
+      again: whether runs that were trained will be trained again, as they were.
 
     Raises:
       UserError: training is predicted not to fit, or no plan can be carried out.
     """
     plan = autotune.resolve(config, may_measure=trains)
-    if not trains:
+    if not trains and not again:
         return plan
     if not waves.begun(workdir):
         return fit.require(config, plan, at_once(config.grid.num_runs, 0, jax.process_count()), config.engine.wave)
-    left = [len(wave.rows) for wave in waves.untrained(workdir, config)]
+    left = [len(wave.rows) for wave in waves.own(workdir, config) if again or not wave.is_trained(config)]
     if not left:
         return plan
     return fit.require(config, plan, max(left), max(left), f"waves of workdir {workdir.root}")

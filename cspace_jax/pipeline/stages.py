@@ -8,15 +8,16 @@ from collections.abc import Iterator, Sequence
 import jax
 
 from cspace_jax import processes, startup
-from cspace_jax.analysis import report, summary
+from cspace_jax.analysis import report, summary, zoom
 from cspace_jax.config import ALL_FIGURES, Config
 from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import elicit, planning, waves
-from cspace_jax.pipeline.collect import collect, samples
+from cspace_jax.pipeline import elicit, planning, replay, waves
+from cspace_jax.pipeline.collect import added, collect, samples
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.probe import Probe, load_or_train
+from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.train import train
 from cspace_jax.storage import results, workdir
@@ -25,7 +26,7 @@ from cspace_jax.storage.metrics import merge_metrics
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.text import minutes
 
-MODES = ("train", "eval", "elicit", "figures", "all")
+MODES = ("train", "eval", "elicit", "replay", "figures", "all")
 
 
 def prepare(config: Config, path: PathLike, mode: str, command_line: str | Sequence[str] = "") -> Study:
@@ -43,10 +44,11 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
       UserError: the study cannot be carried out, or the workdir belongs to another.
     """
     check(config, mode)
+    what = _trains(mode), mode == "replay"
     known = config.engine.plan == "known"  # else it is measured, once the workdir is ours
-    plan = planning.resolve(config, workdir.find(path, config), _trains(mode)) if known else None
+    plan = planning.resolve(config, workdir.find(path, config), *what) if known else None
     folder = processes.first_then_others(lambda: workdir.prepare(path, config, command_line))
-    return Study(config, folder, plan or planning.resolve(config, folder, _trains(mode)))
+    return Study(config, folder, plan or planning.resolve(config, folder, *what))
 
 
 def reopen(path: PathLike, mode: str) -> Study:
@@ -57,7 +59,7 @@ def reopen(path: PathLike, mode: str) -> Study:
     """
     folder, config = workdir.load(path)
     check(config, mode)
-    return Study(config, folder, planning.resolve(config, folder, _trains(mode)))
+    return Study(config, folder, planning.resolve(config, folder, _trains(mode), mode == "replay"))
 
 
 def _trains(mode: str) -> bool:
@@ -83,6 +85,16 @@ def check_names(config: Config) -> None:
     elicit.check(config)
 
 
+def check_replay(path: PathLike, request: Request) -> None:
+    """Raise UserError if the steps make no sense, or if the workdir was not trained on such a machine.
+
+    To be called before the workdir is prepared, which records this machine.
+    """
+    folder, config = workdir.load(path)
+    replay.check(config, request)
+    replay.require_same_machine(folder)
+
+
 def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     """Say in one line what will be done, at which scale, on what, and how long it will take.
 
@@ -105,13 +117,14 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     print(f"cspace_jax: {', '.join(parts)}, workdir {study.workdir.root}", flush=True)
 
 
-def carry_out(study: Study, mode: str) -> None:
+def carry_out(study: Study, mode: str, request: Request | None = None) -> None:
     """Carry out what `mode` asks for and is not done yet.
 
     Args:
       study: prepared.
       mode: "train", "eval" (with the results written), "elicit" (the battery of protocols on finished checkpoints,
-        added to the results), "figures" (from stored results only) or "all".
+        added to the results), "replay", "figures" (from stored results only) or "all".
+      request: the steps of "replay".
 
     Raises:
       UserError: something that the user can put right.
@@ -130,6 +143,9 @@ def carry_out(study: Study, mode: str) -> None:
         if study.config.elicit.protocols and mode in ("elicit", "all"):
             with times.measure("elicit"):
                 elicit.ask(study, probe)
+    if probe is not None and request is not None:
+        with times.measure("replay"):
+            replay.replay(study, probe, request)
     processes.barrier()  # all files of all runs are there
     if processes.is_first():
         _finish(study, mode, probe, times)
@@ -151,8 +167,20 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times") -> No
         ds = collect(study, probe and probe.accuracy)
         results.write_results(ds, study.workdir)
         report.report(summary.summarise(ds, wall_times=times.seconds), study.workdir)
+    if mode == "replay":
+        _write_added(study)
     if mode in ("figures", "elicit", "all"):
         draw(study)
+
+
+def _write_added(study: Study) -> None:
+    ds = added(study)
+    if ds is None:
+        print("no steps were added")
+        return
+    results.write_added(ds, study.workdir)
+    print(f"{int((ds['exact'].notnull()).sum())} steps of {ds.sizes['run']} runs are in {study.workdir.added_table}")
+    report.print_turns(zoom.turns(study.dataset, ds))
 
 
 def draw(study: Study) -> None:

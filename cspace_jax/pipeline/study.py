@@ -70,6 +70,35 @@ class Study:
         """
         return results.open_results(self.workdir.root)
 
+    @property
+    def added(self) -> xr.Dataset:
+        """The labelled dataset of steps that were trained again (`replay`); NaN where a run has no such step.
+
+        Raises:
+          UserError: no steps were added yet.
+        """
+        return results.open_results(self.workdir.added_dataset)
+
+    def replay(self, steps: Sequence[int] = (), *, around: str = "", width: int = 200, count: int = 20) -> "Study":
+        """Train steps between the saves again, bit for bit, evaluate them, and return the study; see `added`.
+
+        Args:
+          steps: of all runs; or
+          around: "turn": `count` steps over `width` steps around each run's own turning step.
+          width: steps from the first to the last.
+          count: number of steps.
+
+        Raises:
+          UserError: the steps make no sense, or this is another kind of device or version than the one that trained.
+        """
+        from cspace_jax.pipeline import stages
+        from cspace_jax.pipeline.replay import Request
+
+        request = Request(tuple(steps), around, width, count)
+        stages.check_replay(self.workdir.root, request)
+        stages.carry_out(stages.reopen(self.workdir.root, "replay"), "replay", request)
+        return self
+
     def summary(self, name: str = "") -> Any:
         """Return the numbers of the study.
 

@@ -5,7 +5,7 @@ another number of them goes on with the waves that are there.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 from etils import epath
@@ -55,6 +55,10 @@ class Wave:
         finished = saves[-1] == config.optim.steps and not self.unread(saves)
         return config.optim.steps if finished else done
 
+    def is_trained(self, config: Config) -> bool:
+        """Return whether the wave was trained to the last step."""
+        return self.trained_steps(config) == config.optim.steps
+
     def engine(self, config: Config, plan: Plan) -> Engine:
         """Return the engine that executes this wave."""
         return Engine(TrainSpec.from_config(config, plan), grid.stack(self.settings), plan)
@@ -92,10 +96,13 @@ def planned(workdir: Workdir, config: Config, wave: int, count: int) -> list[sli
     return load_cut(workdir, config) if begun(workdir) else cut(config.grid.num_runs, wave, count)
 
 
-def untrained(workdir: Workdir, config: Config) -> list[Wave]:
-    """Return this process's waves of a begun workdir that are not trained to the last step."""
-    own = processes.share(load(workdir, config), jax.process_index(), jax.process_count())
-    return [wave for wave in own if wave.trained_steps(config) != config.optim.steps]
+def own(workdir: Workdir, config: Config) -> Sequence[Wave]:
+    """Return the waves of this process: all of them where there is one.
+
+    Raises:
+      UserError: the record of a cut is damaged.
+    """
+    return processes.share(load(workdir, config), jax.process_index(), jax.process_count())
 
 
 def record(workdir: Workdir, config: Config, wave: int, count: int) -> None:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Sharding
+from jaxtyping import Bool
 from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
@@ -153,6 +154,17 @@ def restore_groups(
         return _to_device(abstract_state, part, (place,) * places)
 
     return [put(rows, place) for rows, place in groups]
+
+
+def equal_runs(path: PathLike, step: int, state: PyTree) -> Bool[np.ndarray, " r"]:
+    """Return which runs of a stacked state [r, ...] equal those of a checkpoint, by their checksums.
+
+    Raises:
+      UserError: the step is missing or damaged.
+    """
+    directory, stored = _open(path, step)
+    _, crc = _load(directory, stored, ())
+    return np.asarray(_pack(state)["crc32"] == crc)
 
 
 def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> PyTree:

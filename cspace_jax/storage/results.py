@@ -62,12 +62,28 @@ def write_results(ds: xr.Dataset, workdir: Workdir) -> None:
     Raises:
       UserError: a file cannot be written.
     """
+    _write(ds, to_table(ds), workdir.dataset, workdir.table)
+
+
+def write_added(ds: xr.Dataset, workdir: Workdir) -> None:
+    """Write the dataset of added steps and its table, which leaves out what was not asked, each atomically.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    table = to_table(ds)
+    exact = ds["exact"].to_series().loc[list(zip(table["run"], table["step"], strict=True))].to_numpy()
+    table["exact"] = np.where(exact == 1, 1, 0)
+    _write(ds, table.loc[table["prob"] != ""], workdir.added_dataset, workdir.added_table)
+
+
+def _write(ds: xr.Dataset, table: pd.DataFrame, dataset: epath.Path, csv: epath.Path) -> None:
     packed = {name: {"zlib": True, "complevel": 4} for name in ds.data_vars}
     with tempfile.TemporaryDirectory() as scratch:  # HDF5 wants a real, seekable file; the workdir may be elsewhere
-        local = pathlib.Path(scratch) / workdir.dataset.name
+        local = pathlib.Path(scratch) / dataset.name
         ds.to_netcdf(local, engine="h5netcdf", encoding=packed)
-        write_atomic(workdir.dataset, local.read_bytes())
-    write_atomic(workdir.table, to_table(ds).to_csv(index=False, lineterminator="\n").encode())
+        write_atomic(dataset, local.read_bytes())
+    write_atomic(csv, table.to_csv(index=False, lineterminator="\n").encode())
 
 
 def open_results(path: epath.PathLike) -> xr.Dataset:

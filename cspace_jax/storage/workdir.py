@@ -72,6 +72,21 @@ class Workdir:
         return self.root / "elicit"
 
     @property
+    def replay(self) -> epath.Path:
+        """Return the folder of steps that were trained again, each run in a folder of its own."""
+        return self.root / "replay"
+
+    @property
+    def added_dataset(self) -> epath.Path:
+        """Return the labelled dataset of added steps, netCDF."""
+        return self.root / "added_steps.nc"
+
+    @property
+    def added_table(self) -> epath.Path:
+        """Return the added steps as a tidy table, CSV."""
+        return self.root / "added_steps.csv"
+
+    @property
     def times(self) -> epath.Path:
         """Return the wall time spent in each stage, JSON."""
         return self.root / "times.json"
