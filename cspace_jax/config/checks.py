@@ -157,11 +157,12 @@ def _save(config: Config) -> None:
     if tuple(sorted(save.steps)) != save.steps:
         fail("save.steps", save.steps, "must increase")
     saved = save_steps(save, total)
-    for i, step in enumerate(save.keep_steps):
-        if step not in saved:
-            near = min(saved, key=lambda one: abs(one - step))
-            fail(f"save.keep_steps[{i}]", step, f"must be one of the {len(saved)} saved steps; the nearest is {near}")
-    _distinct("save.keep_steps", save.keep_steps)
+    for name in ("keep_steps", "keep_states"):
+        for i, step in enumerate(getattr(save, name)):
+            if step not in saved:
+                near = min(saved, key=lambda one: abs(one - step))
+                fail(f"save.{name}[{i}]", step, f"must be one of the {len(saved)} saved steps; the nearest is {near}")
+        _distinct(f"save.{name}", getattr(save, name))
 
 
 def _batches(config: Config) -> None:

@@ -186,6 +186,10 @@ class SaveConfig:
         (), "saved steps whose parameters stay besides the last; win over keep when not empty", at_least=1,
         affects_results=False,
     )  # fmt: skip
+    keep_states: tuple[int, ...] = field(
+        (), "saved steps whose full state stays, three times the parameters, for --mode=replay to start from",
+        at_least=1, affects_results=False,
+    )  # fmt: skip
     limit_gb: float = field(
         20.0, "disk in 1e9 bytes that all parameters may take before auto keeps the last", at_least=0,
         affects_results=False,

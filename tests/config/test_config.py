@@ -108,6 +108,7 @@ BAD = [
     ({"save.steps": ("5",)}, "save.steps[0]", ["'5'", "integer"]),
     ({"save.steps": (5, 9), "save.keep_steps": (5, 8)}, "save.keep_steps[1]", ["8", "2 saved steps", "nearest is 9"]),
     ({"save.steps": (5, 9), "save.keep_steps": (5, 5)}, "save.keep_steps", ["(5, 5)", "distinct"]),
+    ({"save.steps": (5, 9), "save.keep_states": (1,)}, "save.keep_states[0]", ["1", "nearest is 5"]),
     ({"save.keep": "lasst"}, "save.keep", ["'lasst'", "did you mean 'last'"]),
     ({"save.limit_gb": -1.0}, "save.limit_gb", ["-1.0", "at least 0"]),
     ({"evaluate.guidance": 2.0}, "evaluate.guidance", ["2.0", "diffusion.p_uncond"]),

@@ -100,6 +100,20 @@ def test_protocols_are_added_to_a_finished_study(finished, tmp_path):
     assert "elicitation" in json.loads((folder / "summary.json").read_text())
 
 
+def test_steps_between_the_saves_are_trained_again_and_added(finished, tmp_path):
+    folder = copy_of(finished["signal"], tmp_path)
+    before = snapshot(folder)
+    done = command("--mode=replay", f"--workdir={folder}", "--steps=(4,)")
+    assert done.code == 0, done.err
+    assert "differs" not in done.out + done.err and "4 steps of 4 runs are in" in done.out
+    header, *rows = (folder / "added_steps.csv").read_text().splitlines()
+    table = (folder / "concept_space.csv").read_text().splitlines()
+    assert header == f"{table[0]},exact" and len(rows) == (len(table) - 1) // 3  # one step where there were three saves
+    assert all(",4,naive," in row and row.endswith(",1") for row in rows)
+    after = snapshot(folder)
+    assert all(after[name][1] == before[name][1] for name in before if name != "times.json")
+
+
 MADE_AGAIN = ("env.json", "times.json", "summary.json", "concept_space.nc")
 
 
@@ -196,6 +210,7 @@ def test_a_user_keeps_the_allocator_settings_of_the_environment(monkeypatch):
 MISTAKES = {
     "unknown field": (["--config.optim.stepz=3"], "config.optim.stepz: unknown field 'stepz', did you mean 'steps'"),
     "unknown group": (["--config.optin.steps=3"], "config.optin.steps: unknown field 'optin'"),
+    "steps of no replay": (["--steps=(3,)"], "steps and around: only go with --mode=replay"),
     "wrong type": (["--config.optim.steps=abc"], "config.optim.steps=abc"),
     "wrong type in a tuple": (["--config.grid.sep_col=(0.2,'a')"], "grid.sep_col[1] = 'a': must be a number"),
     "value missing": (["--config.optim.steps"], "config.optim.steps"),
@@ -219,7 +234,7 @@ MISTAKES = {
     "guidance without training": (["--config.evaluate.guidance=2.0"], "evaluate.guidance = 2.0"),
     "no such figure": (["--config.figures=('fig99',)"], "figures = 'fig99': must be one of all, fig2"),
     "no such plan": (["--config.engine.runs=scan"], "engine.runs = 'scan': must be one of auto, vmap, map"),
-    "unknown mode": (["--mode=fit"], "mode = 'fit': must be one of plan, train, eval, elicit, figures, all"),
+    "unknown mode": (["--mode=fit"], "mode = 'fit': must be one of plan, train, eval, elicit, replay, figures, all"),
     "unknown protocol": (
         ["--config.elicit.protocols=('overpromt',)"],
         "elicit.protocols = 'overpromt': unknown protocol 'overpromt', did you mean 'overprompt'",
@@ -278,6 +293,8 @@ def test_a_missing_config_file_or_scale_is_one_line(form, tmp_path):
         (["--mode=figures", "--workdir="], "workdir is not given"),
         (["--mode=figures", "--workdir=/nowhere/w"], "no such folder"),
         (["--mode=eval", "--workdir=/nowhere/w"], "no such folder"),
+        (["--mode=replay", "--workdir=/nowhere/w", "--steps=(3,)"], "no such folder"),
+        (["--mode=replay", "--workdir=/nowhere/w", "--steps=3,x"], "steps = '3,x': must be whole numbers"),
         ([study(), "--workdir=/dev/null/w"], "a part of the path is a file"),
         ([study(), "--workdir=/proc/w"], "cannot write '/proc/w'"),
         ([study(), f"--workdir={ROOT / 'pyproject.toml'}"], "is a file, must be a folder"),
