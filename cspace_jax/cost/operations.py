@@ -55,9 +55,9 @@ def network(spec: UNetSpec, size: int, training: bool = False) -> Iterator[Layer
     if shares_embedding(spec.conditioning):
         yield from _mlp("embed_vector", CONDITIONING_DIM, unet.COMMON_FEATURES)
     yield _conv("conv_in", 3, size, spec.in_channels, first, input_gradient=False)
-    entering = _entering(spec)
+    entering = entering_channels(spec)
     for name, features in unet.block_features(spec).items():
-        yield from _block(spec, name, size // 2 ** _level(spec, name), entering[name], features, training)
+        yield from _block(spec, name, size // 2 ** level_of(spec, name), entering[name], features, training)
     coarsest = size // 2 ** (len(spec.channels) - 1)
     if spec.attention:
         yield from _attention(coarsest, spec.channels[-1])
@@ -70,16 +70,16 @@ def network(spec: UNetSpec, size: int, training: bool = False) -> Iterator[Layer
         yield _conv("conv_residual", 3, size, spec.in_channels, spec.out_channels, input_gradient=False)
 
 
-def _level(spec: UNetSpec, name: str) -> int:
+def level_of(spec: UNetSpec, name: str) -> int:
     """Return the resolution level of a residual block, 0 the finest."""
     return len(spec.channels) - 1 if name.startswith("mid") else int(name.split("_")[1])
 
 
-def _entering(spec: UNetSpec) -> dict[str, int]:
+def entering_channels(spec: UNetSpec) -> dict[str, int]:
     """Return the channels that enter every residual block: those of a level, and at the first of a level the skip's."""
     found = {}
     for name, features in unet.block_features(spec).items():
-        level, last = _level(spec, name), len(spec.channels) - 1
+        level, last = level_of(spec, name), len(spec.channels) - 1
         found[name] = features
         if name.endswith("block_0") and name.startswith("down") and level > 0:
             found[name] = spec.channels[level - 1]

@@ -83,9 +83,10 @@ def _winograd_backward(residuals: tuple[jax.Array, jax.Array], g: jax.Array) -> 
 _conv_3x3_winograd.defvjp(_winograd_forward, _winograd_backward)
 
 
-def _gains_by_winograd(x: jax.Array, kernel: jax.Array) -> bool:
+def gains_by_winograd(height: int, width: int, entering: int, features: int) -> bool:
+    """Return whether "winograd" computes a 3x3 convolution by Winograd's products: wide enough, on even sides."""
     # With fewer channels the maps around the products cost more than the products save.
-    return min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS and x.shape[1] % 2 == x.shape[2] % 2 == 0
+    return min(entering, features) >= _WINOGRAD_CHANNELS and height % 2 == width % 2 == 0
 
 
 def _turned(kernel: jax.Array) -> jax.Array:
@@ -134,7 +135,7 @@ def conv_3x3(
     """Convolve with a 3x3 kernel, stride 1, zero padding."""
     if method == "xla":
         return _convolve(x, kernel)
-    if method == "winograd" and _gains_by_winograd(x, kernel):
+    if method == "winograd" and gains_by_winograd(*x.shape[1:3], *kernel.shape[2:]):
         return _conv_3x3_winograd(x, kernel)
     if method in ("canonical", "winograd"):
         return _conv_3x3_canonical(x, kernel)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 Line = Sequence[jax.Array]  # what a map of one dimension gives, position by position
-_BLOCK_BYTES = 2**19  # of the transformed images that are worked on at once, so that they stay in a core's cache
+BLOCK_BYTES = 2**19  # of the transformed images that are worked on at once, so that they stay in a core's cache
 _SUM_BYTES = 2**18  # of a kernel's transformed gradient, up to which it is summed block by block
 
 
@@ -68,7 +68,7 @@ def _kernel_products(x: jax.Array, g: jax.Array) -> jax.Array:
 
 def _block_size(x: jax.Array) -> int:
     """Return how many images are worked on at once: a divisor of their number, at most half of it."""
-    most = min(_BLOCK_BYTES // (16 * math.prod(x.shape[1:])), len(x) // 2)
+    most = min(BLOCK_BYTES // (16 * math.prod(x.shape[1:])), len(x) // 2)
     return max(n for n in range(1, max(most, 1) + 1) if len(x) % n == 0)
 
 
