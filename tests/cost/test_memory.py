@@ -9,7 +9,7 @@ import tiny
 from commands import NARROW, assert_one_line, command, real_command, study
 
 from cspace_jax.config.plan import Plan
-from cspace_jax.cost import memory
+from cspace_jax.cost import memory, operations
 from cspace_jax.cost.memory import Footprint, Place
 from cspace_jax.engine.engine import Engine
 from cspace_jax.training.run import TrainSpec

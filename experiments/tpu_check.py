@@ -1,0 +1,248 @@
+"""Compile the programs of a study for a TPU where there is none, and say what memory and operations they need there.
+
+    python -m experiments.tpu_check --config=signal:quick --runs=1,8,32 --out=runs/tpu.md
+
+Needs the extra `tpu`, whose compiler (libtpu) works on any Linux machine. All runs are in one program on one chip. A
+program takes seconds (smoke), minutes (quick) or up to a quarter of an hour (paper) to compile on two cores. Memory
+predicted is that of `--mode=plan`, for training alone; compiled are arguments, temporaries and what of the results has
+no place among the arguments. Operations are those of one step of training or of the sampler, because the compiler
+counts the body of a loop once.
+"""
+
+import functools
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import cspace_jax as cs
+from cspace_jax.cli import scripts
+from cspace_jax.config import Config
+from cspace_jax.errors import UserError
+
+PROGRAMS = ("training", "sampling", "reading", "battery")
+# Makers' data sheets: GB of one chip, by the first part of a topology's name.
+CHIP_GB = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+HEADER = (
+    "program", "runs", "predicted, MB", "compiled, MB", "arguments", "temporaries", "predicted / compiled",
+    "GFLOP compiled", "closed form", "fits", "compiled in, s",
+)  # fmt: skip
+
+
+class Program(NamedTuple):
+    """A program of a study that can be compiled.
+
+    Attributes:
+      name: one of `PROGRAMS`.
+      runs: that it advances.
+      function: of the runs' arguments, jitted.
+      arguments: shapes and types of its arguments.
+      predicted: bytes that are predicted, 0 where nothing is.
+      operations: of one step in closed form, 0 where there is none.
+    """
+
+    name: str
+    runs: int
+    function: Any
+    arguments: tuple[Any, ...]
+    predicted: float = 0.0
+    operations: float = 0.0
+
+
+class Compiled(NamedTuple):
+    """What the compiler says of a program: bytes, operations and the seconds it took; `fits` in a chip's memory."""
+
+    program: Program
+    arguments: float
+    temporaries: float
+    results: float
+    operations: float
+    fits: bool
+    seconds: float
+
+    @property
+    def total(self) -> float:
+        """Return the bytes of arguments, temporaries and results that take no argument's place."""
+        return self.arguments + self.temporaries + self.results
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carry out the command line; UserError for what the user can put right."""
+    parser = scripts.Parser(prog="python -m experiments.tpu_check", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", default="signal:smoke", help="study and scale")
+    parser.add_argument("--topology", default="v5e:2x2", help="kind and arrangement of chips; one is compiled for")
+    parser.add_argument("--runs", type=scripts.comma_separated(int), default=(1, 8, 32), help="numbers of runs")
+    parser.add_argument("--programs", type=scripts.comma_separated(str), default=PROGRAMS, help="which programs")
+    parser.add_argument("--cache_dir", default="", help="folder that keeps compiled programs")
+    parser.add_argument("--out", default="", help="file that the table is also written to")
+    flags = parser.parse_args(arguments)
+    _check(flags.topology, flags.runs, flags.programs)
+    config = cs.load_config(flags.config)
+    place, memory = _chip(flags.topology)
+    if flags.cache_dir:
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", flags.cache_dir)
+    names = [name for name in flags.programs if name != "battery" or config.elicit.protocols]
+    _say(f"{config.study}:{config.scale} for {flags.topology}: {', '.join(names)} of {flags.runs} runs; this may take")
+    _say("minutes a program, at paper scale a quarter of an hour")
+    if len(names) < len(flags.programs):
+        _say("the study asks no battery of protocols")
+    found = []
+    for runs in flags.runs:
+        for name in names:
+            _say(f"compiling {name} of {runs} run(s)")
+            found.append(compile_for(place, memory, program(config, name, runs)))
+            _say(f"  {found[-1].seconds:.0f} s, {found[-1].total / 1e6:,.0f} MB")
+    text = table(found)
+    print(text)
+    if flags.out:
+        from etils import epath
+
+        from cspace_jax.storage.files import write_atomic
+
+        write_atomic(epath.Path(flags.out), f"{text}\n".encode())
+
+
+def _check(topology: str, runs: Sequence[int], programs: Sequence[str]) -> None:
+    if not runs or min(runs) < 1:
+        raise UserError(f"runs = {runs}: must be numbers of at least 1")
+    for name in programs:
+        if name not in PROGRAMS:
+            raise UserError(f"programs = {name!r}: must be among {', '.join(PROGRAMS)}")
+    if topology.partition(":")[0] not in CHIP_GB:
+        raise UserError(f"topology = {topology!r}: must begin with {', '.join(CHIP_GB)}, such as v5e:2x2")
+
+
+def _chip(topology: str) -> tuple[Any, float]:
+    """Return where a program for one chip of a topology lies, and the bytes of that chip.
+
+    Raises:
+      UserError: libtpu is not installed, or knows no such topology.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError("libtpu, the compiler for TPUs, is not installed: pip install -e '.[tpu]'")
+    from jax.experimental import topologies
+    from jax.sharding import SingleDeviceSharding
+
+    try:
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    except Exception as error:  # of the plugin, of many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"topology = {topology!r}: libtpu cannot compile for it: {reason}") from error
+    return SingleDeviceSharding(described.devices[0]), CHIP_GB[topology.partition(":")[0]] * 1e9
+
+
+def program(config: Config, name: str, runs: int) -> Program:
+    """Return a program of a study for `runs` runs in one batched program, as a TPU would be given it."""
+    import jax
+    import jax.numpy as jnp
+
+    from cspace_jax.config import grid
+    from cspace_jax.config.plan import Plan
+    from cspace_jax.cost import memory, operations
+    from cspace_jax.engine.engine import training_program
+    from cspace_jax.training.run import TrainSpec, init_run, make_data
+
+    plan = Plan.resolve(config, "tpu")
+    spec = TrainSpec.from_config(config, plan)
+    one = jax.eval_shape(lambda: grid.example_setting(config.grid))
+    setting = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs,), leaf.dtype), one)
+    state = _shapes(functools.partial(init_run, spec), setting)
+    if name == "training":
+        data, number = _shapes(functools.partial(make_data, spec), setting), jax.ShapeDtypeStruct((), jnp.int32)
+        footprint = memory.outline(config, plan)
+        predicted = runs * (footprint.resident + footprint.working) + footprint.fixed
+        arguments = (state, setting, data, number, number)
+        flops = runs * operations.step_flops(config)
+        return Program(name, runs, training_program(spec, plan), arguments, predicted, flops)
+    return _evaluating(config, spec, name, setting, state.evaluated)
+
+
+def _evaluating(config: Config, train: Any, name: str, setting: Any, params: Any) -> Program:
+    """Return a program of evaluation: naive sampling, the probe's reading of it, or the sampling of the battery."""
+    import jax
+
+    from cspace_jax.cost import operations
+    from cspace_jax.engine.engine import over_runs
+    from cspace_jax.evaluation import probe, prompts, reading, sampling
+    from cspace_jax.evaluation.spec import EvalSpec
+    from cspace_jax.pipeline import elicit
+
+    (runs,) = jax.tree.leaves(setting)[0].shape
+    of_probe = probe.ProbeSpec.from_config(config)
+    spec = EvalSpec.from_config(config, train, of_probe)
+    images = operations.evaluation_flops(config) / config.evaluate.sampling_steps
+    if name == "battery":
+        per_call = config.elicit.images_per_call or max(1, elicit.IMAGES_PER_CALL // runs)
+        spec = EvalSpec.of_battery(config, train, of_probe, per_call)
+        queries = _shapes(functools.partial(prompts.battery, spec), setting)
+        total = jax.tree.leaves(queries)[0].shape[1]
+        images = operations.battery_flops(config) / config.evaluate.sampling_steps * spec.shape[0] / total
+        cut = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((runs, spec.shape[0], *leaf.shape[2:]), leaf.dtype), queries
+        )
+        asked = _shapes(functools.partial(prompts.prepare, spec), params, params, setting, cut)
+    else:
+        asked = _shapes(functools.partial(prompts.naive_prompts, spec), setting)
+    if name != "reading":
+        function = jax.jit(over_runs(functools.partial(sampling.draw, spec), "vmap", 2))
+        return Program(name, runs, function, (params, asked), operations=runs * images)
+    drawn = _shapes(functools.partial(sampling.draw, spec), params, asked)
+    weights = jax.eval_shape(functools.partial(probe.init_params, of_probe), jax.random.key(0))
+    function = jax.jit(over_runs(functools.partial(reading.read, spec), "vmap", 2, 1))
+    return Program(name, runs, function, (params, drawn, weights))
+
+
+def _shapes(function: Callable, *arguments: Any) -> Any:
+    """Return shapes and types of what a function of one run gives for stacked runs."""
+    import jax
+
+    return jax.eval_shape(jax.vmap(function), *arguments)
+
+
+def compile_for(place: Any, memory: float, what: Program) -> Compiled:
+    """Compile a program for a place of `memory` bytes and return what the compiler says of it."""
+    import jax
+
+    there = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), what.arguments)
+    started = time.perf_counter()
+    try:
+        compiled = what.function.lower(*there).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return Compiled(what, 0.0, 0.0, 0.0, 0.0, False, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    found, counted = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    results = max(found.output_size_in_bytes - found.alias_size_in_bytes, 0)
+    arguments, temporaries = found.argument_size_in_bytes, found.temp_size_in_bytes
+    fits = arguments + temporaries + results <= memory
+    return Compiled(what, arguments, temporaries, results, counted.get("flops", 0.0), fits, seconds)
+
+
+def table(found: Sequence[Compiled]) -> str:
+    """Return what was compiled as a table in Markdown; "-" where nothing is predicted or known."""
+    rows = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+    for one in found:
+        what = one.program
+        sizes = (what.predicted, one.total, one.arguments, one.temporaries)
+        share = f"{what.predicted / one.total:.2f}" if what.predicted and one.total else "-"
+        flops = (f"{value / 1e9:,.3g}" if value else "-" for value in (one.operations, what.operations))
+        mb = (f"{value / 1e6:,.1f}" if value else "-" for value in sizes)
+        cells = (what.name, str(what.runs), *mb, share, *flops, "yes" if one.fits else "no", f"{one.seconds:.0f}")
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _say(text: str) -> None:
+    print(f"tpu_check: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    scripts.start(run)
