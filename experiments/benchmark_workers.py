@@ -6,6 +6,7 @@ KIND is "jax:R,R,..." (grids of those numbers of runs), "torch:N" (N threads, 0 
 says in one line of JSON what it is, then reads "what count" a line and answers each with one line of JSON.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -15,9 +16,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cspace_jax.config import Config, from_config_dict
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cspace_jax.config import Config, from_config_dict, grid
 from cspace_jax.config.plan import Plan
+from cspace_jax.engine import engine
+from cspace_jax.evaluation import prompts, sampling
+from cspace_jax.evaluation.probe import ProbeSpec
+from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.studies import signal
+from cspace_jax.training.run import RunState, TrainSpec
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -66,31 +76,47 @@ def torch_worker(setting: str, threads: int, backend: str) -> None:
 
 
 class JaxRuns:
-    """A grid of `runs` runs, trained and sampled as a study does."""
+    """A grid of runs, trained and sampled as a study does.
 
-    def __init__(self, setting: str, runs: int):
-        import jax
+    Args:
+      config: the study; all its runs are trained at once.
+      one: state that every run starts with; None = its own, whose program takes long to compile for large networks.
+    """
 
-        from cspace_jax.config import grid
-        from cspace_jax.engine import engine
-        from cspace_jax.evaluation import probe as probe_network
-        from cspace_jax.evaluation import prompts
-        from cspace_jax.evaluation.spec import EvalSpec
-        from cspace_jax.training.run import TrainSpec
+    def __init__(self, config: Config, one: RunState | None = None):
+        self.config = config
+        self.plan = Plan.resolve(config, jax.default_backend())
+        settings = grid.stack(grid.grid_settings(config.grid))
+        self.runner = engine.Engine(TrainSpec.from_config(config, self.plan), settings, self.plan)
+        self._state = self.runner.init() if one is None else self._spread(one)
+        self._step = 0
 
-        self.config = make_config(setting, runs)
-        self.plan = Plan.resolve(self.config, jax.default_backend())
-        settings = grid.stack(grid.grid_settings(self.config.grid))
-        self.runner = engine.Engine(TrainSpec.from_config(self.config, self.plan), settings, self.plan)
-        probe_spec = probe_network.ProbeSpec.from_config(self.config, self.plan)
-        self._spec = EvalSpec.from_config(self.config, self.runner.spec, probe_spec)
-        self._prompts = self.runner.call(prompts.naive_prompts, self._spec, self.runner.settings)
-        self._state, self._step = self.runner.init(), 0
+    def _spread(self, one: RunState) -> engine.RunGroups:
+        """Return the state of one run as that of all runs, each group in its place."""
+
+        def group(rows: slice, place: Any) -> Any:
+            def repeat(leaf: Any) -> Any:
+                return jnp.broadcast_to(leaf, (rows.stop - rows.start, *leaf.shape))
+
+            return jax.jit(lambda state: jax.tree.map(repeat, state), out_shardings=place)(one)
+
+        return [group(rows, place) for rows, place in self.runner.groups]
+
+    @functools.cached_property
+    def _prompts(self) -> Any:
+        return self.runner.call(prompts.naive_prompts, self._spec, self.runner.settings)
+
+    @functools.cached_property
+    def _spec(self) -> EvalSpec:
+        return EvalSpec.from_config(self.config, self.runner.spec, ProbeSpec.from_config(self.config, self.plan))
+
+    @property
+    def state(self) -> engine.RunGroups:
+        """The states of all runs; training donates them."""
+        return self._state
 
     def train(self, steps: int) -> int:
         """Train every run for `steps` steps; metrics are awaited one call late, as in a study."""
-        import jax
-
         pending: Any = ()
         while steps > 0:
             count = min(steps, self.plan.steps_per_call)
@@ -102,10 +128,6 @@ class JaxRuns:
 
     def sample(self, times: int) -> None:
         """Draw all samples of a checkpoint of every run, `times` times."""
-        import jax
-
-        from cspace_jax.evaluation import sampling
-
         params = [group.evaluated for group in self._state]
         for _ in range(times):
             jax.block_until_ready(self.runner.call(sampling.draw, self._spec, params, self._prompts))
@@ -113,13 +135,11 @@ class JaxRuns:
 
 def jax_worker(setting: str, counts: Sequence[int]) -> None:
     """Serve grids of several sizes: requests "train", "sample" for the first, "train:R" for each, and "gemm"."""
-    import jax
-
     from cspace_jax.cost import operations
     from cspace_jax.cost.time import describe_plan, matmul_speed
 
     started = time.perf_counter()
-    grids = {runs: JaxRuns(setting, runs) for runs in counts}
+    grids = {runs: JaxRuns(make_config(setting, runs)) for runs in counts}
     first = grids[counts[0]]
     made = time.perf_counter()
     first.train(1)
@@ -153,8 +173,6 @@ def jax_worker(setting: str, counts: Sequence[int]) -> None:
 
 def check_worker(setting: str) -> None:
     """Print the largest relative difference of the two networks' outputs, and of the losses, on shared weights."""
-    import jax.numpy as jnp
-    import numpy as np
     import torch  # pyright: ignore[reportMissingImports]
 
     from cspace_jax.model import torch_weights, vdm
