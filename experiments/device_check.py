@@ -36,6 +36,7 @@ from experiments import device_table, golden
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PARTS = ("kill", "memory", "golden", "train", "sample", "save", "auto")
 OWN_PROCESS = ("device", "kill", "memory")  # a peak of memory is that of a process; a killed training needs the device
+WORKER = (sys.executable, "-m", "experiments.device_parts")
 LONGEST_SHARE = 0.4  # of the time, for one task
 SECONDS = 1.0  # of a turn of measurement
 KEPT = ("done", "out of memory")  # answers that a second start does not ask for again
@@ -127,7 +128,7 @@ class Worker:
         if self._process is None or kind != self._for:
             self.stop()
             self._for = kind
-            line = [sys.executable, "-m", "experiments.device_parts", *(["--hurried"] if kind[1] else [])]
+            line = [*WORKER, *(["--hurried"] if kind[1] else [])]
             streams: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
             environment = self._environment(kind[0])
             self._process = subprocess.Popen(line, env=environment, start_new_session=True, **streams)
@@ -181,14 +182,15 @@ class Check:
     def run(self) -> None:
         """Carry out what is not done yet, as long as time suffices."""
         about = self._about()
+        if about["status"] == "done":
+            self._same(about)
+            self.report["about"] = about
+            self.report["rows"].pop("device", None)
         start = {"time": datetime.datetime.now().isoformat(timespec="seconds"), "command": shlex.join(sys.orig_argv)}
         self.report["starts"].append(start | {"commit": about.get("commit")})
         if about["status"] != "done":
-            self._keep("device", {}, about)
-            return
-        self.report["rows"].pop("device", None)
-        self._same(about)
-        self.report["about"] = about
+            return self._keep("device", {}, about)
+        self.write()
         tasks = plan(about, self._options, self._folder)
         waiting = [task for task in tasks if self.report["rows"].get(task.name, {}).get("status") not in KEPT]
         for i, task in enumerate(waiting):
@@ -242,8 +244,8 @@ class Check:
 
     def write(self) -> str:
         """Write the report and its table, and return the table."""
-        text = device_table.markdown(self.report)
         write_atomic(self._folder / "device_check.json", json.dumps(self.report, indent=1))
+        text = device_table.markdown(self.report)
         write_atomic(self._folder / "device_check.md", text)
         return text
 

@@ -120,8 +120,8 @@ def sample(request: Request) -> Answer:
     first = time.perf_counter() - started
     rate = _rate(runs.sample, request["seconds"]) * request["runs"]
     images = classes(config.data.active).num * config.evaluate.samples_per_class
-    flops = rate * operations.evaluation_flops(config)
-    return {"rate": rate * images, "flops": flops, "first_call": first} | _where(runs)
+    answer = {"rate": rate * images, "flops": rate * operations.evaluation_flops(config), "first_call": first}
+    return answer | _where(runs) | {"microbatch": runs.runner.spec.microbatch_of(images)}
 
 
 def _rate(do: Callable[[int], Any], seconds: float) -> float:
