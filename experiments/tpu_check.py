@@ -10,17 +10,23 @@ counts the body of a loop once.
 """
 
 import functools
+import importlib.metadata
 import importlib.util
+import json
 import os
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from etils import epath
+
 import cspace_jax as cs
 from cspace_jax.cli import scripts
-from cspace_jax.config import Config
+from cspace_jax.config import Config, fingerprint
 from cspace_jax.errors import UserError
+from cspace_jax.storage.files import write_atomic
 
 PROGRAMS = ("training", "sampling", "reading", "battery")
 # Makers' data sheets: GB of one chip, by the first part of a topology's name.
@@ -60,8 +66,8 @@ class Compiled(NamedTuple):
     temporaries: float
     results: float
     operations: float
-    fits: bool
     seconds: float
+    fits: bool
 
     @property
     def total(self) -> float:
@@ -76,16 +82,12 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--topology", default="v5e:2x2", help="kind and arrangement of chips; one is compiled for")
     parser.add_argument("--runs", type=scripts.comma_separated(int), default=(1, 8, 32), help="numbers of runs")
     parser.add_argument("--programs", type=scripts.comma_separated(str), default=PROGRAMS, help="which programs")
-    parser.add_argument("--cache_dir", default="", help="folder that keeps compiled programs")
+    parser.add_argument("--cache_dir", default="", help="folder that keeps what the compiler said of a program")
     parser.add_argument("--out", default="", help="file that the table is also written to")
     flags = parser.parse_args(arguments)
     _check(flags.topology, flags.runs, flags.programs)
     config = cs.load_config(flags.config)
     place, memory = _chip(flags.topology)
-    if flags.cache_dir:
-        import jax
-
-        jax.config.update("jax_compilation_cache_dir", flags.cache_dir)
     names = [name for name in flags.programs if name != "battery" or config.elicit.protocols]
     _say(f"{config.study}:{config.scale} for {flags.topology}: {', '.join(names)} of {flags.runs} runs; this may take")
     _say("minutes a program, at paper scale a quarter of an hour")
@@ -95,15 +97,11 @@ def run(arguments: Sequence[str]) -> None:
     for runs in flags.runs:
         for name in names:
             _say(f"compiling {name} of {runs} run(s)")
-            found.append(compile_for(place, memory, program(config, name, runs)))
+            found.append(compile_for(place, memory, program(config, name, runs), flags.cache_dir))
             _say(f"  {found[-1].seconds:.0f} s, {found[-1].total / 1e6:,.0f} MB")
     text = table(found)
     print(text)
     if flags.out:
-        from etils import epath
-
-        from cspace_jax.storage.files import write_atomic
-
         write_atomic(epath.Path(flags.out), f"{text}\n".encode())
 
 
@@ -204,24 +202,57 @@ def _shapes(function: Callable, *arguments: Any) -> Any:
     return jax.eval_shape(jax.vmap(function), *arguments)
 
 
-def compile_for(place: Any, memory: float, what: Program) -> Compiled:
-    """Compile a program for a place of `memory` bytes and return what the compiler says of it."""
+def compile_for(place: Any, memory: float, what: Program, cache_dir: str = "") -> Compiled:
+    """Compile a program for a place of `memory` bytes and return what the compiler says of it.
+
+    With `cache_dir` what it said is kept there, by the program's text. JAX's own cache of compiled programs is written
+    without a TPU but cannot be read (jax 0.10.2).
+    """
     import jax
 
     there = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), what.arguments)
+    lowered = what.function.lower(*there)
+    (device,) = place.device_set
+    words = (lowered.as_text(), device.device_kind, jax.__version__, _version("libtpu"))
+    kept = pathlib.Path(cache_dir) / f"{fingerprint(repr(words), 16)}.json"
+    if cache_dir and kept.exists():
+        said = json.loads(kept.read_text())
+    else:
+        said = _compile(lowered)
+        if cache_dir:
+            write_atomic(epath.Path(kept), json.dumps(said))
+    needed = said["arguments"] + said["temporaries"] + said["results"]
+    return Compiled(what, **said, fits=0 < needed <= memory)
+
+
+def _compile(lowered: Any) -> dict[str, float]:
+    """Return bytes, operations and seconds of the compilation; all but the seconds 0 where the memory is too small."""
+    import jax
+
     started = time.perf_counter()
     try:
-        compiled = what.function.lower(*there).compile()
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return Compiled(what, 0.0, 0.0, 0.0, 0.0, False, time.perf_counter() - started)
+        nothing = dict.fromkeys(("arguments", "temporaries", "results", "operations"), 0.0)
+        return {**nothing, "seconds": time.perf_counter() - started}
     seconds = time.perf_counter() - started
     found, counted = compiled.memory_analysis(), compiled.cost_analysis() or {}
-    results = max(found.output_size_in_bytes - found.alias_size_in_bytes, 0)
-    arguments, temporaries = found.argument_size_in_bytes, found.temp_size_in_bytes
-    fits = arguments + temporaries + results <= memory
-    return Compiled(what, arguments, temporaries, results, counted.get("flops", 0.0), fits, seconds)
+    return {
+        "arguments": found.argument_size_in_bytes,
+        "temporaries": found.temp_size_in_bytes,
+        "results": max(found.output_size_in_bytes - found.alias_size_in_bytes, 0),
+        "operations": counted.get("flops", 0.0),
+        "seconds": seconds,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def table(found: Sequence[Compiled]) -> str:
@@ -245,4 +276,6 @@ def _say(text: str) -> None:
 if __name__ == "__main__":
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
+    os.environ.pop("XLA_FLAGS", None)  # libtpu ends the process at a flag that it does not know
+    os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "0")  # what is written for a TPU cannot be read here
     scripts.start(run)
