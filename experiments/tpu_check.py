@@ -89,8 +89,9 @@ def run(arguments: Sequence[str]) -> None:
     config = cs.load_config(flags.config)
     place, memory = _chip(flags.topology)
     names = [name for name in flags.programs if name != "battery" or config.elicit.protocols]
-    _say(f"{config.study}:{config.scale} for {flags.topology}: {', '.join(names)} of {flags.runs} runs; this may take")
-    _say("minutes a program, at paper scale a quarter of an hour")
+    counts = ", ".join(map(str, flags.runs))
+    _say(f"{config.study}:{config.scale} for {flags.topology}: {', '.join(names)}, each for {counts} run(s)")
+    _say("a program takes seconds at smoke scale, minutes at quick and a quarter of an hour at paper scale to compile")
     if len(names) < len(flags.programs):
         _say("the study asks no battery of protocols")
     found = []
