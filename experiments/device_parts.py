@@ -189,8 +189,8 @@ def save(request: Request) -> Answer:
 def auto(request: Request) -> Answer:
     """Say what `engine.plan = "auto"` chooses for "runs" runs: its way of executing and the rate it saw.
 
-    A call is shortened to about "seconds", since each plan is timed for at least one in each turn. The request is that
-    of `train`.
+    Each plan is timed for "seconds" in each turn, but for at least one call, so a call is cut to about that length. The
+    request is that of `train`.
     """
     runs = start(study(request))
     runs.train(1)
@@ -199,7 +199,7 @@ def auto(request: Request) -> Answer:
     config = study({**request, "way": "", "microbatch": 0})
     config = autotune.with_plan(config, {"steps_per_call": steps})
     settings = grid.stack(grid.grid_settings(config.grid))
-    timings = autotune.measure(autotune.candidates(config), settings)
+    timings = autotune.measure(autotune.candidates(config), settings, request["seconds"])
     best = autotune.best(timings)
     print(autotune.table(timings))
     return {"way": f"{best.chosen['runs']}:{best.chosen['convolution']}", "rate": best.rate, "of": len(timings)}

@@ -142,9 +142,8 @@ def _unfinished(rows: Mapping[str, Any]) -> Iterator[Verdict]:
             yield Verdict(name, "out of memory", "-", None)
     skipped = [row["note"] for row in rows.values() if row["status"] == "skipped"]
     if skipped:
-        yield Verdict(
-            "time", f"{len(skipped)} of {len(rows)} skipped ({skipped[0]})", "the same command does them", None
-        )
+        left_out = f"{len(skipped)} of {len(rows)} parts skipped ({skipped[0]})"
+        yield Verdict("time", left_out, "none; the same command goes on, --minutes gives more time", None)
 
 
 def share(report: Report, row: Mapping[str, Any]) -> float:

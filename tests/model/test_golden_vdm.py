@@ -4,38 +4,23 @@
 If one of these tests fails after a change, the change altered the model, not only its speed.
 """
 
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import sampler
 
-from cspace_jax.config import DiffusionConfig, NetworkConfig, OptimConfig
+from cspace_jax.config import DiffusionConfig
 from cspace_jax.errors import UserError
 from cspace_jax.model import torch_weights, vdm
 from cspace_jax.model.convolution import METHODS
 from cspace_jax.training import optimizer
-
-GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
-NETWORK = NetworkConfig(channels=(8, 16), blocks=2, groups=8, heads=4, dropout=0.1)
-DATA_NOISE = 1e-3
+from experiments.golden import NETWORK, TOLERANCES, differences, mean_loss, network_times, nhwc, read, step, tree
 
 
 @pytest.fixture(scope="module")
 def golden():
-    with np.load(GOLDEN / "vdm_small.npz") as arrays:
-        return dict(arrays)
-
-
-def nhwc(x):
-    return jnp.asarray(np.moveaxis(x, -3, -1))
-
-
-def tree(golden, prefix, model):
-    state = {k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}
-    return torch_weights.vdm_params(model.network, state)
+    return read("vdm_small")
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -62,21 +47,9 @@ def relative_error(ours, theirs):
     return np.max(np.abs(np.asarray(ours) - theirs)) / np.max(np.abs(theirs))
 
 
-def loss_noise(golden):
-    batch = len(golden["x"])
-    times = jnp.asarray(golden["loss_t0"] + np.arange(batch) / batch, jnp.float32)
-    return vdm.LossNoise(t=times, eps=nhwc(golden["loss_noise"]), eps_0=nhwc(golden["loss_noise0"]))
-
-
-def mean_loss(model, params, golden):
-    terms = vdm.loss_terms(model, params, DATA_NOISE, nhwc(golden["x"]), jnp.asarray(golden["c"]), loss_noise(golden))
-    return terms.total.mean(), terms
-
-
 def test_network_output(golden, model, params):
-    gamma_t = jnp.asarray(golden["unet_t"]) * 15.0 - 5.0
     ours = jax.jit(vdm.eps_hat, static_argnums=0)(
-        model, params, nhwc(golden["unet_z"]), gamma_t, jnp.asarray(golden["c"])
+        model, params, nhwc(golden["unet_z"]), network_times(golden), jnp.asarray(golden["c"])
     )
     assert relative_error(ours, np.moveaxis(golden["unet_eps_hat"], 1, -1)) < 1e-5
 
@@ -108,14 +81,7 @@ def test_every_gradient(golden, model, gradients):
 
 @usual
 def test_one_clipped_adamw_step(golden, model, params, gradients):
-    transform = optimizer.make_optimizer(OptimConfig(clip=0.01), learning_rate=1e-3, weight_decay=0.01)
-
-    @jax.jit  # op by op, hundreds of small programs would be compiled
-    def step(params, grads):
-        updates, _ = transform.update(grads, transform.init(params), params)
-        return jax.tree.map(jnp.add, params, updates)
-
-    stepped = step(params, gradients)
+    stepped = jax.jit(step)(params, gradients)  # op by op, hundreds of small programs would be compiled
     theirs = tree(golden, "param_after_step/", model)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), stepped, theirs)
     np.testing.assert_allclose(optimizer.global_norm(gradients), golden["grad_global_norm"], rtol=1e-5)
@@ -131,6 +97,12 @@ def test_ancestral_samples(golden, model, params, key, guidance):
     ours = sampler.draw(model, params, jnp.asarray(golden["c"]), lambda i: noises[i], 4, guidance)
     theirs = np.moveaxis(golden[f"{key}_out"], 1, -1)
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+
+
+def test_the_check_of_a_device_finds_no_number_beyond_its_tolerance():
+    found = differences("float32", "xla")
+    assert found.keys() == TOLERANCES.keys()
+    assert [name for name, (allowed, _) in TOLERANCES.items() if not found[name] <= allowed] == []
 
 
 @usual

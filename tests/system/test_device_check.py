@@ -1,10 +1,12 @@
 """The check of a device: table, order, time, failures and second starts without one; its parts on a CPU."""
 
 import json
+import pathlib
 import sys
 import textwrap
 
 import commands
+import numpy as np
 import pytest
 
 from cspace_jax.errors import UserError
@@ -308,25 +310,51 @@ def test_a_part_that_fails_is_an_answer_of_one_line(monkeypatch):
     assert len(answer["note"]) == 160
 
 
-def test_golden_numbers_of_this_device(monkeypatch):
-    found = golden.differences("float32", "xla")
-    assert found.keys() == golden.TOLERANCES.keys()
-    assert [name for name, (allowed, _) in golden.TOLERANCES.items() if not found[name] <= allowed] == []
+COPY = """
+import shutil, sys, time
+shutil.copytree(sys.argv[1], sys.argv[2])
+time.sleep(600)
+"""
 
 
 @pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
-def test_a_killed_training_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    """The one that is killed is a real process, the others are commands of this one."""
+def test_a_training_is_killed_goes_on_and_is_compared_bit_for_bit(tmp_path, monkeypatch):
+    """The first training is a real command, the one to be killed a process that leaves a copy of its workdir."""
+    train_and_kill, folders = device_kill._train_and_kill, []
 
     def train(line, environment):
-        done = commands.command(*line[3:])
-        assert done.code == 0, done.err
+        folders.append(line[-1].partition("=")[2])
+        if len(folders) == 1:
+            done = commands.command(*line[3:])
+            assert done.code == 0, done.err
+
+    def kill(line, environment, workdir):
+        return train_and_kill([sys.executable, "-c", COPY, folders[0], str(workdir)], environment, workdir)
 
     monkeypatch.setattr(device_kill, "_train", train)
-    found = device_kill.kill_and_resume(tmp_path / "kill", "cpu")
-    assert found["equal"] and "repeatable" not in found
-    assert 4 <= found["killed_at"] < found["last"] == device_kill.STEPS
+    monkeypatch.setattr(device_kill, "_train_and_kill", kill)
+    shorter = [f"--config.{change}" for change in ("optim.steps=6", "save.start=2", "save.count=2")]
+    found = device_kill.kill_and_resume(tmp_path / "kill", "cpu", (*device_kill.ARGUMENTS, *shorter))
+    assert found == {"killed_at": 6, "last": 6, "equal": True}
+    assert [pathlib.Path(folder).name for folder in folders] == ["straight", "killed"]
     assert not (tmp_path / "kill").exists()
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_a_difference_after_a_kill_is_held_against_a_second_undisturbed_training(tmp_path, monkeypatch, repeatable):
+    monkeypatch.setattr(device_kill, "_train", lambda line, environment: None)
+    monkeypatch.setattr(device_kill, "_train_and_kill", lambda line, environment, workdir: 4)
+    monkeypatch.setattr(device_kill, "_last_state", lambda workdir: 40)
+    monkeypatch.setattr(device_kill, "equal", lambda first, second: second.name == "again" and repeatable)
+    found = device_kill.kill_and_resume(tmp_path, None)
+    assert found == {"killed_at": 4, "last": 40, "equal": False, "repeatable": repeatable}
+
+
+def test_bits_are_compared():
+    tree = {"a": np.float32([0.0, np.nan]), "b": [1, 2.0]}
+    assert device_kill.same_bits(tree, {"a": np.float32([0.0, np.nan]), "b": [1, 2.0]})
+    for other in ({"a": np.float32([-0.0, np.nan])}, {"a": np.float64([0.0, np.nan])}, {"b": [1]}, {"b": [1, 2.5]}):
+        assert not device_kill.same_bits(tree, tree | other)
 
 
 def test_a_training_that_fails_or_ends_too_soon_is_told(tmp_path):
