@@ -7,7 +7,7 @@
 Every part runs in a process of its own (experiments/device_parts.py), never two at once, so that a crash, a hang or a
 lack of memory is one row of the table and the others go on. Each answer is kept in WORKDIR/device_check.json, so the
 same command goes on after an interruption: it tries again what failed or was skipped. WORKDIR/device_check.md holds the
-table, compiled programs are kept in WORKDIR/xla. What the columns mean: docs/device_check.md.
+table, compiled programs are kept in WORKDIR/xla. What the columns mean: docs/devices.md.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from typing import Any
 from cspace_jax.cli import scripts
 from cspace_jax.config.schema import CONVOLUTIONS, RUN_PLANS
 from cspace_jax.errors import UserError
-from cspace_jax.storage.files import write_atomic
+from cspace_jax.storage.files import write_atomic, writing
 from cspace_jax.studies import loading
 from cspace_jax.text import minutes
 from experiments import device_table, golden
@@ -289,7 +289,7 @@ def _check_arguments(options: Any) -> None:
         raise UserError(f"config = {options.config!r}: must name a scale, for example {options.config}:paper")
     if options.config:
         loading.configure(options.config, {})
-    for part in options.parts:
+    for part in options.parts or ("",):
         if part not in PARTS:
             raise UserError(f"parts = {part!r}: must be among {', '.join(PARTS)}")
     for way in options.layouts:
@@ -315,6 +315,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(arguments)
     _check_arguments(options)
     folder = pathlib.Path(options.workdir).absolute()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     worker = Worker(folder)
     check = Check(folder, options, worker.ask)
     try:

@@ -8,8 +8,8 @@ ends when its standard input does, whatever it is doing: a device is never left 
 --hurried programs are compiled without optimisation, as the main command does at smoke scale.
 """
 
-import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -102,26 +102,26 @@ def train(request: Request) -> Answer:
 
     Request: that of `study`, and "seconds" of each of three turns.
     """
-    config = study(request)
-    started = time.perf_counter()
-    runs = start(config)
-    runs.train(1)
-    first = time.perf_counter() - started
-    rate = _rate(runs.train, request["seconds"]) * request["runs"]
-    return {"rate": rate, "flops": rate * operations.step_flops(config), "first_call": first} | _where(runs)
+    runs, rate, first = _speed(request, JaxRuns.train)
+    return {"rate": rate, "flops": rate * operations.step_flops(runs.config), "first_call": first} | _where(runs)
 
 
 def sample(request: Request) -> Answer:
     """Measure naive prompting of every class: images/s and operations/s; the request is that of `train`."""
-    config = study(request)
-    started = time.perf_counter()
-    runs = start(config)
-    runs.sample(1)
-    first = time.perf_counter() - started
-    rate = _rate(runs.sample, request["seconds"]) * request["runs"]
+    runs, rate, first = _speed(request, JaxRuns.sample)
+    config = runs.config
     images = classes(config.data.active).num * config.evaluate.samples_per_class
     answer = {"rate": rate * images, "flops": rate * operations.evaluation_flops(config), "first_call": first}
     return answer | _where(runs) | {"microbatch": runs.runner.spec.microbatch_of(images)}
+
+
+def _speed(request: Request, do: Callable[[JaxRuns, int], Any]) -> tuple[JaxRuns, float, float]:
+    """Return the runs, how often a second one of them does something, and the seconds until the first time."""
+    started = time.perf_counter()
+    runs = start(study(request))
+    do(runs, 1)
+    first = time.perf_counter() - started
+    return runs, _rate(functools.partial(do, runs), request["seconds"]) * request["runs"], first
 
 
 def _rate(do: Callable[[int], Any], seconds: float) -> float:
@@ -230,8 +230,7 @@ PARTS: dict[str, Callable[[Request], Answer]] = {
 def carry_out(request: Request) -> Answer:
     """Carry out one request; whatever goes wrong is part of the answer."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            return {"status": "done", **PARTS[request["part"]](request)}
+        return {"status": "done", **PARTS[request["part"]](request)}
     except Exception as error:
         if fit.out_of_memory(error):
             return {"status": "out of memory", "note": ""}
@@ -251,6 +250,8 @@ def main() -> None:
 
     startup.set_up_jax(hurried="--hurried" in sys.argv)
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print, those that are not Python included, must not stand among the answers
 
     def listen() -> None:
         for line in sys.stdin:
@@ -261,7 +262,7 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        print(json.dumps(carry_out(json.loads(requests.get()))), flush=True)
+        print(json.dumps(carry_out(json.loads(requests.get()))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -195,8 +195,9 @@ def _header(report: Report) -> Iterator[str]:
     memory = in_words(about["memory"]) if about["memory"] != float("inf") else "not told"
     peak = _peak(report)
     known = "no peak is known" if peak is None else f"peak {_flops(peak)} a device"
+    memory += "" if about["backend"] == "cpu" else " a device"
     speed = f"matmul speed {_flops(about['matmul'])} (measured), {known}"
-    yield f"- planned wave {about['wave']} runs, memory {memory} a device, {speed}"
+    yield f"- planned wave {about['wave']} runs, memory {memory}, {speed}"
 
 
 def _verdict_table(report: Report) -> Iterator[str]:
