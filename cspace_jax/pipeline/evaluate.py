@@ -43,7 +43,8 @@ def require_checkpoints(wave: Wave, steps: list[int]) -> None:
     missing = sorted(set(steps) - set(checkpoint.steps(wave.params_folder)))
     if missing:
         lost = (checkpoint.latest_step(wave.state_folder) or 0) >= missing[0]
-        again = f"; if it was lost, remove {wave.state_folder} to train again" if lost else ""
+        folders = f"{wave.state_folder} and {wave.eval_folder}"
+        again = f"; if it was lost or not kept (save.keep), remove {folders} to train again" if lost else ""
         raise UserError(f"checkpoint {wave.params_folder / str(missing[0])} is missing; run --mode=train first{again}")
 
 

@@ -1,5 +1,6 @@
 """The stage that asks checkpoints with the battery: files, resuming, controls, and what it adds to the results."""
 
+import re
 import shutil
 
 import jax
@@ -167,12 +168,20 @@ def test_a_redefined_protocol_is_measured_anew(finished, monkeypatch):
     assert elicit.folder(tiny.in_workdir(finished, CONFIG)) != before
 
 
-def test_a_missing_checkpoint_is_one_line(finished, reader, tmp_path):
+def test_a_missing_checkpoint_is_one_line_whose_advice_works(finished, reader, tmp_path):
     workdir = copy_of(finished, tmp_path)
+    study = tiny.in_workdir(workdir, CONFIG)
     files_of(workdir)[1].unlink()
     shutil.rmtree(workdir.checkpoints / "wave_000" / "params" / "6")
-    with pytest.raises(UserError, match="params/6 is missing; run --mode=train first; if it was lost, remove .*state"):
-        elicit.ask(tiny.in_workdir(workdir, CONFIG), reader)
+    words = r"params/6 is missing; run --mode=train first; if it was lost or not kept .*, remove (.*) and (.*) to train"
+    with pytest.raises(UserError, match=words) as refused:
+        elicit.ask(study, reader)
+    for folder in re.search(words, str(refused.value)).groups():
+        shutil.rmtree(folder)
+    train(study, reader)
+    elicit.ask(study, reader)
+    ours, theirs = ([path.read_bytes() for path in files_of(one)] for one in (workdir, finished))
+    assert ours == theirs
 
 
 def test_a_checkpoint_of_another_kind_of_conditioning_is_one_line(finished, reader, tmp_path):
