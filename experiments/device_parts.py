@@ -126,7 +126,8 @@ def _speed(request: Request, do: Callable[[JaxRuns, int], Any]) -> tuple[JaxRuns
 
 def _rate(do: Callable[[int], Any], seconds: float) -> float:
     """Return how often a second something is done, median over turns of about `seconds`."""
-    count = max(1, int(seconds / _time(do, 1)))
+    trial = max(1, int(seconds / 4 / _time(do, 1)))  # one alone can cost much more than one of many
+    count = max(1, round(seconds * trial / _time(do, trial)))
     return statistics.median(count / _time(do, count) for _ in range(TURNS))
 
 
