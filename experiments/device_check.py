@@ -104,9 +104,14 @@ class Worker:
         """Return the answer, or why there is none after at most `limit` seconds; `hurried` as in device_parts."""
         process = self._running((request["part"] in OWN_PROCESS and request["part"], hurried))
         assert process.stdin is not None and process.stdout is not None
-        timer = threading.Timer(limit, _kill_group, [process])
+        overran = threading.Event()
+
+        def end() -> None:
+            overran.set()
+            _kill_group(process)
+
+        timer = threading.Timer(limit, end)
         timer.start()
-        started = time.monotonic()
         try:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.write(json.dumps(request) + "\n")
@@ -116,7 +121,7 @@ class Worker:
             timer.cancel()
         if text.endswith("\n"):
             answer = json.loads(text)
-        elif time.monotonic() - started >= limit:
+        elif overran.is_set():
             answer = {"status": "skipped", "note": f"stopped after {minutes(limit)}"}
         else:
             answer = {"status": "failed", "note": f"its process ended with exit code {process.wait()}"}
