@@ -108,6 +108,13 @@ def share(items: Sequence[T], index: int, count: int) -> Sequence[T]:
     return items[start:stop]
 
 
+def own(items: Sequence[T]) -> Sequence[T]:
+    """Return the part of `items` that belongs to this process: all of them in a single one."""
+    import jax
+
+    return share(items, jax.process_index(), jax.process_count())
+
+
 def barrier() -> None:
     """Wait until all processes are here; nothing happens in a single process.
 

@@ -25,12 +25,14 @@ from etils import epath
 import cspace_jax as cs
 from cspace_jax.cli import scripts
 from cspace_jax.config import Config, fingerprint
+from cspace_jax.cost.preview import ACCELERATORS
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
 
 PROGRAMS = ("training", "sampling", "reading", "battery")
-# Makers' data sheets: GB of one chip, by the first part of a topology's name.
-CHIP_GB = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
+# GB of one chip, by the first part of a topology's name; makers' data sheets.
+_PLANNED = {f"TPU {kind}-8": kind for kind in ("v5e", "v5p")}
+CHIP_GB = {"v4": 32, "v6e": 32} | {kind: round(ACCELERATORS[name].memory / 1e9) for name, kind in _PLANNED.items()}
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 HEADER = (
     "program", "runs", "predicted, MB", "compiled, MB", "arguments", "temporaries", "predicted / compiled",
@@ -113,7 +115,7 @@ def _check(topology: str, runs: Sequence[int], programs: Sequence[str]) -> None:
         if name not in PROGRAMS:
             raise UserError(f"programs = {name!r}: must be among {', '.join(PROGRAMS)}")
     if topology.partition(":")[0] not in CHIP_GB:
-        raise UserError(f"topology = {topology!r}: must begin with {', '.join(CHIP_GB)}, such as v5e:2x2")
+        raise UserError(f"topology = {topology!r}: must begin with {', '.join(sorted(CHIP_GB))}, such as v5e:2x2")
 
 
 def _chip(topology: str) -> tuple[Any, float]:

@@ -16,19 +16,17 @@ from cspace_jax.cost import memory
 from cspace_jax.cost.memory import Footprint, Place
 from cspace_jax.errors import UserError
 from cspace_jax.text import in_words
+from cspace_jax.training.run import FEWEST_SAMPLES
 
 MARGIN = 1.15  # predictions from shapes are tested to be within 15 % of the compiler's
-FEWEST_SAMPLES = 8  # of a microbatch; below, matrix products become too small
-
-
-def microbatch_is_free(config: Config, plan: Plan) -> bool:
-    """Return whether the microbatch is neither set by the user nor decided by the cache of a CPU."""
-    return not config.engine.microbatch and not plan.cache_bytes
 
 
 def candidates(config: Config, plan: Plan) -> list[Plan]:
-    """Return a plan with the whole batch at once and with every smaller microbatch that may be taken, largest first."""
-    if not microbatch_is_free(config, plan):
+    """Return a plan with the whole batch at once and with every smaller microbatch that may be taken, largest first.
+
+    A microbatch that the user set, or that the cache of a CPU decides, stays as it is.
+    """
+    if config.engine.microbatch or plan.cache_bytes:
         return [plan]
     batch = config.optim.batch_size
     smaller = [n for n in range(batch - 1, FEWEST_SAMPLES - 1, -1) if batch % n == 0]

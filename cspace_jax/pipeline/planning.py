@@ -32,7 +32,8 @@ def resolve(config: Config, workdir: Workdir, trains: bool, again: bool = False)
         return plan
     if not waves.begun(workdir):
         return fit.require(config, plan, at_once(config.grid.num_runs, 0, jax.process_count()), config.engine.wave)
-    left = [len(wave.rows) for wave in waves.own(workdir, config) if again or not wave.is_trained(config)]
+    own = processes.own(waves.load(workdir, config))
+    left = [len(wave.rows) for wave in own if again or not wave.is_trained(config)]
     if not left:
         return plan
     return fit.require(config, plan, max(left), max(left), f"waves of workdir {workdir.root}")
@@ -41,5 +42,5 @@ def resolve(config: Config, workdir: Workdir, trains: bool, again: bool = False)
 def describe(study: Study) -> str:
     """Return in words how many runs this process trains at once, and the memory that is predicted to take."""
     cuts = waves.planned(study.workdir, study.config, study.plan.wave, jax.process_count())
-    own = processes.share(cuts, jax.process_index(), jax.process_count())
+    own = processes.own(cuts)
     return fit.describe(study.config, study.plan, [cut.stop - cut.start for cut in own])

@@ -178,8 +178,7 @@ def _require_trained(study: Study, wave: Wave, missing: Mapping[int, Sequence[in
 def _replay_wave(study: Study, wave: Wave, probe: Probe, missing: Mapping[int, Sequence[int]]) -> None:
     asked = sorted({step for steps in missing.values() for step in steps})
     runner = study.engine(wave)
-    start = max((step for step in checkpoint.steps(wave.state_folder) if step <= asked[0]), default=0)
-    state = _state(wave, runner, start)
+    start, state = _nearest_state(wave, runner, asked[0])
     known, reader = _Comparison(study, wave), _RunReader(study, wave, probe)
     edges = [*study.steps, *range(0, asked[-1], study.config.optim.log_every), *asked]
     with progress(asked[-1], "replay", "step", start) as bar:
@@ -194,10 +193,14 @@ def _replay_wave(study: Study, wave: Wave, probe: Probe, missing: Mapping[int, S
             bar.update(count)
 
 
-def _state(wave: Wave, runner: Engine, step: int) -> RunGroups:
-    if step == 0:
-        return runner.init()
-    return checkpoint.restore_groups(wave.state_folder, step, runner.abstract_state(), runner.groups)
+def _nearest_state(wave: Wave, runner: Engine, step: int) -> tuple[int, RunGroups]:
+    """Return the latest state on disk that is not after a step, and its own step; else the initial one and 0."""
+    folders = wave.state_folder, wave.kept_folder
+    stored = {one: folder for folder in folders for one in checkpoint.steps(folder) if one <= step}
+    if not stored:
+        return 0, runner.init()
+    start = max(stored)
+    return start, checkpoint.restore_groups(stored[start], start, runner.abstract_state(), runner.groups)
 
 
 class _Comparison:

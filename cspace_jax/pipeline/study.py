@@ -5,7 +5,6 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax
 import xarray as xr
 
 from cspace_jax import processes
@@ -55,7 +54,7 @@ class Study:
     @functools.cached_property
     def own_waves(self) -> Sequence[Wave]:
         """Return the waves that this process trains and reads: all of them in a single process."""
-        return processes.share(self.waves, jax.process_index(), jax.process_count())
+        return processes.own(self.waves)
 
     def engine(self, wave: Wave) -> Engine:
         """Return the engine that executes a wave."""

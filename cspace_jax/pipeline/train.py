@@ -87,9 +87,9 @@ def _restore_state(wave: Wave, runner: Engine, step: int) -> RunGroups:
 class _Saver:
     """Save the parameters of every kept step, evaluate those of all others, and save the last state for resuming.
 
-    The state is three times the parameters (AdamW's moments). It is saved at the last save, at those of
-    `save.keep_states`, and else at most every `engine.state_seconds`; such a one is removed once a newer one is
-    complete. After an interruption the steps since the last state are trained again.
+    The state is three times the parameters (AdamW's moments), so it is saved at most every `engine.state_seconds` and
+    at the last save, and older ones are removed once a newer one is complete. After an interruption the steps since the
+    last state are trained again. States of `save.keep_states` lie apart, where nothing removes them.
     """
 
     def __init__(self, study: Study, wave: Wave, probe: Probe | None):
@@ -97,7 +97,8 @@ class _Saver:
         self._state = checkpoint.CheckpointWriter(wave.state_folder)
         self._folder, self._kept = wave.state_folder, study.kept
         self._last, self._seconds = study.config.optim.steps, study.config.engine.state_seconds
-        self._states = {*study.config.save.keep_states, self._last}
+        self._keep_states = study.config.save.keep_states
+        self._kept_states = checkpoint.CheckpointWriter(wave.kept_folder)
         self._reader = Reader(study, wave, probe)
         self._saved = time.monotonic()
 
@@ -111,15 +112,17 @@ class _Saver:
             self._params.wait()
         else:
             self._reader.read(step, runner, params)
-        if step in self._states or time.monotonic() - self._saved >= self._seconds:
+        if step in self._keep_states:
+            self._kept_states.save(step, runner.fetch(state))
+            self._kept_states.wait()
+        if step == self._last or time.monotonic() - self._saved >= self._seconds:
             self._state.save(step, runner.fetch(state))
             self._saved = time.monotonic()
 
     def _finish(self) -> None:
         self._state.wait()
         for old in checkpoint.steps(self._folder)[:-1]:
-            if old not in self._states:
-                checkpoint.remove(self._folder, old)
+            checkpoint.remove(self._folder, old)
 
     def __enter__(self) -> "_Saver":
         return self

@@ -5,9 +5,8 @@ another number of them goes on with the waves that are there.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import jax
 from etils import epath
 
 from cspace_jax import processes
@@ -37,7 +36,8 @@ class Wave:
         self.settings = grid.grid_settings(config.grid)[runs]
         self.name = f"wave_{index:03d}"
         self.params_folder = workdir.checkpoints / self.name / "params"
-        self.state_folder = workdir.checkpoints / self.name / "state"
+        self.state_folder = workdir.checkpoints / self.name / "state"  # the last one, to resume from
+        self.kept_folder = workdir.checkpoints / self.name / "kept_states"  # those of `save.keep_states`, never removed
         self.eval_folder = workdir.eval / self.name
 
     def eval_file(self, step: int) -> epath.Path:
@@ -94,15 +94,6 @@ def planned(workdir: Workdir, config: Config, wave: int, count: int) -> list[sli
       UserError: the record of a cut is damaged.
     """
     return load_cut(workdir, config) if begun(workdir) else cut(config.grid.num_runs, wave, count)
-
-
-def own(workdir: Workdir, config: Config) -> Sequence[Wave]:
-    """Return the waves of this process: all of them where there is one.
-
-    Raises:
-      UserError: the record of a cut is damaged.
-    """
-    return processes.share(load(workdir, config), jax.process_index(), jax.process_count())
 
 
 def record(workdir: Workdir, config: Config, wave: int, count: int) -> None:

@@ -17,6 +17,8 @@ from cspace_jax.model import vdm
 from cspace_jax.training import optimizer
 from cspace_jax.training.microbatch import map_microbatches
 
+FEWEST_SAMPLES = 8  # of a microbatch that is chosen for the user; below, matrix products become too small
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
@@ -58,12 +60,12 @@ class TrainSpec:
         """Return how many of `samples` images pass through the network at once: a divisor.
 
         All of them where the cache holds a tensor of the first level. Else prefer the largest divisor that fits the
-        cache; never below 8 samples, where matrix products become too small.
+        cache; never below `FEWEST_SAMPLES`.
         """
         image = 4 * self.data.image_size**2 * self.vdm.network.channels[0]
         if not self.cache_bytes or samples * image <= self.cache_bytes:
             return samples
-        divisors = [n for n in range(8, samples + 1) if samples % n == 0]
+        divisors = [n for n in range(FEWEST_SAMPLES, samples + 1) if samples % n == 0]
         fitting = [n for n in divisors if n * image <= self.cache_bytes]
         return max(fitting) if fitting else min(divisors, default=samples)
 

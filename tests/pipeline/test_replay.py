@@ -1,6 +1,7 @@
 """Steps trained again: the same bits as saved ones, files of each run, what differs is said, mistakes are one line."""
 
 import dataclasses
+import io
 import json
 import shutil
 
@@ -10,9 +11,10 @@ import pytest
 import synthetic
 import tiny
 from etils import epath
+from rich.console import Console
 from tiny import copy_of, probe_of
 
-from cspace_jax.analysis import zoom
+from cspace_jax.analysis import report, zoom
 from cspace_jax.config import to_dict
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
@@ -98,7 +100,8 @@ def test_added_steps_are_bit_for_bit_what_a_save_there_gives(finished, saved, re
 
 
 def test_a_replay_starts_from_the_nearest_kept_state(finished, reader, tmp_path, monkeypatch):
-    assert checkpoint.steps(finished.waves[0].state_folder) == [2, 6]
+    wave = finished.waves[0]
+    assert (checkpoint.steps(wave.kept_folder), checkpoint.steps(wave.state_folder)) == ([2], [6])
     study, starts, original = copied(finished, tmp_path), [], Engine.train
 
     def seen(self, state, step, count):
@@ -108,7 +111,7 @@ def test_a_replay_starts_from_the_nearest_kept_state(finished, reader, tmp_path,
     monkeypatch.setattr(Engine, "train", seen)
     replay.replay(study, reader, Request(steps=(3,)))
     assert starts == [2]
-    shutil.rmtree(study.waves[0].state_folder)  # a user may free the disk: then from the first step
+    shutil.rmtree(study.waves[0].kept_folder)  # a user may free the disk: then from the first step
     replay.replay(study, reader, Request(steps=(4,)))
     assert starts[1] == 0
     before = len(starts)
@@ -201,6 +204,17 @@ def test_added_steps_time_the_turn_to_their_own_spacing():
         assert float(curve.sel(step=fine.zoomed, method="nearest")) == float(curve.min())
 
 
+def test_turns_are_printed_with_their_spacing():
+    ds, dense = synthetic.dataset(levels=(0.2,)), synthetic.dataset(levels=(0.2,), steps=range(2500, 6000, 10))
+    console = Console(width=120, record=True, file=io.StringIO())
+    report.print_turns(zoom.turns(ds, dense.sel(run=[0])), console)
+    lines = [line for line in console.export_text().splitlines() if " color " in line]
+    assert len(lines) == 3 and "(every 10)" in lines[0] and lines[1].rstrip().endswith("-"), lines
+    assert all("apart around it)" in line for line in lines)
+    report.print_turns([], console)
+    assert "No run turns" in console.export_text()
+
+
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
@@ -237,9 +251,9 @@ def test_another_machine_is_refused(change, finished, tmp_path):
 
 def test_what_was_not_trained_cannot_be_repeated(finished, reader, tmp_path):
     study = copied(finished, tmp_path)
-    for step in (5, 6):
-        study.waves[0].eval_file(step).unlink()
-        checkpoint.remove(study.waves[0].state_folder, step)
+    study.waves[0].eval_file(6).unlink()
+    checkpoint.remove(study.waves[0].state_folder, 6)
+    shutil.copytree(study.waves[0].kept_folder / "2", study.waves[0].state_folder / "2")  # stopped after step 2
     with pytest.raises(UserError, match="replay: step 4 is beyond the 2 steps that were trained"):
         replay.replay(study, reader, Request(steps=(4,)))
     shutil.rmtree(study.workdir.checkpoints)

@@ -365,11 +365,15 @@ def test_training_that_reads_in_passing_stopped_anywhere_goes_on(
     assert checkpoint.steps(workdir.checkpoints / "wave_000" / "params") == [6]
 
 
-def test_what_is_kept_already_is_never_removed(finished, reader, tmp_path):
-    workdir = copy_of(finished, tmp_path)
-    (workdir.eval / "wave_000" / "step_00000006.npz").unlink()
-    carry_out(workdir.root, keeping(), reader)
-    assert checkpoint.steps(workdir.checkpoints / "wave_000" / "params") == list(SAVES)
+def test_what_is_kept_already_is_never_removed(monkeypatch, finished, reader, workdir):
+    everything = tiny.changed(CONFIG, save={"keep": "all", "keep_states": (2,)})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, Engine, "train", 3)  # after the save of step 5
+        train(tiny.in_workdir(workdir, everything))
+    carry_out(workdir.root, keeping(), reader)  # goes on, and would keep the last save alone
+    wave = study_waves.load(workdir, CONFIG)[0]
+    assert checkpoint.steps(wave.params_folder) == list(SAVES)
+    assert (checkpoint.steps(wave.kept_folder), checkpoint.steps(wave.state_folder)) == ([2], [6])
     assert_equals_finished(workdir, finished)
 
 
