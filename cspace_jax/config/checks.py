@@ -7,6 +7,7 @@ from cspace_jax.config.fields import Declared, declared
 from cspace_jax.config.reading import fail, flatten, one_of, plain
 from cspace_jax.config.schema import (
     CONCEPTS,
+    DGP,
     Config,
     save_steps,
 )
@@ -78,6 +79,8 @@ def _data(config: Config) -> None:
         fail("data.active", data.active, f"must follow the order {', '.join(CONCEPTS)}")
     if len(data.active) not in (2, 3):
         fail("data.active", data.active, f"must hold 2 or 3 concepts (4 or 8 classes), not {len(data.active)}")
+    if data.source == DGP and not data.images_per_class:
+        fail("data.images_per_class", 0, "must be at least 1: drawn images have no end")
     if 4 * data.blur > data.image_size:
         fail("data.blur", data.blur, f"must be at most data.image_size / 4 = {data.image_size / 4:g} pixels")
     if data.train_images in (0, data.pool_images):

@@ -22,6 +22,7 @@ CONVOLUTIONS = ("auto", "xla", "canonical", "winograd", "matmul")
 MASK_MODES = ("zero", "null", "token")
 MASK_IMAGES = ("fixed", "batch")
 PLANS = ("known", "auto")
+DGP = "dgp"  # the source that renders images of concepts
 KEEPS = ("auto", "all", "last")
 PRECISIONS = ("default", "float32", "tensorfloat32", "bfloat16")
 NAIVE = "naive"  # the protocol that asks for a class by its own conditioning
@@ -75,14 +76,20 @@ else:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Images and classes of the data-generating process, and what the swept mask hides (data/masking.py)."""
+    """Images and classes, and what the swept mask hides (data/masking.py).
+
+    `source` says where images come from: "dgp" draws them (the fields `active` and `blur`), "images" and "celeba" read
+    pictures from `path` (`concepts`, `crop`, `jitter`, `flip`, `tint`), "FILE.py:NAME" is a generator of the user's.
+    """
 
     active: tuple[str, ...] = field(("color", "size"), f"bits of a class: 2 or 3 of {', '.join(CONCEPTS)}")
     image_size: int = field(
         32, "pixels a side; divisible by 2 ** (levels - 1) of both networks", at_least=4, at_most=1024
     )
     blur: float = field(1.0, "sigma in pixels of the Gaussian that softens the object's edge; 0 = none", at_least=0)
-    images_per_class: int = field(2048, "per training class, before the split", at_least=1)
+    images_per_class: int = field(
+        2048, "per training class, before the split; of pictures: trained on, 0 = all that there are", at_least=0
+    )
     train_ratio: float = field(
         0.85, "share of the images that is trained on; the rest gives the validation loss", above=0, below=1
     )
@@ -99,6 +106,24 @@ class DataConfig:
     )  # fmt: skip
     mask_images: str = field(
         "fixed", "fixed: a random subset for good; batch: drawn anew for every batch", one_of=MASK_IMAGES
+    )
+    held_out: tuple[str, ...] = field((), "bits of the classes that are never trained on; () = two or more bits set")
+    source: str = field(DGP, "dgp, images, celeba, or a generator in a Python file, FILE.py:NAME")
+    path: str = field(
+        "", "folder with labels.csv or one folder a class, .npz file, or the folder of CelebA", affects_results=False
+    )
+    concepts: tuple[str, ...] = field(
+        (), "concepts of pictures, a minus exchanges the two values: ('-Male', 'Smiling'); () = all of the labels"
+    )
+    crop: int = field(0, "pixels a side of the central square of a picture that is used; 0 = all of it", at_least=0)
+    jitter: tuple[float, float, float, float] = field(
+        (0.0, 0.0, 0.0, 0.0), "random brightness, contrast, saturation and hue of pictures in training",
+        at_least=0, at_most=0.5,
+    )  # fmt: skip
+    flip: bool = field(False, "mirror pictures at random in training")
+    tint: bool = field(False, "add the concept color to pictures: brightness mixes background and colour")
+    cache_dir: str = field(
+        "", "where decoded pictures are kept; '' = the cache folder of the user", affects_results=False
     )
 
     @property
