@@ -9,7 +9,7 @@ import math
 import jax
 
 # The only table of stream numbers. Numbers are part of the results: append, never renumber.
-STREAMS = {"data": 0, "init": 1, "train": 2, "eval": 3, "probe": 4, "signal": 5, "mask": 6}
+STREAMS = {"data": 0, "init": 1, "train": 2, "eval": 3, "probe": 4, "signal": 5, "mask": 6, "augment": 7}
 
 
 def run_key(seed: jax.typing.ArrayLike) -> jax.Array:

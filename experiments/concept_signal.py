@@ -35,6 +35,7 @@ from cspace_jax.cli import scripts
 from cspace_jax.config import DataConfig, from_config_dict, grid
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import signal
+from cspace_jax.data.renderer import Renderer
 from cspace_jax.errors import UserError
 from cspace_jax.plots import style
 from cspace_jax.studies import signal as signal_study
@@ -84,11 +85,13 @@ def measure(levels: Levels, data: DataConfig, images: int) -> dict[str, np.ndarr
     stacked = grid.stack([_other_fields() | one for one in settings])
     key = rng.stream(rng.run_key(0), "signal")
 
+    source = Renderer(data)
+
     def one_level(setting: Any) -> dict[str, jax.Array]:
         return {
-            "mse": signal.pixel_signal(data, setting, key, images),
-            "range": signal.range_signal(data, setting, key, 4 * images),
-            "jacobian": signal.jacobian_signal(data, setting, key),
+            "mse": signal.pixel_signal(source, setting, key, images),
+            "range": signal.range_signal(source, setting, key, 4 * images),
+            "jacobian": signal.jacobian_signal(source, setting, key),
         }
 
     measured = jax.device_get(jax.jit(lambda s: jax.lax.map(one_level, s))(stacked))

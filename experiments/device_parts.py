@@ -29,7 +29,7 @@ from cspace_jax.config import Config, fingerprint, grid, to_dict
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import autotune, fit, memory, operations
 from cspace_jax.cost.time import matmul_speed
-from cspace_jax.data.concepts import classes
+from cspace_jax.data.opened import source_of
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.environment import environment
@@ -110,7 +110,7 @@ def sample(request: Request) -> Answer:
     """Measure naive prompting of every class: images/s and operations/s; the request is that of `train`."""
     runs, rate, first = _speed(request, JaxRuns.sample)
     config = runs.config
-    images = classes(config.data.active).num * config.evaluate.samples_per_class
+    images = source_of(config.data).family.num * config.evaluate.samples_per_class
     answer = {"rate": rate * images, "flops": rate * operations.evaluation_flops(config), "first_call": first}
     return answer | _where(runs) | {"microbatch": runs.runner.spec.microbatch_of(images)}
 

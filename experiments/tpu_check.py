@@ -157,7 +157,7 @@ def program(config: Config, name: str, runs: int) -> Program:
         data, number = _shapes(functools.partial(make_data, spec), setting), jax.ShapeDtypeStruct((), jnp.int32)
         footprint = memory.outline(config, plan)
         predicted = runs * (footprint.resident + footprint.working) + footprint.fixed
-        arguments = (state, setting, data, number, number)
+        arguments = (state, setting, data, spec.source.pool_shapes, number, number)
         flops = runs * operations.step_flops(config)
         return Program(name, runs, training_program(spec, plan), arguments, predicted, flops)
     return _evaluating(config, spec, name, setting, state.evaluated)

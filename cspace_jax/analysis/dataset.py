@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from cspace_jax.config.schema import NAIVE
 from cspace_jax.config.setting import SWEPT
-from cspace_jax.data.concepts import Classes
+from cspace_jax.data.classes import Classes
 from cspace_jax.errors import UserError
 from cspace_jax.storage.evaluations import MEASURED, SPLITS, TERMS
 
@@ -87,7 +87,9 @@ def build_dataset(
     failed = np.isnan(found["prob"][1][:, :, 0]).any(axis=(1, 2, 3))
     if measurements.diverged is not None:
         failed = failed | np.asarray(measurements.diverged, dtype=bool)
-    return xr.Dataset(found, coordinates(measurements, failed), attributes(config or {}, probe_accuracy or {}))
+    return xr.Dataset(
+        found, coordinates(measurements, failed), attributes(measurements.classes, config or {}, probe_accuracy or {})
+    )
 
 
 def _check(measurements: Measurements) -> None:
@@ -148,11 +150,12 @@ def coordinates(measurements: Measurements, failed: Bool[np.ndarray, " r"]) -> d
     }
 
 
-def attributes(config: Mapping[str, Any], probe_accuracy: Mapping[str, float]) -> dict[str, str]:
-    """Return the attributes of the dataset: study, scale, configuration and the probe's accuracy, as JSON text."""
+def attributes(classes: Classes, config: Mapping[str, Any], probe_accuracy: Mapping[str, float]) -> dict[str, str]:
+    """Return the attributes of the dataset: study, scale, and as JSON text words, configuration, probe's accuracy."""
     return {
         "study": str(config.get("study", "")),
         "scale": str(config.get("scale", "")),
+        "words": json.dumps(dict(zip(classes.active, classes.words, strict=True))),
         "config": json.dumps(dict(config), sort_keys=True),
         "probe_accuracy": json.dumps(dict(probe_accuracy), sort_keys=True),
     }

@@ -6,6 +6,7 @@ reference implementation. Users import the classes from `cspace_jax.config`, whi
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,19 +129,14 @@ class DataConfig:
 
     @property
     def masked(self) -> tuple[str, str]:
-        """Return the concept that is masked and the code of the class whose images it is masked in.
-
-        By default colour (without it the first active concept), and the training class whose only set bit is that of
-        the last other concept: with shape and colour the red triangle "10", with colour and size the red small "01".
-        """
-        concept = self.mask_concept or ("color" if "color" in self.active else self.active[0])
-        other = [name for name in self.active if name != concept][-1:]
-        return concept, self.mask_class or "".join("1" if name in other else "0" for name in self.active)
+        """Return the concept that is masked and the code of the class whose images it is masked in."""
+        return masked_of(self.active, self.mask_concept, self.mask_class)
 
     @property
     def pool_images(self) -> int:
-        """Return the number of images of the training classes (those with at most one bit set) before the split."""
-        return (1 + len(self.active)) * self.images_per_class
+        """Return the number of images of the training classes before the split; of images that are drawn."""
+        trained = 2 ** len(self.active) - len(self.held_out) if self.held_out else 1 + len(self.active)
+        return trained * self.images_per_class
 
     @property
     def train_images(self) -> int:
@@ -369,6 +365,17 @@ def save_steps(save: SaveConfig, total: int) -> tuple[int, ...]:
     points = np.maximum(points, save.start)  # the square of a rounded root may fall just below the start
     points[-1] = total
     return tuple(int(step) for step in np.unique(points))
+
+
+def masked_of(active: Sequence[str], concept: str = "", klass: str = "") -> tuple[str, str]:
+    """Return the concept that is masked in training and the code of the class it is masked in, "" filled in.
+
+    By default colour (without it the first active concept), and the class whose only set bit is that of the last other
+    concept: with shape and colour the red triangle "10", with colour and size the red small "01".
+    """
+    concept = concept or ("color" if "color" in active else active[0])
+    other = [name for name in active if name != concept][-1:]
+    return concept, klass or "".join("1" if name in other else "0" for name in active)
 
 
 def shares_embedding(conditioning: str) -> bool:

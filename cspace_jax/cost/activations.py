@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from cspace_jax.config.schema import shares_embedding
 from cspace_jax.cost import operations
-from cspace_jax.data.concepts import CONDITIONING_DIM
 from cspace_jax.model import unet, winograd
 from cspace_jax.model.convolution import gains_by_winograd
 from cspace_jax.model.unet import UNetSpec
@@ -63,11 +62,11 @@ def step_bytes(spec: TrainSpec) -> float:
     A step in microbatches holds the tensors of one of them, the summed gradients beside its own, and what is prepared
     for Winograd's products from the first microbatch to the last.
     """
-    parts = list(stages(spec.vdm.network, spec.data.image_size))
+    parts = list(stages(spec.vdm.network, spec.source.data.image_size))
     samples, cut = spec.microbatch_size, spec.microbatches > 1
     parameters = sum(one.parameters for one in parts)
     prepared = sum(one.prepared for one in parts)
-    size = spec.vdm.network.in_channels * spec.data.image_size**2
+    size = spec.vdm.network.in_channels * spec.source.data.image_size**2
     steady = size * (_DRAWN * spec.optim.batch_size + _NOISED * samples) + (parameters + 2 * prepared if cut else 0)
     blocks = _BLOCKS * winograd.BLOCK_BYTES if prepared else 0
     return float(_FLOAT * (_peak(parts, samples, cut) + steady) + blocks)
@@ -99,7 +98,7 @@ def stages(spec: UNetSpec, size: int) -> Iterator[Stage]:
         kept = 2 * unet.TIME_FREQUENCIES + 2 * _LINEAR_GELU * unet.TIME_FEATURES
         yield Stage(parameters["embed_time"], turned=unet.TIME_FEATURES**2, kept=kept)
     if shares_embedding(spec.conditioning):
-        yield Stage(parameters["embed_vector"], kept=CONDITIONING_DIM + 2 * _LINEAR_GELU * unet.COMMON_FEATURES)
+        yield Stage(parameters["embed_vector"], kept=spec.entries + 2 * _LINEAR_GELU * unet.COMMON_FEATURES)
     yield Stage(parameters["conv_in"], kept=_read(spec, spec.in_channels) * size**2)
     entering = operations.entering_channels(spec)
     for name, features in unet.block_features(spec).items():

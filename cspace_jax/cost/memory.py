@@ -38,12 +38,14 @@ class Footprint:
       resident: of one run, what stays between calls: state, setting and training set.
       working: of one run, what is needed only while its program runs.
       fixed: of a running program, whatever the number of its runs.
+      pool: of the pictures that all runs share, one copy a device.
     """
 
     state: float
     resident: float
     working: float
     fixed: float = 0.0
+    pool: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +89,8 @@ def outline(config: Config, plan: Plan) -> Footprint:
     spec, setting = TrainSpec.from_config(config, plan), _abstract(config)
     state = jax.eval_shape(functools.partial(init_run, spec), setting)
     data = jax.eval_shape(functools.partial(make_data, spec), setting)
-    return Footprint(_bytes(state), _bytes((state, setting, data)), activations.step_bytes(spec))
+    pool = _bytes(spec.source.pool_shapes)
+    return Footprint(_bytes(state), _bytes((state, setting, data)), activations.step_bytes(spec), pool=pool)
 
 
 def analyse(config: Config, plan: Plan) -> Footprint:
@@ -95,13 +98,13 @@ def analyse(config: Config, plan: Plan) -> Footprint:
 
     A layout that stacks runs is compiled for one run and for two: what the second adds is taken to be a run's share.
     """
-    state = state_bytes(config)
+    state, pool = state_bytes(config), _bytes(TrainSpec.from_config(config).source.pool_shapes)
     resident, working = _program_bytes(config, plan, 1)
     if plan.runs == "loop":
-        return Footprint(state, resident, working)
+        return Footprint(state, resident, working, pool=pool)
     both_resident, both_working = _program_bytes(config, plan, 2)
     share = max(both_working - working, 0.0)
-    return Footprint(state, both_resident - resident, share, max(working - share, 0.0))
+    return Footprint(state, both_resident - resident, share, max(working - share, 0.0), pool)
 
 
 def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]:
@@ -110,15 +113,15 @@ def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs,), leaf.dtype), _abstract(config))
     state = jax.eval_shape(jax.vmap(functools.partial(init_run, spec)), stacked)
     data = jax.eval_shape(jax.vmap(functools.partial(make_data, spec)), stacked)
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    lowered = training_program(spec, plan).lower(state, stacked, data, number, number)
+    number, pool = jax.ShapeDtypeStruct((), jnp.int32), spec.source.pool_shapes
+    lowered = training_program(spec, plan).lower(state, stacked, data, pool, number, number)
     # On a CPU the level of optimisation changes the code of a buffer's loops, not the buffers.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     found = lowered.compile(compiler_options=options).memory_analysis()
     if found is None:
         raise UserError(f"the {jax.default_backend()} backend does not tell the memory of its programs")
     beyond = found.output_size_in_bytes - found.alias_size_in_bytes + found.temp_size_in_bytes
-    return float(found.argument_size_in_bytes), float(max(beyond, 0))
+    return float(found.argument_size_in_bytes) - _bytes(pool), float(max(beyond, 0))
 
 
 def peak_bytes(footprint: Footprint, place: Place, runs: int) -> float:
@@ -136,7 +139,8 @@ def peak_bytes(footprint: Footprint, place: Place, runs: int) -> float:
     stepping = programs * (footprint.working * group + footprint.fixed)
     # Devices send their runs to the host, where they are put together: the memory of CPU devices, and of no other.
     saving = runs * footprint.state if place.shared and groups > 1 else 0.0
-    return held * footprint.resident + max(stepping, saving)
+    copies = places * shards if place.shared else 1
+    return copies * footprint.pool + held * footprint.resident + max(stepping, saving)
 
 
 def largest_wave(footprint: Footprint, place: Place) -> int:

@@ -13,7 +13,7 @@ import jax
 from cspace_jax.config import Config, save_steps
 from cspace_jax.config.schema import shares_embedding
 from cspace_jax.data import masking
-from cspace_jax.data.concepts import CONDITIONING_DIM, classes
+from cspace_jax.data.opened import source_of
 from cspace_jax.evaluation import protocols
 from cspace_jax.model import unet
 from cspace_jax.model.unet import UNetSpec
@@ -53,7 +53,7 @@ def network(spec: UNetSpec, size: int, training: bool = False) -> Iterator[Layer
     if conditioned:
         yield from _mlp("embed_time", 2 * unet.TIME_FREQUENCIES, unet.TIME_FEATURES)
     if shares_embedding(spec.conditioning):
-        yield from _mlp("embed_vector", CONDITIONING_DIM, unet.COMMON_FEATURES)
+        yield from _mlp("embed_vector", spec.entries, unet.COMMON_FEATURES)
     yield _conv("conv_in", 3, size, spec.in_channels, first, input_gradient=False)
     entering = entering_channels(spec)
     for name, features in unet.block_features(spec).items():
@@ -92,7 +92,7 @@ def _block(spec: UNetSpec, name: str, side: int, entering: int, features: int, t
     yield _norm(f"{name}/norm_0", side**2, entering, _GELU)
     yield _conv(f"{name}/conv_0", 3, side, entering, features)
     if spec.conditioning != "none":
-        vector = unet.COMMON_FEATURES if shares_embedding(spec.conditioning) else CONDITIONING_DIM
+        vector = unet.COMMON_FEATURES if shares_embedding(spec.conditioning) else spec.entries
         for part, width in (("time", unet.TIME_FEATURES), ("vector", vector)):
             make = _mlp if spec.conditioning.endswith("mlp") else _linear
             yield from make(f"{name}/project_{part}", width, features)
@@ -160,7 +160,7 @@ def network_spec(config: Config) -> UNetSpec:
 def parameters(config: Config) -> int:
     """Return the number of trained scalars of one run: network, noise schedule and the token of masked concepts."""
     schedule = 2 * (config.diffusion.schedule == "learned_linear")
-    token = unet.count_params(jax.eval_shape(lambda: masking.init_params(config.data)))
+    token = unet.count_params(jax.eval_shape(lambda: masking.init_params(source_of(config.data))))
     return unet_parameters(network_spec(config)) + schedule + token
 
 
@@ -184,7 +184,7 @@ def image_flops(config: Config) -> float:
 
 def evaluation_flops(config: Config) -> float:
     """Return the operations of sampling all classes for one run at one checkpoint."""
-    images = classes(config.data.active).num * config.evaluate.samples_per_class
+    images = source_of(config.data).family.num * config.evaluate.samples_per_class
     return images * (1 + _is_guided(config)) * config.evaluate.sampling_steps * image_flops(config)
 
 
@@ -193,7 +193,7 @@ def battery_flops(config: Config) -> float:
     if not config.elicit.protocols:
         return 0.0
     images = (
-        len(protocols.layout(config.elicit)) * config.elicit.samples * len(classes(config.data.active).held_out_ids)
+        len(protocols.layout(config.elicit)) * config.elicit.samples * len(source_of(config.data).family.held_out_ids)
     )
     guided = _is_guided(config) or protocols.uses_guidance(config.elicit)
     return images * (1 + guided) * config.evaluate.sampling_steps * image_flops(config)

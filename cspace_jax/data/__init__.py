@@ -1,5 +1,5 @@
-"""The data-generating process: concepts, classes, images, data sets, masking and the concept signal."""
+"""Sources of images: the data-generating process, classes, data sets, masking and the concept signal."""
 
-from cspace_jax.data.concepts import prompt
+from cspace_jax.data.prompting import prompt
 
 __all__ = ["prompt"]

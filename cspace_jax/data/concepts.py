@@ -3,7 +3,6 @@
 Everything here is about the concept vector z, not about pixels; `rendering.py` turns z into images.
 """
 
-import itertools
 from functools import lru_cache
 
 import jax
@@ -12,22 +11,16 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from cspace_jax.config import CONCEPTS, Config
-from cspace_jax.config.grid import example_setting
-from cspace_jax.config.reading import fail
+from cspace_jax.config import CONCEPTS
 from cspace_jax.config.setting import Setting
+from cspace_jax.data.classes import Classes, check_held_out
+from cspace_jax.data.source import Layout
 from cspace_jax.errors import UserError
-from cspace_jax.text import closest
 
-CONDITIONING_DIM = 11
-SLICES = {
-    "shape": slice(0, 2),  # one-hot: circle, triangle
-    "x": slice(2, 3),
-    "y": slice(3, 4),
-    "color": slice(4, 7),
-    "size": slice(7, 8),
-    "bg_color": slice(8, 11),
-}
+# shape: one-hot, circle and triangle.
+LAYOUT = Layout.of({"shape": 2, "x": 1, "y": 1, "color": 3, "size": 1, "bg_color": 3})
+CONDITIONING_DIM = LAYOUT.dim
+SLICES = LAYOUT.slices
 BIT_NAMES = {
     "shape": ("circle", "triangle"),
     "x": ("left", "right"),
@@ -73,44 +66,19 @@ class Ranges:
     bg_half_width: Float[Array, ""]
 
 
-class Classes:
-    """Describe the classes spanned by the active concepts; made by `classes`, never changed.
-
-    Class index = the bits read row-major in the order of `CONCEPTS` (with colour and size: 2 * color + size, so "01"
-    is red and small, "10" blue and large: the reference implementation's order; the paper's section 3.1 prose has
-    them swapped).
-    """
-
-    def __init__(self, active: tuple[str, ...]) -> None:
-        self.active = active
-        self.num = 2 ** len(active)
-        self.bits = np.array(list(itertools.product((0, 1), repeat=len(active))), np.int32)  # [k, concept]
-        self.trained = self.bits.sum(axis=1) <= 1  # [k]
-        self.train_ids = tuple(int(k) for k in np.flatnonzero(self.trained))
-        self.held_out_ids = tuple(int(k) for k in np.flatnonzero(~self.trained))
-        self.names = tuple("".join(map(str, row)) for row in self.bits.tolist())
-        self.bits.setflags(write=False)
-        self.trained.setflags(write=False)
-
-    def __repr__(self) -> str:
-        return f"Classes(active={self.active})"
-
-    def describe(self, klass: int) -> str:
-        """Return the class in words, such as "blue small"; `klass` is a class index."""
-        return " ".join(BIT_NAMES[name][bit] for name, bit in zip(self.active, self.bits[klass], strict=True))
-
-
 @lru_cache
-def classes(active: tuple[str, ...]) -> Classes:
+def classes(active: tuple[str, ...], held_out: tuple[str, ...] = ()) -> Classes:
     """Return the classes of the active concepts.
 
-    `active` is a non-empty tuple of names in the order of `CONCEPTS`; anything else raises `UserError`. Trained on
-    are the classes with at most one non-zero bit, held out are all others (paper section 4; reference
-    implementation).
+    `active` is a non-empty tuple of names in the order of `CONCEPTS`; anything else raises `UserError`. Held out are
+    the classes of `held_out`, by default those with two or more bits set (paper section 4; reference implementation).
     """
     if not active or tuple(name for name in CONCEPTS if name in active) != tuple(active):
         raise UserError(f"data.active is {active}; allowed is a non-empty subset of {CONCEPTS} in this order")
-    return Classes(tuple(active))
+    found = Classes(tuple(active), tuple(BIT_NAMES[name] for name in active), tuple(held_out))
+    if held_out:
+        check_held_out(found)
+    return found
 
 
 def class_ranges(
@@ -178,27 +146,3 @@ def mean_conditionings(active: tuple[str, ...], ranges: Ranges) -> Float[Array, 
         bg_color=ranges.bg_mean[column["bg_color"]],
     )
     return conditioning(active, cv)
-
-
-def prompt(config: Config, words: str, setting: Setting | None = None) -> Float[Array, "11"]:
-    """Return the conditioning vector of a class in words, such as "blue small", at its exact means.
-
-    Args:
-      config: of the study.
-      words: one word (`BIT_NAMES`) for each active concept, in any order; or the class's bits, such as "11".
-      setting: of the run that is asked; None takes the first run of the study.
-
-    Raises:
-      UserError: a word is unknown, or the words do not name one value of every active concept.
-    """
-    found = classes(config.data.active)
-    names = {frozenset(found.describe(k).split()): k for k in range(found.num)}
-    known = [word for name in found.active for word in BIT_NAMES[name]]
-    for word in words.split():
-        if word not in (*known, *found.names):
-            fail("prompt", words, f"{word!r} is none of {', '.join((*known, *found.names))}{closest(word, known)}")
-    klass = found.names.index(words) if words in found.names else names.get(frozenset(words.split()))
-    if klass is None:
-        fail("prompt", words, f"must hold one word for each of {', '.join(found.active)}")
-    ranges = ranges_of(example_setting(config.grid) if setting is None else setting)
-    return mean_conditionings(found.active, ranges)[klass]

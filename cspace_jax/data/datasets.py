@@ -6,33 +6,26 @@ paper's appendix A.1 gives the outline).
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from cspace_jax.config import DataConfig
-from cspace_jax.config.setting import Setting
 from cspace_jax.data import concepts
 from cspace_jax.data.concepts import ConceptVector, Ranges
 from cspace_jax.data.rendering import add_noise, render
+from cspace_jax.data.source import Items
 
 POSITION_RANGE = 0.5  # x and y of an object are uniform in +- this where they are not concepts
 # Columns of the uniform numbers of an image. They are part of the results: never renumber.
 _POSITION, _COLOR, _SIZE, _BG_COLOR, _COINS, _DRAWS = slice(0, 2), slice(2, 5), 5, slice(6, 9), slice(9, 11), 11
 
 
-@struct.dataclass
-class Dataset:
+@struct.dataclass(kw_only=True)
+class Dataset(Items):
     """Hold images as the concepts and noise keys they are rendered from: 52 bytes each, where pixels take 12 kB."""
 
     cv: ConceptVector  # [n]
-    klass: Int[Array, "n"]
     noise_key: Key[Array, "n"]  # one an image, so that the image has the same noise each time it comes round
-    masked: Bool[Array, "n"] | None = None  # images that hide a concept in training (data/masking.py)
-
-    def take(self, index: Int[Array, "b"]) -> "Dataset":
-        """Return the images at `index` [b] as a smaller data set."""
-        return jax.tree.map(lambda leaf: leaf[index], self)
 
 
 def sample_concepts(
@@ -117,44 +110,3 @@ def draw_dataset(
     bits = jnp.asarray(concepts.classes(active).bits)[klass]
     cv = sample_concepts(active, ranges, bits, concept_key, at_mean=at_mean)
     return Dataset(cv=cv, klass=klass, noise_key=jax.random.split(noise_key, len(klass)))
-
-
-def make_dataset(data: DataConfig, setting: Setting, key: Key[Array, ""]) -> tuple[Dataset, Dataset]:
-    """Draw the images of the training classes and split them at random into (training set, validation set).
-
-    `key` is the run's "data" stream. Sizes are static: floor(train_ratio * n) and the rest of the n = training
-    classes x images_per_class images. The set is fixed: the same concepts and noise each time an image comes round.
-    """
-    pool_key, split_key = jax.random.split(jax.random.fold_in(key, 0))
-    klass = _repeat(concepts.classes(data.active).train_ids, data.images_per_class)
-    pool = draw_dataset(data.active, concepts.ranges_of(setting), klass, pool_key, at_mean=False)
-    order = jax.random.permutation(split_key, data.pool_images)
-    return pool.take(order[: data.train_images]), pool.take(order[data.train_images :])
-
-
-def generation_conditionings(
-    data: DataConfig, setting: Setting, per_class: int, key: Key[Array, ""]
-) -> Float[Array, "k per_class 11"]:
-    """Draw the conditioning vectors that a run is sampled with at every evaluation, `per_class` for each class.
-
-    Training classes are fresh draws from their ranges, held-out classes repeat their exact class means (reference
-    implementation). `key` is the run's "data" stream; it is split apart from the training and test sets.
-    """
-    family, ranges = concepts.classes(data.active), concepts.ranges_of(setting)
-    bits = jnp.asarray(family.bits)[_repeat(range(family.num), per_class)]
-    cv = sample_concepts(data.active, ranges, bits, jax.random.fold_in(key, 1), at_mean=False)
-    drawn = concepts.conditioning(data.active, cv).reshape(family.num, per_class, concepts.CONDITIONING_DIM)
-    return jnp.where(family.trained[:, None, None], drawn, concepts.mean_conditionings(data.active, ranges)[:, None])
-
-
-def test_set(data: DataConfig, setting: Setting, key: Key[Array, ""]) -> Dataset:
-    """Draw the images of the held-out classes, at their exact class means, that the test loss is taken on.
-
-    `key` is the run's "data" stream. Size: held-out classes x test_images_per_class, 0 if no class is held out.
-    """
-    klass = _repeat(concepts.classes(data.active).held_out_ids, data.test_images_per_class)
-    return draw_dataset(data.active, concepts.ranges_of(setting), klass, jax.random.fold_in(key, 2), at_mean=True)
-
-
-def _repeat(ids, times: int) -> Int[Array, "n"]:
-    return jnp.asarray(np.repeat(np.asarray(ids, np.int32), times))

@@ -13,9 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from cspace_jax.config import DataConfig
-from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES, classes
-from cspace_jax.data.datasets import Dataset
+from cspace_jax.data.source import Items, Source
 
 TOKEN = "mask_token"  # name of the learned null vector among the parameters of a run
 # A fraction such as .29 is not a float32 number: a product that falls short of an integer by rounding alone counts as
@@ -23,23 +21,23 @@ TOKEN = "mask_token"  # name of the learned null vector among the parameters of 
 _ROUNDING = 2.0**-22
 
 
-def init_params(data: DataConfig) -> dict[str, jax.Array]:
+def init_params(source: Source) -> dict[str, jax.Array]:
     """Return the parameters that masking adds to a run: a null vector of zeros in mode "token", else none."""
-    if data.mask_mode != "token":
+    if source.data.mask_mode != "token":
         return {}
-    entries = SLICES[data.masked[0]]
+    entries = source.layout.slices[source.masked[0]]
     return {TOKEN: jnp.zeros(entries.stop - entries.start)}
 
 
-def mark(data: DataConfig, fraction: jax.typing.ArrayLike, dataset: Dataset, key: Key[Array, ""]) -> Dataset:
+def mark(source: Source, fraction: jax.typing.ArrayLike, dataset: Items, key: Key[Array, ""]) -> Any:
     """Return the data set with floor(fraction N) of the masked class's N images marked, a random subset.
 
     `fraction` in [0, 1] may be traced. Subsets are nested: with the same key a larger fraction adds images to the
     smaller one's. "batch" marks none here: its images are drawn anew for every batch (`draw`).
     """
-    if data.mask_images != "fixed":
+    if source.data.mask_images != "fixed":
         return dataset
-    of_class = _of_class(data, dataset)
+    of_class = _of_class(source, dataset)
     lots = jnp.where(of_class, jax.random.uniform(key, of_class.shape), 2.0)
     rank = jnp.argsort(jnp.argsort(lots))  # no two are equal, so the count is exact
     return dataclasses.replace(dataset, masked=of_class & (rank < count(fraction, of_class.sum())))
@@ -51,29 +49,29 @@ def count(fraction: jax.typing.ArrayLike, number: jax.typing.ArrayLike) -> jax.A
     return jnp.floor(product + product * _ROUNDING).astype(jnp.int32)
 
 
-def draw(data: DataConfig, fraction: jax.typing.ArrayLike, batch: Dataset, key: Key[Array, ""]) -> Bool[Array, " b"]:
+def draw(source: Source, fraction: jax.typing.ArrayLike, batch: Items, key: Key[Array, ""]) -> Bool[Array, " b"]:
     """Return which images of a batch are masked: those marked, or in mode "batch" each of the class by its own lot."""
     if batch.masked is not None:
         return batch.masked
     lots = jax.random.uniform(key, batch.klass.shape)  # in [0, 1): a fraction of 0 masks none, 1 masks all
-    return _of_class(data, batch) & (lots < fraction)
+    return _of_class(source, batch) & (lots < fraction)
 
 
 def fill(
-    data: DataConfig, params: Mapping[str, Any], null_value: float, conditioning: Float[Array, "b 11"],
+    source: Source, params: Mapping[str, Any], null_value: float, conditioning: Float[Array, "b d"],
     masked: Bool[Array, " b"],
-) -> Float[Array, "b 11"]:  # fmt: skip
+) -> Float[Array, "b d"]:  # fmt: skip
     """Replace the masked concept's entries in the conditioning vectors of masked images.
 
     They become 0 ("zero"), `null_value` ("null") or the learned vector among `params` ("token").
     """
-    entries = SLICES[data.masked[0]]
-    hidden = jnp.zeros(CONDITIONING_DIM, bool).at[entries].set(True)
-    value = jnp.full(CONDITIONING_DIM, null_value if data.mask_mode == "null" else 0.0)
-    if data.mask_mode == "token":
+    entries = source.layout.slices[source.masked[0]]
+    hidden = jnp.zeros(source.layout.dim, bool).at[entries].set(True)
+    value = jnp.full(source.layout.dim, null_value if source.data.mask_mode == "null" else 0.0)
+    if source.data.mask_mode == "token":
         value = value.at[entries].set(params[TOKEN])
     return jnp.where(masked[:, None] & hidden, value, conditioning)
 
 
-def _of_class(data: DataConfig, dataset: Dataset) -> Bool[Array, " n"]:
-    return dataset.klass == classes(data.active).names.index(data.masked[1])
+def _of_class(source: Source, dataset: Items) -> Bool[Array, " n"]:
+    return dataset.klass == source.family.names.index(source.masked[1])

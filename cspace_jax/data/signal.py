@@ -1,6 +1,6 @@
 """Concept signal: how strongly a concept moves the pixels (paper, definition 3, and its operational forms).
 
-Three measures, each one number for every active concept, in the order of `data.active`:
+Three measures, each one number for every active concept, in the order of the study's concepts:
 
 * `pixel_signal`: mean squared pixel difference of two classes that differ in that concept alone, at the class means
   (the operational form of the reference implementation, `calc_mse_pix`);
@@ -12,17 +12,22 @@ Pairs of images share everything but the class: position, background, spread ins
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cspace_jax.config import DataConfig
 from cspace_jax.config.schema import CONCEPTS
 from cspace_jax.config.setting import Setting
-from cspace_jax.data import concepts, datasets, rendering
+from cspace_jax.data import rendering
+from cspace_jax.data.classes import Classes
 from cspace_jax.data.concepts import ConceptVector
+
+if TYPE_CHECKING:
+    from cspace_jax.data.generated import Generated
+    from cspace_jax.data.renderer import Renderer
 
 CHUNK = 16  # paired images compared at once: bounds the memory of many runs under vmap
 
@@ -37,36 +42,32 @@ def distance_matrix(images: Float[Array, "k n h w c"]) -> Float[Array, "k k"]:
     return jax.vmap(one_to_all, in_axes=(0, None))(images, images)
 
 
-def concept_distances(active: tuple[str, ...], distances: Float[Array, "k k"], trained_only: bool = True) -> Array:
+def concept_distances(family: Classes, distances: Float[Array, "k k"], trained_only: bool = True) -> Array:
     """Average d[i, j] over the pairs of classes that differ in one concept alone; returns [concept].
 
     `trained_only` keeps the pairs of classes seen in training, as the reference implementation's "concept gradient"
     does; otherwise all pairs count.
     """
-    family = concepts.classes(active)
     differ = family.bits[:, None] != family.bits[None, :]  # [k, k, concept]
     pairs = differ & (differ.sum(axis=-1, keepdims=True) == 1)
     if trained_only:
-        pairs = pairs & (family.trained[:, None] & family.trained[None, :])[..., None]
+        seen = pairs & (family.trained[:, None] & family.trained[None, :])[..., None]
+        pairs = np.where(seen.any(axis=(0, 1)), seen, pairs)  # a choice of held-out classes may leave no such pair
     weights = pairs / pairs.sum(axis=(0, 1))
     return jnp.einsum("ij,ijc->c", distances, weights, precision=jax.lax.Precision.HIGHEST)
 
 
-def paired_datasets(
-    data: DataConfig, setting: Setting, n: int, key: Key[Array, ""], *, at_mean: bool
-) -> datasets.Dataset:
+def paired_items(source: "Generated", setting: Setting, n: int, key: Key[Array, ""], *, at_mean: bool) -> Any:
     """Draw n images of every class from one key, so that they differ between classes in the class alone; leaves [k, n].
 
     `at_mean` places them at the exact class means, otherwise in the training ranges.
     """
-    family = concepts.classes(data.active)
-    ranges = concepts.ranges_of(setting)
-    draw = jax.vmap(lambda klass: datasets.draw_dataset(data.active, ranges, jnp.full(n, klass), key, at_mean=at_mean))
-    return draw(jnp.arange(family.num))
+    draw = jax.vmap(lambda klass: source.draw(setting, jnp.full(n, klass), key, at_mean=at_mean))
+    return draw(jnp.arange(source.family.num))
 
 
 def pixel_distances(
-    data: DataConfig, setting: Setting, key: Key[Array, ""], n: int = 128, at_mean: bool = True
+    source: "Generated", setting: Setting, key: Key[Array, ""], n: int = 128, at_mean: bool = True
 ) -> Float[Array, "k k"]:
     """Return the paired mean squared pixel distances [k, k] between all classes, over n images a class.
 
@@ -74,32 +75,32 @@ def pixel_distances(
     (`calc_mse_pix`, n = 128; the x axis of the paper's figure 3 comes from this matrix).
     """
 
-    def one_image(all_classes: datasets.Dataset) -> Array:
-        return distance_matrix(datasets.images(data, all_classes)[:, None])
+    def one_image(all_classes: Any) -> Array:
+        return distance_matrix(source.images((), all_classes)[:, None])
 
-    paired = paired_datasets(data, setting, n, key, at_mean=at_mean)
+    paired = paired_items(source, setting, n, key, at_mean=at_mean)
     by_image = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), paired)
     return jax.lax.map(one_image, by_image, batch_size=CHUNK).mean(axis=0)
 
 
 def pixel_signal(
-    data: DataConfig, setting: Setting, key: Key[Array, ""], n: int = 128, trained_only: bool = True
+    source: "Generated", setting: Setting, key: Key[Array, ""], n: int = 128, trained_only: bool = True
 ) -> Float[Array, "concept"]:
     """Return the concept signal as paired pixel MSE at the class means, one number an active concept.
 
     Averaged over the pairs of training classes that differ in the concept, or over all such pairs.
     """
-    return concept_distances(data.active, pixel_distances(data, setting, key, n), trained_only)
+    return concept_distances(source.family, pixel_distances(source, setting, key, n), trained_only)
 
 
 def range_signal(
-    data: DataConfig, setting: Setting, key: Key[Array, ""], n: int = 512, trained_only: bool = True
+    source: "Generated", setting: Setting, key: Key[Array, ""], n: int = 512, trained_only: bool = True
 ) -> Float[Array, "concept"]:
     """Return the "concept gradient": the paired pixel MSE on the training ranges instead of the class means.
 
     The reference implementation takes 2,048 images a class; fewer give the same value within a few per cent.
     """
-    return concept_distances(data.active, pixel_distances(data, setting, key, n, at_mean=False), trained_only)
+    return concept_distances(source.family, pixel_distances(source, setting, key, n, at_mean=False), trained_only)
 
 
 def smooth_render(
@@ -153,7 +154,7 @@ def jacobian_norms(
 
 
 def jacobian_signal(
-    data: DataConfig, setting: Setting, key: Key[Array, ""], n: int = 32, edge: jax.typing.ArrayLike = 0.5
+    source: "Renderer", setting: Setting, key: Key[Array, ""], n: int = 32, edge: jax.typing.ArrayLike = 0.5
 ) -> Float[Array, "concept"]:
     """Return the mean of |dG / dz_i| over n images of each training class at its class means, per active concept.
 
@@ -161,9 +162,7 @@ def jacobian_signal(
     of the distance between classes: colour's value depends on sep_size but not on sep_col, unlike that of
     `pixel_signal`.
     """
-    family = concepts.classes(data.active)
-    ranges = concepts.ranges_of(setting)
-    klass = jnp.repeat(jnp.asarray(family.train_ids), n)
-    drawn = datasets.draw_dataset(data.active, ranges, klass, key, at_mean=True)
+    data = source.data
+    drawn = source.draw(setting, jnp.repeat(jnp.asarray(source.family.train_ids), n), key, at_mean=True)
     norms = jacobian_norms(drawn.cv, data.image_size, data.blur, edge)
     return norms.mean(axis=0)[np.array([CONCEPTS.index(name) for name in data.active])]

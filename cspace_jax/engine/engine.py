@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from cspace_jax.config.plan import Plan
-from cspace_jax.engine.placement import local_devices, precision
+from cspace_jax.engine.placement import Shared, local_devices, precision, shared_pool
 from cspace_jax.engine.schedule import waves
 from cspace_jax.training import microbatch
 
@@ -28,7 +28,8 @@ RunGroups = list[PyTree]  # one stacked tree per run group, each on its group's 
 class Trainable(Protocol):
     """What the engine asks of the static description of a run: a hashable dataclass, such as `TrainSpec`.
 
-    `init`, `make_data` and `chunk` are pure functions of one run's arrays; `shards` is how many devices share a run,
+    `init`, `make_data` and `chunk` are pure functions of one run's arrays; `pool` are arrays on the host that all runs
+    share; `shards` is how many devices share a run,
     each with some of its `microbatches`.
     """
 
@@ -38,11 +39,14 @@ class Trainable(Protocol):
     @property
     def microbatches(self) -> int: ...
 
+    @property
+    def pool(self) -> Any: ...
+
     def init(self, setting: Any, /) -> Any: ...
 
     def make_data(self, setting: Any, /) -> Any: ...
 
-    def chunk(self, state: Any, setting: Any, data: Any, step: Any, count: Any, /) -> tuple[Any, Any]: ...
+    def chunk(self, state: Any, setting: Any, data: Any, pool: Any, step: Any, count: Any, /) -> tuple[Any, Any]: ...
 
 
 class Engine:
@@ -85,9 +89,9 @@ class Engine:
         """Train all runs for `count` steps after `step`; `state` is donated. Metrics are of the last step."""
         if self._data is None:
             self._data = self.call(type(self.spec).make_data, self.spec, self.settings)
-        both = (np.int32(step), np.int32(count))
+        shared = (self.pool, np.int32(step), np.int32(count))
         arguments = (state, self.settings, self._data)
-        outputs = self.call(type(self.spec).chunk, self.spec, *arguments, shared=both, donate=True)
+        outputs = self.call(type(self.spec).chunk, self.spec, *arguments, shared=shared, donate=True)
         return [state for state, _ in outputs], [metrics for _, metrics in outputs]
 
     def call(
@@ -102,7 +106,7 @@ class Engine:
           function: pure function of one run; the same function compiles once.
           static: hashable first argument.
           *arguments: stacked trees by group.
-          shared: further arguments that all runs share.
+          shared: further arguments that all runs share; of a `Shared` one each place gets its own copy.
           donate: whether the buffers of the first argument may be reused for the result.
 
         Returns:
@@ -115,8 +119,13 @@ class Engine:
             mesh = _mesh(self._place(i))
             program = _program(function, static, _layout(self.plan), len(arguments), len(shared), donate, mesh)
             with precision(self.plan):
-                results.append(program(*group, *shared))
+                results.append(program(*group, *(_at(one, self._place(i)) for one in shared)))
         return results
+
+    @property
+    def pool(self) -> Shared:
+        """What all runs share of the images, as an argument of `call`: one copy a place."""
+        return shared_pool(self.spec.pool)
 
     @property
     def groups(self) -> list[tuple[slice, Sharding]]:
@@ -143,15 +152,19 @@ class Engine:
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
+def _at(argument: Any, place: Sharding) -> Any:
+    return argument.at(place) if isinstance(argument, Shared) else argument
+
+
 def _numbers(leaf: jax.Array) -> jax.Array:
     """Return a leaf as numbers: a typed random key as its data."""
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 def training_program(spec: Trainable, plan: Plan) -> Any:
-    """Return the program of `Engine.train`: of states, settings, data and the int32 scalars step and count."""
+    """Return the program of `Engine.train`: of states, settings, data, pool and the int32 scalars step and count."""
     place = _places(local_devices(plan), spec.shards)[0]
-    return _program(type(spec).chunk, spec, _layout(plan), 3, 2, True, _mesh(place))
+    return _program(type(spec).chunk, spec, _layout(plan), 3, 3, True, _mesh(place))
 
 
 def _places(devices: Sequence[Any], shards: int) -> list[Sharding]:

@@ -11,7 +11,8 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from cspace_jax.config.setting import Setting
-from cspace_jax.data.concepts import BIT_NAMES, CONDITIONING_DIM, SLICES, classes, mean_conditionings, ranges_of
+from cspace_jax.data.classes import Classes
+from cspace_jax.data.source import Source
 from cspace_jax.model import unet
 from cspace_jax.training.run import TrainSpec
 
@@ -30,29 +31,31 @@ class Embeddings:
     embedding_classes: jax.Array
 
 
-def vector_names(active: tuple[str, ...]) -> tuple[str, ...]:
+def vector_names(family: Classes) -> tuple[str, ...]:
     """Return the words of the single concepts, such as ("red", "blue", "large", "small"), in the order of v."""
-    return tuple(word for name in active for word in BIT_NAMES[name])
+    return tuple(word for words in family.words for word in words)
 
 
-def concept_vectors(active: tuple[str, ...], setting: Setting) -> Float[Array, "v 11"]:
+def concept_vectors(source: Source, setting: Setting) -> Float[Array, "v d"]:
     """Return conditioning vectors that are zero but for one concept at the mean of one of its values, value fastest.
 
     At a colour signal of .2 and a size signal of .3 they are the published (.4, .4, .6), (.6, .4, .4), .3 and .6.
     """
-    means = mean_conditionings(active, ranges_of(setting))
-    bits = classes(active).bits
-    empty = jnp.zeros(CONDITIONING_DIM)
-    chosen = [(name, means[np.argmax(bits[:, i] == bit)]) for i, name in enumerate(active) for bit in (0, 1)]
-    return jnp.stack([empty.at[SLICES[name]].set(mean[SLICES[name]]) for name, mean in chosen])
+    means, family, slices = source.means(setting), source.family, source.layout.slices
+    empty = jnp.zeros(source.layout.dim)
+    chosen = [
+        (slices[name], means[np.argmax(family.bits[:, i] == bit)])
+        for i, name in enumerate(family.active)
+        for bit in (0, 1)
+    ]
+    return jnp.stack([empty.at[entries].set(mean[entries]) for entries, mean in chosen])
 
 
 def measure(spec: TrainSpec, params: dict, setting: Setting) -> Embeddings:
     """Measure the embeddings of a run's parameters."""
-    active, network = spec.data.active, spec.vdm.network
-    means = mean_conditionings(active, ranges_of(setting))
-    asked = means[np.array(classes(active).held_out_ids)]
-    vectors = concept_vectors(active, setting)
+    source, network = spec.source, spec.vdm.network
+    asked = source.means(setting)[np.array(source.family.held_out_ids)]
+    vectors = concept_vectors(source, setting)
     projected = unet.project_conditioning(network, params["network"], jnp.concatenate([vectors, asked]))
     number = len(vectors)
     units = [h[:number] / jnp.linalg.norm(h[:number], axis=-1, keepdims=True) for h in projected.values()]

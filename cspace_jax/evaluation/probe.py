@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from cspace_jax import rng
 from cspace_jax.config import Config
 from cspace_jax.config.plan import PLAIN, Plan
+from cspace_jax.data.opened import source_of
 from cspace_jax.errors import UserError
 from cspace_jax.model import torch_weights, unet
 from cspace_jax.model.layers import GroupNorm, Linear, gelu
@@ -50,7 +51,7 @@ class ProbeSpec:
             out_channels=probe.out_channels,
             convolution=plan.convolution,
         )
-        return cls(backbone, len(config.data.active))
+        return cls(backbone, len(source_of(config.data).family.active))
 
 
 class _Head(nn.Module):

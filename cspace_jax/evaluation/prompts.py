@@ -12,7 +12,6 @@ from flax import struct
 from cspace_jax import rng
 from cspace_jax.config.schema import shares_embedding
 from cspace_jax.config.setting import Setting
-from cspace_jax.data import datasets
 from cspace_jax.evaluation import protocols
 from cspace_jax.evaluation.protocols import Query
 from cspace_jax.evaluation.spec import EvalSpec
@@ -24,7 +23,7 @@ class Prompts:
     """What one run is asked for, and the key of the noise it answers with.
 
     Attributes:
-      conditioning: vectors [b, 11], or their projections by block.
+      conditioning: vectors [b, d], or their projections by block.
       key: random key of the samples.
       guidance: weight of each sample [b]; None takes the weight of the configuration.
       null: the null conditioning, in the form of `conditioning`; None is the null vector.
@@ -44,14 +43,14 @@ def naive_prompts(spec: EvalSpec, setting: Setting) -> Prompts:
     """
     key = rng.run_key(setting.seed)
     _, _, samples = spec.shape
-    conditioning = datasets.generation_conditionings(spec.train.data, setting, samples, rng.stream(key, "data"))
+    conditioning = spec.train.source.prompts(setting, samples, rng.stream(key, "data"))
     return Prompts(conditioning.reshape(-1, conditioning.shape[-1]), jax.random.fold_in(rng.stream(key, "eval"), 0))
 
 
 def battery(spec: EvalSpec, setting: Setting) -> Query:
     """Build all queries of the battery [queries, held-out classes, ...], naive prompting first."""
     key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 3)
-    return protocols.queries(spec.elicit, spec.train.data.active, setting, key, spec.evaluate.guidance)
+    return protocols.queries(spec.elicit, spec.train.source, setting, key, spec.evaluate.guidance)
 
 
 def prepare(spec: EvalSpec, params: dict, patch: dict, setting: Setting, queries: Query) -> Prompts:

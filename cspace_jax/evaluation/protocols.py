@@ -24,7 +24,8 @@ from jaxtyping import Array, Float
 
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED, ElicitConfig, shares_embedding
 from cspace_jax.config.setting import Setting
-from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES, classes, mean_conditionings, ranges_of
+from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES
+from cspace_jax.data.source import Source
 from cspace_jax.errors import UserError
 from cspace_jax.text import closest
 
@@ -39,12 +40,12 @@ class Query(struct.PyTreeNode):
     """What one batch of samples is asked for; a leading axis stacks queries.
 
     Attributes:
-      conditioning: vector given to the network [11].
+      conditioning: vector given to the network [d].
       guidance: weight w of classifier-free guidance, 1 = plain conditional.
       alpha: strength with which the embedding of `amplified` is amplified.
       beta: strength with which the embedding of `removed` is removed.
-      amplified: conditioning vector whose embedding is the first direction [11].
-      removed: conditioning vector whose embedding is the second direction [11].
+      amplified: conditioning vector whose embedding is the first direction [d].
+      removed: conditioning vector whose embedding is the second direction [d].
       shared: whether the embedding that all blocks share is edited, instead of each block's own.
       random: number of the random direction that replaces a latent edit, keeping its length; 0 = the edit itself.
       patched: whether the conditioning projections are those of the patch's checkpoint.
@@ -63,7 +64,7 @@ class Query(struct.PyTreeNode):
 
 @struct.dataclass
 class Target:
-    """A held-out class as protocols see it; all are conditioning vectors [11].
+    """A held-out class as protocols see it; all are conditioning vectors [d].
 
     Attributes:
       mean: the class's own mean.
@@ -73,11 +74,11 @@ class Target:
       opposite: nothing but another concept, at the far end of the value that the class does not have.
     """
 
-    mean: Float[Array, "11"]
-    flipped: Float[Array, "11"]
-    strong: Float[Array, "11"]
-    strong_shared: Float[Array, "11"]
-    opposite: Float[Array, "11"]
+    mean: Float[Array, "d"]
+    flipped: Float[Array, "d"]
+    strong: Float[Array, "d"]
+    strong_shared: Float[Array, "d"]
+    opposite: Float[Array, "d"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,35 +242,33 @@ def _code(one: Protocol) -> str:
         return one.change.__code__.co_code.hex() + repr(one.change.__code__.co_consts)
 
 
-def queries(
-    config: ElicitConfig, active: tuple[str, ...], setting: Setting, key: jax.Array, guidance: float = 1.0
-) -> Query:
+def queries(config: ElicitConfig, source: Source, setting: Setting, key: jax.Array, guidance: float = 1.0) -> Query:
     """Build every query of every held-out class: leaves [queries, held-out classes, ...].
 
     Args:
       config: protocols and their values.
-      active: active concepts.
+      source: of the images.
       setting: the run's numbers; its class means are what is exaggerated.
       key: of the random directions, which are the run's own and the same at every checkpoint.
       guidance: weight of queries whose protocol does not change it.
     """
-    means = mean_conditionings(active, ranges_of(setting))
+    means = source.means(setting)
     rows = []
     for number, (name, values) in enumerate(layout(config)):
         row = []
-        for klass in classes(active).held_out_ids:
+        for klass in source.family.held_out_ids:
             direction_key = jax.random.fold_in(jax.random.fold_in(key, number), klass)
-            row.append(_query(config, active, klass, name, values, number, guidance, means, direction_key))
+            row.append(_query(config, source, klass, name, values, number, guidance, means, direction_key))
         rows.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *row))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
 def _query(
-    config: ElicitConfig, active: tuple[str, ...], klass: int, name: str, values: tuple[Any, ...], number: int,
+    config: ElicitConfig, source: Source, klass: int, name: str, values: tuple[Any, ...], number: int,
     guidance: float, means: jax.Array, key: jax.Array,
 ) -> Query:  # fmt: skip
     parts, control = parse(name)
-    target = make_target(active, klass, config.concept, means, shuffled=control == SHUFFLED)
+    target = make_target(source, klass, config.concept, means, shuffled=control == SHUFFLED)
     before = _plain(target, guidance)
     query = before
     for one, value in zip(parts, values, strict=True):
@@ -277,7 +276,7 @@ def _query(
     _check_shapes(name, query, before)
     if control == RANDOM:
         offset = query.conditioning - before.conditioning
-        direction = jnp.linalg.norm(offset) * _random_direction(active, key)
+        direction = jnp.linalg.norm(offset) * _random_direction(source, key)
         query = query.replace(conditioning=before.conditioning + direction, random=jnp.int32(number))
     return query
 
@@ -291,32 +290,32 @@ def _check_shapes(name: str, query: Query, before: Query) -> None:
 
 def _plain(target: Target, guidance: float) -> Query:
     zero = jnp.float32(0.0)
-    nothing = jnp.zeros(CONDITIONING_DIM)
+    nothing = jnp.zeros_like(target.mean)
     no = jnp.bool_(False)
     return Query(target.mean, jnp.float32(guidance), zero, zero, nothing, nothing, no, jnp.int32(0), no)
 
 
-def _random_direction(active: tuple[str, ...], key: jax.Array) -> jax.Array:
+def _random_direction(source: Source, key: jax.Array) -> jax.Array:
     """Draw a unit vector in the entries of the conditioning that the active concepts use."""
-    used = np.zeros(CONDITIONING_DIM, bool)
-    for name in active:
-        used[SLICES[name]] = True
-    direction = jnp.where(used, jax.random.normal(key, (CONDITIONING_DIM,)), 0.0)
+    used = np.zeros(source.layout.dim, bool)
+    for name in source.family.active:
+        used[source.layout.slices[name]] = True
+    direction = jnp.where(used, jax.random.normal(key, used.shape), 0.0)
     return direction / jnp.linalg.norm(direction)
 
 
-def make_target(active: tuple[str, ...], klass: int, concept: str, means: jax.Array, shuffled: bool = False) -> Target:
+def make_target(source: Source, klass: int, concept: str, means: jax.Array, shuffled: bool = False) -> Target:
     """Describe a class to the protocols.
 
     Args:
-      active: active concepts.
+      source: of the images.
       klass: class index.
-      concept: the concept that is pushed; the other one is the first active concept besides.
-      means: conditioning vectors of all classes at their means [k, 11].
+      concept: the concept that is pushed, "" = the first; the other one is the first active concept besides.
+      means: conditioning vectors of all classes at their means [k, d].
       shuffled: exchange the two.
     """
-    found = classes(active)
-    pushed = active.index(concept)
+    found, active = source.family, source.family.active
+    pushed = active.index(concept) if concept else 0
     other = next(i for i in range(len(active)) if i != pushed)
     pushed, other = (other, pushed) if shuffled else (pushed, other)
     bits = found.bits[klass].copy()
@@ -329,13 +328,14 @@ def make_target(active: tuple[str, ...], klass: int, concept: str, means: jax.Ar
     return Target(
         mean=means[klass],
         flipped=means[index[tuple(flipped.tolist())]],
-        strong=_only(STRONG, active[pushed], int(bits[pushed]), means[klass]),
-        strong_shared=_only(STRONG_SHARED, active[pushed], int(bits[pushed]), means[klass]),
-        opposite=_only(STRONG, active[other], int(opposite), means[index[tuple(other_bits.tolist())]]),
+        strong=_only(source, STRONG, active[pushed], int(bits[pushed]), means[klass]),
+        strong_shared=_only(source, STRONG_SHARED, active[pushed], int(bits[pushed]), means[klass]),
+        opposite=_only(source, STRONG, active[other], int(opposite), means[index[tuple(other_bits.tolist())]]),
     )
 
 
-def _only(ends: Mapping[str, Any], concept: str, bit: int, mean: jax.Array) -> jax.Array:
+def _only(source: Source, ends: Mapping[str, Any], concept: str, bit: int, mean: jax.Array) -> jax.Array:
     """Return the vector that is zero but for one concept: its published far end, or its class mean without one."""
-    entries = jnp.array(ends[concept][bit]) if concept in ends else mean[SLICES[concept]]
-    return jnp.zeros(CONDITIONING_DIM).at[SLICES[concept]].set(entries)
+    there = source.layout.slices[concept]
+    published = source.far_ends and concept in ends
+    return jnp.zeros_like(mean).at[there].set(jnp.array(ends[concept][bit]) if published else mean[there])

@@ -50,6 +50,6 @@ def _guidance(spec: EvalSpec) -> float | None:
 
 def _noise(spec: EvalSpec, prompts: Prompts, i: jax.Array) -> jax.Array:
     queries, num, samples = spec.shape
-    size = spec.train.data.image_size
+    size = spec.train.source.data.image_size
     noise = rng.normal(jax.random.fold_in(prompts.key, i), (num * samples, size, size, 3))
     return jnp.tile(noise, (queries, 1, 1, 1))

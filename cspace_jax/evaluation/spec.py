@@ -4,7 +4,6 @@ import dataclasses
 
 from cspace_jax.config import Config, EvaluateConfig
 from cspace_jax.config.schema import ElicitConfig
-from cspace_jax.data.concepts import classes
 from cspace_jax.evaluation import protocols
 from cspace_jax.evaluation.probe import ProbeSpec
 from cspace_jax.training.run import TrainSpec
@@ -35,7 +34,7 @@ class EvalSpec:
     @classmethod
     def from_config(cls, config: Config, train: TrainSpec, probe: ProbeSpec) -> "EvalSpec":
         """Collect the static parts of naive prompting of every class."""
-        shape = (1, classes(config.data.active).num, config.evaluate.samples_per_class)
+        shape = (1, train.source.family.num, config.evaluate.samples_per_class)
         return cls(train, config.evaluate, probe, config.elicit, shape)
 
     @classmethod
@@ -45,7 +44,7 @@ class EvalSpec:
         The first element of `shape` is the number of queries of one batch: all, or as many as `images_per_call` images
         of a run hold, in batches of equal length.
         """
-        held_out = len(classes(config.data.active).held_out_ids)
+        held_out = len(train.source.family.held_out_ids)
         total = len(protocols.layout(config.elicit))
         most = max(1, images_per_call // (held_out * config.elicit.samples)) if images_per_call else total
         calls = -(-total // most)

@@ -15,7 +15,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from cspace_jax.config.schema import shares_embedding
-from cspace_jax.data.concepts import CONDITIONING_DIM
 from cspace_jax.errors import UserError
 from cspace_jax.model.layers import MLP, Conv, GroupNorm, Projection, drop_out, gelu
 
@@ -40,6 +39,7 @@ class UNetSpec:
       in_channels: channels of the image.
       out_channels: channels of the output; if it differs from `in_channels` the input joins through a 3x3 convolution.
       convolution: how convolutions are computed, one of `convolution.METHODS`; changes rounding only.
+      entries: length d of a conditioning vector; 11 for the paper's six concepts.
     """
 
     channels: tuple[int, ...]
@@ -52,6 +52,7 @@ class UNetSpec:
     in_channels: int = 3
     out_channels: int = 3
     convolution: str = "matmul"
+    entries: int = 11
 
 
 def time_features(t: Float[Array, " b"]) -> Float[Array, "b 64"]:
@@ -192,7 +193,7 @@ def init_params(spec: UNetSpec, key: jax.Array, init_scale: jax.typing.ArrayLike
     size = 2 ** (len(spec.channels) - 1)
     z = jnp.zeros((1, size, size, spec.in_channels))
     conditioned = spec.conditioning != "none"
-    t, c = (jnp.zeros(1), jnp.zeros((1, CONDITIONING_DIM))) if conditioned else (None, None)
+    t, c = (jnp.zeros(1), jnp.zeros((1, spec.entries))) if conditioned else (None, None)
     params = UNet(spec).init({"params": key}, z, t, c, None)["params"]
     return jax.tree.map(lambda p: p * jnp.asarray(init_scale, p.dtype), params)
 
@@ -202,7 +203,7 @@ def apply(
     params: dict,
     z: Float[Array, "b h w ci"],
     t: Float[Array, " b"] | None = None,
-    c: Float[Array, "b 11"] | Mapping[str, jax.Array] | None = None,
+    c: Float[Array, "b d"] | Mapping[str, jax.Array] | None = None,
     dropout_keys: Key[Array, " b"] | None = None,
 ) -> Float[Array, "b h w co"]:
     """Evaluate the network.
@@ -232,7 +233,7 @@ def block_features(spec: UNetSpec) -> dict[str, int]:
     return down | middle | up
 
 
-def embed_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b 11"]) -> Float[Array, "b d"]:
+def embed_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b d"]) -> Float[Array, "b e"]:
     """Return what every block's projection reads: the shared embedding [b, 64], or `c` itself where none is shared.
 
     Raises:
@@ -244,7 +245,7 @@ def embed_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b 11"]) ->
     return embedded
 
 
-def project_embedding(spec: UNetSpec, params: dict, embedding: Float[Array, "b d"]) -> dict[str, jax.Array]:
+def project_embedding(spec: UNetSpec, params: dict, embedding: Float[Array, "b e"]) -> dict[str, jax.Array]:
     """Return what every residual block adds for what `embed_conditioning` gave: block name -> [b, width of the block].
 
     Raises:
@@ -271,7 +272,7 @@ def _held(spec: UNetSpec, params: dict, *path: str) -> dict:
     return params
 
 
-def project_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b 11"]) -> dict[str, jax.Array]:
+def project_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b d"]) -> dict[str, jax.Array]:
     """Return what every residual block adds for conditioning vectors `c`: block name -> [b, width of the block].
 
     It depends on neither image nor time, so a sampler computes it once; and it is where latent interventions act and

@@ -17,8 +17,8 @@ from cspace_jax.config import DiffusionConfig, NetworkConfig
 from cspace_jax.model import unet
 
 _LN2 = 0.6931471805599453
-# Conditioning vectors [b, 11], or what every block of the network makes of them (`unet.project_conditioning`).
-Conditioning = Float[Array, "b 11"] | Mapping[str, jax.Array]
+# Conditioning vectors [b, d], or what every block of the network makes of them (`unet.project_conditioning`).
+Conditioning = Float[Array, "b d"] | Mapping[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,17 @@ class Vdm:
     diffusion: DiffusionConfig
 
     @classmethod
-    def from_config(cls, network: NetworkConfig, diffusion: DiffusionConfig, convolution: str) -> "Vdm":
-        """Build the static description from the configuration and the plan's way of computing convolutions."""
+    def from_config(
+        cls, network: NetworkConfig, diffusion: DiffusionConfig, convolution: str, entries: int = 11
+    ) -> "Vdm":
+        """Build the static description.
+
+        Args:
+          network: of the configuration.
+          diffusion: of the configuration.
+          convolution: the plan's way of computing convolutions.
+          entries: length of a conditioning vector; 11 for the paper's six concepts.
+        """
         spec = unet.UNetSpec(
             channels=network.channels,
             blocks=network.blocks,
@@ -40,6 +49,7 @@ class Vdm:
             dropout=network.dropout,
             conditioning=network.conditioning,
             convolution=convolution,
+            entries=entries,
         )
         return cls(spec, diffusion)
 
@@ -133,7 +143,7 @@ def loss_terms(
     params: dict,
     data_noise: jax.typing.ArrayLike,
     x: Float[Array, "b h w c"],
-    c: Float[Array, "b 11"],
+    c: Float[Array, "b d"],
     noise: LossNoise,
     dropout_keys: jax.Array | None = None,
 ) -> LossTerms:
@@ -174,7 +184,7 @@ def _sum_pixels(x: jax.Array) -> jax.Array:
     return x.sum((1, 2, 3))
 
 
-def drop_conditioning(null_value: float, c: Float[Array, "b 11"], dropped: Bool[Array, " b"]) -> Float[Array, "b 11"]:
+def drop_conditioning(null_value: float, c: Float[Array, "b d"], dropped: Bool[Array, " b"]) -> Float[Array, "b d"]:
     """Overwrite the whole vectors of the samples that are dropped with `null_value` (training for guidance)."""
     return jnp.where(dropped[:, None], null_value, c)
 

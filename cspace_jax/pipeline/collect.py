@@ -12,8 +12,7 @@ from cspace_jax.analysis import capability
 from cspace_jax.analysis.dataset import Measurements, build_dataset
 from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.config import Config, grid, to_dict
-from cspace_jax.data import signal
-from cspace_jax.data.concepts import classes
+from cspace_jax.data.opened import source_of
 from cspace_jax.evaluation import embeddings
 from cspace_jax.model import unet
 from cspace_jax.pipeline import elicit, replay
@@ -40,7 +39,7 @@ def naive(study: Study, probe_accuracy: Mapping[str, float] | None) -> xr.Datase
     measurements = Measurements(
         {step: _merge_runs(study, step, MEASURED) for step in study.steps},
         grid.grid_settings(config.grid),
-        classes(config.data.active),
+        source_of(config.data).family,
         signal=signals["means"],
         signal_range=signals["ranges"],
     )
@@ -54,7 +53,7 @@ def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
         return ds
     measured = {step: _merge_runs(study, step, EMBEDDED) for step in study.steps}
     blocks = unet.block_features(TrainSpec.from_config(study.config).vdm.network)
-    return extend_embeddings(ds, measured, blocks, embeddings.vector_names(study.config.data.active))
+    return extend_embeddings(ds, measured, blocks, embeddings.vector_names(source_of(study.config.data).family))
 
 
 def added(study: Study) -> xr.Dataset | None:
@@ -78,7 +77,7 @@ def _added_run(study: Study, run: int) -> xr.Dataset | None:
         return None
     raw = {step: read_evaluation(path, (*MEASURED, "exact")) for step, path in files.items()}
     settings = grid.grid_settings(config.grid)[run : run + 1]
-    ds = build_dataset(Measurements(raw, settings, classes(config.data.active)), to_dict(config))
+    ds = build_dataset(Measurements(raw, settings, source_of(config.data).family), to_dict(config))
     ds["exact"] = (("run", "step"), np.array([[float(raw[step]["exact"][0]) for step in sorted(raw)]]))
     answers = {step: replay.answer_file(study, run, step) for step in raw}
     if config.elicit.protocols and all(path.exists() for path in answers.values()):
@@ -113,13 +112,8 @@ def _signals(config: Config) -> dict[str, np.ndarray]:
     chosen = jax.tree.map(lambda leaf: leaf[np.array(list(levels.values()))], stacked)
     key = rng.stream(rng.run_key(0), "signal")
 
-    def measure(setting: Any) -> dict[str, jax.Array]:
-        return {
-            "means": signal.pixel_signal(config.data, setting, key),
-            "ranges": signal.range_signal(config.data, setting, key),
-        }
-
-    measured = jax.device_get(jax.jit(lambda s: jax.lax.map(measure, s))(chosen))
+    source = source_of(config.data)
+    measured = jax.device_get(jax.jit(lambda s: jax.lax.map(lambda one: source.signals(one, key), s))(chosen))
     rows = [list(levels).index(_images_of(s)) for s in settings]
     return {name: values[rows] for name, values in measured.items()}
 

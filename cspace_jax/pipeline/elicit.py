@@ -16,6 +16,7 @@ from etils import epath
 
 from cspace_jax.config import Config, fingerprint, grid, save_steps, to_dict
 from cspace_jax.cost import disk
+from cspace_jax.data.opened import source_of
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols, sampling
@@ -43,7 +44,7 @@ def check(config: Config) -> None:
       UserError: a protocol does not exist, does not suit the network, or gives a query of another form.
     """
     protocols.check_network(config.elicit, config.network.conditioning)
-    ask = partial(protocols.queries, config.elicit, config.data.active, grid.example_setting(config.grid))
+    ask = partial(protocols.queries, config.elicit, source_of(config.data), grid.example_setting(config.grid))
     jax.eval_shape(ask, jax.random.key(0))
     dropped = len(save_steps(config.save, config.optim.steps)) - len(disk.kept_steps(config))
     if dropped and patches(config):
@@ -82,7 +83,7 @@ def patches(config: Config) -> bool:
     if not config.elicit.protocols:
         return False
     setting = grid.example_setting(config.grid)
-    return bool(protocols.queries(config.elicit, config.data.active, setting, jax.random.key(0)).patched.any())
+    return bool(protocols.queries(config.elicit, source_of(config.data), setting, jax.random.key(0)).patched.any())
 
 
 def _complete(study: Study, root: epath.Path) -> bool:

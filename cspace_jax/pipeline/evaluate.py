@@ -97,7 +97,7 @@ def _loss_measure(runner: Engine, spec: EvalSpec) -> Callable[[RunGroups], np.nd
         losses = np.full((runner.runs, len(SPLITS), len(TERMS)), np.nan, np.float32)
         for split, (count, groups) in data.items():
             batches = [
-                runner.call(loss_batch, spec, params, runner.settings, groups, shared=(np.int32(i),))
+                runner.call(loss_batch, spec, params, runner.settings, groups, shared=(runner.pool, np.int32(i)))
                 for i in range(count)
             ]
             losses[:, SPLITS.index(split)] = np.mean([runner.fetch(b) for b in batches], axis=0)

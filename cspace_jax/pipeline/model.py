@@ -12,7 +12,6 @@ from cspace_jax import rng
 from cspace_jax.config import grid
 from cspace_jax.config.reading import fail
 from cspace_jax.config.setting import Setting
-from cspace_jax.data.concepts import CONDITIONING_DIM
 from cspace_jax.evaluation import sampling
 from cspace_jax.evaluation.probe import ProbeSpec
 from cspace_jax.evaluation.prompts import Prompts
@@ -47,7 +46,7 @@ class Model:
         """Draw images for conditioning vectors.
 
         Args:
-          conditioning: [11], or [b, 11] for several; `cs.data.prompt` makes one from words.
+          conditioning: [d], or [b, d] for several; `cs.data.prompt` makes one from words.
           key: random key of the noise, or a seed.
           n: images for each vector.
           guidance: weight w of classifier-free guidance; None = that of the configuration.
@@ -60,13 +59,14 @@ class Model:
             trained without (diffusion.p_uncond = 0).
         """
         vectors = jnp.asarray(conditioning, jnp.float32)
-        if vectors.ndim not in (1, 2) or vectors.shape[-1] != CONDITIONING_DIM:
-            fail("conditioning", vectors.shape, f"must have the shape [{CONDITIONING_DIM}] or [b, {CONDITIONING_DIM}]")
+        entries = self.spec.train.vdm.network.entries
+        if vectors.ndim not in (1, 2) or vectors.shape[-1] != entries:
+            fail("conditioning", vectors.shape, f"must have the shape [{entries}] or [b, {entries}]")
         if n < 1:
             fail("n", n, "must be at least 1")
         if guidance not in (None, 1, 1.0) and self.spec.train.vdm.diffusion.p_uncond == 0:
             fail("guidance", guidance, "must be None or 1: the network was trained with diffusion.p_uncond = 0")
-        several = vectors.reshape(-1, CONDITIONING_DIM)
+        several = vectors.reshape(-1, entries)
         spec = dataclasses.replace(self.spec, shape=(1, len(several), n))
         weights = None if guidance is None else jnp.full(len(several) * n, guidance, jnp.float32)
         noise_key = rng.run_key(key) if isinstance(key, int) else key

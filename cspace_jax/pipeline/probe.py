@@ -17,14 +17,17 @@ import numpy as np
 import optax
 from etils import epath
 from flax import struct, traverse_util
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Int
 from tqdm import tqdm
 
 from cspace_jax import processes, rng
-from cspace_jax.config import Config, DataConfig, OptimConfig, ProbeConfig, fingerprint, to_dict
+from cspace_jax.config import Config, OptimConfig, ProbeConfig, fingerprint, to_dict
 from cspace_jax.config.plan import Plan
 from cspace_jax.config.reading import fail
-from cspace_jax.data import concepts, datasets
+from cspace_jax.data.opened import source_of
+from cspace_jax.data.source import Items, Source
+from cspace_jax.engine.placement import shared_pool
 from cspace_jax.engine.schedule import chunks
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss
@@ -36,6 +39,7 @@ from cspace_jax.training.optimizer import make_optimizer
 _EVAL_BATCH = 256  # images scored at once
 _CALM_CHECKS = 3  # perfect checks in a row after which training stops
 _LEAST_SHARE = 0.2  # of the steps, trained in any case
+_AUGMENT = 2**31  # of a step's key: far from the numbers of its samples
 _CACHE_VERSION = 1  # raise it when a change of the code changes a trained probe
 Info = dict[str, Any]
 
@@ -67,7 +71,7 @@ class _Task:
 
     spec: ProbeSpec
     probe: ProbeConfig
-    data: DataConfig
+    source: Source
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -103,36 +107,39 @@ def train_probe(config: Config, plan: Plan) -> Probe:
     """Train the probe of a configuration.
 
     Data: the images of every row of `probe.data`, all classes of the active concepts, a fixed set that is shuffled anew
-    each epoch; a row's held-out images lie at its class means. Checks come every max(50, steps / 20) steps. The weights
+    each epoch; a row's held-out images lie at its class means. Of pictures: those of the training part, and for the
+    checks those that no run is trained on. Checks come every max(50, steps / 20) steps. The weights
     of the best check are kept: most images with all concepts right, then the lowest loss. Training stops early, which
     the reference implementation does not, once three checks in a row were perfect and a fifth of the steps is done.
 
     """
-    task = _Task(ProbeSpec.from_config(config, plan), config.probe, config.data)
+    task = _Task(ProbeSpec.from_config(config, plan), config.probe, source_of(config.data))
     checks = _train(task, plan.steps_per_call)
     best = max(checks, key=lambda check: check.rank)
     info = {"accuracy": best.accuracy, "loss": best.loss, "steps": checks[-1].step, "best_step": best.step}
-    return Probe(task.spec, best.params, {**info, "hash": config_hash(config)})
+    params = jax.tree.map(jnp.asarray, jax.device_get(best.params))  # at no device in particular
+    return Probe(task.spec, params, {**info, "hash": config_hash(config)})
 
 
 def _train(task: _Task, steps_per_call: int) -> list[_Check]:
     """Train and return the checks, about twenty, in order."""
     key = rng.stream(rng.run_key(task.probe.seed), "probe")
     init_key, pool_key, test_key, order_key, dropout_key = jax.random.split(key, 5)
-    pool = _draw(task, task.probe.images_per_class, pool_key, at_mean=False)
-    test = _draw(task, task.probe.test_images_per_class, test_key, at_mean=True)
-    batches = _draw_batches(task, len(pool.klass), order_key)
+    items = task.source.probe_items(task.probe, pool_key, held=False)
+    test = task.source.probe_items(task.probe, test_key, held=True)
+    batches = _draw_batches(task, len(items.klass), order_key)
+    pool = shared_pool(task.source.pool).at(SingleDeviceSharding(jax.local_devices()[0]))
     state = _start(task, init_key)
     steps = task.probe.steps
     stops = [*range(task.check_every, steps, task.check_every), steps]
     checks: list[_Check] = []
     with tqdm(total=steps, desc="probe", unit="step", leave=False, disable=None) as bar:
         for start, count in chunks(0, steps, stops, steps_per_call):
-            state, value = _train_chunk(task, state, pool, batches, start, count, dropout_key)
+            state, value = _train_chunk(task, state, items, pool, batches, start, count, dropout_key)
             bar.update(count)
             if start + count not in stops:
                 continue
-            checks.append(_check(task, state.params, test, start + count))
+            checks.append(_check(task, state.params, test, pool, start + count))
             bar.set_postfix(loss=f"{float(value):.1e}", accuracy=f"{checks[-1].accuracy['joint']:.3f}")
             if _settled(checks, steps):
                 break
@@ -142,20 +149,6 @@ def _train(task: _Task, steps_per_call: int) -> list[_Check]:
 def _settled(checks: list[_Check], steps: int) -> bool:
     last = [check.accuracy["joint"] for check in checks[-_CALM_CHECKS:]]
     return len(last) == _CALM_CHECKS and min(last) == 1.0 and checks[-1].step >= _LEAST_SHARE * steps
-
-
-def _draw(task: _Task, per_class: int, key: jax.Array, *, at_mean: bool) -> datasets.Dataset:
-    """Draw `per_class` images of every class for every row of the probe's data."""
-    active = task.data.active
-    klass = jnp.asarray(np.repeat(np.arange(concepts.classes(active).num, dtype=np.int32), per_class))
-    parts = []
-    for i, row in enumerate(task.probe.data):
-        # One small program for all rows: with the rows together in one, XLA compiles for minutes on a CPU.
-        parts.append(_draw_row(active, concepts.class_ranges(*row), klass, jax.random.fold_in(key, i), at_mean=at_mean))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-
-
-_draw_row = jax.jit(datasets.draw_dataset, static_argnames=("active", "at_mean"))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -182,7 +175,8 @@ def _start(task: _Task, key: jax.Array) -> _State:
 def _train_chunk(
     task: _Task,
     state: _State,
-    pool: datasets.Dataset,
+    items: Items,
+    pool: Any,
     batches: Array,
     start: Array,
     count: Array,
@@ -191,13 +185,14 @@ def _train_chunk(
     """Train on `count` rows of `batches` [step, b] from number `start` on; the loss is the last step's."""
 
     def step(i: jax.Array, carry: tuple[_State, jax.Array]) -> tuple[_State, jax.Array]:
-        return _step(task, carry[0], pool.take(batches[i]), jax.random.fold_in(dropout_key, i))
+        return _step(task, carry[0], items.take(batches[i]), pool, jax.random.fold_in(dropout_key, i))
 
     return jax.lax.fori_loop(start, start + count, step, (state, jnp.float32(0.0)))
 
 
-def _step(task: _Task, state: _State, batch: datasets.Dataset, dropout_key: jax.Array) -> tuple[_State, jax.Array]:
-    images, bits = datasets.images(task.data, batch), _bits(task, batch)
+def _step(task: _Task, state: _State, batch: Items, pool: Any, dropout_key: jax.Array) -> tuple[_State, jax.Array]:
+    augment_keys = jax.random.split(jax.random.fold_in(dropout_key, _AUGMENT), len(batch.klass))
+    images, bits = task.source.images(pool, batch, augment_keys), _bits(task, batch)
     dropout_keys = jax.random.split(dropout_key, len(images))
     value, grads = jax.value_and_grad(loss, argnums=1)(task.spec, state.params, images, bits, dropout_keys)
     updates, opt_state = task.optimizer.update(grads, state.opt_state, state.params)
@@ -205,22 +200,22 @@ def _step(task: _Task, state: _State, batch: datasets.Dataset, dropout_key: jax.
     return _State(params, opt_state), value
 
 
-def _bits(task: _Task, batch: datasets.Dataset) -> Int[Array, "b concept"]:
-    return jnp.asarray(concepts.classes(task.data.active).bits)[batch.klass]
+def _bits(task: _Task, batch: Items) -> Int[Array, "b concept"]:
+    return jnp.asarray(task.source.family.bits)[batch.klass]
 
 
-def _check(task: _Task, params: dict, test: datasets.Dataset, step: int) -> _Check:
+def _check(task: _Task, params: dict, test: Items, pool: Any, step: int) -> _Check:
     parts = [slice(i, i + _EVAL_BATCH) for i in range(0, len(test.klass), _EVAL_BATCH)]
-    scores = [_score(task, params, jax.tree.map(lambda leaf, part=part: leaf[part], test)) for part in parts]
+    scores = [_score(task, params, jax.tree.map(lambda leaf, part=part: leaf[part], test), pool) for part in parts]
     right, losses = (np.concatenate(arrays) for arrays in zip(*scores, strict=True))
-    accuracy = {name: float(right[:, i].mean()) for i, name in enumerate(task.data.active)}
+    accuracy = {name: float(right[:, i].mean()) for i, name in enumerate(task.source.family.active)}
     return _Check(step, {**accuracy, "joint": float(right.all(axis=1).mean())}, float(losses.mean()), params)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _score(task: _Task, params: dict, test: datasets.Dataset) -> tuple[Array, Array]:
+def _score(task: _Task, params: dict, test: Items, pool: Any) -> tuple[Array, Array]:
     """Return whether each concept of each image is read right [b, concept], and the images' cross-entropies [b]."""
-    pairs, bits = logits(task.spec, params, datasets.images(task.data, test)), _bits(task, test)
+    pairs, bits = logits(task.spec, params, task.source.images(pool, test)), _bits(task, test)
     return pairs.argmax(axis=-1) == bits, cross_entropy(pairs, bits)
 
 
@@ -228,7 +223,7 @@ def config_hash(config: Config) -> str:
     """Return 16 hex digits of everything that a trained probe depends on."""
     fields = to_dict(config)
     matters = {name: value for name, value in fields["probe"].items() if name not in ("cache_dir", "min_accuracy")}
-    data = {name: fields["data"][name] for name in ("active", "image_size", "blur")}
+    data = source_of(config.data).identity
     text = json.dumps({"probe": matters, "data": data, "version": _CACHE_VERSION}, sort_keys=True)
     return fingerprint(text, 16)
 
@@ -291,7 +286,7 @@ def _load(spec: ProbeSpec, config: Config, file: epath.Path) -> Probe | None:
 
 def _decode(spec: ProbeSpec, config: Config, arrays: bytes, text: bytes) -> Probe:
     info = json.loads(text)
-    if info["hash"] != config_hash(config) or set(info["accuracy"]) != {*config.data.active, "joint"}:
+    if info["hash"] != config_hash(config) or set(info["accuracy"]) != {*source_of(config.data).family.active, "joint"}:
         raise ValueError("its .json belongs to another probe")
     info["steps"] = int(info["steps"])
     with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:

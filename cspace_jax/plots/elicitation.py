@@ -17,7 +17,6 @@ from cspace_jax.analysis import capability, curves
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
-from cspace_jax.data.concepts import BIT_NAMES
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.registry import Samples, figure, further_protocols
 from cspace_jax.plots.trajectories import concept_square, draw_path
@@ -77,7 +76,7 @@ class Row:
         if self.concept is None:
             return f"P(class {style.class_label(ds, self.klass)})"
         name = str(ds["concept"].values[self.concept])
-        return f"P({BIT_NAMES[name][int(ds['bit'].values[self.klass, self.concept])]})"
+        return f"P({style.bit_label(ds, name, int(ds['bit'].values[self.klass, self.concept]))})"
 
 
 @figure("fig6", paper="Fig. 6", needs=(further_protocols,))

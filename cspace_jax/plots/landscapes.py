@@ -108,7 +108,7 @@ def measured(ds: xr.Dataset, protocol: str = "naive") -> tuple[Figure, list[tupl
         underspecification.mask_levels(ds) if swept else [level for level in signal_levels.levels(ds) if level.runs]
     )
     pair = underspecification.axes(ds) if swept else (0, 1)
-    first, second = (style.probability_label(str(ds["concept"].values[i])) for i in pair)
+    first, second = (style.probability_label(ds, str(ds["concept"].values[i])) for i in pair)
     fig = style.new_figure(2.9 * len(levels) + 0.3, 3.2)
     fits = []
     for ax, level in zip(fig.subplots(1, len(levels), squeeze=False)[0], levels, strict=True):

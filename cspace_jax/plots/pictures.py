@@ -67,7 +67,7 @@ def fig2(data: DataConfig, setting: Mapping[str, float], seed: int = 0) -> Figur
 
 
 def _axis(name: str) -> str:
-    words = f"{style.bit_label(name, 0)} $\\rightarrow$ {style.bit_label(name, 1)}"
+    words = " $\\rightarrow$ ".join(concepts.BIT_NAMES[name])
     return f"{style.concept_title(name)}: {words}"
 
 
@@ -85,7 +85,7 @@ def _class_panel(
 
 def _value(name: str, value: Real[np.ndarray, "..."]) -> str:
     if name == "shape":
-        return style.bit_label("shape", int(value))
+        return concepts.BIT_NAMES["shape"][int(value)]
     words = {"size": "radius"}.get(name, style.concept_title(name))
     numbers = ", ".join(f"{one:.3g}" for one in np.atleast_1d(value))
     return f"{words} ({numbers})" if value.ndim else f"{words} {numbers}"

@@ -144,7 +144,7 @@ def _label_grid(axes: np.ndarray, ds: xr.Dataset) -> None:
         ax.set_title(f"{style.class_label(ds, klass)}{held_out}", fontsize=8.5)
         style.step_axis(axes[-1, klass])
     for row, name in enumerate(map(str, ds["concept"].values)):
-        axes[row, 0].set_ylabel(style.probability_label(name))
+        axes[row, 0].set_ylabel(style.probability_label(ds, name))
         axes[row, 0].set_ylim(-0.03, 1.03)
         for klass, ax in enumerate(axes[row]):
             ax.axhline(float(ds["bit"].values[klass, row]), color="#888888", lw=0.9, ls=":")

@@ -5,6 +5,7 @@ Figures are made without pyplot, so none is kept open and no global state change
 
 import contextlib
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,19 +88,21 @@ def concept_title(concept: str) -> str:
     return CONCEPT_NAMES.get(concept, concept)
 
 
-def bit_label(concept: str, bit: int) -> str:
-    """Return the word for a value of a concept, such as "blue"; unknown concepts give "name=1"."""
-    return BIT_NAMES[concept][bit] if concept in BIT_NAMES else f"{concept}={bit}"
+def bit_label(ds: xr.Dataset, concept: str, bit: int) -> str:
+    """Return the word for a value of a concept, such as "blue"; without a word it is "name=1"."""
+    words = json.loads(ds.attrs.get("words", "{}"))  # datasets of older versions hold none
+    pair = words.get(concept) or BIT_NAMES.get(concept)
+    return pair[bit] if pair else f"{concept}={bit}"
 
 
-def probability_label(concept: str) -> str:
+def probability_label(ds: xr.Dataset, concept: str) -> str:
     """Return the axis label of a concept-space coordinate, such as "P(blue)"."""
-    return f"P({bit_label(concept, 1)})"
+    return f"P({bit_label(ds, concept, 1)})"
 
 
 def class_label(ds: xr.Dataset, klass: int) -> str:
     """Return a class in code and words, such as "11 (blue, small)"."""
-    words = [bit_label(str(c), int(b)) for c, b in zip(ds["concept"].values, ds["bit"].values[klass], strict=True)]
+    words = [bit_label(ds, str(c), int(b)) for c, b in zip(ds["concept"].values, ds["bit"].values[klass], strict=True)]
     return f"{ds['klass'].values[klass]} ({', '.join(words)})"
 
 

@@ -100,8 +100,8 @@ def concept_square(ax: Axes, ds: xr.Dataset, pair: tuple[int, int], images: Imag
     """Set up the unit square with axis labels and either words or images at its corners."""
     names = [str(ds["concept"].values[i]) for i in pair]
     ax.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-    ax.set_xlabel(style.probability_label(names[0]))
-    ax.set_ylabel(style.probability_label(names[1]))
+    ax.set_xlabel(style.probability_label(ds, names[0]))
+    ax.set_ylabel(style.probability_label(ds, names[1]))
     for klass, bits in enumerate(ds["bit"].values):
         others = [b for i, b in enumerate(bits) if i not in pair]
         if any(others):
@@ -120,7 +120,9 @@ def _corner(
     if images and klass in images:
         style.place_image(ax, images[klass], (x, y), (0, 24 if y else -39), color)
         return
-    text = ", ".join(style.bit_label(str(ds["concept"].values[i]), int(b)) for i, b in zip(pair, corner, strict=True))
+    text = ", ".join(
+        style.bit_label(ds, str(ds["concept"].values[i]), int(b)) for i, b in zip(pair, corner, strict=True)
+    )
     ax.annotate(
         text, (x, y), xytext=(-5 if x else 5, -7 if y else 7), textcoords="offset points", fontsize=6.5, color=color,
         ha="right" if x else "left", va="top" if y else "bottom", zorder=6,

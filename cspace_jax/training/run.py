@@ -9,10 +9,12 @@ import optax
 from flax import struct
 
 from cspace_jax import rng
-from cspace_jax.config import Config, DataConfig, OptimConfig
+from cspace_jax.config import Config, OptimConfig
 from cspace_jax.config.plan import PLAIN, Plan
 from cspace_jax.config.setting import Setting
-from cspace_jax.data import datasets, masking
+from cspace_jax.data import masking
+from cspace_jax.data.opened import source_of
+from cspace_jax.data.source import Items, Source
 from cspace_jax.model import vdm
 from cspace_jax.training import optimizer
 from cspace_jax.training.microbatch import map_microbatches
@@ -26,7 +28,7 @@ class TrainSpec:
 
     Attributes:
       vdm: the diffusion model.
-      data: the training set.
+      source: of the images.
       optim: batch and optimiser.
       microbatch: samples whose gradient is computed at once, a divisor of the batch; 0 = `microbatch_of` the batch.
       cache_bytes: of a core, which a microbatch's tensors should not leave; 0 = batches are not cut.
@@ -34,7 +36,7 @@ class TrainSpec:
     """
 
     vdm: vdm.Vdm
-    data: DataConfig
+    source: Source
     optim: OptimConfig
     microbatch: int = 0
     cache_bytes: int = 0
@@ -43,8 +45,9 @@ class TrainSpec:
     @classmethod
     def from_config(cls, config: Config, plan: Plan = PLAIN, shards: int = 1) -> "TrainSpec":
         """Collect the static parts of a configuration under a plan, with `shards` devices to each run."""
-        model = vdm.Vdm.from_config(config.network, config.diffusion, plan.convolution)
-        return cls(model, config.data, config.optim, plan.microbatch, plan.cache_bytes, shards)
+        source = source_of(config.data)
+        model = vdm.Vdm.from_config(config.network, config.diffusion, plan.convolution, source.layout.dim)
+        return cls(model, source, config.optim, plan.microbatch, plan.cache_bytes, shards)
 
     @property
     def microbatch_size(self) -> int:
@@ -62,12 +65,17 @@ class TrainSpec:
         All of them where the cache holds a tensor of the first level. Else prefer the largest divisor that fits the
         cache; never below `FEWEST_SAMPLES`.
         """
-        image = 4 * self.data.image_size**2 * self.vdm.network.channels[0]
+        image = 4 * self.source.data.image_size**2 * self.vdm.network.channels[0]
         if not self.cache_bytes or samples * image <= self.cache_bytes:
             return samples
         divisors = [n for n in range(FEWEST_SAMPLES, samples + 1) if samples % n == 0]
         fitting = [n for n in divisors if n * image <= self.cache_bytes]
         return max(fitting) if fitting else min(divisors, default=samples)
+
+    @property
+    def pool(self) -> Any:
+        """Arrays that all runs share, on the host."""
+        return self.source.pool
 
     # What the engine runs: pure functions of this description and of one run's arrays.
 
@@ -75,15 +83,15 @@ class TrainSpec:
         """Make the state of a run before its first step (`init_run`)."""
         return init_run(self, setting)
 
-    def make_data(self, setting: Setting) -> datasets.Dataset:
+    def make_data(self, setting: Setting) -> Items:
         """Draw the run's training set (`make_data`)."""
         return make_data(self, setting)
 
     def chunk(
-        self, state: "RunState", setting: Setting, data: datasets.Dataset, step: jax.Array, count: jax.Array | int
+        self, state: "RunState", setting: Setting, data: Items, pool: Any, step: jax.Array, count: jax.Array | int
     ) -> "tuple[RunState, StepMetrics]":
         """Train for `count` steps (`train_chunk`)."""
-        return train_chunk(self, state, setting, data, step, count)
+        return train_chunk(self, state, setting, data, pool, step, count)
 
 
 @struct.dataclass
@@ -129,7 +137,7 @@ class Batch:
 
     Attributes:
       images: rendered, in [0, 1].
-      conditioning: true conditioning vectors [b, 11].
+      conditioning: true conditioning vectors [b, d].
       masked: whose concept is hidden.
       dropped: whose whole conditioning is dropped.
       noise: times and noises of the loss.
@@ -147,25 +155,31 @@ class Batch:
 def init_run(spec: TrainSpec, setting: Setting) -> RunState:
     """Make the state of a run before its first step, from the setting alone (its seed included)."""
     key = rng.run_key(setting.seed)
-    params = vdm.init_params(spec.vdm, rng.stream(key, "init"), setting.init_scale) | masking.init_params(spec.data)
+    params = vdm.init_params(spec.vdm, rng.stream(key, "init"), setting.init_scale) | masking.init_params(spec.source)
     return RunState(
         params=params,
         opt_state=_optimizer(spec, setting).init(params),
         ema=jax.tree.map(jnp.copy, params) if spec.optim.ema > 0 else {},
-        order=jnp.zeros(spec.data.train_images, jnp.int32),
+        order=jnp.zeros(spec.source.train_images, jnp.int32),
         key=key,
     )
 
 
-def make_data(spec: TrainSpec, setting: Setting) -> datasets.Dataset:
-    """Draw the run's training set: concept vectors, noise keys and which images are masked; no pixels."""
+def make_data(spec: TrainSpec, setting: Setting) -> Items:
+    """Draw the run's training set: what its images are made of, and which of them are masked; no pixels."""
     key = rng.run_key(setting.seed)
-    dataset = datasets.make_dataset(spec.data, setting, rng.stream(key, "data"))[0]
-    return masking.mark(spec.data, setting.mask, dataset, rng.stream(key, "mask"))
+    dataset = spec.source.training(setting, rng.stream(key, "data"))
+    return masking.mark(spec.source, setting.mask, dataset, rng.stream(key, "mask"))
 
 
 def train_chunk(
-    spec: TrainSpec, state: RunState, setting: Setting, data: datasets.Dataset, step: jax.Array, count: jax.Array | int
+    spec: TrainSpec,
+    state: RunState,
+    setting: Setting,
+    data: Items,
+    pool: Any,
+    step: jax.Array,
+    count: jax.Array | int,
 ) -> tuple[RunState, StepMetrics]:
     """Train for `count` steps in a compiled loop.
 
@@ -174,6 +188,7 @@ def train_chunk(
       state: state after `step` steps.
       setting: the run's numbers.
       data: the run's training set, from `make_data`.
+      pool: arrays that all runs share (`Source.pool`).
       step: steps done so far, an int32 scalar that all runs share (not batched under `vmap`: the shuffle at the start
         of an epoch is then a real branch).
       count: number of steps, at least 1, shared likewise; when traced, one program serves chunks of any length.
@@ -183,19 +198,19 @@ def train_chunk(
     """
 
     def body(i: jax.Array, carry: tuple[RunState, StepMetrics]) -> tuple[RunState, StepMetrics]:
-        return train_step(spec, carry[0], setting, data, step + i)
+        return train_step(spec, carry[0], setting, data, pool, step + i)
 
     nothing = StepMetrics(*[jnp.zeros(())] * len(dataclasses.fields(StepMetrics)))
     return jax.lax.fori_loop(0, count, body, (state, nothing))
 
 
 def train_step(
-    spec: TrainSpec, state: RunState, setting: Setting, data: datasets.Dataset, step: jax.Array
+    spec: TrainSpec, state: RunState, setting: Setting, data: Items, pool: Any, step: jax.Array
 ) -> tuple[RunState, StepMetrics]:
     """Train for one step; arguments and results as those of `train_chunk`."""
     stream = rng.stream(state.key, "train")
     order, index = _next_batch(spec, state.order, step, stream)
-    batch = _draw_batch(spec, setting, data.take(index), step, state.key)
+    batch = _draw_batch(spec, setting, data.take(index), pool, step, state.key)
 
     def total_loss(params: dict, part: Batch) -> tuple[jax.Array, vdm.LossTerms]:
         conditioning = _conditioning(spec, params, part)
@@ -217,16 +232,17 @@ def train_step(
 
 
 def _draw_batch(
-    spec: TrainSpec, setting: Setting, chosen: datasets.Dataset, step: jax.Array, run_key: jax.Array
+    spec: TrainSpec, setting: Setting, chosen: Items, pool: Any, step: jax.Array, run_key: jax.Array
 ) -> Batch:
     step_key = jax.random.fold_in(rng.stream(run_key, "train"), 2 * step + 1)
     noise_key, dropout_key, drop_key = jax.random.split(step_key, 3)
-    images = datasets.images(spec.data, chosen)
+    augment_key = jax.random.fold_in(rng.stream(run_key, "augment"), step)
+    images = spec.source.images(pool, chosen, jax.random.split(augment_key, len(chosen.klass)))
     mask_key = jax.random.fold_in(rng.stream(run_key, "mask"), step)
     return Batch(
         images=images,
-        conditioning=datasets.conditionings(spec.data, chosen),
-        masked=masking.draw(spec.data, setting.mask, chosen, mask_key),
+        conditioning=spec.source.conditionings(chosen),
+        masked=masking.draw(spec.source, setting.mask, chosen, mask_key),
         dropped=jax.random.bernoulli(drop_key, spec.vdm.diffusion.p_uncond, (len(images),)),
         noise=vdm.draw_loss_noise(noise_key, images.shape),
         dropout_keys=jax.random.split(dropout_key, len(images)),
@@ -235,7 +251,7 @@ def _draw_batch(
 
 def _conditioning(spec: TrainSpec, params: dict, batch: Batch) -> jax.Array:
     diffusion = spec.vdm.diffusion
-    conditioning = masking.fill(spec.data, params, diffusion.null_value, batch.conditioning, batch.masked)
+    conditioning = masking.fill(spec.source, params, diffusion.null_value, batch.conditioning, batch.masked)
     if diffusion.p_uncond == 0:
         return conditioning
     return vdm.drop_conditioning(diffusion.null_value, conditioning, batch.dropped)
@@ -252,7 +268,7 @@ def _next_batch(spec: TrainSpec, order: jax.Array, step: jax.Array, stream: jax.
     permutation (the reference implementation keeps a short last batch instead).
     """
     size = spec.optim.batch_size
-    per_epoch = spec.data.train_images // size
+    per_epoch = spec.source.train_images // size
     position = step % per_epoch
 
     def shuffle(order: jax.Array) -> jax.Array:

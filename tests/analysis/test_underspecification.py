@@ -23,8 +23,9 @@ from cspace_jax.analysis.levels import Level, ok_runs
 from cspace_jax.analysis.summary import summarise
 from cspace_jax.config import Config, DataConfig, from_config_dict, grid, to_dict
 from cspace_jax.config.setting import Setting
-from cspace_jax.data import datasets, masking
+from cspace_jax.data import masking
 from cspace_jax.data.concepts import SLICES
+from cspace_jax.data.renderer import Renderer
 from cspace_jax.errors import UserError
 from cspace_jax.plots import figures, landscapes, style, trajectories
 from cspace_jax.plots import underspecification as masked_figures
@@ -33,6 +34,7 @@ from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import TrainSpec, init_run, make_data, train_chunk
 
 DATA = DataConfig(active=("shape", "color"), image_size=8, images_per_class=100, train_ratio=0.85)
+SOURCE = Renderer(DATA)
 ALPHAS = (0.0, 0.01, 0.07, 0.1, 0.25, 0.28, 0.29, 0.3, 0.333, 0.5, 0.57, 0.58, 0.7, 0.75, 0.9, 0.99, 1.0)
 
 
@@ -44,8 +46,8 @@ def config(**groups):
 @jax.jit
 def marked(alpha, seed=0):
     key = rng.run_key(seed)
-    dataset, _ = datasets.make_dataset(DATA, Setting(), rng.stream(key, "data"))
-    return masking.mark(DATA, alpha, dataset, rng.stream(key, "mask"))
+    dataset, _ = SOURCE.split(Setting(), rng.stream(key, "data"))
+    return masking.mark(SOURCE, alpha, dataset, rng.stream(key, "mask"))
 
 
 def test_exactly_the_floor_of_images_of_the_class_is_masked():
@@ -82,7 +84,7 @@ def test_only_the_concept_of_masked_images_is_replaced(mode, value):
     data = DataConfig(active=("shape", "color", "size"), mask_mode=mode)
     c = jnp.arange(33.0).reshape(3, 11) + 1
     params = {masking.TOKEN: jnp.full(3, 7.0)}
-    filled = masking.fill(data, params, -1.0, c, jnp.array([False, True, False]))
+    filled = masking.fill(Renderer(data), params, -1.0, c, jnp.array([False, True, False]))
     expected = np.array(c)
     expected[1, SLICES["color"]] = value
     np.testing.assert_array_equal(filled, expected)
@@ -99,13 +101,13 @@ def test_what_is_masked_by_default():
 
 def test_every_batch_draws_its_own_lots():
     data = DataConfig(active=("shape", "color"), mask_images="batch")
-    dataset, _ = datasets.make_dataset(data, Setting(), rng.stream(rng.run_key(0), "data"))
-    assert masking.mark(data, 0.5, dataset, jax.random.key(0)).masked is None
-    draws = {a: np.asarray(masking.draw(data, a, dataset, jax.random.key(1))) for a in (0.0, 0.3, 1.0)}
+    dataset, _ = Renderer(data).split(Setting(), rng.stream(rng.run_key(0), "data"))
+    assert masking.mark(Renderer(data), 0.5, dataset, jax.random.key(0)).masked is None
+    draws = {a: np.asarray(masking.draw(Renderer(data), a, dataset, jax.random.key(1))) for a in (0.0, 0.3, 1.0)}
     of_class = np.asarray(dataset.klass) == 2
     assert not draws[0.0].any() and (draws[1.0] == of_class).all() and not draws[0.3][~of_class].any()
     assert abs(draws[0.3][of_class].mean() - 0.3) < 4 * math.sqrt(0.21 / of_class.sum())
-    assert (draws[0.3] != np.asarray(masking.draw(data, 0.3, dataset, jax.random.key(2)))).any()
+    assert (draws[0.3] != np.asarray(masking.draw(Renderer(data), 0.3, dataset, jax.random.key(2)))).any()
 
 
 def trained(masks, **data):
@@ -116,7 +118,7 @@ def trained(masks, **data):
 
     def one(setting):
         state, dataset = init_run(spec, setting), make_data(spec, setting)
-        return train_chunk(spec, state, setting, dataset, jnp.int32(0), jnp.int32(8))[0].params
+        return train_chunk(spec, state, setting, dataset, (), jnp.int32(0), jnp.int32(8))[0].params
 
     return jax.jit(jax.vmap(one), compiler_options=tiny.COMPILE_FAST)(grid.stack(rows))
 
@@ -173,12 +175,12 @@ def test_a_learned_token_leaves_unmasked_runs_alone(swept):
 
 def test_validation_and_prompts_are_never_masked():
     one, other = (Setting(mask=alpha) for alpha in (0.0, 1.0))
-    for function in (lambda s: datasets.make_dataset(DATA, s, jax.random.key(0))[1],
-                     lambda s: datasets.test_set(DATA, s, jax.random.key(0))):  # fmt: skip
-        first, second = (datasets.conditionings(DATA, function(setting)) for setting in (one, other))
+    for function in (lambda s: SOURCE.validation(s, jax.random.key(0)),
+                     lambda s: SOURCE.test(s, jax.random.key(0))):  # fmt: skip
+        first, second = (SOURCE.conditionings(function(setting)) for setting in (one, other))
         np.testing.assert_array_equal(first, second)
         assert np.asarray(first)[:, SLICES["color"]].all() and function(other).masked is None
-    prompts = [datasets.generation_conditionings(DATA, setting, 2, jax.random.key(0)) for setting in (one, other)]
+    prompts = [SOURCE.prompts(setting, 2, jax.random.key(0)) for setting in (one, other)]
     np.testing.assert_array_equal(*prompts)
 
 

@@ -40,7 +40,7 @@ def test_sums_are_those_of_the_programs(name):
     data = jax.eval_shape(functools.partial(make_data, spec), setting)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     assert operations.parameters(config) == unet.count_params(state.params)
-    expected = counted(lambda *a: train_step(spec, *a), state, setting, data, step)
+    expected = counted(lambda *a: train_step(spec, *a), state, setting, data, (), step)
     assert operations.step_flops(config) == pytest.approx(expected, rel=0.03)
     side = config.data.image_size
     image = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, side, side, 3), (1,), (1, 11))]

@@ -14,14 +14,17 @@ from cspace_jax.config.schema import CONCEPTS
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import datasets, rendering
 from cspace_jax.data.concepts import ConceptVector, class_ranges, classes, conditioning, mean_conditionings
+from cspace_jax.data.renderer import Renderer
 
 GOLDEN = np.load(Path(__file__).resolve().parents[1] / "golden" / "dgp.npz")
 SMALL = DataConfig(image_size=12, images_per_class=40)
 THREE = DataConfig(active=("color", "size", "bg_color"), image_size=12, images_per_class=40)
 
-make_dataset = jax.jit(datasets.make_dataset, static_argnames="data")
-held_out_set = jax.jit(datasets.test_set, static_argnames="data")
-generation_conditionings = jax.jit(datasets.generation_conditionings, static_argnames=("data", "per_class"))
+make_dataset = jax.jit(lambda data, setting, key: Renderer(data).split(setting, key), static_argnums=0)
+held_out_set = jax.jit(lambda data, setting, key: Renderer(data).test(setting, key), static_argnums=0)
+generation_conditionings = jax.jit(
+    lambda data, setting, per_class, key: Renderer(data).prompts(setting, per_class, key), static_argnums=(0, 2)
+)
 sample_concepts = jax.jit(datasets.sample_concepts, static_argnames=("active", "at_mean"))
 images = jax.jit(datasets.images, static_argnames="data")
 add_noise = jax.jit(rendering.add_noise)
@@ -192,7 +195,7 @@ def test_inactive_color_and_size_are_a_fair_coin_between_the_classes(at_mean):
 
 def test_split_sizes_are_the_published_ones():
     for active, sizes in ((("color", "size"), (5222, 922)), (("color", "size", "bg_color"), (6963, 1229))):
-        shapes = jax.eval_shape(lambda a=active: datasets.make_dataset(DataConfig(active=a), Setting(), data_key()))
+        shapes = jax.eval_shape(lambda a=active: Renderer(DataConfig(active=a)).split(Setting(), data_key()))
         assert tuple(part.klass.shape[0] for part in shapes) == sizes
 
 

@@ -12,16 +12,17 @@ from cspace_jax.config.schema import CONCEPTS
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import rendering, signal
 from cspace_jax.data.concepts import ConceptVector, class_ranges, classes
+from cspace_jax.data.renderer import Renderer
 
-DATA = DataConfig()
-COARSE = DataConfig(image_size=16)
+DATA = Renderer(DataConfig())
+COARSE = Renderer(DataConfig(image_size=16))
 KEY = rng.stream(rng.run_key(0), "signal")
 
 smooth_render = jax.jit(signal.smooth_render, static_argnames=("image_size", "blur"))
 jacobian = jax.jit(signal.jacobian, static_argnames=("image_size", "blur"))
 jacobian_norms = jax.jit(signal.jacobian_norms, static_argnames=("image_size", "blur"))
 render = jax.jit(rendering.render, static_argnames=("image_size", "blur"))
-paired_datasets = jax.jit(signal.paired_datasets, static_argnames=("data", "n", "at_mean"))
+paired_items = jax.jit(signal.paired_items, static_argnames=("source", "n", "at_mean"))
 
 # sep_size: mean squared blurred mask of the large and of the small circle, mean squared difference of the two masks.
 MASK_MOMENTS = {
@@ -113,8 +114,8 @@ def test_pixel_signal_has_its_closed_form():
         large, small, difference = MASK_MOMENTS[round(sep_size, 3)]
         size = difference * ((0.4 - sep_col / 2) ** 2 + 2 * (0.4 + sep_col / 2) ** 2) / 3
         color = 2 / 3 * sep_col**2
-        trained = signal.concept_distances(DATA.active, matrix)
-        everywhere = signal.concept_distances(DATA.active, matrix, trained_only=False)
+        trained = signal.concept_distances(DATA.family, matrix)
+        everywhere = signal.concept_distances(DATA.family, matrix, trained_only=False)
         np.testing.assert_allclose(trained, [color * large, size], rtol=0.02)
         np.testing.assert_allclose(everywhere, [color * (large + small) / 2, size], rtol=0.02)
 
@@ -122,8 +123,8 @@ def test_pixel_signal_has_its_closed_form():
 def test_concepts_are_averaged_over_the_right_pairs():
     distances = np.arange(16.0).reshape(4, 4)
     distances = jnp.asarray(distances + distances.T)
-    trained = signal.concept_distances(("color", "size"), distances)
-    everywhere = signal.concept_distances(("color", "size"), distances, trained_only=False)
+    trained = signal.concept_distances(classes(("color", "size")), distances)
+    everywhere = signal.concept_distances(classes(("color", "size")), distances, trained_only=False)
     np.testing.assert_allclose(trained, [distances[0, 2], distances[0, 1]])
     color, size = (distances[0, 2] + distances[1, 3]) / 2, (distances[0, 1] + distances[2, 3]) / 2
     np.testing.assert_allclose(everywhere, [color, size])
@@ -143,7 +144,7 @@ def test_normalized_signal_has_unit_length_and_zero_stays_zero():
 
 @pytest.mark.parametrize("at_mean", [True, False])
 def test_paired_images_share_everything_but_the_class(at_mean):
-    paired = paired_datasets(COARSE, Setting(), 8, KEY, at_mean=at_mean)
+    paired = paired_items(COARSE, Setting(), 8, KEY, at_mean=at_mean)
     cv = paired.cv
     for leaf in (cv.x, cv.y, cv.bg_color, jax.random.key_data(paired.noise_key)):
         np.testing.assert_array_equal(leaf, jnp.broadcast_to(leaf[:1], leaf.shape))
@@ -163,11 +164,11 @@ def test_color_signal_grows_with_the_square_of_the_separation():
 def test_signals_of_a_grid_equal_those_of_each_run():
     grid = Setting(sep_col=jnp.array([0.2, 0.7]), sep_size=jnp.array([0.3, 0.4]), sep_bg=jnp.array([0.2, 0.3]))
     grid = jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (2,)), grid)
-    data = DataConfig(active=("shape", "color", "bg_color"), image_size=12)
+    source = Renderer(DataConfig(active=("shape", "color", "bg_color"), image_size=12))
 
     def measures(setting: Setting) -> jax.Array:
         kinds = (signal.pixel_signal, signal.range_signal, signal.jacobian_signal)
-        return jnp.stack([measure(data, setting, KEY, n=5) for measure in kinds])
+        return jnp.stack([measure(source, setting, KEY, n=5) for measure in kinds])
 
     together, single = jax.jit(jax.vmap(measures))(grid), jax.jit(measures)
     alone = [single(jax.tree.map(lambda leaf, r=run: leaf[r], grid)) for run in range(2)]

@@ -171,7 +171,7 @@ def test_training_and_sampling_share_their_microbatches_among_devices():
     def traced(function, static, *arguments):
         return str(jax.make_jaxpr(functools.partial(function, static), axis_env=[(AXIS, 2)])(*arguments))
 
-    assert "psum" in traced(run.train_step, spec.train, state, setting, data, jnp.int32(0))
+    assert "psum" in traced(run.train_step, spec.train, state, setting, data, (), jnp.int32(0))
     assert "all_gather" in traced(sampling.draw, spec, state.evaluated, prompts)
 
 
@@ -213,7 +213,7 @@ def test_runs_of_a_grid_differ():
 
 
 def _concepts(spec, setting):
-    return datasets.conditionings(spec.data, make_data(spec, setting))
+    return spec.source.conditionings(make_data(spec, setting))
 
 
 @everything
@@ -337,10 +337,10 @@ def test_number_of_devices_changes_nothing_and_sharing_a_run_only_rounding():
 def batches(seed, size=4, epochs=3):
     """Indices of every batch [epoch, batch, b] of a run."""
     spec = TrainSpec.from_config(tiny.changed(CONFIG, optim={"batch_size": size}))
-    order = jnp.zeros(spec.data.train_images, jnp.int32)
+    order = jnp.zeros(spec.source.train_images, jnp.int32)
     stream, advance = rng.stream(rng.run_key(seed), "train"), jax.jit(functools.partial(_next_batch, spec))
     rows = []
-    for step in range(epochs * (spec.data.train_images // size)):
+    for step in range(epochs * (spec.source.train_images // size)):
         order, index = advance(order, jnp.int32(step), stream)
         rows.append(np.asarray(index))
     return np.stack(rows).reshape(epochs, -1, size)
@@ -426,14 +426,14 @@ def test_no_key_is_used_twice(monkeypatch):
         test = loss_data(spec, setting)
         consumed._take(test.batch.noise_key)
         validation_key = jax.random.fold_in(rng.stream(rng.run_key(setting.seed), "eval"), 1)
-        loss_batch(spec, params, setting, test, jnp.int32(0))
-        loss_batch(spec, params, setting, test.replace(key=validation_key), jnp.int32(0))
+        loss_batch(spec, params, setting, test, (), jnp.int32(0))
+        loss_batch(spec, params, setting, test.replace(key=validation_key), (), jnp.int32(0))
 
     for seed in (0, 7):
         setting = dataclasses.replace(one_of(tiny.settings(config), 0), seed=jnp.uint32(seed))
         state, data = start(setting)
         for step in range(11):  # two epochs and a step
-            state, _ = train_step(state, setting, data, jnp.int32(step))
+            state, _ = train_step(state, setting, data, (), jnp.int32(step))
         evaluate(state.params, setting)
     jax.effects_barrier()
     assert len(consumed.keys) > 200
@@ -595,7 +595,7 @@ def test_training_and_sampling_lower_for_accelerators():
     step = jax.ShapeDtypeStruct((), jnp.int32)
     for function, static, rows, shared in [
         (init_run, spec.train, (settings,), ()),
-        (run.train_step, spec.train, (state, settings, data), (step,)),  # a chunk is a loop of it
+        (run.train_step, spec.train, (state, settings, data), ((), step)),  # a chunk is a loop of it
         (sampling.draw, spec, (state.evaluated, prompts), ()),
     ]:
         lifted = over_runs(functools.partial(function, static), "vmap", len(rows), len(shared))

@@ -16,6 +16,7 @@ from cspace_jax.training.run import TrainSpec
 
 CONFIG = tiny.study(grid={"sep_col": (0.2,), "sep_size": (0.3,)}, network={"conditioning": "common_linear"})
 SPEC = TrainSpec.from_config(CONFIG)
+SOURCE = SPEC.source
 SETTING = jax.tree.map(lambda leaf: leaf[0], tiny.settings(CONFIG))
 measure = jax.jit(embeddings.measure, static_argnums=0)
 
@@ -30,8 +31,8 @@ def parameters(config, seed):
 def test_single_concepts_are_the_published_vectors():
     vectors = np.zeros((4, 11))
     vectors[0, 4:7], vectors[1, 4:7], vectors[2, 7], vectors[3, 7] = (0.6, 0.4, 0.4), (0.4, 0.4, 0.6), 0.6, 0.3
-    np.testing.assert_allclose(embeddings.concept_vectors(("color", "size"), SETTING), vectors, atol=1e-6)
-    assert embeddings.vector_names(("color", "size")) == ("red", "blue", "large", "small")
+    np.testing.assert_allclose(embeddings.concept_vectors(SOURCE, SETTING), vectors, atol=1e-6)
+    assert embeddings.vector_names(SOURCE.family) == ("red", "blue", "large", "small")
 
 
 @pytest.mark.parametrize("conditioning", ["sep_mlp", "common_linear"])
@@ -50,7 +51,7 @@ def test_cosines_of_every_block_against_numpy(conditioning):
         return gelu(layer(gelu(layer(c, weights["dense_0"])), weights["dense_1"]))
 
     asked = np.zeros((5, 11))
-    asked[:4] = embeddings.concept_vectors(("color", "size"), SETTING)
+    asked[:4] = embeddings.concept_vectors(SOURCE, SETTING)
     asked[4] = asked[1] + asked[3]
     shared = mlp(asked, params["network"]["embed_vector"]) if conditioning == "common_linear" else asked
     start = 0
@@ -79,7 +80,7 @@ def test_results_hold_cosines_and_the_way_to_the_last_checkpoint():
     held_out[1:, :, :, 3] = 2.0  # the second block: zero at the first step
     cosine = np.random.default_rng(0).standard_normal((3, 2, 2, 6, 6)).astype(np.float32)
     raw = {t + 1: {"embedding_cosine": cosine[t], "embedding_classes": held_out[t]} for t in range(3)}
-    ds = extend_embeddings(ds, raw, {"down": 2, "up": 2}, embeddings.vector_names(active))
+    ds = extend_embeddings(ds, raw, {"down": 2, "up": 2}, embeddings.vector_names(classes(active)))
     one = ds["embedding_cosine"].sel(step=2, block="up", vector="blue", other="dark", run=1)
     assert float(one) == cosine[1, 1, 1, 1, 5]
     to_last = ds["embedding_to_last"].transpose("run", "step", "block", "klass").values

@@ -12,8 +12,9 @@ import pytest
 import tiny
 
 from cspace_jax.analysis import capability
-from cspace_jax.config.schema import ElicitConfig
+from cspace_jax.config.schema import DataConfig, ElicitConfig
 from cspace_jax.data.concepts import SLICES, class_ranges, classes, mean_conditionings
+from cspace_jax.data.renderer import Renderer
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.evaluation import prompts as prompting
@@ -39,7 +40,7 @@ def with_protocols(*names, **values):
 
 def rows_of(config, name, active=ACTIVE):
     """The queries of one protocol on the last held-out class, leaves [q, ...]."""
-    queries = protocols.queries(config, active, SETTING, KEY)
+    queries = protocols.queries(config, Renderer(DataConfig(active=tuple(active))), SETTING, KEY)
     rows = np.array([i for i, (one, _) in enumerate(protocols.layout(config)) if one == name])
     return jax.tree.map(lambda leaf: np.asarray(leaf)[rows, -1], queries)
 
@@ -91,7 +92,7 @@ def test_random_directions_have_the_length_of_what_they_control_and_differ():
 def test_three_concepts_ask_every_held_out_class_and_push_it_along_its_own_value():
     active = ("color", "size", "bg_color")
     config = with_protocols("overprompt", "latent", overprompt=(1.0,))
-    queries = protocols.queries(config, active, SETTING, KEY)
+    queries = protocols.queries(config, Renderer(DataConfig(active=tuple(active))), SETTING, KEY)
     held_out = classes(active).held_out_ids
     assert queries.conditioning.shape[:2] == (len(protocols.layout(config)), len(held_out)) == (5, 4)
     blue = SLICES["color"].stop - 1
@@ -112,7 +113,7 @@ def test_latent_directions_are_the_published_ones():
 def test_weights_of_guidance():
     plain = with_protocols("overprompt", "overprompt+guidance_random", overprompt=(1.0,), guidance=(2.0, 3.0))
     assert protocols.uses_guidance(plain) and not protocols.uses_guidance(with_protocols("overprompt"))
-    queries = protocols.queries(plain, ACTIVE, SETTING, KEY, guidance=1.5)
+    queries = protocols.queries(plain, Renderer(DataConfig(active=ACTIVE)), SETTING, KEY, guidance=1.5)
     assert queries.guidance[:, 0].tolist() == [1.5, 1.5, 2.0, 3.0]
 
 

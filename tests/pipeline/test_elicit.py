@@ -13,6 +13,7 @@ from tiny import copy_of, probe_of
 
 from cspace_jax.analysis import capability, report
 from cspace_jax.analysis.embeddings import extend_embeddings
+from cspace_jax.data.concepts import classes
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import embeddings, protocols, sampling
 from cspace_jax.evaluation.prompts import battery, prepare
@@ -261,7 +262,9 @@ def test_three_concepts_from_the_question_to_the_figures(tmp_path):
     assert raw[500]["prob_samples"].shape == (1, len(names), 4, 2, 3)
     ds = synthetic.dataset(levels=(0.2,), seeds=(0,), active=THREE, steps=steps[1:])
     ds = capability.extend(ds, raw, names, [str(one) for (one,) in values])
-    ds = extend_embeddings(ds, embedded, unet.block_features(spec.train.vdm.network), embeddings.vector_names(THREE))
+    ds = extend_embeddings(
+        ds, embedded, unet.block_features(spec.train.vdm.network), embeddings.vector_names(classes(THREE))
+    )
     held_out = [3, 5, 6, 7]
     assert np.isfinite(ds["capability"].values[..., held_out]).all()
     assert np.isnan(np.delete(ds["capability"].values, held_out, axis=-1)).all()

@@ -111,8 +111,8 @@ def test_probabilities_and_loss_from_logits(tiny, monkeypatch):
 
 def test_data_holds_every_class_and_row_alike():
     task = task_of(TINY)
-    pool = probe._draw(task, 16, jax.random.key(0), at_mean=False)
-    test = probe._draw(task, 2, jax.random.key(0), at_mean=True)
+    sizes = dataclasses.replace(task.probe, images_per_class=16, test_images_per_class=2)
+    pool, test = (task.source.probe_items(sizes, jax.random.key(0), held=held) for held in (False, True))
     assert np.bincount(pool.klass).tolist() == [32] * 4
     assert np.unique(test.cv.size.round(4)).tolist() == pytest.approx([0.25, 0.35, 0.55, 0.65])
     wide, narrow = np.array_split(np.abs(pool.cv.size - 0.45), 2)  # distance from the border between the classes

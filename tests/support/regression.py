@@ -46,6 +46,8 @@ class Regression:
     microbatch: int = 8
     shards: int = 1
 
+    pool = ()  # of arrays that all runs share
+
     @property
     def microbatches(self) -> int:
         return self.batch // self.microbatch
@@ -59,7 +61,7 @@ class Regression:
         x = jax.random.uniform(rng.stream(rng.run_key(setting.seed), "data"), (SAMPLES, FEATURES), minval=-1.0)
         return x, 1 + 5 * setting.sep_col * x.sum(1)
 
-    def chunk(self, state: State, setting: Any, data: Any, step: Any, count: Any) -> tuple[State, Metrics]:
+    def chunk(self, state: State, setting: Any, data: Any, pool: Any, step: Any, count: Any) -> tuple[State, Metrics]:
         start = Metrics(jnp.zeros(()), jnp.zeros(self.batch))
         return jax.lax.fori_loop(
             0, count, lambda i, carry: self._step(carry[0], setting, data, step + i), (state, start)

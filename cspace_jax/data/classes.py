@@ -1,0 +1,86 @@
+"""Classes: the combinations of the values of a study's concepts, and which of them are trained on."""
+
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+
+from cspace_jax.config.reading import fail
+
+Words = tuple[str, str]  # of bit 0 and bit 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """Describe the classes spanned by concepts; hashable.
+
+    Class index = the bits read row-major in the order of the concepts (with colour and size: 2 * color + size, so "01"
+    is red and small, "10" blue and large: the reference implementation's order; the paper's section 3.1 prose has them
+    swapped).
+
+    Attributes:
+      active: names of the concepts, in the order of the bits.
+      words: of each concept, the words of bit 0 and bit 1.
+      held_out: codes of the classes that are never trained on; () = those with two or more bits set (paper section 4).
+    """
+
+    active: tuple[str, ...]
+    words: tuple[Words, ...]
+    held_out: tuple[str, ...] = ()
+
+    @property
+    def num(self) -> int:
+        """Return the number of classes k."""
+        return 2 ** len(self.active)
+
+    @functools.cached_property
+    def bits(self) -> np.ndarray:
+        """Return the bits of every class, int32 [k, concept]; not writeable."""
+        bits = np.array(list(itertools.product((0, 1), repeat=len(self.active))), np.int32)
+        bits.setflags(write=False)
+        return bits
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Return the codes of all classes, such as "01"."""
+        return tuple("".join(map(str, row)) for row in self.bits.tolist())
+
+    @functools.cached_property
+    def trained(self) -> np.ndarray:
+        """Return which classes are trained on, bool [k]; not writeable."""
+        trained = np.array([name not in self.held_out for name in self.names])
+        trained = trained if self.held_out else self.bits.sum(axis=1) <= 1
+        trained.setflags(write=False)
+        return trained
+
+    @property
+    def train_ids(self) -> tuple[int, ...]:
+        """Return the indices of the classes that are trained on."""
+        return tuple(int(k) for k in np.flatnonzero(self.trained))
+
+    @property
+    def held_out_ids(self) -> tuple[int, ...]:
+        """Return the indices of the classes that are never trained on."""
+        return tuple(int(k) for k in np.flatnonzero(~self.trained))
+
+    def describe(self, klass: int) -> str:
+        """Return the class in words, such as "blue small"; `klass` is a class index."""
+        return " ".join(words[bit] for words, bit in zip(self.words, self.bits[klass], strict=True))
+
+
+def check_held_out(found: Classes) -> None:
+    """Raise UserError for codes that are no classes, and where what is left cannot teach every concept.
+
+    At least one class must be held out, and every concept must take both values among the classes that are trained on.
+    """
+    for name in found.held_out:
+        if name not in found.names:
+            fail("data.held_out", name, f"must be one of {', '.join(found.names)} (bits of {', '.join(found.active)})")
+    if len(set(found.held_out)) < len(found.held_out):
+        fail("data.held_out", found.held_out, "holds a class twice")
+    if len(found.train_ids) < 2:
+        fail("data.held_out", found.held_out, "leaves fewer than 2 classes to train on")
+    for name, column in zip(found.active, found.bits[found.trained].T, strict=True):
+        if len(np.unique(column)) < 2:
+            fail("data.held_out", found.held_out, f"leaves one value of {name} only in the classes that are trained on")

@@ -1,0 +1,118 @@
+"""A generator of one's own: images with known concepts that a study trains on like on the paper's.
+
+    class Bars(cs.Generator):
+        concepts = {"tilt": ("flat", "upright"), "tone": ("dark", "bright")}
+
+        def sample(self, setting, bits, key, at_mean): ...  # the values that one image is made of
+        def render(self, values): ...  # the image
+
+It is named by `data.source = "FILE.py:Bars"`.
+"""
+
+import abc
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from cspace_jax.config import DataConfig
+from cspace_jax.config.reading import fail
+from cspace_jax.config.setting import Setting
+from cspace_jax.data.classes import Classes, Words
+from cspace_jax.data.generated import Generated
+from cspace_jax.data.source import Items, Layout
+
+
+@struct.dataclass(kw_only=True)
+class GeneratedItems(Items):
+    """Hold images as the values they are rendered from, of any structure."""
+
+    values: Any
+
+
+class Generator(Generated):
+    """Images of one's own, each from a few values; subclasses say how ONE image is sampled and rendered.
+
+    Attributes:
+      concepts: of each concept, in the order of the bits, the words of bit 0 and bit 1.
+    """
+
+    concepts: ClassVar[Mapping[str, Words]]
+
+    def __init__(self, data: DataConfig, fingerprint: str = ""):
+        self.data, self.fingerprint = data, fingerprint
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.data, self.fingerprint))
+
+    @abc.abstractmethod
+    def sample(self, setting: Setting, bits: Int[Array, "concept"], key: Key[Array, ""], at_mean: bool) -> Any:
+        """Draw the values that one image is made of, a tree of arrays.
+
+        Args:
+          setting: the run's numbers, such as `setting.sep_col`; may be traced.
+          bits: of the concepts, in the order of `concepts`; may be traced.
+          key: of this image. The same key gives images that differ in their bits alone.
+          at_mean: whether the concepts are at their exact class means (static).
+        """
+
+    @abc.abstractmethod
+    def render(self, values: Any) -> Float[Array, "h w 3"]:
+        """Return the image of values, [data.image_size, data.image_size, 3] in [0, 1]; the first axis is x."""
+
+    def condition(self, values: Any, bits: Int[Array, "concept"]) -> Mapping[str, Array]:
+        """Return the entries of the conditioning vector by concept; here a one-hot pair of each bit."""
+        return {name: jax.nn.one_hot(bits[i], 2) for i, name in enumerate(self.concepts)}
+
+    @functools.cached_property
+    def _description(self) -> tuple[Classes, Layout]:
+        family = Classes(tuple(self.concepts), tuple(map(tuple, self.concepts.values())), self.data.held_out)  # type: ignore[arg-type]
+
+        def one() -> tuple[Any, Any]:
+            bits = jnp.zeros(len(self.concepts), jnp.int32)
+            values = self.sample(Setting(), bits, jax.random.key(0), False)
+            return self.render(values), self.condition(values, bits)
+
+        image, entries = jax.eval_shape(one)
+        wanted = (self.data.image_size, self.data.image_size, 3)
+        if image.shape != wanted:
+            fail("data.source", self.data.source, f"render returns the shape {image.shape}, must be {wanted}")
+        if list(entries) != list(self.concepts):
+            fail("data.source", self.data.source, f"condition returns {list(entries)}, must be {list(self.concepts)}")
+        return family, Layout.of({name: max(leaf.size, 1) for name, leaf in entries.items()})
+
+    @property
+    def family(self) -> Classes:
+        return self._description[0]
+
+    @property
+    def layout(self) -> Layout:
+        return self._description[1]
+
+    def draw(self, setting: Setting, klass: Int[Array, "n"], key: Key[Array, ""], *, at_mean: bool) -> GeneratedItems:
+        bits = jnp.asarray(self.family.bits)[klass]
+        keys = jax.random.split(key, len(klass))
+        values = jax.vmap(lambda one, k: self.sample(setting, one, k, at_mean))(bits, keys)
+        return GeneratedItems(klass=klass, values=values)
+
+    def images(self, pool: Any, items: GeneratedItems, keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w 3"]:
+        return jnp.clip(jax.vmap(self.render)(items.values), 0.0, 1.0)
+
+    def conditionings(self, items: GeneratedItems) -> Float[Array, "b d"]:
+        bits = jnp.asarray(self.family.bits)[items.klass]
+
+        def one(values: Any, bits: Array) -> Array:
+            return jnp.concatenate([jnp.ravel(entries) for entries in self.condition(values, bits).values()])
+
+        return jax.vmap(one)(items.values, bits).astype(jnp.float32)
+
+    def means(self, setting: Setting) -> Float[Array, "k d"]:
+        klass = jnp.arange(self.family.num)
+        return self.conditionings(self.draw(setting, klass, jax.random.key(0), at_mean=True))

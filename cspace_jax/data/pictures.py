@@ -1,0 +1,212 @@
+"""Pictures that a researcher brings, as a source of images.
+
+All pictures lie in one pool of uint8 that every run of a grid shares; a run owns the rows of the pictures it sees.
+With `data.tint` the brightness of a picture mixes a background and a colour, so that the concept "color" of the paper,
+with its graded signal, stands on real shapes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from cspace_jax.config import DataConfig, ProbeConfig
+from cspace_jax.config.setting import Setting
+from cspace_jax.data import augmentation
+from cspace_jax.data.classes import Classes, Words
+from cspace_jax.data.concepts import BIT_NAMES, NEUTRAL_BG, Ranges, class_ranges, ranges_of
+from cspace_jax.data.source import Items, Layout, Source, repeat
+
+TINT = "color"  # the concept that tinting adds
+_CHUNK = 4096  # pictures whose brightness is averaged at once
+
+
+@struct.dataclass(kw_only=True)
+class PictureItems(Items):
+    """Hold pictures as rows of the pool; with a tint also their colours, RGB in [0, 1]."""
+
+    index: Int[Array, "n"]
+    color: Float[Array, "n 3"] | None = None
+    background: Float[Array, "n 3"] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures(Source):
+    """Labelled pictures; the pool holds the training part by class, then the part that is never trained on by class.
+
+    Attributes:
+      data: configuration of the images.
+      concepts: of the labels.
+      words: of each of them, for bit 0 and bit 1.
+      counts: pictures of the training part, by class of the labels.
+      held: pictures that are never trained on, by class of the labels.
+      fingerprint: of the pictures and labels.
+      load: returns the pool's pictures, uint8 [n, h, w, 3], axis h is x and w is upwards; called once, when needed.
+    """
+
+    data: DataConfig
+    concepts: tuple[str, ...]
+    words: tuple[Words, ...]
+    counts: tuple[int, ...]
+    held: tuple[int, ...]
+    fingerprint: str = ""
+    load: Callable[[], np.ndarray] = dataclasses.field(compare=False, repr=False, kw_only=True)
+
+    @functools.cached_property
+    def family(self) -> Classes:
+        tint = ((TINT,), (BIT_NAMES[TINT],)) if self.data.tint else ((), ())
+        return Classes(self.concepts + tint[0], self.words + tint[1], self.data.held_out)
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """Return a pair of entries for every concept of the labels, and three for the colour."""
+        return Layout.of(dict.fromkeys(self.concepts, 2) | ({TINT: 3} if self.data.tint else {}))
+
+    @functools.cached_property
+    def pool(self) -> dict[str, np.ndarray]:
+        return {"pictures": self.load()}
+
+    @property
+    def pool_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        size = self.data.image_size
+        shape = (sum(self.counts) + sum(self.held), size, size, 3)
+        return {"pictures": jax.ShapeDtypeStruct(shape, jnp.uint8)}
+
+    def _rows(self, klass: int, *, held: bool) -> range:
+        """Return the rows of the pool that hold a class."""
+        label = klass >> 1 if self.data.tint else klass  # the colour is the last bit
+        counts, start = (self.held, sum(self.counts)) if held else (self.counts, 0)
+        start += sum(counts[:label])
+        return range(start, start + counts[label])
+
+    def _seen(self, klass: int) -> int:
+        """Return how many pictures of a class a run is trained on."""
+        available = len(self._rows(klass, held=False))
+        return min(self.data.images_per_class or available, available)
+
+    @property
+    def train_images(self) -> int:
+        return sum(map(self._seen, self.family.train_ids))
+
+    @property
+    def validation_images(self) -> int:
+        return sum(len(self._rows(klass, held=True)) for klass in self.family.train_ids)
+
+    @property
+    def test_images(self) -> int:
+        return sum(map(self._tested, self.family.held_out_ids))
+
+    def _tested(self, klass: int) -> int:
+        return min(len(self._rows(klass, held=True)), self.data.test_images_per_class)
+
+    def training(self, setting: Setting, key: Key[Array, ""]) -> PictureItems:
+        """Return `images_per_class` pictures of every training class, chosen by the seed; all of them if it is 0."""
+        parts, klass = [], []
+        for k in self.family.train_ids:
+            rows, count = self._rows(k, held=False), self._seen(k)
+            order = jax.random.permutation(jax.random.fold_in(key, k), len(rows))
+            parts.append(rows.start + order[:count])
+            klass.append(repeat(k, count))
+        return self._items(setting, parts, klass, jax.random.fold_in(key, 2**16), at_mean=False)
+
+    def validation(self, setting: Setting, key: Key[Array, ""]) -> PictureItems:
+        """Return all pictures of the training classes that no run is trained on, in an order of the seed."""
+        rows = [self._rows(k, held=True) for k in self.family.train_ids]
+        klass = [repeat(k, len(one)) for k, one in zip(self.family.train_ids, rows, strict=True)]
+        items = self._items(setting, [jnp.arange(r.start, r.stop) for r in rows], klass, key, at_mean=False)
+        return items.take(jax.random.permutation(jax.random.fold_in(key, 2**16 + 1), self.validation_images))
+
+    def test(self, setting: Setting, key: Key[Array, ""]) -> PictureItems:
+        counts = [(k, self._rows(k, held=True).start, self._tested(k)) for k in self.family.held_out_ids]
+        rows = [jnp.arange(start, start + count) for _, start, count in counts]
+        return self._items(setting, rows, [repeat(k, count) for k, _, count in counts], key, at_mean=True)
+
+    def _items(
+        self, setting: Setting | Ranges, rows: list[Array], klass: list[Array], key: Key[Array, ""], *, at_mean: bool
+    ) -> PictureItems:
+        index, klasses = jnp.concatenate(rows).astype(jnp.int32), jnp.concatenate(klass)
+        if not self.data.tint:
+            return PictureItems(klass=klasses, index=index)
+        ranges = setting if isinstance(setting, Ranges) else ranges_of(setting)
+        color_key, background_key = jax.random.split(jax.random.fold_in(key, 2**16 + 2))
+        color = self._colors(ranges, klasses, color_key, at_mean=at_mean)
+        low, high = NEUTRAL_BG
+        background = jax.random.uniform(background_key, color.shape, minval=low, maxval=high)
+        return PictureItems(klass=klasses, index=index, color=color, background=background)
+
+    def _colors(self, ranges: Ranges, klass: Array, key: Key[Array, ""], *, at_mean: bool) -> Float[Array, "n 3"]:
+        mean = ranges.color_mean[klass & 1]
+        if at_mean:
+            return mean
+        return mean + ranges.color_half_width * jax.random.uniform(key, mean.shape, minval=-1.0, maxval=1.0)
+
+    def images(self, pool: Any, items: PictureItems, keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w 3"]:
+        """Return pictures; where `keys` are given, augmented and then tinted."""
+        pictures = pool["pictures"][items.index].astype(jnp.float32) / 255
+        jitter, flip = self.data.jitter, self.data.flip
+        if keys is not None and (flip or any(jitter)):
+            pictures = jax.vmap(lambda image, key: augmentation.augment(image, key, jitter, flip))(pictures, keys)
+        if items.color is None or items.background is None:
+            return pictures
+        back, front = (one[:, None, None, :] for one in (items.background, items.color))
+        return back + augmentation.grey(pictures)[..., None] * (front - back)
+
+    def conditionings(self, items: PictureItems) -> Float[Array, "b d"]:
+        return self._vectors(items.klass, items.color)
+
+    def _vectors(self, klass: Int[Array, "b"], color: Float[Array, "b 3"] | None) -> Float[Array, "b d"]:
+        bits = jnp.asarray(self.family.bits)[klass]
+        pairs = [jax.nn.one_hot(bits[:, i], 2) for i in range(len(self.concepts))]
+        return jnp.concatenate(pairs + ([] if color is None else [color]), axis=-1)
+
+    def means(self, setting: Setting) -> Float[Array, "k d"]:
+        klass = jnp.arange(self.family.num)
+        color = ranges_of(setting).color_mean[klass & 1] if self.data.tint else None
+        return self._vectors(klass, color)
+
+    def prompts(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> Float[Array, "k per_class d"]:
+        """Ask for every class by its exact entries; only a tint of training classes is drawn in its range."""
+        klass = repeat(range(self.family.num), per_class)
+        exact = self.means(setting)[klass]
+        if self.data.tint:
+            drawn = self._colors(ranges_of(setting), klass, jax.random.fold_in(key, 2**16 + 3), at_mean=False)
+            trained = jnp.asarray(self.family.trained)[klass]
+            exact = jnp.where(trained[:, None], self._vectors(klass, drawn), exact)
+        return exact.reshape(self.family.num, per_class, -1)
+
+    def signals(self, setting: Setting, key: Key[Array, ""]) -> dict[str, Float[Array, "concept"]]:
+        """Return the signal of a tint in closed form, and NaN for concepts of labels, of which no pairs exist.
+
+        Two pictures that differ in the colour alone differ by g (c1 - c0) with brightness g, so the mean squared pixel
+        difference is mean(g^2) 2 sep_col^2 / 3.
+        """
+        found = jnp.full(len(self.family.active), jnp.nan)
+        if self.data.tint:
+            found = found.at[-1].set(self.ink * 2 / 3 * jnp.asarray(setting.sep_col) ** 2)
+        return {"means": found, "ranges": found}
+
+    @functools.cached_property
+    def ink(self) -> float:
+        """Mean squared brightness of the training classes' pictures; of a tint alone."""
+        rows = sorted({row for k in self.family.train_ids for row in self._rows(k, held=False)})
+        pictures, weights = self.pool["pictures"], np.array(augmentation.GREY) / 255
+        sums = [float((((pictures[rows[i : i + _CHUNK]] @ weights) ** 2).mean(axis=(1, 2))).sum())
+                for i in range(0, len(rows), _CHUNK)]  # fmt: skip
+        return sum(sums) / len(rows)
+
+    def probe_items(self, probe: ProbeConfig, key: Key[Array, ""], *, held: bool) -> PictureItems:
+        """Return all pictures of all classes of a part; with a tint once for every row of `probe.data`."""
+        rows = [self._rows(k, held=held) for k in range(self.family.num)]
+        index = [jnp.arange(r.start, r.stop) for r in rows]
+        klass = [repeat(k, len(one)) for k, one in enumerate(rows)]
+        ranges = [class_ranges(*row) for row in (probe.data if self.data.tint else probe.data[:1])]
+        parts = [
+            self._items(one, index, klass, jax.random.fold_in(key, i), at_mean=held) for i, one in enumerate(ranges)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
