@@ -1,0 +1,1 @@
+"""Labelled pictures that a researcher brings: reading their labels, choosing concepts, decoding them once."""
