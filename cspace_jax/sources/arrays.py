@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cspace_jax.errors import UserError
 from cspace_jax.sources.listing import SPLITS, Listing, listing_of, own_split, plain_words, reading, refuse, repeated
 
 KEYS = ("images", "bits", "concepts", "words", "split")
@@ -52,9 +53,9 @@ def _load(path: str | os.PathLike[str], file: str) -> Mapping[str, np.ndarray]:
             return {key: archive[key] for key in KEYS if key in archive.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
         refuse(path, f"is a damaged .npz file: {error}")
+    except UserError:
+        raise
     except ValueError as error:
-        if "data.path" in str(error):
-            raise
         refuse(path, f"an array cannot be read: {error}")
 
 

@@ -65,7 +65,8 @@ def _files(folder: str) -> _Files:
     root = os.path.realpath(folder)
     inside: dict[str, os.DirEntry[str]] = {}
     outside: list[str] = []
-    pending = [("", (root,))]  # a folder's prefix, and the real folders on the way to it, which links may not repeat
+    # A folder's prefix, and the real folders on the way to it, to which no link leads back.
+    pending: list[tuple[str, tuple[str, ...]]] = [("", (root,))]
     while pending:
         prefix, way = pending.pop()
         with os.scandir(os.path.join(folder, prefix)) as entries:

@@ -1,0 +1,67 @@
+"""Choosing the concepts of a study among the labels of its pictures."""
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+
+import numpy as np
+
+from cspace_jax.config.reading import fail
+from cspace_jax.sources.listing import Listing, fingerprinted, repeated, some
+from cspace_jax.text import closest
+
+LEAST, MOST = 2, 6
+SHOWN = 10  # names of concepts in an error
+
+
+def select(listing: Listing, concepts: tuple[str, ...]) -> Listing:
+    """Return the listing with the named concepts, in this order.
+
+    Args:
+      listing: labelled pictures.
+      concepts: 2 to 6 names; a leading minus exchanges the two values. () = all that hold two values.
+
+    Raises:
+      UserError: a concept is unknown, does not hold two values or stands twice, or there are too few or too many.
+    """
+    asked = concepts or listing.concepts
+    chosen = [_column(listing, concepts, name) for name in asked]
+    if twice := repeated([listing.concepts[column] for column, _ in chosen]):
+        _refuse(concepts, f"holds {twice[0]!r} twice")
+    if not LEAST <= len(chosen) <= MOST:
+        have = f"{listing.path!r} has {len(listing.concepts)}: {some(listing.concepts, SHOWN)}" + _reasons(listing)
+        text = f"must hold {LEAST} to {MOST} concepts"
+        _refuse(concepts, f"{text}, not {len(chosen)}" if concepts else f"{text}, choose them by name; {have}")
+    columns = [column for column, _ in chosen]
+    flipped = np.array([flip for _, flip in chosen], np.uint8)
+    words = [listing.words[column] for column in columns]
+    return fingerprinted(
+        dataclasses.replace(
+            listing,
+            concepts=tuple(listing.concepts[column] for column in columns),
+            words=tuple(pair[::-1] if flip else pair for pair, flip in zip(words, flipped, strict=True)),
+            bits=np.ascontiguousarray(listing.bits[:, columns] ^ flipped),
+        )
+    )
+
+
+def _column(listing: Listing, concepts: Sequence[str], name: str) -> tuple[int, bool]:
+    """Return the column of a concept and whether its values are exchanged; a name that begins with a minus wins."""
+    flip = name not in listing.concepts and name.startswith("-")
+    bare = name[1:] if flip else name
+    if bare in listing.concepts:
+        return listing.concepts.index(bare), flip
+    if bare in listing.unusable:
+        _refuse(concepts, f"{bare!r} does not hold two values: {listing.unusable[bare]}")
+    known = some(listing.concepts, SHOWN) or "none"
+    _refuse(concepts, f"unknown concept {bare!r}{closest(bare, listing.concepts)}; known concepts: {known}")
+
+
+def _reasons(listing: Listing) -> str:
+    """Return why other columns cannot be used."""
+    reasons = [f"{name!r} does not hold two values ({why})" for name, why in listing.unusable.items()]
+    return "".join(f"; {reason}" for reason in reasons[:LEAST])
+
+
+def _refuse(concepts: Sequence[str], text: str) -> typing.NoReturn:
+    fail("data.concepts", tuple(concepts), text)
