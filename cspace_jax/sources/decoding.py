@@ -76,6 +76,10 @@ class _Unfit(ValueError):
     """A picture that is in order and cannot be used, with the reason as the end of a sentence."""
 
 
+class _Small(_Unfit):
+    """A picture smaller than the crop."""
+
+
 def _key(listing: Listing, image_size: int, crop: int) -> str:
     stamps = np.array(listing.stamp, np.int64).tobytes()
     text = f"{VERSION} {listing.pictures} {image_size} {crop} {hashlib.sha256(stamps).hexdigest()}"
@@ -161,10 +165,6 @@ def _one(listing: Listing, image_size: int, crop: int) -> Callable[[int], np.nda
             refuse(listing.path, f"picture {name!r} cannot be read, it may be damaged: {reason}")
 
     return one
-
-
-class _Small(_Unfit):
-    """A picture smaller than the crop."""
 
 
 def _rgb(image: Image.Image) -> Image.Image:
