@@ -50,13 +50,16 @@ def _load(path: str | os.PathLike[str], file: str) -> Mapping[str, np.ndarray]:
         refuse(path, "is not a .npz file, or damaged")
     try:
         with reading(path), np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in KEYS if key in archive.files}
+            members = {key: archive[key] for key in KEYS if key in archive.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
         refuse(path, f"is a damaged .npz file: {error}")
     except UserError:
         raise
     except ValueError as error:
         refuse(path, f"an array cannot be read: {error}")
+    if damaged := [key for key, array in members.items() if not isinstance(array, np.ndarray)]:
+        refuse(path, f"{damaged[0]!r} is not an array")
+    return members
 
 
 def _images(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:

@@ -103,7 +103,7 @@ def _attributes(folder: str, file: str) -> tuple[list[str], list[str], np.ndarra
         text = f"{concepts[column]} of {pictures[row]!r} is {values[row, column]}, must be {low} or {high}"
         refuse(folder, f"in {name} {text}")
     if twice := repeated(pictures):
-        refuse(folder, f"{name} names {len(twice)} pictures more than once: {some(twice)}")
+        refuse(folder, f"{name} names pictures more than once: {len(twice)} ({some(twice)})")
     notes = []
     if skipped and int(count[0]) != len(pictures):
         notes.append(f"{name} says that it has {int(count[0])} pictures, and has {len(pictures)}")
@@ -173,10 +173,10 @@ def _unmatched(folder: str, labelled: Sequence[str], names: Sequence[str], pictu
         refuse(folder, f"none of {len(labelled)} labels has a picture: labels {some(missing)}, pictures {some(extra)}")
     parts = []
     if missing:
-        parts.append(f"{len(missing)} labels have no picture ({some(missing)})")
+        parts.append(f"labels without a picture: {len(missing)} ({some(missing)})")
     if extra:
-        parts.append(f"{len(extra)} pictures have no label ({some(extra)})")
-    return [f"{' and '.join(parts)}; the {len(names)} with both are used"] if parts else []
+        parts.append(f"pictures without a label: {len(extra)} ({some(extra)})")
+    return [f"{'; '.join(parts)}; used are those with both: {len(names)}"] if parts else []
 
 
 # pictures

@@ -111,7 +111,7 @@ def _labelled(folder: str) -> Listing:
     if not columns:
         refuse(folder, f"{LABELS} has no column of labels beside {column!r}")
     if twice := repeated(names):
-        refuse(folder, f"{LABELS} names {len(twice)} pictures more than once: {some(twice)}")
+        refuse(folder, f"{LABELS} names pictures more than once: {len(twice)} ({some(twice)})")
     files = _files(folder)
     _refuse_absent(folder, names, files)
     read_as = {name: _binary(name, values) for name, values in columns.items()}
@@ -120,7 +120,7 @@ def _labelled(folder: str) -> Listing:
     notes = [] if split else [_NO_SPLIT]
     labelled = set(names)
     if extra := sorted(name for name in files.inside if name not in labelled and is_picture(name)):
-        notes.append(f"{len(extra)} pictures in {folder!r} have no label and are not used: {some(extra)}")
+        notes.append(f"{folder!r} has pictures without a label, which are not used: {len(extra)} ({some(extra)})")
     return listing_of(
         folder,
         names,
@@ -178,7 +178,7 @@ def _refuse_absent(folder: str, names: Sequence[str], files: _Files) -> None:
     if leaving := [name for name in absent if f"{name}/".startswith(links)]:
         refuse(folder, f"{LABELS} names {leaving[0]!r}, a link that leads out of the folder")
     if absent:
-        refuse(folder, f"{LABELS} names {len(absent)} pictures that are not there: {some(absent)}")
+        refuse(folder, f"{LABELS} names pictures that are not there: {len(absent)} ({some(absent)})")
 
 
 def _held(folder: str, split: Sequence[str]) -> np.ndarray:

@@ -169,5 +169,5 @@ def _digest(*parts: str | np.ndarray) -> str:
             digest.update(b"text %d " % len(data) + data)
         else:
             digest.update(f"array {part.dtype.str} {part.shape} ".encode())
-            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]
