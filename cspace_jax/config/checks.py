@@ -1,6 +1,7 @@
 """The checks that a typed configuration makes sense; each failure is one line for the user."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from cspace_jax.config.fields import Declared, declared
@@ -9,26 +10,50 @@ from cspace_jax.config.schema import (
     CONCEPTS,
     DGP,
     Config,
+    DataConfig,
+    masked_of,
     save_steps,
 )
 
 
 def check(config: Config) -> None:
-    """Raise UserError, one line naming field, value and what is allowed, for the first thing that is wrong."""
-    for step in (
-        _declared,
-        _grid,
-        _data,
-        _mask,
-        _networks,
-        _diffusion,
-        _elicit,
-        _save,
-        _batches,
-        _probe_data,
-        _figures,
-    ):
+    """Raise UserError, one line naming field, value and what is allowed, for the first thing that is wrong.
+
+    Of a source other than the data-generating process, `check_source` says the rest once it is opened.
+    """
+    for step in (_declared, _grid, _data, _networks, _diffusion, _elicit, _save, _batches, _probe_data, _figures):
         step(config)
+    data = config.data
+    if data.source == DGP:
+        rows = 2 ** len(data.active) * config.probe.images_per_class * len(config.probe.data)
+        check_source(config, data.active, _trained(data), data.train_images, rows)
+
+
+def check_source(
+    config: Config, active: Sequence[str], trained: Sequence[str], train_images: int, probe_images: int
+) -> None:
+    """Raise UserError for what does not fit the concepts, classes and numbers of images of a study's source.
+
+    Args:
+      config: the study.
+      active: its concepts.
+      trained: codes of the classes that are trained on.
+      train_images: images of a run.
+      probe_images: images that the probe is trained on.
+    """
+    _mask(config, active, trained)
+    if config.elicit.protocols and config.elicit.concept:
+        one_of("elicit.concept", config.elicit.concept, tuple(active))
+    if config.optim.batch_size > train_images:
+        limit = f"must be at most the {train_images} training images (data.images_per_class, data.train_ratio)"
+        fail("optim.batch_size", config.optim.batch_size, limit)
+    if config.probe.batch_size > probe_images:
+        fail("probe.batch_size", config.probe.batch_size, f"must be at most the {probe_images} images of the probe")
+
+
+def _trained(data: DataConfig) -> list[str]:
+    names = ["".join(bits) for bits in itertools.product("01", repeat=len(data.active))]
+    return [name for name in names if (name not in data.held_out if data.held_out else name.count("1") <= 1)]
 
 
 def _declared(config: Config) -> None:
@@ -60,7 +85,7 @@ def _grid(config: Config) -> None:
         if not values:
             fail(f"grid.{field.name}", values, "an axis of the grid needs at least one value")
         _distinct(f"grid.{field.name}", values)
-    if len(config.grid.sep_bg) > 1 and "bg_color" not in config.data.active:
+    if len(config.grid.sep_bg) > 1 and config.data.source == DGP and "bg_color" not in config.data.active:
         fail("grid.sep_bg", config.grid.sep_bg, "several values need 'bg_color' in data.active, else runs are equal")
 
 
@@ -72,6 +97,9 @@ def _distinct(path: str, values: Sequence[object]) -> None:
 
 def _data(config: Config) -> None:
     data = config.data
+    _distinct("data.concepts", data.concepts)
+    if data.source != DGP:
+        return
     for name in data.active:
         one_of("data.active", name, CONCEPTS)
     _distinct("data.active", data.active)
@@ -79,7 +107,7 @@ def _data(config: Config) -> None:
         fail("data.active", data.active, f"must follow the order {', '.join(CONCEPTS)}")
     if len(data.active) not in (2, 3):
         fail("data.active", data.active, f"must hold 2 or 3 concepts (4 or 8 classes), not {len(data.active)}")
-    if data.source == DGP and not data.images_per_class:
+    if not data.images_per_class:
         fail("data.images_per_class", 0, "must be at least 1: drawn images have no end")
     if 4 * data.blur > data.image_size:
         fail("data.blur", data.blur, f"must be at most data.image_size / 4 = {data.image_size / 4:g} pixels")
@@ -87,11 +115,11 @@ def _data(config: Config) -> None:
         fail("data.train_ratio", data.train_ratio, f"must leave images on both sides of {data.pool_images}")
 
 
-def _mask(config: Config) -> None:
-    active = config.data.active
-    concept, klass = config.data.masked
-    one_of("data.mask_concept", concept, active)
-    trained = ["0" * len(active), *("0" * i + "1" + "0" * (len(active) - 1 - i) for i in reversed(range(len(active))))]
+def _mask(config: Config, active: Sequence[str], trained: Sequence[str]) -> None:
+    concept, klass = masked_of(active, config.data.mask_concept, config.data.mask_class)
+    one_of("data.mask_concept", concept, tuple(active))
+    if config.data.held_out and not config.data.mask_class and max(config.grid.mask) == 0:
+        return  # nothing is masked, and with other held-out classes the default class need not be trained on
     if klass not in trained:
         limit = f"must be a training class, one of {', '.join(trained)} (bits of {', '.join(active)})"
         fail("data.mask_class", klass, limit)
@@ -137,8 +165,6 @@ def _diffusion(config: Config) -> None:
 def _elicit(config: Config) -> None:
     elicit = config.elicit
     _distinct("elicit.protocols", elicit.protocols)
-    if elicit.protocols:
-        one_of("elicit.concept", elicit.concept, config.data.active)
     saved = save_steps(config.save, config.optim.steps)
     if elicit.patch_step not in (0, *saved):
         fail("elicit.patch_step", elicit.patch_step, "must be a saved step, or 0 for the last")
@@ -169,16 +195,8 @@ def _save(config: Config) -> None:
 
 
 def _batches(config: Config) -> None:
-    available = config.data.train_images
-    if config.optim.batch_size > available:
-        limit = f"must be at most the {available} training images (data.images_per_class, data.train_ratio)"
-        fail("optim.batch_size", config.optim.batch_size, limit)
     if config.engine.microbatch:
         _divides("engine.microbatch", config.engine.microbatch, config.optim.batch_size, "optim.batch_size")
-    probe = config.probe
-    pool = 2 ** len(config.data.active) * probe.images_per_class * len(probe.data)
-    if probe.data and probe.batch_size > pool:
-        fail("probe.batch_size", probe.batch_size, f"must be at most the {pool} images of the probe")
 
 
 def _probe_data(config: Config) -> None:

@@ -47,10 +47,14 @@ class Generator(Generated):
         self.data, self.fingerprint = data, fingerprint
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
+        return isinstance(other, Generator) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash((type(self), self.data, self.fingerprint))
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return type(self), self.data, self.fingerprint
 
     @abc.abstractmethod
     def sample(self, setting: Setting, bits: Int[Array, "concept"], key: Key[Array, ""], at_mean: bool) -> Any:

@@ -38,7 +38,7 @@ class PictureItems(Items):
 
 @dataclasses.dataclass(frozen=True)
 class Pictures(Source):
-    """Labelled pictures; the pool holds the training part by class, then the part that is never trained on by class.
+    """Labelled pictures: rows of the pool hold the training part by class, then what is never trained on by class.
 
     Attributes:
       data: configuration of the images.
@@ -47,7 +47,8 @@ class Pictures(Source):
       counts: pictures of the training part, by class of the labels.
       held: pictures that are never trained on, by class of the labels.
       fingerprint: of the pictures and labels.
-      load: returns the pool's pictures, uint8 [n, h, w, 3], axis h is x and w is upwards; called once, when needed.
+      load: returns the pool: "pictures", uint8 [n, h, w, 3] in any order, axis h is x and w is upwards, and "rows",
+        int32 [n], the picture of every row; called once, when it is needed.
     """
 
     data: DataConfig
@@ -56,27 +57,37 @@ class Pictures(Source):
     counts: tuple[int, ...]
     held: tuple[int, ...]
     fingerprint: str = ""
-    load: Callable[[], np.ndarray] = dataclasses.field(compare=False, repr=False, kw_only=True)
+    real = True
+    load: Callable[[], dict[str, np.ndarray]] = dataclasses.field(compare=False, repr=False, kw_only=True)
+
+    @property
+    def family(self) -> Classes:
+        return self._family
 
     @functools.cached_property
-    def family(self) -> Classes:
+    def _family(self) -> Classes:
         tint = ((TINT,), (BIT_NAMES[TINT],)) if self.data.tint else ((), ())
         return Classes(self.concepts + tint[0], self.words + tint[1], self.data.held_out)
 
-    @functools.cached_property
+    @property
     def layout(self) -> Layout:
         """Return a pair of entries for every concept of the labels, and three for the colour."""
         return Layout.of(dict.fromkeys(self.concepts, 2) | ({TINT: 3} if self.data.tint else {}))
 
-    @functools.cached_property
+    @property
     def pool(self) -> dict[str, np.ndarray]:
-        return {"pictures": self.load()}
+        return self._pool
+
+    @functools.cached_property
+    def _pool(self) -> dict[str, np.ndarray]:
+        return self.load()
 
     @property
     def pool_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         size = self.data.image_size
-        shape = (sum(self.counts) + sum(self.held), size, size, 3)
-        return {"pictures": jax.ShapeDtypeStruct(shape, jnp.uint8)}
+        n = sum(self.counts) + sum(self.held)
+        pictures = jax.ShapeDtypeStruct((n, size, size, 3), jnp.uint8)
+        return {"pictures": pictures, "rows": jax.ShapeDtypeStruct((n,), jnp.int32)}
 
     def _rows(self, klass: int, *, held: bool) -> range:
         """Return the rows of the pool that hold a class."""
@@ -148,7 +159,7 @@ class Pictures(Source):
 
     def images(self, pool: Any, items: PictureItems, keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w 3"]:
         """Return pictures; where `keys` are given, augmented and then tinted."""
-        pictures = pool["pictures"][items.index].astype(jnp.float32) / 255
+        pictures = pool["pictures"][pool["rows"][items.index]].astype(jnp.float32) / 255
         jitter, flip = self.data.jitter, self.data.flip
         if keys is not None and (flip or any(jitter)):
             pictures = jax.vmap(lambda image, key: augmentation.augment(image, key, jitter, flip))(pictures, keys)
@@ -195,10 +206,18 @@ class Pictures(Source):
     def ink(self) -> float:
         """Mean squared brightness of the training classes' pictures; of a tint alone."""
         rows = sorted({row for k in self.family.train_ids for row in self._rows(k, held=False)})
-        pictures, weights = self.pool["pictures"], np.array(augmentation.GREY) / 255
-        sums = [float((((pictures[rows[i : i + _CHUNK]] @ weights) ** 2).mean(axis=(1, 2))).sum())
+        pictures, order = self.pool["pictures"], self.pool["rows"]
+        weights = np.array(augmentation.GREY) / 255
+        sums = [float((((pictures[order[rows[i : i + _CHUNK]]] @ weights) ** 2).mean(axis=(1, 2))).sum())
                 for i in range(0, len(rows), _CHUNK)]  # fmt: skip
         return sum(sums) / len(rows)
+
+    def examples(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> PictureItems:
+        """Return pictures that are never trained on."""
+        rows = [self._rows(k, held=True) for k in range(self.family.num)]
+        count = min(per_class, *map(len, rows))
+        index = [jnp.arange(one.start, one.start + count) for one in rows]
+        return self._items(setting, index, [repeat(k, count) for k in range(self.family.num)], key, at_mean=True)
 
     def probe_items(self, probe: ProbeConfig, key: Key[Array, ""], *, held: bool) -> PictureItems:
         """Return all pictures of all classes of a part; with a tint once for every row of `probe.data`."""

@@ -74,11 +74,13 @@ class Source(abc.ABC):
       data: configuration of the images.
       family: concepts and classes.
       layout: of the conditioning vector.
+      real: whether the images are pictures, of which some are never trained on: the probe reads these as well.
       far_ends: whether the published far ends of colour and size are directions of latent interventions.
       fingerprint: of all that decides the images besides `data`; "" = nothing.
     """
 
     data: DataConfig
+    real: bool = False
     far_ends: bool = False
     fingerprint: str = ""
 
@@ -150,6 +152,10 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def probe_items(self, probe: ProbeConfig, key: Key[Array, ""], *, held: bool) -> Any:
         """Return the `Items` of all classes that the probe is trained on, or, `held`, those it is checked on."""
+
+    @abc.abstractmethod
+    def examples(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> Any:
+        """Return the `Items` of some images of every class, to look at; equally many of each."""
 
     @property
     def masked(self) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from cspace_jax import startup
 from cspace_jax.config import Config
 from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
-from cspace_jax.pipeline import stages
+from cspace_jax.pipeline import opening, stages
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import PathLike
@@ -38,6 +38,7 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     `compile_programs` asks the compiler how much memory training needs: minutes at paper scale on a CPU.
     """
     startup.set_up_jax()
+    opening.open_and_check(config)
     stages.check_names(config)
     forecast.show(config, autotune.resolve(config, may_measure=False), compile_programs)
 

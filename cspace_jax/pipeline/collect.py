@@ -6,28 +6,38 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
+from jax.sharding import SingleDeviceSharding
 
 from cspace_jax import rng
 from cspace_jax.analysis import capability
 from cspace_jax.analysis.dataset import Measurements, build_dataset
 from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.config import Config, grid, to_dict
+from cspace_jax.config.schema import DGP
 from cspace_jax.data.opened import source_of
+from cspace_jax.engine.placement import shared_pool
 from cspace_jax.evaluation import embeddings
 from cspace_jax.model import unet
 from cspace_jax.pipeline import elicit, replay
+from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.study import Study
-from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, MEASURED, holds, read_evaluation
+from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, MEASURED, holds, read_evaluation, write_npz
 from cspace_jax.training.run import TrainSpec
 
+EXAMPLES = 8  # images of each class that are kept
 
-def collect(study: Study, probe_accuracy: Mapping[str, float] | None = None) -> xr.Dataset:
+
+def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
     """Merge all evaluations and all complete batteries into the labelled dataset.
+
+    Of pictures it also holds `reading` [klass, concept]: how the probe reads those that no run is trained on.
 
     Raises:
       UserError: an evaluation is missing or damaged.
     """
-    ds = _embedded(study, naive(study, probe_accuracy))
+    ds = _embedded(study, naive(study, probe and probe.accuracy))
+    if probe is not None and probe.reading is not None:
+        ds["reading"] = (("klass", "concept"), probe.reading)
     asked = elicit.load(study)
     return ds if asked is None else capability.extend(ds, asked.raw, asked.names, asked.values)
 
@@ -96,6 +106,25 @@ def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:
 def samples(study: Study) -> dict[int, np.ndarray]:
     """Return the kept sample images by step: uint8 [r, k, n, h, w, 3]; axis h is the x coordinate."""
     return {step: _merge_runs(study, step, ("samples",))["samples"] for step in study.steps}
+
+
+def keep_examples(study: Study) -> None:
+    """Write some images of each class into the workdir, once; rendered ones can be drawn at any time and are not."""
+    source, file = source_of(study.config.data), study.workdir.examples
+    if study.config.data.source == DGP or file.exists():
+        return
+    key = rng.stream(rng.run_key(0), "signal")
+    items = source.examples(grid.example_setting(study.config.grid), EXAMPLES, key)
+    place = SingleDeviceSharding(jax.local_devices()[0])
+    images = np.asarray(jax.jit(source.images)(shared_pool(source.pool).at(place), items))
+    shown = np.round(255 * images).astype(np.uint8)
+    write_npz(file, {"images": shown.reshape(source.family.num, -1, *shown.shape[1:])})
+
+
+def examples(study: Study) -> np.ndarray | None:
+    """Return some images of each class, uint8 [k, n, h, w, 3]; None where none are kept."""
+    file = study.workdir.examples
+    return read_evaluation(file, ("images",))["images"] if file.exists() else None
 
 
 def _merge_runs(study: Study, step: int, keys: tuple[str, ...]) -> dict[str, np.ndarray]:

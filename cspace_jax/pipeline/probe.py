@@ -30,7 +30,7 @@ from cspace_jax.data.source import Items, Source
 from cspace_jax.engine.placement import shared_pool
 from cspace_jax.engine.schedule import chunks
 from cspace_jax.errors import UserError
-from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss
+from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss, probabilities
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
@@ -52,7 +52,7 @@ class Probe:
       spec: of its network.
       params: its parameters.
       info: "accuracy" ({concept: ..., "joint": ...}) and "loss" of the held-out images, "steps" trained, "best_step"
-        and "hash"; ready for JSON.
+        and "hash"; of pictures also "reading" and "confusion" of the held-out ones; ready for JSON.
     """
 
     spec: ProbeSpec
@@ -63,6 +63,12 @@ class Probe:
     def accuracy(self) -> dict[str, float]:
         """Held-out accuracy of each concept, and "joint": all of them right."""
         return self.info["accuracy"]
+
+    @property
+    def reading(self) -> np.ndarray | None:
+        """Mean P(bit = 1) of the held-out pictures of each class [k, c], which no model can surpass; None if drawn."""
+        found = self.info.get("reading")
+        return None if found is None else np.array(found, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,19 +122,21 @@ def train_probe(config: Config, plan: Plan) -> Probe:
     task = _Task(ProbeSpec.from_config(config, plan), config.probe, source_of(config.data))
     checks = _train(task, plan.steps_per_call)
     best = max(checks, key=lambda check: check.rank)
-    info = {"accuracy": best.accuracy, "loss": best.loss, "steps": checks[-1].step, "best_step": best.step}
+    info: Info = {"accuracy": best.accuracy, "loss": best.loss, "steps": checks[-1].step, "best_step": best.step}
+    if task.source.real:
+        info |= _held_out(task, best.params)
     params = jax.tree.map(jnp.asarray, jax.device_get(best.params))  # at no device in particular
     return Probe(task.spec, params, {**info, "hash": config_hash(config)})
 
 
 def _train(task: _Task, steps_per_call: int) -> list[_Check]:
     """Train and return the checks, about twenty, in order."""
-    key = rng.stream(rng.run_key(task.probe.seed), "probe")
-    init_key, pool_key, test_key, order_key, dropout_key = jax.random.split(key, 5)
+    key = _key(task)
+    init_key, pool_key, _, order_key, dropout_key = jax.random.split(key, 5)
     items = task.source.probe_items(task.probe, pool_key, held=False)
-    test = task.source.probe_items(task.probe, test_key, held=True)
+    test = _test_items(task)
     batches = _draw_batches(task, len(items.klass), order_key)
-    pool = shared_pool(task.source.pool).at(SingleDeviceSharding(jax.local_devices()[0]))
+    pool = _pool(task)
     state = _start(task, init_key)
     steps = task.probe.steps
     stops = [*range(task.check_every, steps, task.check_every), steps]
@@ -144,6 +152,19 @@ def _train(task: _Task, steps_per_call: int) -> list[_Check]:
             if _settled(checks, steps):
                 break
     return checks
+
+
+def _key(task: _Task) -> jax.Array:
+    return rng.stream(rng.run_key(task.probe.seed), "probe")
+
+
+def _test_items(task: _Task) -> Items:
+    """Return the held-out images of all classes."""
+    return task.source.probe_items(task.probe, jax.random.split(_key(task), 5)[2], held=True)
+
+
+def _pool(task: _Task) -> Any:
+    return shared_pool(task.source.pool).at(SingleDeviceSharding(jax.local_devices()[0]))
 
 
 def _settled(checks: list[_Check], steps: int) -> bool:
@@ -210,6 +231,29 @@ def _check(task: _Task, params: dict, test: Items, pool: Any, step: int) -> _Che
     right, losses = (np.concatenate(arrays) for arrays in zip(*scores, strict=True))
     accuracy = {name: float(right[:, i].mean()) for i, name in enumerate(task.source.family.active)}
     return _Check(step, {**accuracy, "joint": float(right.all(axis=1).mean())}, float(losses.mean()), params)
+
+
+def _held_out(task: _Task, params: dict) -> Info:
+    """Return how the probe reads the held-out pictures of each class: mean P(bit = 1) [k, c], and whose they seem.
+
+    "confusion" [k, k] counts pictures by their class (row) and by the class that is read (column).
+    """
+    test, pool = _test_items(task), _pool(task)
+    parts = [slice(i, i + _EVAL_BATCH) for i in range(0, len(test.klass), _EVAL_BATCH)]
+    probs = np.concatenate(
+        [_read(task, params, jax.tree.map(lambda leaf, part=part: leaf[part], test), pool) for part in parts]
+    )
+    family, klass = task.source.family, np.asarray(test.klass)
+    read = (probs > 0.5) @ (2 ** np.arange(len(family.active))[::-1])
+    confusion = np.zeros((family.num, family.num), int)
+    np.add.at(confusion, (klass, read), 1)
+    reading = [probs[klass == k].mean(axis=0).tolist() for k in range(family.num)]
+    return {"reading": reading, "confusion": confusion.tolist()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read(task: _Task, params: dict, test: Items, pool: Any) -> Array:
+    return probabilities(task.spec, params, task.source.images(pool, test))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -13,8 +13,7 @@ from cspace_jax.config import ALL_FIGURES, Config
 from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import elicit, planning, replay, waves
-from cspace_jax.pipeline.collect import added, collect, samples
+from cspace_jax.pipeline import collect, elicit, opening, planning, replay, waves
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.probe import Probe, load_or_train
 from cspace_jax.pipeline.replay import Request
@@ -43,11 +42,15 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
     Raises:
       UserError: the study cannot be carried out, or the workdir belongs to another.
     """
+    source = opening.open_and_check(config)
     check(config, mode)
+    opening.require_same(workdir.find(path, config), source)
     what = _trains(mode), mode == "replay"
     known = config.engine.plan == "known"  # else it is measured, once the workdir is ours
     plan = planning.resolve(config, workdir.find(path, config), *what) if known else None
     folder = processes.first_then_others(lambda: workdir.prepare(path, config, command_line))
+    if processes.is_first():
+        opening.keep(folder, source)
     return Study(config, folder, plan or planning.resolve(config, folder, *what))
 
 
@@ -58,6 +61,7 @@ def reopen(path: PathLike, mode: str) -> Study:
       UserError: there is no such workdir, or its study cannot be carried out.
     """
     folder, config = workdir.load(path)
+    opening.reopen(folder, config, mode != "figures")
     check(config, mode)
     return Study(config, folder, planning.resolve(config, folder, _trains(mode), mode == "replay"))
 
@@ -157,6 +161,7 @@ def _begin(study: Study, mode: str) -> Probe:
     if processes.is_first():
         waves.record(study.workdir, study.config, study.plan.wave, jax.process_count())
         merge_metrics(study.workdir)  # of processes that were interrupted
+        collect.keep_examples(study)
     return load_or_train(study, train=processes.is_first() and _trains(mode))
 
 
@@ -164,7 +169,7 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times") -> No
     """Merge what the stages measured into results, report and figures."""
     merge_metrics(study.workdir)
     if mode in ("eval", "elicit", "all"):
-        ds = collect(study, probe and probe.accuracy)
+        ds = collect.collect(study, probe)
         results.write_results(ds, study.workdir)
         report.report(summary.summarise(ds, wall_times=times.seconds), study.workdir)
     if mode == "replay":
@@ -174,7 +179,7 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times") -> No
 
 
 def _write_added(study: Study) -> None:
-    ds = added(study)
+    ds = collect.added(study)
     if ds is None:
         print("no steps were added")
         return
@@ -191,7 +196,8 @@ def draw(study: Study) -> None:
     """
     from cspace_jax.plots.figures import Inputs, draw_all  # Matplotlib is loaded where something is drawn
 
-    inputs = Inputs(results.open_results(study.workdir.root), samples(study), study.config.data)
+    ds, data = results.open_results(study.workdir.root), study.config.data
+    inputs = Inputs(ds, collect.samples(study), data, collect.examples(study))
     written = draw_all(inputs, study.workdir.figures, study.config.figures)
     print(f"{len(written)} files in {study.workdir.figures}")
 

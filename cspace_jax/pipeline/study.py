@@ -119,7 +119,9 @@ class Study:
         from cspace_jax.pipeline import collect
         from cspace_jax.plots import figures
 
-        return figures.draw(name, figures.Inputs(self.dataset, collect.samples(self), self.config.data))
+        return figures.draw(
+            name, figures.Inputs(self.dataset, collect.samples(self), self.config.data, collect.examples(self))
+        )
 
     def elicit(self, *protocols: str, **values: Any) -> "Study":
         """Ask the finished checkpoints with further protocols, add them to the results, and return the study.

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from etils import epath
-from jaxtyping import Float
+from jaxtyping import Real, UInt8
 from matplotlib.figure import Figure
 
 from cspace_jax.analysis.levels import levels, ok_runs, swept_concept
 from cspace_jax.config import ALL_FIGURES, DataConfig
 from cspace_jax.config.reading import fail
+from cspace_jax.config.schema import DGP
 from cspace_jax.errors import UserError
 from cspace_jax.plots import (
     animation,
@@ -42,10 +43,13 @@ class Inputs:
       ds: labelled dataset.
       samples: step -> uint8 [r, k, n, h, w, 3]; may be empty.
       data: the configuration of the images.
+      examples: some images of each class, uint8 [k, n, h, w, 3]; None where they are rendered.
     """
 
-    def __init__(self, ds: xr.Dataset, samples: Samples, data: DataConfig):
-        self.ds, self.samples, self.data = ds, samples, data
+    def __init__(
+        self, ds: xr.Dataset, samples: Samples, data: DataConfig, examples: UInt8[np.ndarray, "k n h w 3"] | None = None
+    ):
+        self.ds, self.samples, self.data, self.examples = ds, samples, data, examples
 
     @functools.cached_property
     def setting(self) -> dict[str, float]:
@@ -55,8 +59,10 @@ class Inputs:
         return max(found, key=lambda level: np.nan_to_num(level.signal[index])).setting
 
     @functools.cached_property
-    def corner_images(self) -> dict[int, Float[np.ndarray, "h w 3"]]:
+    def corner_images(self) -> dict[int, Real[np.ndarray, "h w 3"]]:
         """An image of each class."""
+        if self.data.source != DGP:
+            return {} if self.examples is None else {k: one[0] for k, one in enumerate(self.examples)}
         return dict(enumerate(pictures.class_images(self.data, self.setting)[0]))
 
     @functools.cached_property
@@ -65,9 +71,16 @@ class Inputs:
         found = levels(self.ds)
         return found[progress.choose_level(found, self.ds, str(self.ds["protocol"].values[0]))].runs[0]
 
+    def cannot(self, name: str) -> str:
+        """Return why a figure cannot be drawn from this, "" if it can."""
+        found = FIGURES[name]
+        if "examples" in inspect.signature(found.draw).parameters and self.examples is None:
+            return "the classes are rendered images (fig2)" if self.data.source == DGP else "no examples are stored"
+        return found.cannot(self.ds, self.samples)
+
     def arguments(self, draw: Callable[..., Any]) -> dict[str, Any]:
         """Return the arguments that a registered function asks for by name."""
-        offered = ("ds", "samples", "data", "setting", "corner_images", "run")
+        offered = ("ds", "samples", "data", "setting", "corner_images", "examples", "run")
         return {name: getattr(self, name) for name in inspect.signature(draw).parameters if name in offered}
 
 
@@ -93,7 +106,7 @@ def draw(name: str, inputs: Inputs) -> Figure:
     (name,) = expand((name,)) if name != ALL_FIGURES else ("",)
     if not name or "path" in inspect.signature(FIGURES[name].draw).parameters:
         fail("figure", name or ALL_FIGURES, "must be one figure that is not an animation; see WORKDIR/figures")
-    reason = FIGURES[name].cannot(inputs.ds, inputs.samples)
+    reason = inputs.cannot(name)
     if reason:
         raise UserError(f"figure {name}: {reason}")
     return FIGURES[name].draw(**inputs.arguments(FIGURES[name].draw))
@@ -112,10 +125,10 @@ def draw_all(
     wanted, outdir = expand(chosen), epath.Path(outdir)
     if not ok_runs(inputs.ds).any():
         show("figures: all runs diverged, only the classes can be drawn")
-        wanted = tuple(name for name in wanted if name == "fig2")
+        wanted = tuple(name for name in wanted if name in ("fig2", "classes"))
     written: list[epath.Path] = []
     for name in wanted:
-        reason = FIGURES[name].cannot(inputs.ds, inputs.samples)
+        reason = inputs.cannot(name)
         if reason:
             show(f"figures: {name} left out, {reason}")
         else:

@@ -17,7 +17,7 @@ from cspace_jax.config import DataConfig
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import concepts, datasets, rendering
 from cspace_jax.plots import style
-from cspace_jax.plots.registry import figure, stored_samples
+from cspace_jax.plots.registry import figure, rendered_images, stored_samples
 
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 
@@ -38,7 +38,7 @@ def class_images(
     return np.asarray(rendering.render(cv, data.image_size, data.blur)), jax.tree.map(np.asarray, cv)
 
 
-@figure("fig2", paper="Fig. 2")
+@figure("fig2", paper="Fig. 2", needs=(rendered_images,))
 @style.styled()
 def fig2(data: DataConfig, setting: Mapping[str, float], seed: int = 0) -> Figure:
     """Draw one rendered image per class with its concept values (paper Fig. 2).
@@ -91,6 +91,29 @@ def _value(name: str, value: Real[np.ndarray, "..."]) -> str:
     return f"{words} ({numbers})" if value.ndim else f"{words} {numbers}"
 
 
+@figure("classes")
+@style.styled()
+def class_examples(ds: xr.Dataset, examples: UInt8[np.ndarray, "k n h w 3"], columns: int = 8) -> Figure:
+    """Draw some images of each class, one row a class; of pictures those that no run is trained on."""
+    shown = min(columns, examples.shape[1])
+    fig = style.new_figure(0.95 * shown + 1.6, 0.98 * len(examples) + 0.5)
+    axes: Any = fig.subplots(len(examples), shown, squeeze=False)
+    for klass, column in np.ndindex(axes.shape):
+        color = style.TRAINED_COLOR if ds["trained"].values[klass] else style.HELD_OUT_COLOR
+        style.show_image(axes[klass, column], examples[klass, column], color)
+    for klass in range(len(examples)):
+        _row_label(axes[klass, 0], ds, klass)
+    fig.suptitle("images of each class", fontsize=9)
+    return fig
+
+
+def _row_label(ax: Axes, ds: xr.Dataset, klass: int) -> None:
+    trained = bool(ds["trained"].values[klass])
+    words = style.class_label(ds, klass).replace(" (", "\n").rstrip(")") + ("" if trained else "\nheld out")
+    color = style.TRAINED_COLOR if trained else style.HELD_OUT_COLOR
+    ax.set_ylabel(words, rotation=0, ha="right", va="center", color=color, fontsize=8)
+
+
 def choose_steps(steps: list[int], number: int) -> list[int]:
     """Return at most `number` of the steps, spread evenly over the list, first and last included."""
     picked = np.unique(np.linspace(0, len(steps) - 1, min(number, len(steps))).round().astype(int))
@@ -118,9 +141,7 @@ def sample_grid(
         frame = style.TRAINED_COLOR if trained else style.HELD_OUT_COLOR
         style.show_image(axes[row, column], samples[steps[column]][run, klass, number], frame)
         if column == 0 and number == 0:
-            words = style.class_label(ds, klass).replace(" (", "\n").rstrip(")")
-            axes[row, 0].set_ylabel(words + ("" if trained else "\nheld out"), rotation=0, ha="right", va="center",
-                                    color=frame, fontsize=8)  # fmt: skip
+            _row_label(axes[row, 0], ds, klass)
     for column, step in enumerate(steps):
         axes[0, column].set_title(f"{step:,}", fontsize=8)
     fig.suptitle(f"samples over training steps, {run_label(ds, run)}", fontsize=9)

@@ -11,10 +11,12 @@ function's parameters say what it is given:
 
 * `ds`: the labelled dataset; `samples`: step -> uint8 [r, k, n, h, w, 3];
 * `data`: the configuration of the images; `setting`: the setting of the strongest level; `corner_images`: one a class;
+* `examples`: some images of each class, uint8 [k, n, h, w, 3], where they are not rendered;
 * `run`: the run whose samples are shown; `path`: for a function that writes its own file and returns its path.
 """
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -22,6 +24,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from jaxtyping import UInt8
+
+from cspace_jax.config.schema import DGP
 
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 Need = Callable[[xr.Dataset, Samples], str]  # why a figure cannot be drawn, "" if it can
@@ -74,6 +78,16 @@ def names() -> tuple[str, ...]:
 def stored_samples(ds: xr.Dataset, samples: Samples) -> str:
     """Need sample images."""
     return "" if samples else "no sample images are stored"
+
+
+def rendered_images(ds: xr.Dataset, samples: Samples) -> str:
+    """Need images of the data-generating process, whose objects have a colour and a size."""
+    return "" if source_name(ds) == DGP else "only drawn for the data-generating process"
+
+
+def source_name(ds: xr.Dataset) -> str:
+    """Return where the images of a dataset came from (`data.source`)."""
+    return json.loads(ds.attrs.get("config", "{}")).get("data", {}).get("source", DGP)
 
 
 def further_protocols(ds: xr.Dataset, samples: Samples) -> str:

@@ -68,6 +68,7 @@ def _panels(
     axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
     for ax, (title, classes, pair) in zip(axes, panels, strict=False):
         for klass in classes:
+            _draw_reading(ax, ds, klass, pair)
             _draw_class(ax, ds, found, colors, klass, pair, protocol, sigma)
         concept_square(ax, ds, pair, images)
         ax.set_title(title, pad=40 if images else 6, fontsize=9)
@@ -94,6 +95,13 @@ def draw_path(ax: Axes, path: Float[np.ndarray, "t 2"], color: Any, label: str =
     ax.plot(*path.T, "-", color=color, lw=1.5, label=label, solid_capstyle="round", zorder=3)
     ax.plot(*path[0], "o", color="white", mec=color, ms=4.5, mew=1.1, zorder=4)
     ax.plot(*path[-1], "s", color=color, mec="white", ms=5.5, mew=0.7, zorder=5)
+
+
+def _draw_reading(ax: Axes, ds: xr.Dataset, klass: int, pair: tuple[int, int]) -> None:
+    """Mark how the probe reads held-out pictures of a class: no model can be read better than this."""
+    if "reading" in ds:
+        x, y = ds["reading"].values[klass, list(pair)]
+        ax.plot(x, y, "x", color=style.class_color(klass), ms=8, mew=2.2, zorder=6, clip_on=False)
 
 
 def concept_square(ax: Axes, ds: xr.Dataset, pair: tuple[int, int], images: Images | None = None) -> None:

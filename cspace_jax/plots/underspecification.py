@@ -12,7 +12,7 @@ from cspace_jax.analysis import capability, curves, underspecification
 from cspace_jax.analysis.learning import default_sigma, trajectory
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import elicitation, speeds, style
-from cspace_jax.plots.registry import figure, further_protocols, stored_samples
+from cspace_jax.plots.registry import figure, further_protocols, rendered_images, stored_samples
 from cspace_jax.plots.trajectories import concept_square, draw_path
 
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
@@ -98,7 +98,7 @@ def _fraction_axis(ax: Axes, found: list[Level]) -> None:
     ax.set_xticks(underspecification.fractions(found), [percent(level) for level in found])
 
 
-@figure("fig9", paper="Fig. 9", needs=(_mask_varies,))
+@figure("fig9", paper="Fig. 9", needs=(_mask_varies, rendered_images))
 @style.styled()
 def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None) -> Figure:
     """Draw where the held-out class goes at each masked fraction: in concept space and in colour (paper Fig. 9a).

@@ -14,12 +14,13 @@ LEAST, MOST = 2, 6
 SHOWN = 10  # names of concepts in an error
 
 
-def select(listing: Listing, concepts: tuple[str, ...]) -> Listing:
+def select(listing: Listing, concepts: tuple[str, ...], least: int = LEAST) -> Listing:
     """Return the listing with the named concepts, in this order.
 
     Args:
       listing: labelled pictures.
       concepts: 2 to 6 names; a leading minus exchanges the two values. () = all that hold two values.
+      least: fewest concepts, where something else adds to them.
 
     Raises:
       UserError: a concept is unknown, does not hold two values or stands twice, or there are too few or too many.
@@ -28,9 +29,9 @@ def select(listing: Listing, concepts: tuple[str, ...]) -> Listing:
     chosen = [_column(listing, concepts, name) for name in asked]
     if twice := repeated([listing.concepts[column] for column, _ in chosen]):
         _refuse(concepts, f"holds {twice[0]!r} twice")
-    if not LEAST <= len(chosen) <= MOST:
+    if not least <= len(chosen) <= MOST:
         have = f"{listing.path!r} has {len(listing.concepts)}: {some(listing.concepts, SHOWN)}" + _reasons(listing)
-        text = f"must hold {LEAST} to {MOST} concepts"
+        text = f"must hold {least} to {MOST} concepts"
         _refuse(concepts, f"{text}, not {len(chosen)}" if concepts else f"{text}, choose them by name; {have}")
     columns = [column for column, _ in chosen]
     flipped = np.array([flip for _, flip in chosen], np.uint8)

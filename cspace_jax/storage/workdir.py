@@ -35,6 +35,16 @@ class Workdir:
         return self.root / "env.json"
 
     @property
+    def source(self) -> epath.Path:
+        """Return what a study keeps of a source that the configuration does not describe, such as pictures, JSON."""
+        return self.root / "source.json"
+
+    @property
+    def examples(self) -> epath.Path:
+        """Return some pictures of each class, .npz."""
+        return self.root / "examples.npz"
+
+    @property
     def metrics(self) -> epath.Path:
         """Return the training log, one JSON line a run and logging step."""
         return self.root / "metrics.jsonl"

@@ -1,0 +1,74 @@
+"""The source of a study's images at the front door: opened, checked, and the same as when the workdir was made."""
+
+import json
+from typing import Any
+
+import jax
+
+from cspace_jax.config import Config
+from cspace_jax.config.checks import check_source
+from cspace_jax.data.source import Source
+from cspace_jax.errors import UserError
+from cspace_jax.sources import opening
+from cspace_jax.storage.files import quoted, write_atomic
+from cspace_jax.storage.workdir import Workdir
+
+
+def open_and_check(config: Config) -> Source:
+    """Open the source of a study and check the study against it.
+
+    Raises:
+      UserError: the source cannot be used, or something of the study does not fit it.
+    """
+    source = opening.open_source(config.data)
+    family = source.family
+    trained = [family.names[k] for k in family.train_ids]
+    opening.check_axes(source, config.grid)
+    rows = jax.eval_shape(lambda: source.probe_items(config.probe, jax.random.key(0), held=False).klass)
+    check_source(config, family.active, trained, source.train_images, len(rows))
+    return source
+
+
+def require_same(workdir: Workdir, source: Source) -> None:
+    """Raise UserError if a workdir was made with other pictures or labels, or with another generator."""
+    kept, found = _kept(workdir), _plain(opening.describe(source))
+    differing = [name for name in found if name in kept and kept[name] != found[name]]
+    if differing:
+        what = f"{differing[0]} was {kept[differing[0]]}, is {found[differing[0]]}"
+        raise UserError(
+            f"workdir = {quoted(workdir.root)}: its images have changed since it was made ({what}); restore them or "
+            "use another workdir"
+        )
+
+
+def keep(workdir: Workdir, source: Source) -> None:
+    """Write what a workdir keeps of its source, unless it is there or there is nothing to keep."""
+    described = opening.describe(source)
+    if described and not workdir.source.exists():
+        write_atomic(workdir.source, json.dumps(described, indent=2) + "\n")
+
+
+def reopen(workdir: Workdir, config: Config, needs_images: bool) -> None:
+    """Open the source of an existing workdir; where no image is needed, by what the workdir kept of it.
+
+    Raises:
+      UserError: images are needed and cannot be opened, or have changed.
+    """
+    if not needs_images and opening.reopen_closed(config.data, _kept(workdir)):
+        return
+    require_same(workdir, open_and_check(config))
+
+
+def _kept(workdir: Workdir) -> dict[str, Any]:
+    try:
+        return dict(json.loads(workdir.source.read_text()))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{quoted(workdir.source)} is damaged ({error}): remove it to use the images as they are"
+        ) from error
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(value))

@@ -1,0 +1,194 @@
+"""Opening the source of a configuration: reading its labels or its Python file, once, at the front door.
+
+What is opened is remembered, and all that has the configuration finds it (`data.opened.source_of`). Pixels are decoded
+later, when the first program needs them.
+"""
+
+import hashlib
+import pathlib
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cspace_jax import processes, startup
+from cspace_jax.config import DataConfig, files
+from cspace_jax.config.reading import fail
+from cspace_jax.config.schema import DGP
+from cspace_jax.data.classes import Classes, check_held_out
+from cspace_jax.data.opened import remember
+from cspace_jax.data.pictures import TINT, Pictures
+from cspace_jax.data.renderer import Renderer
+from cspace_jax.data.source import Source
+from cspace_jax.errors import UserError
+from cspace_jax.sources import arrays, celeba, decoding, folder
+from cspace_jax.sources.listing import Listing, refuse
+from cspace_jax.sources.selection import LEAST, select
+from cspace_jax.text import closest
+
+IMAGES, CELEBA = "images", "celeba"
+_DESCRIBED = ("concepts", "words", "counts", "held", "fingerprint")
+_modules: dict[tuple[str, str], Any] = {}  # by path and content, so that a class stays the same
+
+
+def open_source(data: DataConfig) -> Source:
+    """Open the source of a configuration, remember and return it.
+
+    Raises:
+      UserError: one line; the source, its pictures, labels or classes are not what they must be.
+    """
+    if data.source == DGP:
+        source: Source = Renderer(data)
+    elif data.source in (IMAGES, CELEBA):
+        source = _pictures(data)
+    elif ".py:" in data.source:
+        source = _own(data)
+    else:
+        known = (DGP, IMAGES, CELEBA)
+        fail("data.source", data.source, f"must be {', '.join(known)} or FILE.py:NAME{closest(data.source, known)}")
+    check_held_out(source.family)
+    remember(source)
+    return source
+
+
+def describe(source: Source) -> dict[str, Any]:
+    """Return what a workdir keeps of a source, for JSON; {} of the renderer, which the configuration describes."""
+    if isinstance(source, Pictures):
+        return {name: getattr(source, name) for name in _DESCRIBED}
+    return {"fingerprint": source.fingerprint} if source.fingerprint else {}
+
+
+def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | None:
+    """Return and remember pictures by what a workdir kept of them, without their pixels; None for other sources.
+
+    Results are collected and drawn from it; what needs a pixel raises UserError.
+    """
+    if not set(_DESCRIBED) <= described.keys():
+        return None
+    values = {name: _tuples(described[name]) for name in _DESCRIBED}
+
+    def load() -> dict[str, np.ndarray]:
+        raise UserError(f"data.path = {data.path!r}: the pictures of this study are needed and were not opened")
+
+    source = Pictures(data, **values, load=load)
+    remember(source)
+    return source
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+# pictures
+
+
+def _pictures(data: DataConfig) -> Pictures:
+    reader = celeba if data.source == CELEBA else arrays if data.path.endswith(".npz") else folder
+    listing = select(reader.read(data.path), data.concepts, LEAST - 1 if data.tint else LEAST)
+    if data.tint and TINT in listing.concepts:
+        fail("data.tint", True, f"the labels have a concept {TINT!r} already")
+    if processes.is_first():
+        for note in listing.notes:
+            print(f"pictures: {note}")
+    labels = Classes(listing.concepts, listing.words)
+    klass = listing.bits @ (2 ** np.arange(len(labels.active))[::-1])
+    counts, held = (np.bincount(klass[part], minlength=labels.num) for part in (~listing.held, listing.held))
+    _require_pictures(data, listing, labels, counts, held)
+    order = np.lexsort((klass, listing.held)).astype(np.int32)
+    cache = data.cache_dir or str(startup.cache_folder() / "pictures")
+
+    def load() -> dict[str, np.ndarray]:
+        return {"pictures": decoding.pixels(listing, data.image_size, data.crop, cache), "rows": order}
+
+    made = (tuple(map(int, counts)), tuple(map(int, held)), listing.fingerprint)
+    return Pictures(data, listing.concepts, listing.words, *made, load=load)
+
+
+def _require_pictures(
+    data: DataConfig, listing: Listing, labels: Classes, counts: np.ndarray, held: np.ndarray
+) -> None:
+    """Raise UserError for a class without pictures in a part, and for fewer than are asked for."""
+    for part, numbers in (("to train on", counts), ("that are never trained on", held)):
+        if not numbers.all():
+            found = ", ".join(f"{name} {number}" for name, number in zip(labels.names, numbers, strict=True))
+            empty = int(np.flatnonzero(numbers == 0)[0])
+            words = f"class {labels.names[empty]} ({labels.describe(empty)})"
+            refuse(listing.path, f"{words} has no pictures {part}; by class: {found}")
+    trained = [k for k in range(labels.num) if _is_trained(data, labels, k)]
+    fewest = min(trained, key=lambda k: counts[k])
+    if data.images_per_class > counts[fewest]:
+        found = ", ".join(f"{labels.names[k]} {counts[k]}" for k in trained)
+        fail("data.images_per_class", data.images_per_class, f"must be at most {counts[fewest]}; there are {found}")
+
+
+def _is_trained(data: DataConfig, labels: Classes, label: int) -> bool:
+    """Return whether the pictures of a class of labels are trained on, in any colour."""
+    bits = (*labels.active, TINT) if data.tint else labels.active
+    family = Classes(bits, labels.words + (("", ""),) * (len(bits) - len(labels.active)), data.held_out)
+    return any(family.trained[k] for k in ((2 * label, 2 * label + 1) if data.tint else (label,)))
+
+
+# generators of the user's own
+
+
+def _own(data: DataConfig) -> Source:
+    path, _, name = data.source.rpartition(":")
+    try:
+        text = pathlib.Path(path).expanduser().read_bytes()
+    except OSError as error:
+        fail("data.source", data.source, f"cannot read {path!r}: {error.strerror or error}")
+    digest = hashlib.sha256(text).hexdigest()[:16]
+    try:
+        source = getattr(_module(path, digest), name)(data)
+        _try(source, data)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the file does
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+        fail("data.source", data.source, f"cannot be used, {reason}")
+    if not source.fingerprint:
+        object.__setattr__(source, "fingerprint", digest)  # it may be frozen
+    return source
+
+
+def _module(path: str, digest: str) -> Any:
+    if (path, digest) not in _modules:
+        _modules[path, digest] = files.load(pathlib.Path(path).expanduser())
+        sys.modules.setdefault(_modules[path, digest].__name__, _modules[path, digest])
+    return _modules[path, digest]
+
+
+def _try(source: Any, data: DataConfig) -> None:
+    """Raise UserError unless a user's source is one, and makes images of the size that is asked for."""
+    from cspace_jax.config.setting import Setting
+
+    if not isinstance(source, Source):
+        fail("data.source", data.source, f"must return a cspace_jax.Source, not {type(source).__name__}")
+    image, asked = jax.eval_shape(lambda: _one_image(source, Setting()))
+    wanted = (1, data.image_size, data.image_size, 3)
+    if image.shape != wanted:
+        fail("data.source", data.source, f"makes images of the shape {image.shape[1:]}, must be {wanted[1:]}")
+    if asked.shape != (1, source.layout.dim):
+        fail("data.source", data.source, f"conditions by {asked.shape[1:]} entries, must be {source.layout.dim}")
+
+
+def _one_image(source: Source, setting: Any) -> tuple[jax.Array, jax.Array]:
+    items = source.training(setting, jax.random.key(0)).take(jnp.zeros(1, jnp.int32))
+    return source.images(source.pool_shapes or (), items), source.conditionings(items)
+
+
+def check_axes(source: Source, grid: Any, axes: Sequence[str] = ("sep_col", "sep_size", "sep_bg")) -> None:
+    """Raise UserError where several values of an axis would give equal runs: of pictures only a tint can differ."""
+    if not isinstance(source, Pictures):
+        return
+    for axis in axes:
+        values = getattr(grid, axis)
+        if len(values) > 1 and not (axis == "sep_col" and source.data.tint):
+            tinted = ", or set data.tint=True" if axis == "sep_col" else ""
+            fail(f"grid.{axis}", values, f"pictures do not depend on it, runs would be equal: give one value{tinted}")
