@@ -64,9 +64,9 @@ def hue(image: Float[Array, "h w 3"], by: jax.typing.ArrayLike) -> Float[Array, 
     span = most - least
     safe = jnp.where(span > 0, span, 1.0)
     red, green, blue = jnp.moveaxis(image, -1, 0)
-    sector = jnp.where(
-        most == red, (green - blue) / safe, jnp.where(most == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
-    )
+    # Not "most == red": a compiler may compute both anew, with another rounding. Near a tie the formulas agree.
+    other = jnp.where(green >= blue, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    sector = jnp.where((red >= green) & (red >= blue), (green - blue) / safe, other)
     turned = (jnp.where(span > 0, sector, 0.0) + 6 * by) % 6
 
     def channel(offset: float) -> Array:

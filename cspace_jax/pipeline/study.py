@@ -119,9 +119,8 @@ class Study:
         from cspace_jax.pipeline import collect
         from cspace_jax.plots import figures
 
-        return figures.draw(
-            name, figures.Inputs(self.dataset, collect.samples(self), self.config.data, collect.examples(self))
-        )
+        data, examples = self.config.data, collect.examples(self)
+        return figures.draw(name, figures.Inputs(self.dataset, collect.samples(self), data, examples))
 
     def elicit(self, *protocols: str, **values: Any) -> "Study":
         """Ask the finished checkpoints with further protocols, add them to the results, and return the study.

@@ -12,7 +12,7 @@ from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
 from cspace_jax.text import closest
 
-STUDIES = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec", "images")
+STUDIES = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec", "images", "digits", "celeba")
 
 
 def fields(name: str) -> Any:
