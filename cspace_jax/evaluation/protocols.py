@@ -315,7 +315,7 @@ def make_target(source: Source, klass: int, concept: str, means: jax.Array, shuf
       shuffled: exchange the two.
     """
     found, active = source.family, source.family.active
-    pushed = active.index(concept) if concept else 0
+    pushed = active.index(concept) if concept in active else 0  # without protocols nothing is pushed
     other = next(i for i in range(len(active)) if i != pushed)
     pushed, other = (other, pushed) if shuffled else (pushed, other)
     bits = found.bits[klass].copy()

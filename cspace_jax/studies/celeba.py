@@ -6,8 +6,9 @@ CELEBA is the folder with `img_align_celeba/` or `img_align_celeba.zip`, `list_a
 `list_eval_partition.txt`, as downloaded; nothing is downloaded here. Bit 1 of the first concept is "female" (the
 attribute Male, exchanged), of the second "smiling": classes 00, 01 and 10 are trained on.
 
-Scales: `smoke` 2 runs; `quick` 1 run of 2,400 steps at 32 x 32; `paper` 1 run of 1,000,000 steps at 64 x 64, about a day
-on an A100 (published speed; --mode=plan says what it takes elsewhere). The published probe's accuracies are not known.
+Scales: `smoke` 2 runs; `quick` 1 run of 2,400 steps at 32 x 32; `paper` 1 run of 1,000,000 steps at 64 x 64, about a
+day on an A100 (published speed; --mode=plan says what it takes elsewhere). The published probe's accuracies are not
+known.
 """
 
 from collections.abc import Iterator

@@ -37,4 +37,7 @@ def sweep() -> Iterator[dict[str, Any]]:
     yield {**stroke, "grid.sep_col": (0.4,)}  # stroke width instead of a colour
     yield {"data.held_out": ("10",)}  # the red one is held out instead of the blue one
     yield {"grid.seeds": (0, 100, 200, 300, 400)}
-    yield {"elicit.protocols": ("overprompt", "overprompt_random", "latent", "latent_random"), "elicit.concept": "color"}
+    yield {
+        "elicit.protocols": ("overprompt", "overprompt_random", "latent", "latent_random"),
+        "elicit.concept": "color",
+    }

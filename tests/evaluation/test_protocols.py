@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
+import cspace_jax as cs
 from cspace_jax.analysis import capability
 from cspace_jax.config.schema import DataConfig, ElicitConfig
 from cspace_jax.data.concepts import SLICES, class_ranges, classes, mean_conditionings
@@ -140,10 +141,10 @@ def test_unknown_protocols_are_one_line(name, words):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_the_readme_adds_a_protocol(monkeypatch):
+def test_the_page_on_extending_adds_a_protocol(monkeypatch):
     monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
-    readme = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
-    exec(readme.split("### Add a protocol")[1].split("```python")[1].split("```")[0], {})
+    page = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "architecture.md").read_text()
+    exec(page.split("## How to extend")[1].split("```python")[1].split("```")[0], {"cs": cs})
     config = with_protocols("dim", "dim_random")
     np.testing.assert_allclose(rows_of(config, "dim").conditioning[1], 0.8 * means()[3], rtol=1e-6)
     offset = rows_of(config, "dim_random").conditioning[1] - means()[3]
