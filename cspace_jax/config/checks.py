@@ -105,8 +105,8 @@ def _data(config: Config) -> None:
     _distinct("data.active", data.active)
     if tuple(name for name in CONCEPTS if name in data.active) != data.active:
         fail("data.active", data.active, f"must follow the order {', '.join(CONCEPTS)}")
-    if len(data.active) not in (2, 3):
-        fail("data.active", data.active, f"must hold 2 or 3 concepts (4 or 8 classes), not {len(data.active)}")
+    if not 2 <= len(data.active) <= len(CONCEPTS):
+        fail("data.active", data.active, f"must hold 2 to {len(CONCEPTS)} concepts, not {len(data.active)}")
     if not data.images_per_class:
         fail("data.images_per_class", 0, "must be at least 1: drawn images have no end")
     if 4 * data.blur > data.image_size:

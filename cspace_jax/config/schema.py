@@ -83,7 +83,7 @@ class DataConfig:
     pictures from `path` (`concepts`, `crop`, `jitter`, `flip`, `tint`), "FILE.py:NAME" is a generator of the user's.
     """
 
-    active: tuple[str, ...] = field(("color", "size"), f"bits of a class: 2 or 3 of {', '.join(CONCEPTS)}")
+    active: tuple[str, ...] = field(("color", "size"), f"bits of a class: 2 to 6 of {', '.join(CONCEPTS)}")
     image_size: int = field(
         32, "pixels a side; divisible by 2 ** (levels - 1) of both networks", at_least=4, at_most=1024
     )

@@ -74,8 +74,8 @@ class Generated(Source):
     def signals(self, setting: Setting, key: Key[Array, ""]) -> dict[str, Float[Array, "concept"]]:
         return {"means": signal.pixel_signal(self, setting, key), "ranges": signal.range_signal(self, setting, key)}
 
-    def examples(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> Any:
-        return self.draw(setting, repeat(range(self.family.num), per_class), key, at_mean=True)
+    def examples(self, setting: Setting, per_class: int, key: Key[Array, ""], *, at_mean: bool = True) -> Any:
+        return self.draw(setting, repeat(range(self.family.num), per_class), key, at_mean=at_mean)
 
     def probe_items(self, probe: ProbeConfig, key: Key[Array, ""], *, held: bool) -> Any:
         """Draw images of every class for every row of the probe's data; those held lie at the class means."""

@@ -212,12 +212,11 @@ class Pictures(Source):
                 for i in range(0, len(rows), _CHUNK)]  # fmt: skip
         return sum(sums) / len(rows)
 
-    def examples(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> PictureItems:
-        """Return pictures that are never trained on."""
+    def examples(self, setting: Setting, per_class: int, key: Key[Array, ""], *, at_mean: bool = True) -> PictureItems:
         rows = [self._rows(k, held=True) for k in range(self.family.num)]
         count = min(per_class, *map(len, rows))
         index = [jnp.arange(one.start, one.start + count) for one in rows]
-        return self._items(setting, index, [repeat(k, count) for k in range(self.family.num)], key, at_mean=True)
+        return self._items(setting, index, [repeat(k, count) for k in range(self.family.num)], key, at_mean=at_mean)
 
     def probe_items(self, probe: ProbeConfig, key: Key[Array, ""], *, held: bool) -> PictureItems:
         """Return all pictures of all classes of a part; with a tint once for every row of `probe.data`."""

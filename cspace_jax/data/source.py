@@ -154,8 +154,11 @@ class Source(abc.ABC):
         """Return the `Items` of all classes that the probe is trained on, or, `held`, those it is checked on."""
 
     @abc.abstractmethod
-    def examples(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> Any:
-        """Return the `Items` of some images of every class, to look at; equally many of each."""
+    def examples(self, setting: Setting, per_class: int, key: Key[Array, ""], *, at_mean: bool = True) -> Any:
+        """Return the `Items` of some images of every class, equally many of each, that no run is trained on.
+
+        They lie at the class means of a run's setting, or with `at_mean` false in its training ranges.
+        """
 
     @property
     def masked(self) -> tuple[str, str]:

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from jax.sharding import SingleDeviceSharding
 
 from cspace_jax import rng
 from cspace_jax.analysis import capability
@@ -19,7 +18,7 @@ from cspace_jax.engine.placement import shared_pool
 from cspace_jax.evaluation import embeddings
 from cspace_jax.model import unet
 from cspace_jax.pipeline import elicit, replay
-from cspace_jax.pipeline.probe import Probe
+from cspace_jax.pipeline.probe import Probe, first_device
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, MEASURED, holds, read_evaluation, write_npz
 from cspace_jax.training.run import TrainSpec
@@ -115,8 +114,7 @@ def keep_examples(study: Study) -> None:
         return
     key = rng.stream(rng.run_key(0), "signal")
     items = source.examples(grid.example_setting(study.config.grid), EXAMPLES, key)
-    place = SingleDeviceSharding(jax.local_devices()[0])
-    images = np.asarray(jax.jit(source.images)(shared_pool(source.pool).at(place), items))
+    images = np.asarray(jax.jit(source.images)(shared_pool(source.pool).at(first_device()), items))
     shown = np.round(255 * images).astype(np.uint8)
     write_npz(file, {"images": shown.reshape(source.family.num, -1, *shown.shape[1:])})
 

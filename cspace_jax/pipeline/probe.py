@@ -164,7 +164,12 @@ def _test_items(task: _Task) -> Items:
 
 
 def _pool(task: _Task) -> Any:
-    return shared_pool(task.source.pool).at(SingleDeviceSharding(jax.local_devices()[0]))
+    return shared_pool(task.source.pool).at(first_device())
+
+
+def first_device() -> SingleDeviceSharding:
+    """Return the place where the probe is trained and images are looked at."""
+    return SingleDeviceSharding(jax.local_devices()[0])
 
 
 def _settled(checks: list[_Check], steps: int) -> bool:

@@ -13,7 +13,7 @@ from cspace_jax.config import ALL_FIGURES, Config
 from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import collect, elicit, opening, planning, replay, waves
+from cspace_jax.pipeline import collect, elicit, opening, planning, probe_levels, replay, waves
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.probe import Probe, load_or_train
 from cspace_jax.pipeline.replay import Request
@@ -162,7 +162,10 @@ def _begin(study: Study, mode: str) -> Probe:
         waves.record(study.workdir, study.config, study.plan.wave, jax.process_count())
         merge_metrics(study.workdir)  # of processes that were interrupted
         collect.keep_examples(study)
-    return load_or_train(study, train=processes.is_first() and _trains(mode))
+    probe = load_or_train(study, train=processes.is_first() and _trains(mode))
+    if processes.is_first() and _trains(mode):
+        probe_levels.check(study, probe)
+    return probe
 
 
 def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times") -> None:

@@ -24,6 +24,7 @@ from cspace_jax.plots import (
     progress,
     speeds,
     style,
+    three,
     trajectories,
     underspecification,
 )
@@ -32,7 +33,7 @@ from cspace_jax.text import closest
 
 # Importing a module registers its figures.
 MODULES = (
-    animation, elicitation, embeddings, pictures, progress, speeds, trajectories, underspecification,
+    animation, elicitation, embeddings, pictures, progress, speeds, three, trajectories, underspecification,
 )  # fmt: skip
 
 

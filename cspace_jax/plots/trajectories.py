@@ -76,6 +76,8 @@ def _panels(
         ax.set_axis_off()
     if len(found) > 1:
         style.signal_bar(fig, scale, ds, index, list(axes))
+    if "reading" in ds:
+        fig.supxlabel("crosses: how the probe reads pictures of the class that no run is trained on", fontsize=8)
     return fig
 
 

@@ -12,7 +12,8 @@ from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
 from cspace_jax.text import closest
 
-STUDIES = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec", "images", "digits", "celeba")
+OF_THE_PAPER = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec", "three")
+STUDIES = (*OF_THE_PAPER, "images", "digits", "celeba")
 
 
 def fields(name: str) -> Any:

@@ -14,11 +14,12 @@ from etils import epath
 
 from cspace_jax.config import Config, DataConfig, EngineConfig, GridConfig
 from cspace_jax.config.plan import Plan
+from cspace_jax.data.renderer import Renderer
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.model import unet
 from cspace_jax.model.convolution import METHODS
-from cspace_jax.pipeline import probe
+from cspace_jax.pipeline import probe, probe_levels
 from cspace_jax.storage.workdir import Workdir
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "probe_small.npz"
@@ -39,7 +40,7 @@ def with_probe(config, **fields):
 
 def task_of(config):
     spec = probe_network.ProbeSpec.from_config(config, Plan(convolution="matmul"))
-    return probe._Task(spec, config.probe, config.data)
+    return probe._Task(spec, config.probe, Renderer(config.data))
 
 
 @pytest.fixture(scope="module")
@@ -272,3 +273,21 @@ def test_too_low_an_accuracy_is_refused_but_kept(workdir, trainings):
             probe.load_or_train(tiny_module.in_workdir(workdir, strict))
     probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
     assert len(trainings) == 1
+
+
+def test_a_probe_that_misreads_a_level_of_the_study_is_refused_and_its_reading_is_kept(tmp_path, capsys):
+    """An untrained probe reads every level by chance: the line names a level, and the numbers stay in the workdir."""
+    config = tiny_module.changed(TINY, probe={"min_accuracy": 0.9}, grid={"sep_col": (0.2, 0.8)})
+    study = tiny_module.in_workdir(Workdir(epath.Path(tmp_path)), config)
+    untrained = dataclasses.replace(tiny_module.probe_of(config), info={"accuracy": {}, "hash": "none"})
+    with pytest.raises(UserError, match=r"probe.min_accuracy = 0.9: at sep_col=0.[28], .* the probe reads"):
+        probe_levels.check(study, untrained)
+    (file,) = (tmp_path / "probe").glob("levels_*.json")
+    found = json.loads(file.read_text())
+    assert [level["setting"]["sep_col"] for level in found] == pytest.approx([0.2, 0.8])
+    assert all(0 <= level[kind][name] < 0.9 for level in found for kind in ("means", "ranges") for name in ("color",))
+    assert "reads the 2 levels" in capsys.readouterr().out
+    with pytest.raises(UserError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe_levels, "_measure", lambda *_: pytest.fail("measured again"))
+        probe_levels.check(study, untrained)
+    probe_levels.check(tiny_module.in_workdir(study.workdir, TINY), untrained)  # a limit of 0 refuses nothing

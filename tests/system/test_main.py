@@ -225,7 +225,7 @@ MISTAKES = {
     "save past the end": (["--config.save.steps=(2, 60)"], "save.steps[1] = 60: must be at most optim.steps = 6"),
     "save start past the end": (["--config.save.start=7"], "save.start = 7"),
     "image not divisible": (["--config.data.image_size=9"], "data.image_size = 9: must be divisible by 2"),
-    "one concept": (["--config.data.active=('color',)"], "must hold 2 or 3 concepts"),
+    "one concept": (["--config.data.active=('color',)"], "must hold 2 to 6 concepts"),
     "no such concept": (["--config.data.active=('color', 'weight')"], "data.active = 'weight'"),
     "concepts out of order": (["--config.data.active=('size', 'color')"], "must follow the order"),
     "groups do not divide": (["--config.network.groups=3"], "network.groups = 3: must divide"),
