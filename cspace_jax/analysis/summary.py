@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from cspace_jax.analysis import approach, capability, underspecification
+from cspace_jax.analysis import approach, capability, pictures, underspecification
 from cspace_jax.analysis.blocks import BLOCKS
 from cspace_jax.analysis.learning import (
     accuracy_curves,
@@ -23,7 +23,7 @@ from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.analysis.ordering import level_groups, order_within
 
 # Importing a module registers its block.
-MODULES = (approach, capability, underspecification)
+MODULES = (approach, capability, pictures, underspecification)
 DEFINITIONS = {
     "paper_80": "accuracy reaches 0.8 and stays there to the last save; interpolated between saves; not smoothed",
     "notebooks_90": "accuracy smoothed (sigma 1.5 saves) is above 0.9 at 3 saves in a row; the middle of the first 3",

@@ -105,6 +105,8 @@ def _memory_here(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
         f"memory of a run in training ({source}): {in_words(footprint.resident)} stay ({in_words(footprint.state)} of "
         f"them its state), {in_words(footprint.working + footprint.fixed)} more while its program runs"
     )
+    if footprint.pool:
+        yield f"pictures: {in_words(footprint.pool)} on each device, shared by all runs"
     owner = "the machine" if place.shared else "each device"
     runs = config.grid.num_runs
     for wave in _doubling(runs):

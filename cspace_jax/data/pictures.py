@@ -7,6 +7,7 @@ with its graded signal, stands on real shapes.
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -211,6 +212,38 @@ class Pictures(Source):
         sums = [float((((pictures[order[rows[i : i + _CHUNK]]] @ weights) ** 2).mean(axis=(1, 2))).sum())
                 for i in range(0, len(rows), _CHUNK)]  # fmt: skip
         return sum(sums) / len(rows)
+
+    def mean_distances(self) -> np.ndarray:
+        """Return the squared distance of class-mean pictures that differ in one concept of the labels, mean per pixel.
+
+        A stand-in for the concept signal, which needs pairs of pictures that differ in nothing else. Averaged over the
+        pairs of training classes, or of all where none differ in that concept alone. Each class is cut in halves and
+        the differences of both are multiplied, so that what single pictures add is zero on average. NaN for a tint.
+        """
+        labels = Classes(self.concepts, self.words)
+        halves = np.array([self._half_means(label) for label in range(labels.num)])  # [label, 2, h, w, 3]
+        trained = {k >> 1 if self.data.tint else k for k in self.family.train_ids}
+        found = []
+        for column in range(len(self.concepts)):
+            pairs = [
+                (a, b)
+                for a, b in itertools.combinations(range(labels.num), 2)
+                if np.flatnonzero(labels.bits[a] != labels.bits[b]).tolist() == [column]
+            ]
+            seen = [pair for pair in pairs if set(pair) <= trained] or pairs
+            found.append(np.mean([((halves[a] - halves[b]).prod(axis=0)).mean() for a, b in seen]))
+        return np.array(found + [np.nan] * self.data.tint)
+
+    def _half_means(self, label: int) -> Float[np.ndarray, "2 h w 3"]:
+        """Return the mean pictures, in [0, 1], of both halves of a class of the labels; of one picture twice itself."""
+        start = sum(self.counts[:label])
+        rows = np.arange(start, start + self.counts[label])
+        pictures, order = self.pool["pictures"], self.pool["rows"]
+        means = []
+        for half in (rows[::2], rows[1::2] if len(rows) > 1 else rows):
+            parts = [half[i : i + _CHUNK] for i in range(0, len(half), _CHUNK)]
+            means.append(sum(pictures[order[part]].sum(axis=0, dtype=np.float64) for part in parts) / (255 * len(half)))
+        return np.array(means)
 
     def examples(self, setting: Setting, per_class: int, key: Key[Array, ""], *, at_mean: bool = True) -> PictureItems:
         rows = [self._rows(k, held=True) for k in range(self.family.num)]

@@ -153,6 +153,10 @@ class Source(abc.ABC):
     def probe_items(self, probe: ProbeConfig, key: Key[Array, ""], *, held: bool) -> Any:
         """Return the `Items` of all classes that the probe is trained on, or, `held`, those it is checked on."""
 
+    def mean_distances(self) -> np.ndarray | None:
+        """Return a stand-in for the concept signal of pictures, by concept [c]; None where the signal is known."""
+        return None
+
     @abc.abstractmethod
     def examples(self, setting: Setting, per_class: int, key: Key[Array, ""], *, at_mean: bool = True) -> Any:
         """Return the `Items` of some images of every class, equally many of each, that no run is trained on.

@@ -29,7 +29,8 @@ EXAMPLES = 8  # images of each class that are kept
 def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
     """Merge all evaluations and all complete batteries into the labelled dataset.
 
-    Of pictures it also holds `reading` [klass, concept]: how the probe reads those that no run is trained on.
+    Of pictures it also holds `reading` [klass, concept]: how the probe reads those that no run is trained on, and
+    `mean_distance` [concept]: a stand-in for the concept signal (`Source.mean_distances`).
 
     Raises:
       UserError: an evaluation is missing or damaged.
@@ -37,6 +38,7 @@ def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
     ds = _embedded(study, naive(study, probe and probe.accuracy))
     if probe is not None and probe.reading is not None:
         ds["reading"] = (("klass", "concept"), probe.reading)
+        ds["mean_distance"] = (("concept",), source_of(study.config.data).mean_distances())
     asked = elicit.load(study)
     return ds if asked is None else capability.extend(ds, asked.raw, asked.names, asked.values)
 

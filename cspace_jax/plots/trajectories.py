@@ -77,7 +77,7 @@ def _panels(
     if len(found) > 1:
         style.signal_bar(fig, scale, ds, index, list(axes))
     if "reading" in ds:
-        fig.supxlabel("crosses: how the probe reads pictures of the class that no run is trained on", fontsize=8)
+        fig.suptitle("crosses: how the probe reads pictures of the class that no run is trained on", fontsize=8)
     return fig
 
 

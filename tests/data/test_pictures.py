@@ -147,6 +147,18 @@ def test_the_signal_of_a_tint_is_the_squared_distance_of_paired_pictures(sep_col
     np.testing.assert_allclose(signal[2], ((painted(0) - painted(1)) ** 2).mean(), rtol=1e-4)
 
 
+def test_distances_of_class_means_do_not_grow_with_the_noise_of_single_pictures():
+    """Class 10 is lighter by .2: the distance is .04 for its concept, 0 for the other, however noisy pictures are."""
+    draw, counts = np.random.default_rng(0), (400, 400, 400, 400)
+    level = np.repeat([0.3, 0.3, 0.5, 0.5], 400)[:, None, None, None]
+    values = level + draw.normal(0, 0.08, (1600, SIDE, SIDE, 3))
+    noisy = {"pictures": np.round(255 * values.clip(0, 1)).astype(np.uint8), "rows": np.arange(1600, dtype=np.int32)}
+    data = DataConfig(source="images", image_size=SIDE)
+    one = Pictures(data, ("hair", "mouth"), (("a", "b"), ("c", "d")), counts, (0, 0, 0, 0), load=lambda: noisy)
+    np.testing.assert_allclose(one.mean_distances(), [0.04, 0.0], atol=5e-4)
+    assert np.isnan(source(tint=True).mean_distances()[2])
+
+
 # One pool for all runs, and the same bits on every plan.
 
 

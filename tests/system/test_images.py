@@ -60,7 +60,9 @@ def test_a_folder_becomes_results_and_figures_in_its_own_words(study):
     assert json.loads(ds.attrs["words"]) == {"sex": ["female", "male"], "smiling": ["not smiling", "smiling"]}
     assert ds.sizes["run"] == 2 and np.isfinite(ds["prob"].sel(protocol="naive")).all()
     assert ds["reading"].dims == ("klass", "concept") and ((ds["reading"] > 0) & (ds["reading"] < 1)).all()
-    assert np.isnan(ds["signal"]).all()
+    assert np.isnan(ds["signal"]).all() and np.isfinite(ds["mean_distance"]).all()
+    summary = json.loads((workdir / "summary.json").read_text())["pictures"]
+    assert set(summary["reading"]) == {"00", "01", "10", "11"} and set(summary["mean_distance"]) == {"sex", "smiling"}
     assert set(ds["protocol"].values) == {"naive", "overprompt", "overprompt_random", "latent", "patch"}
     assert {file.name for file in (workdir / "figures").iterdir()} == {
         f"{name}.{kind}" for name in ("fig4", "classes") for kind in ("png", "pdf")

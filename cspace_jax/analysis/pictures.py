@@ -1,0 +1,24 @@
+"""Numbers of studies of pictures: what the probe makes of real ones, and a stand-in for the concept signal."""
+
+from typing import Any
+
+import xarray as xr
+
+from cspace_jax.analysis.blocks import summary_block
+
+
+def has_reading(ds: xr.Dataset) -> bool:
+    """Return whether a study is one of pictures, whose held-out ones the probe has read."""
+    return "reading" in ds
+
+
+@summary_block("pictures", when=has_reading)
+def pictures(ds: xr.Dataset) -> dict[str, Any]:
+    """Return how the probe reads held-out pictures of each class, and the distance of class means by concept."""
+    concepts = [str(name) for name in ds["concept"].values]
+    reading = {
+        str(klass): dict(zip(concepts, map(float, row), strict=True))
+        for klass, row in zip(ds["klass"].values, ds["reading"].values, strict=True)
+    }
+    distance = dict(zip(concepts, map(float, ds["mean_distance"].values), strict=True))
+    return {"reading": reading, "mean_distance": distance}
