@@ -43,7 +43,7 @@ def check_source(
     """
     _mask(config, active, trained)
     if config.elicit.protocols and config.elicit.concept:
-        one_of("elicit.concept", config.elicit.concept, tuple(active))
+        one_of("elicit.concept", config.elicit.concept, (*active, "each"))
     if config.optim.batch_size > train_images:
         limit = f"must be at most the {train_images} training images (data.images_per_class, data.train_ratio)"
         fail("optim.batch_size", config.optim.batch_size, limit)

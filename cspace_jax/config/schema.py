@@ -241,7 +241,11 @@ class ElicitConfig:
         "controls 'a_random', 'a_shuffled'; () = none",
         affects_results=False,
     )
-    concept: str = field("color", "the active concept that is exaggerated; '' = the first", affects_results=False)
+    concept: str = field(
+        "color",
+        "the active concept that is exaggerated; '' = the first, each = each in turn and all at once",
+        affects_results=False,
+    )
     # A setting is chosen on one half of the samples and scored on the other.
     samples: int = field(32, "per run, query, class and checkpoint", at_least=2, affects_results=False)
     overprompt: tuple[float, ...] = field(

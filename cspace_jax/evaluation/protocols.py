@@ -7,6 +7,8 @@ A protocol changes a `Query` step by step; it never touches the sampler, so addi
         return query.replace(conditioning=query.conditioning * value)
 
 It can then be named in `elicit.protocols`, alone, with its control ("dim_random") or joined with others ("dim+patch").
+One that goes along a concept takes that of `elicit.concept`, or the one named behind a colon ("overprompt:size");
+":all" pushes all of them at once.
 Sources: paper section 4.4; reference implementation (the published prompts, directions and strengths).
 """
 
@@ -34,6 +36,7 @@ STRONG = {"color": ((0.95, 0.05, 0.05), (0.05, 0.05, 0.95)), "size": ((0.6,), (0
 STRONG_SHARED = STRONG | {"color": ((0.9, 0.1, 0.1), (0.1, 0.1, 0.9))}  # the same for a shared embedding
 PUBLISHED_BLUE = (0.6, 0.65, 0.75, 0.85, 0.95)  # blue channel of the published prompts; red and green are 1 - blue
 PUBLISHED_SIZE = 0.3
+EACH, ALL = "each", "all"  # of `elicit.concept`; behind a protocol's colon
 
 
 class Query(struct.PyTreeNode):
@@ -180,19 +183,24 @@ def patch(query: Query, target: Target, value: None) -> Query:
 
 
 def parse(name: str) -> tuple[list[Protocol], str]:
-    """Return the protocols joined by "+" in a name and its control ("", RANDOM or SHUFFLED).
+    """Return the protocols joined by "+" in a name and its control ("", RANDOM or SHUFFLED); `pushed` has the concepts.
 
     Raises:
       UserError: a protocol is unknown, or a control would control nothing.
     """
-    control = next((suffix for suffix in (RANDOM, SHUFFLED) if name.endswith(suffix)), "")
-    parts = name.removesuffix(control).split("+")
+    parts, control = _parts(name)
+    parts = [part for part, _ in parts]
     for part in parts:
         if part not in PROTOCOLS:
             allowed = f"; allowed are {', '.join(PROTOCOLS)}, joined by '+', and controls {RANDOM} and {SHUFFLED}"
             found = f"unknown protocol {part!r}{closest(part, PROTOCOLS)}"
             raise UserError(f"elicit.protocols = {name!r}: {found}{allowed}")
     found = [PROTOCOLS[part] for part in parts]
+    for one, concept in zip(found, pushed(name), strict=True):
+        if concept and not one.follows:
+            raise UserError(f"elicit.protocols = {name!r}: it pushes no concept that {concept!r} could name")
+    if control == SHUFFLED and ALL in pushed(name):
+        raise UserError(f"elicit.protocols = {name!r}: with all concepts pushed none is left to exchange")
     if control == SHUFFLED and not any(one.follows for one in found):
         raise UserError(f"elicit.protocols = {name!r}: it follows no concept that could be shuffled")
     if control == RANDOM and not any(one.moves for one in found):
@@ -200,6 +208,39 @@ def parse(name: str) -> tuple[list[Protocol], str]:
     if sum(bool(one.edits) for one in found) > 1:
         raise UserError(f"elicit.protocols = {name!r}: a query edits its embedding once, join only one of them")
     return found, control
+
+
+def _parts(name: str) -> tuple[list[tuple[str, str]], str]:
+    """Return (protocol, concept or "") of every part of a name, and its control."""
+    control = next((suffix for suffix in (RANDOM, SHUFFLED) if name.endswith(suffix)), "")
+    pairs = [part.partition(":") for part in name.removesuffix(control).split("+")]
+    return [(protocol, concept) for protocol, _, concept in pairs], control
+
+
+def pushed(name: str) -> list[str]:
+    """Return the concept that each protocol joined in a name pushes by itself; "" = that of `elicit.concept`."""
+    return [concept for _, concept in _parts(name)[0]]
+
+
+def expand(config: ElicitConfig, active: Sequence[str]) -> ElicitConfig:
+    """Return a battery with the concept "each" spelled out: what goes along a concept does so for each, then for all.
+
+    Joined protocols push the same concept. Shuffled controls push each concept, not all.
+    """
+    if config.concept != EACH:
+        return config
+    names: list[str] = []
+    for name in config.protocols:
+        found, control = parse(name)
+        parts, _ = _parts(name)
+        concepts = (*active, *([] if control == SHUFFLED else [ALL])) if any(one.follows for one in found) else ("",)
+        for concept in concepts:
+            spelled = [
+                f"{part}:{own or concept}" if one.follows and (own or concept) else part
+                for (part, own), one in zip(parts, found, strict=True)
+            ]
+            names.append("+".join(spelled) + control)
+    return dataclasses.replace(config, protocols=tuple(dict.fromkeys(names)), concept="")
 
 
 def settings(config: ElicitConfig, name: str) -> list[tuple[Any, ...]]:
@@ -227,6 +268,17 @@ def check_network(config: ElicitConfig, conditioning: str) -> None:
                 f"common_linear or common_zerolinear), but network.conditioning = {conditioning!r}; 'latent' edits "
                 "every block's own"
             )
+
+
+def check_concepts(config: ElicitConfig, active: Sequence[str]) -> None:
+    """Raise UserError for a protocol that pushes a concept which the study does not have."""
+    for name in config.protocols:
+        for concept in pushed(name):
+            if concept and concept not in (*active, ALL):
+                known = ", ".join((*active, ALL))
+                raise UserError(
+                    f"elicit.protocols = {name!r}: {concept!r} is none of {known}{closest(concept, active)}"
+                )
 
 
 def fingerprint(config: ElicitConfig) -> str:
@@ -268,10 +320,9 @@ def _query(
     guidance: float, means: jax.Array, key: jax.Array,
 ) -> Query:  # fmt: skip
     parts, control = parse(name)
-    target = make_target(source, klass, config.concept, means, shuffled=control == SHUFFLED)
-    before = _plain(target, guidance)
-    query = before
-    for one, value in zip(parts, values, strict=True):
+    before = query = _plain(means[klass], guidance)
+    for one, concept, value in zip(parts, pushed(name), values, strict=True):
+        target = make_target(source, klass, concept or config.concept, means, shuffled=control == SHUFFLED)
         query = one.change(query, target, value)
     _check_shapes(name, query, before)
     if control == RANDOM:
@@ -288,11 +339,11 @@ def _check_shapes(name: str, query: Query, before: Query) -> None:
             raise UserError(f"protocol {name!r}: query.{field.name} has shape {found}, must be {allowed}")
 
 
-def _plain(target: Target, guidance: float) -> Query:
+def _plain(mean: jax.Array, guidance: float) -> Query:
     zero = jnp.float32(0.0)
-    nothing = jnp.zeros_like(target.mean)
+    nothing = jnp.zeros_like(mean)
     no = jnp.bool_(False)
-    return Query(target.mean, jnp.float32(guidance), zero, zero, nothing, nothing, no, jnp.int32(0), no)
+    return Query(mean, jnp.float32(guidance), zero, zero, nothing, nothing, no, jnp.int32(0), no)
 
 
 def _random_direction(source: Source, key: jax.Array) -> jax.Array:
@@ -310,11 +361,14 @@ def make_target(source: Source, klass: int, concept: str, means: jax.Array, shuf
     Args:
       source: of the images.
       klass: class index.
-      concept: the concept that is pushed, "" = the first; the other one is the first active concept besides.
+      concept: the concept that is pushed, "" = the first; the other one is the first active concept besides. "all"
+        pushes all concepts at once and removes none.
       means: conditioning vectors of all classes at their means [k, d].
       shuffled: exchange the two.
     """
     found, active = source.family, source.family.active
+    if concept == ALL:
+        return _target_of_all(source, klass, means)
     pushed = active.index(concept) if concept in active else 0  # without protocols nothing is pushed
     other = next(i for i in range(len(active)) if i != pushed)
     pushed, other = (other, pushed) if shuffled else (pushed, other)
@@ -332,6 +386,19 @@ def make_target(source: Source, klass: int, concept: str, means: jax.Array, shuf
         strong_shared=_only(source, STRONG_SHARED, active[pushed], int(bits[pushed]), means[klass]),
         opposite=_only(source, STRONG, active[other], int(opposite), means[index[tuple(other_bits.tolist())]]),
     )
+
+
+def _target_of_all(source: Source, klass: int, means: jax.Array) -> Target:
+    """Describe a class whose concepts are all pushed at once, away from the class with all of them exchanged."""
+    found = source.family
+    opposite = found.names.index("".join(str(1 - bit) for bit in found.bits[klass].tolist()))
+
+    def strong(ends: Mapping[str, Any]) -> jax.Array:
+        ways = zip(found.active, found.bits[klass].tolist(), strict=True)
+        return sum((_only(source, ends, name, bit, means[klass]) for name, bit in ways), jnp.zeros_like(means[klass]))
+
+    nothing = jnp.zeros_like(means[klass])
+    return Target(means[klass], means[opposite], strong(STRONG), strong(STRONG_SHARED), nothing)
 
 
 def _only(source: Source, ends: Mapping[str, Any], concept: str, bit: int, mean: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """The front door: what the command, notebooks and experiments call. Names are public as `cspace_jax.NAME`."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from cspace_jax import startup
 from cspace_jax.config import Config
 from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
+from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import opening, stages
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
@@ -38,7 +40,8 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     `compile_programs` asks the compiler how much memory training needs: minutes at paper scale on a CPU.
     """
     startup.set_up_jax()
-    opening.open_and_check(config)
+    source = opening.open_and_check(config)
+    config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
     stages.check_names(config)
     forecast.show(config, autotune.resolve(config, may_measure=False), compile_programs)
 

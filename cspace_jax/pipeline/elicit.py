@@ -44,6 +44,7 @@ def check(config: Config) -> None:
       UserError: a protocol does not exist, does not suit the network, or gives a query of another form.
     """
     protocols.check_network(config.elicit, config.network.conditioning)
+    protocols.check_concepts(config.elicit, source_of(config.data).family.active)
     if "overprompt_published" in str(config.elicit.protocols) and not source_of(config.data).far_ends:
         raise UserError(
             f"elicit.protocols = {config.elicit.protocols}: overprompt_published asks for colour and size of the "

@@ -1,6 +1,7 @@
 """The whole of a study, stage after stage: probe, training, evaluation, elicitation, results, figures."""
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from cspace_jax.config import ALL_FIGURES, Config
 from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.errors import UserError
+from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import collect, elicit, opening, planning, probe_levels, replay, waves
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.probe import Probe, load_or_train
@@ -43,6 +45,7 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
       UserError: the study cannot be carried out, or the workdir belongs to another.
     """
     source = opening.open_and_check(config)
+    config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
     check(config, mode)
     opening.require_same(workdir.find(path, config), source)
     what = _trains(mode), mode == "replay"

@@ -42,4 +42,4 @@ def sweep() -> Iterator[dict[str, Any]]:
     yield {"optim.steps": 80_000}  # as long as the text says of Fig. 15b
     yield {"data.active": ("shape", "color", "size", "bg_color")}  # sixteen classes
     asked = ("overprompt", "overprompt_random", "latent", "latent_random")
-    yield {"elicit.protocols": asked, "elicit.concept": "size"}  # what is pushed; colour by default
+    yield {"elicit.protocols": asked, "elicit.concept": "each"}  # every concept pushed in turn, then all

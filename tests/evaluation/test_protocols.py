@@ -448,3 +448,34 @@ def test_emergence_is_persistent_and_never_is_nan():
     steps = np.array([10, 20, 30, 40])
     times = capability.emergence(steps, np.array([[0.0, 0.9, 0.0, 1.0], [0.9, 0.9, 0.9, 0.9], [0.0, 0.9, 0.9, 0.7]]))
     assert times[0] == pytest.approx(38.0) and times[1] == 10 and np.isnan(times[2])
+
+
+def test_each_concept_is_pushed_in_turn_and_then_all_at_once():
+    asked = ElicitConfig(protocols=("overprompt", "latent_shuffled", "patch", "overprompt+patch"), concept="each")
+    found = protocols.expand(asked, ("color", "size", "bg_color"))
+    assert found.protocols == (
+        "overprompt:color", "overprompt:size", "overprompt:bg_color", "overprompt:all",
+        "latent:color_shuffled", "latent:size_shuffled", "latent:bg_color_shuffled", "patch",
+        "overprompt:color+patch", "overprompt:size+patch", "overprompt:bg_color+patch", "overprompt:all+patch",
+    )  # fmt: skip
+    assert protocols.expand(ElicitConfig(), ACTIVE) == ElicitConfig()
+    config = with_protocols("overprompt:size", "overprompt:all", "overprompt:color", "overprompt", overprompt=(1.0,))
+    mean, small_red, large_blue, large_red = (means()[k] for k in (3, 1, 2, 0))
+    for name, expected in (
+        ("overprompt:size", 2 * mean - large_blue), ("overprompt:all", 2 * mean - large_red),
+        ("overprompt:color", 2 * mean - small_red), ("overprompt", 2 * mean - small_red),
+    ):  # fmt: skip
+        np.testing.assert_allclose(rows_of(config, name).conditioning[0], expected, atol=1e-6)
+    latent = with_protocols("latent:all", alpha=(1.0,), beta=(0.5,))
+    row = rows_of(latent, "latent:all")
+    np.testing.assert_allclose(row.amplified[0][[4, 5, 6, 7]], [0.05, 0.05, 0.95, 0.3], atol=1e-6)
+    assert not row.removed.any()
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [("patch:size", "pushes no concept"), ("overprompt:all_shuffled", "none is left to exchange")],
+)
+def test_a_concept_behind_a_colon_must_make_sense(name, words):
+    with pytest.raises(UserError, match=words):
+        protocols.parse(name)

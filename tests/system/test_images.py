@@ -190,6 +190,7 @@ MISTAKES = {
     "one value left": (["--config.data.held_out=('01', '11')"], "leaves one value of smiling only"),
     "mask of a held-out class": (["--config.data.mask_class=11"], "must be a training class, one of 00, 01, 10"),
     "a batch too large": (["--config.optim.batch_size=600"], "must be at most the 54 training images"),
+    "another concept pushed": (["--config.elicit.protocols=('overprompt:smilng',)"], "did you mean 'smiling'"),
     "concept pushed": (
         ["--config.elicit.protocols=('overprompt',)", "--config.elicit.concept=color"], "elicit.concept = 'color'",
     ),
