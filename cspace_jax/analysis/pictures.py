@@ -9,7 +9,7 @@ from cspace_jax.analysis.blocks import summary_block
 
 def has_reading(ds: xr.Dataset) -> bool:
     """Return whether a study is one of pictures, whose held-out ones the probe has read."""
-    return "reading" in ds
+    return {"reading", "mean_distance"} <= set(map(str, ds.data_vars))
 
 
 @summary_block("pictures", when=has_reading)

@@ -99,6 +99,10 @@ def _learned(ax: Any, ds: xr.Dataset, found: list[Level], protocol: str) -> None
             step = approach.learned_step(ds, run, klass, protocol)
             never = not np.isfinite(step)
             ax.plot(far, top if never else step, markers[klass], mec=color, mfc="none" if never else color, ms=6)
+    if not ax.lines:
+        ax.text(0.5, 0.5, "no run: training classes\nare never all above 0.95", ha="center", transform=ax.transAxes)
+        ax.set_xlim(0, 1)
+        ax.set_ylim(float(steps[0]), top)
     for klass, marker in markers.items():
         ax.plot([], [], marker, color="#555555", label=str(names[klass]))
     for level, color in zip(found, colors, strict=True):
