@@ -17,11 +17,11 @@ _HOMES = {
     "Config": "config",
     "Generator": "data.generator",
     "Model": "pipeline.model",
-    "Query": "evaluation.protocols",
+    "Query": "evaluation.query",
     "Setting": "config.setting",
     "Source": "data.source",
     "Study": "pipeline.study",
-    "Target": "evaluation.protocols",
+    "Target": "evaluation.query",
     "UserError": "errors",
     "figure": "plots.registry",
     "load_config": "pipeline.api",
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from cspace_jax.data.generator import Generator
     from cspace_jax.data.source import Source
     from cspace_jax.errors import UserError
-    from cspace_jax.evaluation.protocols import Query, Target, protocol
+    from cspace_jax.evaluation.protocols import protocol
+    from cspace_jax.evaluation.query import Query, Target
     from cspace_jax.pipeline.api import load_config, open_study, preview, run
     from cspace_jax.pipeline.model import Model
     from cspace_jax.pipeline.study import Study

@@ -2,9 +2,17 @@
 
 import importlib.util
 import pathlib
+import traceback
 import types
 
 from cspace_jax.errors import UserError
+
+
+def reason(error: Exception) -> str:
+    """Return in one line what a user's Python file raised, and where."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
 
 def load(path: str | pathlib.Path) -> types.ModuleType:

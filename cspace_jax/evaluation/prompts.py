@@ -13,7 +13,7 @@ from cspace_jax import rng
 from cspace_jax.config.schema import shares_embedding
 from cspace_jax.config.setting import Setting
 from cspace_jax.evaluation import protocols
-from cspace_jax.evaluation.protocols import Query
+from cspace_jax.evaluation.query import Query
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import unet, vdm
 

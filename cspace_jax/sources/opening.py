@@ -7,7 +7,6 @@ later, when the first program needs them.
 import hashlib
 import pathlib
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -148,10 +147,7 @@ def _own(data: DataConfig) -> Source:
     except UserError:
         raise
     except Exception as error:  # whatever the file does
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
-        fail("data.source", data.source, f"cannot be used, {reason}")
+        fail("data.source", data.source, f"cannot be used, {files.reason(error)}")
     if not source.fingerprint:
         object.__setattr__(source, "fingerprint", digest)  # it may be frozen
     return source

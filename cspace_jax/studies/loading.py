@@ -2,7 +2,6 @@
 
 import importlib
 import pathlib
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,10 +32,7 @@ def fields(name: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # whatever the file does
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
-        raise UserError(f"config = {path!r}: cannot be used, {reason}") from error
+        raise UserError(f"config = {path!r}: cannot be used, {files.reason(error)}") from error
 
 
 def _module(path: str) -> Any:
