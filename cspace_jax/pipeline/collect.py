@@ -20,7 +20,7 @@ from cspace_jax.model import unet
 from cspace_jax.pipeline import elicit, replay
 from cspace_jax.pipeline.probe import Probe, first_device
 from cspace_jax.pipeline.study import Study
-from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, MEASURED, holds, read_evaluation, write_npz
+from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, EXCHANGED, MEASURED, holds, read_evaluation, write_npz
 from cspace_jax.training.run import TrainSpec
 
 EXAMPLES = 8  # images of each class that are kept
@@ -30,7 +30,8 @@ def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
     """Merge all evaluations and all complete batteries into the labelled dataset.
 
     Of pictures it also holds `reading` [klass, concept]: how the probe reads those that no run is trained on, and
-    `mean_distance` [concept]: a stand-in for the concept signal (`Source.mean_distances`).
+    two stand-ins for the concept signal: `mean_distance` [concept] (`Source.mean_distances`) and `exchange` [run, step,
+    concept] (`losses.exchange_batch`).
 
     Raises:
       UserError: an evaluation is missing or damaged.
@@ -38,6 +39,9 @@ def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
     ds = _embedded(study, naive(study, probe and probe.accuracy))
     if probe is not None and probe.reading is not None:
         ds["reading"] = (("klass", "concept"), probe.reading)
+        if all(holds(wave.eval_file(step), EXCHANGED) for wave in study.waves for step in study.steps):
+            rises = np.stack([_merge_runs(study, step, EXCHANGED)["exchange"] for step in study.steps], axis=1)
+            ds["exchange"] = (("run", "step", "concept"), rises)
         ds["mean_distance"] = (("concept",), source_of(study.config.data).mean_distances())
     asked = elicit.load(study)
     return ds if asked is None else capability.extend(ds, asked.raw, asked.names, asked.values)

@@ -8,7 +8,7 @@ import numpy as np
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import embeddings, sampling
-from cspace_jax.evaluation.losses import loss_batch, loss_batches, loss_data
+from cspace_jax.evaluation.losses import exchange_batch, loss_batch, loss_batches, loss_data
 from cspace_jax.evaluation.prompts import naive_prompts
 from cspace_jax.evaluation.reading import read
 from cspace_jax.evaluation.spec import EvalSpec
@@ -17,7 +17,7 @@ from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
-from cspace_jax.storage.evaluations import SPLITS, TERMS, write_npz
+from cspace_jax.storage.evaluations import EXCHANGED, SPLITS, TERMS, write_npz
 
 
 def evaluate(study: Study, probe: Probe) -> None:
@@ -73,7 +73,7 @@ class Evaluation:
         self._runner, self._probe = runner, probe
         self._spec = EvalSpec.from_config(study.config, runner.spec, probe.spec)
         self._prompts = runner.call(naive_prompts, self._spec, runner.settings)
-        self._losses = _loss_measure(runner, self._spec)
+        self._losses = _Losses(runner, self._spec)
 
     def __call__(self, params: RunGroups) -> dict[str, np.ndarray]:
         """Return the arrays of an evaluation file, each [r, ...]."""
@@ -81,26 +81,36 @@ class Evaluation:
         images = runner.call(sampling.draw, self._spec, params, self._prompts)
         reading = runner.call(read, self._spec, params, images, shared=(self._probe.params,))
         embedded = runner.call(embeddings.measure, runner.spec, params, runner.settings)
-        return {**vars(runner.fetch(reading)), **vars(runner.fetch(embedded)), "loss": self._losses(params)}
+        return {**vars(runner.fetch(reading)), **vars(runner.fetch(embedded)), **self._losses(params)}
 
 
-def _loss_measure(runner: Engine, spec: EvalSpec) -> Callable[[RunGroups], np.ndarray]:
-    """Return the function from parameters to losses [r, split, term]; NaN for what is not measured."""
-    data = {}
-    for split in SPLITS:
-        of_split = dataclasses.replace(spec, split=split)
-        count, _ = loss_batches(of_split)
-        if count and spec.evaluate.losses:
-            data[split] = count, runner.call(loss_data, of_split, runner.settings)
+class _Losses:
+    """The losses of a wave's runs as a function of their parameters; the images of both splits are drawn once."""
 
-    def measure(params: RunGroups) -> np.ndarray:
-        losses = np.full((runner.runs, len(SPLITS), len(TERMS)), np.nan, np.float32)
-        for split, (count, groups) in data.items():
-            batches = [
-                runner.call(loss_batch, spec, params, runner.settings, groups, shared=(runner.pool, np.int32(i)))
-                for i in range(count)
-            ]
-            losses[:, SPLITS.index(split)] = np.mean([runner.fetch(b) for b in batches], axis=0)
-        return losses
+    def __init__(self, runner: Engine, spec: EvalSpec):
+        self._runner, self._spec = runner, spec
+        self._data = {}
+        for split in SPLITS:
+            of_split = dataclasses.replace(spec, split=split)
+            count, _ = loss_batches(of_split)
+            if count and spec.evaluate.losses:
+                self._data[split] = count, runner.call(loss_data, of_split, runner.settings)
 
-    return measure
+    def __call__(self, params: RunGroups) -> dict[str, np.ndarray]:
+        """Return "loss" [r, split, term], NaN for what is not measured, and of pictures "exchange" [r, c]."""
+        losses = np.full((self._runner.runs, len(SPLITS), len(TERMS)), np.nan, np.float32)
+        for split in self._data:
+            losses[:, SPLITS.index(split)] = self._mean(loss_batch, split, params)
+        found = {"loss": losses}
+        if self._spec.train.source.real and SPLITS[0] in self._data:
+            found[EXCHANGED[0]] = self._mean(exchange_batch, SPLITS[0], params)
+        return found
+
+    def _mean(self, measure: Callable, split: str, params: RunGroups) -> np.ndarray:
+        """Return the mean over the batches of a split."""
+        runner, (count, data) = self._runner, self._data[split]
+        batches = [
+            runner.call(measure, self._spec, params, runner.settings, data, shared=(runner.pool, np.int32(i)))
+            for i in range(count)
+        ]
+        return np.mean([runner.fetch(batch) for batch in batches], axis=0)

@@ -13,9 +13,10 @@ from cspace_jax.storage.files import write_atomic
 
 SPLITS = ("validation", "test")
 TERMS = ("total", "diffusion", "latent", "reconstruction")
-# Names of the stored arrays: of naive prompting, of embeddings, of the battery of protocols.
+# Names of the stored arrays: of naive prompting, of embeddings, of wrongly named concepts, of the battery.
 MEASURED = ("prob_samples", "mean_rgb", "loss", "schedule_b", "schedule_w")
 EMBEDDED = ("embedding_cosine", "embedding_classes")
+EXCHANGED = ("exchange",)
 ELICITED = ("prob_samples", "mean_rgb")
 
 

@@ -30,6 +30,8 @@ def get_config(scale: str | None = None) -> Any:
     if config.scale == "quick":
         config.grid.seeds = (0,)
         config.data.image_size = 32
+        config.network.channels = (16, 32, 64)  # three levels: attention over 16 x 16 pixels takes most of the time
+        config.probe.channels = (16, 16, 16)
         config.data.images_per_class = 2_000
     if config.scale == "paper":
         _paper(config)

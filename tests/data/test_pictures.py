@@ -11,13 +11,17 @@ import pytest
 from flax import struct
 
 from cspace_jax import rng
-from cspace_jax.config import DataConfig
+from cspace_jax.config import DataConfig, DiffusionConfig, EvaluateConfig, NetworkConfig, OptimConfig
 from cspace_jax.config.plan import Plan
-from cspace_jax.config.schema import ProbeConfig
+from cspace_jax.config.schema import ElicitConfig, ProbeConfig
 from cspace_jax.config.setting import Setting
 from cspace_jax.data.pictures import Pictures
 from cspace_jax.engine.engine import Engine, over_runs
-from cspace_jax.evaluation import protocols
+from cspace_jax.evaluation import losses, protocols
+from cspace_jax.evaluation.probe import ProbeSpec
+from cspace_jax.evaluation.spec import EvalSpec
+from cspace_jax.model import vdm
+from cspace_jax.training.run import TrainSpec
 
 SIDE = 4
 COUNTS, HELD = (7, 5, 6, 8), (2, 3, 2, 4)
@@ -248,3 +252,23 @@ def test_no_pool_is_a_constant_of_a_program():
     assert f"tensor<{TOTAL}x{SIDE}x{SIDE}x3xui8>" in text.partition("{")[2].partition(")")[0] + text
     constants = [line for line in text.splitlines() if "stablehlo.constant" in line and f"{TOTAL}x{SIDE}" in line]
     assert not constants and len(text) < 500_000
+
+
+def test_naming_a_concept_wrongly_moves_its_own_entries_alone(monkeypatch):
+    """With a loss that is linear in the conditioning, the rise is the mean of the weights' differences."""
+    one = source(images_per_class=0)
+    model = vdm.Vdm.from_config(NetworkConfig(channels=(4,), groups=2), DiffusionConfig(), "xla", 4)
+    train = TrainSpec(model, one, OptimConfig(batch_size=6))
+    spec = EvalSpec(train, EvaluateConfig(), ProbeSpec(model.network, 2), ElicitConfig(), (1, 4, 1), split="validation")
+    weights = jnp.array([1.0, 3.0, 0.0, 10.0])
+
+    def linear(model, params, data_noise, images, conditioning, noise):
+        total = conditioning @ weights
+        return vdm.LossTerms(total, 0 * total, 0 * total)
+
+    monkeypatch.setattr(vdm, "loss_terms", linear)
+    data = losses.loss_data(spec, Setting())
+    rise = losses.exchange_batch(spec, {}, Setting(), data, on_device(one), jnp.int32(0))
+    bits = one.family.bits[np.asarray(data.batch.klass[0])]
+    expected = [np.where(bits[:, 0] == 0, 2.0, -2.0).mean(), np.where(bits[:, 1] == 0, 10.0, -10.0).mean()]
+    np.testing.assert_allclose(rise, expected, rtol=1e-5)

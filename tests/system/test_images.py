@@ -62,6 +62,8 @@ def test_a_folder_becomes_results_and_figures_in_its_own_words(study):
     assert ds["reading"].dims == ("klass", "concept") and ((ds["reading"] > 0) & (ds["reading"] < 1)).all()
     assert np.isnan(ds["signal"]).all() and np.isfinite(ds["mean_distance"]).all()
     summary = json.loads((workdir / "summary.json").read_text())["pictures"]
+    assert ds["exchange"].dims == ("run", "step", "concept") and np.isfinite(ds["exchange"]).all()
+    assert set(summary["exchange"]["the one setting"]) == {"sex", "smiling"}
     assert set(summary["reading"]) == {"00", "01", "10", "11"} and set(summary["mean_distance"]) == {"sex", "smiling"}
     assert set(ds["protocol"].values) == {"naive", "overprompt", "overprompt_random", "latent", "patch"}
     assert {file.name for file in (workdir / "figures").iterdir()} == {
