@@ -7,6 +7,7 @@ import jax
 
 from cspace_jax.config import Config
 from cspace_jax.config.checks import check_source
+from cspace_jax.config.schema import DGP
 from cspace_jax.data.source import Source
 from cspace_jax.errors import UserError
 from cspace_jax.sources import opening
@@ -21,6 +22,8 @@ def open_and_check(config: Config) -> Source:
       UserError: the source cannot be used, or something of the study does not fit it.
     """
     source = opening.open_source(config.data)
+    if config.data.source == DGP:
+        return source  # the configuration alone was enough to check it
     family = source.family
     trained = [family.names[k] for k in family.train_ids]
     opening.check_axes(source, config.grid)
@@ -62,7 +65,7 @@ def reopen(workdir: Workdir, config: Config, needs_images: bool) -> None:
 def _kept(workdir: Workdir) -> dict[str, Any]:
     try:
         return dict(json.loads(workdir.source.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, TypeError) as error:
         raise UserError(

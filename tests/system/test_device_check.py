@@ -310,9 +310,13 @@ def test_a_part_that_fails_is_an_answer_of_one_line(monkeypatch):
     assert len(answer["note"]) == 160
 
 
+# The state comes last, as in a training: it is what the kill waits for.
 COPY = """
 import shutil, sys, time
-shutil.copytree(sys.argv[1], sys.argv[2])
+shutil.copytree(sys.argv[1], sys.argv[2], ignore=shutil.ignore_patterns("state"))
+state = "/checkpoints/wave_000/state"
+shutil.copytree(sys.argv[1] + state, sys.argv[2] + "/state_being_copied")
+shutil.move(sys.argv[2] + "/state_being_copied", sys.argv[2] + state)
 time.sleep(600)
 """
 
