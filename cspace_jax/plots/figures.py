@@ -20,6 +20,7 @@ from cspace_jax.plots import (
     animation,
     elicitation,
     embeddings,
+    faces,
     pictures,
     progress,
     speeds,
@@ -33,7 +34,7 @@ from cspace_jax.text import closest
 
 # Importing a module registers its figures.
 MODULES = (
-    animation, elicitation, embeddings, pictures, progress, speeds, three, trajectories, underspecification,
+    animation, elicitation, embeddings, faces, pictures, progress, speeds, three, trajectories, underspecification,
 )  # fmt: skip
 
 

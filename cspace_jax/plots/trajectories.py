@@ -68,7 +68,7 @@ def _panels(
     axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
     for ax, (title, classes, pair) in zip(axes, panels, strict=False):
         for klass in classes:
-            _draw_reading(ax, ds, klass, pair)
+            draw_reading(ax, ds, klass, pair)
             _draw_class(ax, ds, found, colors, klass, pair, protocol, sigma)
         concept_square(ax, ds, pair, images)
         ax.set_title(title, pad=40 if images else 6, fontsize=9)
@@ -99,7 +99,7 @@ def draw_path(ax: Axes, path: Float[np.ndarray, "t 2"], color: Any, label: str =
     ax.plot(*path[-1], "s", color=color, mec="white", ms=5.5, mew=0.7, zorder=5)
 
 
-def _draw_reading(ax: Axes, ds: xr.Dataset, klass: int, pair: tuple[int, int]) -> None:
+def draw_reading(ax: Axes, ds: xr.Dataset, klass: int, pair: tuple[int, int]) -> None:
     """Mark how the probe reads held-out pictures of a class: no model can be read better than this."""
     if "reading" in ds:
         x, y = ds["reading"].values[klass, list(pair)]

@@ -299,4 +299,4 @@ def test_precision_is_part_of_a_workdir():
 
 
 def test_figure_names_are_free_of_repetitions():
-    assert len(set(names())) == len(names()) == 20
+    assert len(set(names())) == len(names()) == 21

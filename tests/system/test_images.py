@@ -47,7 +47,7 @@ def study(pictures, tmp_path_factory):
         CONFIG, f"--config.data.path={pictures}", f"--workdir={workdir}", *narrow(),
         "--config.data.flip=True", "--config.data.jitter=(0.1, 0.1, 0.1, 0.1)",
         "--config.elicit.protocols=('overprompt', 'overprompt_random', 'latent', 'patch')",
-        "--config.figures=('fig2', 'fig4', 'classes')",
+        "--config.figures=('fig2', 'fig4', 'fig14', 'classes')",
     )  # fmt: skip
     assert done.code == 0, done.err
     return workdir, done
@@ -67,7 +67,7 @@ def test_a_folder_becomes_results_and_figures_in_its_own_words(study):
     assert set(summary["reading"]) == {"00", "01", "10", "11"} and set(summary["mean_distance"]) == {"sex", "smiling"}
     assert set(ds["protocol"].values) == {"naive", "overprompt", "overprompt_random", "latent", "patch"}
     assert {file.name for file in (workdir / "figures").iterdir()} == {
-        f"{name}.{kind}" for name in ("fig4", "classes") for kind in ("png", "pdf")
+        f"{name}.{kind}" for name in ("fig4", "fig14", "classes") for kind in ("png", "pdf")
     }
     assert "fig2 left out, only drawn for the data-generating process" in done.out
     info = json.loads(next((workdir / "probe").glob("*.json")).read_text())
