@@ -118,7 +118,7 @@ def _require_pictures(
             words = f"class {labels.names[empty]} ({labels.describe(empty)})"
             refuse(listing.path, f"{words} has no pictures {part}; by class: {found}")
     trained = [k for k in range(labels.num) if _is_trained(data, labels, k)]
-    fewest = min(trained, key=lambda k: counts[k])
+    fewest = min(trained, key=lambda k: counts[k], default=0)  # without any, `check_held_out` says so
     if data.images_per_class > counts[fewest]:
         found = ", ".join(f"{labels.names[k]} {counts[k]}" for k in trained)
         fail("data.images_per_class", data.images_per_class, f"must be at most {counts[fewest]}; there are {found}")

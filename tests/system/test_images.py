@@ -189,6 +189,7 @@ MISTAKES = {
     "equal runs of size": (["--config.data.tint=True", "--config.grid.sep_size=(0.1, 0.2)"], "pictures do not depend"),
     "published prompts": (["--config.elicit.protocols=('overprompt_published',)"], "overprompt_published asks for"),
     "no class": (["--config.data.held_out=('22',)"], "data.held_out = '22': must be one of 00, 01, 10, 11"),
+    "nothing left": (["--config.data.held_out=('00', '01', '10', '11')"], "leaves fewer than 2 classes to train on"),
     "one value left": (["--config.data.held_out=('01', '11')"], "leaves one value of smiling only"),
     "mask of a held-out class": (["--config.data.mask_class=11"], "must be a training class, one of 00, 01, 10"),
     "a batch too large": (["--config.optim.batch_size=600"], "must be at most the 54 training images"),
