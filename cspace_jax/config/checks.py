@@ -1,7 +1,6 @@
 """The checks that a typed configuration makes sense; each failure is one line for the user."""
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 from cspace_jax.config.fields import Declared, declared
@@ -10,9 +9,9 @@ from cspace_jax.config.schema import (
     CONCEPTS,
     DGP,
     Config,
-    DataConfig,
     masked_of,
     save_steps,
+    trained_of,
 )
 
 
@@ -26,7 +25,7 @@ def check(config: Config) -> None:
     data = config.data
     if data.source == DGP:
         rows = 2 ** len(data.active) * config.probe.images_per_class * len(config.probe.data)
-        check_source(config, data.active, _trained(data), data.train_images, rows)
+        check_source(config, data.active, trained_of(len(data.active), data.held_out), data.train_images, rows)
 
 
 def check_source(
@@ -49,11 +48,6 @@ def check_source(
         fail("optim.batch_size", config.optim.batch_size, limit)
     if config.probe.batch_size > probe_images:
         fail("probe.batch_size", config.probe.batch_size, f"must be at most the {probe_images} images of the probe")
-
-
-def _trained(data: DataConfig) -> list[str]:
-    names = ["".join(bits) for bits in itertools.product("01", repeat=len(data.active))]
-    return [name for name in names if (name not in data.held_out if data.held_out else name.count("1") <= 1)]
 
 
 def _declared(config: Config) -> None:

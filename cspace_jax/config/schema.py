@@ -5,6 +5,7 @@ reference implementation. Users import the classes from `cspace_jax.config`, whi
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -135,8 +136,7 @@ class DataConfig:
     @property
     def pool_images(self) -> int:
         """Return the number of images of the training classes before the split; of images that are drawn."""
-        trained = 2 ** len(self.active) - len(self.held_out) if self.held_out else 1 + len(self.active)
-        return trained * self.images_per_class
+        return len(trained_of(len(self.active), self.held_out)) * self.images_per_class
 
     @property
     def train_images(self) -> int:
@@ -369,6 +369,12 @@ def save_steps(save: SaveConfig, total: int) -> tuple[int, ...]:
     points = np.maximum(points, save.start)  # the square of a rounded root may fall just below the start
     points[-1] = total
     return tuple(int(step) for step in np.unique(points))
+
+
+def trained_of(concepts: int, held_out: Sequence[str] = ()) -> list[str]:
+    """Return the codes of the classes that are trained on: all but `held_out`; () = those with at most one bit set."""
+    names = map("".join, itertools.product("01", repeat=concepts))
+    return [name for name in names if (name not in held_out if held_out else name.count("1") <= 1)]
 
 
 def masked_of(active: Sequence[str], concept: str = "", klass: str = "") -> tuple[str, str]:

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 
 from cspace_jax.config.reading import fail
+from cspace_jax.config.schema import trained_of
 
 Words = tuple[str, str]  # of bit 0 and bit 1
 
@@ -49,8 +50,7 @@ class Classes:
     @functools.cached_property
     def trained(self) -> np.ndarray:
         """Return which classes are trained on, bool [k]; not writeable."""
-        trained = np.array([name not in self.held_out for name in self.names])
-        trained = trained if self.held_out else self.bits.sum(axis=1) <= 1
+        trained = np.isin(self.names, trained_of(len(self.active), self.held_out))
         trained.setflags(write=False)
         return trained
 
@@ -72,7 +72,7 @@ class Classes:
 def check_held_out(found: Classes) -> None:
     """Raise UserError for codes that are no classes, and where what is left cannot teach every concept.
 
-    At least one class must be held out, and every concept must take both values among the classes that are trained on.
+    Every concept must take both values among the classes that are trained on.
     """
     for name in found.held_out:
         if name not in found.names:

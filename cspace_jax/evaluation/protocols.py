@@ -220,9 +220,14 @@ def check_network(config: ElicitConfig, conditioning: str) -> None:
             )
 
 
-def check_concepts(config: ElicitConfig, active: Sequence[str]) -> None:
-    """Raise UserError for a protocol that pushes a concept which the study does not have."""
+def check_source(config: ElicitConfig, source: Source) -> None:
+    """Raise UserError for a protocol that pushes a concept which the study does not have, or asks for one in vain."""
+    active = source.family.active
     for name in config.protocols:
+        # A flag of the protocol would say so better; it would change the text that its batteries are found by.
+        if PROTOCOLS["overprompt_published"] in parse(name)[0] and not source.far_ends:
+            needs = "asks for colour and size of the data-generating process"
+            raise UserError(f"elicit.protocols = {name!r}: overprompt_published {needs}")
         for concept in pushed(name):
             if concept and concept not in (*active, ALL):
                 known = ", ".join((*active, ALL))

@@ -44,12 +44,7 @@ def check(config: Config) -> None:
       UserError: a protocol does not exist, does not suit the network, or gives a query of another form.
     """
     protocols.check_network(config.elicit, config.network.conditioning)
-    protocols.check_concepts(config.elicit, source_of(config.data).family.active)
-    if "overprompt_published" in str(config.elicit.protocols) and not source_of(config.data).far_ends:
-        raise UserError(
-            f"elicit.protocols = {config.elicit.protocols}: overprompt_published asks for colour and size of the "
-            f"data-generating process, not of data.source = {config.data.source!r}"
-        )
+    protocols.check_source(config.elicit, source_of(config.data))
     ask = partial(protocols.queries, config.elicit, source_of(config.data), grid.example_setting(config.grid))
     jax.eval_shape(ask, jax.random.key(0))
     dropped = len(save_steps(config.save, config.optim.steps)) - len(disk.kept_steps(config))

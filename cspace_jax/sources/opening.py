@@ -6,7 +6,6 @@ later, when the first program needs them.
 
 import hashlib
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -156,7 +155,6 @@ def _own(data: DataConfig) -> Source:
 def _module(path: str, digest: str) -> Any:
     if (path, digest) not in _modules:
         _modules[path, digest] = files.load(pathlib.Path(path).expanduser())
-        sys.modules.setdefault(_modules[path, digest].__name__, _modules[path, digest])
     return _modules[path, digest]
 
 
@@ -176,7 +174,7 @@ def _try(source: Any, data: DataConfig) -> None:
 
 def _one_image(source: Source, setting: Any) -> tuple[jax.Array, jax.Array]:
     items = source.training(setting, jax.random.key(0)).take(jnp.zeros(1, jnp.int32))
-    return source.images(source.pool_shapes or (), items), source.conditionings(items)
+    return source.images(source.pool_shapes, items), source.conditionings(items)
 
 
 def check_axes(source: Source, grid: Any, axes: Sequence[str] = ("sep_col", "sep_size", "sep_bg")) -> None:

@@ -230,7 +230,7 @@ def test_a_run_in_the_grid_sees_what_it_sees_alone_on_every_plan():
 
 def pools_alive(shape):
     gc.collect()
-    return sum(array.nbytes for array in jax.live_arrays() if array.dtype == np.uint8 and array.shape == shape)
+    return sum(array.nbytes for array in jax.live_arrays() if array.dtype == np.uint8 and array.shape[-4:] == shape)
 
 
 @pytest.mark.parametrize("runs", [1, 4, 16])
@@ -249,7 +249,7 @@ def test_no_pool_is_a_constant_of_a_program():
     lifted = over_runs(spec.chunk, "vmap", 3, 3)
     number = jax.ShapeDtypeStruct((), jnp.int32)
     text = jax.jit(lifted).lower(state, stacked, data, one.pool_shapes, number, number).as_text()
-    assert f"tensor<{TOTAL}x{SIDE}x{SIDE}x3xui8>" in text.partition("{")[2].partition(")")[0] + text
+    assert f"tensor<{TOTAL}x{SIDE}x{SIDE}x3xui8>" in text  # as an argument
     constants = [line for line in text.splitlines() if "stablehlo.constant" in line and f"{TOTAL}x{SIDE}" in line]
     assert not constants and len(text) < 500_000
 

@@ -162,7 +162,7 @@ BROKEN = {
         "    concepts = {'a': ('b', 'c'), 'd': ('e', 'f')}\n"
         "    def sample(self, setting, bits, key, at_mean): return bits\n"
         "    def render(self, values): return jnp.zeros((3, 3, 3))\n",
-        "render returns the shape (3, 3, 3), must be (8, 8, 3)",
+        "makes images of the shape (3, 3, 3), must be (8, 8, 3)",
     ),
 }
 
