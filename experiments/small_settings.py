@@ -90,7 +90,7 @@ def criteria(ds: xr.Dataset) -> dict[str, Any]:
     found = zip(levels(ds), summary["levels"], strict=True)
     return {
         "levels": [_level_criteria(ds, level, block) for level, block in found],
-        "order": {place: kinds["paper_80"] for place, kinds in summary["order"][summary["swept_concept"]].items()},
+        "order": {place: kinds["stays_80"] for place, kinds in summary["order"][summary["swept_concept"]].items()},
         "swept_concept": summary["swept_concept"],
     }
 
@@ -99,7 +99,7 @@ def _level_criteria(ds: xr.Dataset, level: Level, block: Mapping[str, Any]) -> d
     held_out = int(np.flatnonzero(ds["bit"].values.all(axis=1))[0])
     mine = block["classes"][str(ds["klass"].values[held_out])]
     made = {"level": block["label"], "reached_80": mine["reached_80"]}
-    made["trained"] = block["training_classes"]["learning_times"]["joint"]["paper_80"]["median"]
+    made["trained"] = block["training_classes"]["learning_times"]["joint"]["stays_80"]["median"]
     if not level.runs:
         return made
     protocol = str(ds["protocol"].values[0])

@@ -11,13 +11,21 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int, Real
 
-from cspace_jax.analysis import curves, dataset
+from cspace_jax.analysis import dataset
 from cspace_jax.analysis.blocks import summary_block
-from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, describe_times, memorisation
+from cspace_jax.analysis.learning import (
+    default_sigma,
+    definition_of,
+    describe_mean,
+    describe_times,
+    memorisation,
+    samples_of,
+    times_by,
+)
 from cspace_jax.analysis.levels import Level, levels
-from cspace_jax.config.schema import NAIVE
+from cspace_jax.config.schema import NAIVE, REPEATED, STAYS_80
 
-VARIABLES = ("capability", "capability_split", "capability_product", "best_query")
+VARIABLES = ("capability", "capability_split", "capability_product", "naive_split", "best_query")
 CONCEPT = "capability_concept"  # the one variable with an axis of concepts
 
 
@@ -70,6 +78,8 @@ def measure(
     Returns:
       capability: largest score over the protocol's queries.
       capability_split: the same without the gain of the maximum, `split_capability`.
+      naive_split: naive prompting scored as this protocol is: chosen among as many repeats of the plain query, on one
+        half of the samples, and scored on the other. A battery without `naive_repeats` has one plain query for all.
       capability_product: largest product of the concepts' means (the published measure).
       capability_concept: capability_split of one concept alone, P(its value in the class asked for): [r, p, k, c].
       best_query: number of the best query among the protocol's own.
@@ -78,6 +88,7 @@ def measure(
     single = correct(prob_samples, bits)
     scores, products = joint(single)
     rows = [np.array([i for i, name in enumerate(names) if name == one]) for one in dict.fromkeys(names)]
+    plain = [i for i, name in enumerate(names) if name == REPEATED] or [names.index(NAIVE)]
     measured: dict[str, list[Real[np.ndarray, "r k ..."]]] = {
         name: [] for name in (*VARIABLES, CONCEPT, "prob_samples")
     }
@@ -86,6 +97,7 @@ def measure(
         best = np.where(np.isnan(means), -np.inf, means).argmax(1)  # [r, k]; one broken query is not the run's
         measured["capability"].append(_take(means, best))
         measured["capability_split"].append(split_capability(scores[:, row]))
+        measured["naive_split"].append(split_capability(scores[:, plain[: len(row)]]))
         measured["capability_product"].append(np.fmax.reduce(products[:, row], axis=1))
         each = [split_capability(single[:, row][..., concept]) for concept in range(single.shape[-1])]
         measured[CONCEPT].append(np.stack(each, axis=-1))
@@ -167,10 +179,10 @@ def _colors(
 
 
 def emergence(
-    steps: Real[np.ndarray, " t"], scores: Float[np.ndarray, "r t"], threshold: float = PAPER_THRESHOLD
+    steps: Real[np.ndarray, " t"], scores: Float[np.ndarray, "r t"], definition: str = STAYS_80
 ) -> Float[np.ndarray, " r"]:
-    """Return the step [r] at which each curve [r, t] reaches `threshold` for good; NaN if never."""
-    return np.array([curves.crossing_time(steps, one, threshold) for one in scores])
+    """Return the step [r] at which each curve [r, t] is learned, by default at 0.8 for good; NaN if never."""
+    return times_by(definition, steps, scores)
 
 
 @summary_block("elicitation", when=lambda ds: "capability" in ds)
@@ -178,9 +190,9 @@ def summarise(ds: xr.Dataset) -> list[dict[str, Any]]:
     """Return the numbers of the battery by level, held-out class and protocol as plain dicts and lists.
 
     emergence: of `capability_split`, over seeds; emergence_max: of the plain maximum. gap_to_naive: steps from a
-    protocol's emergence to that of naive prompting, seeds in which both emerge. sooner_than_naive: seeds in which it
-    emerges earlier, "never" counting as last. after_turn: emergence minus the turning point of the seed's trajectory
-    under naive prompting.
+    protocol's emergence to that of naive prompting scored in the same way (`naive_split`), seeds in which both emerge.
+    sooner_than_naive: seeds in which it emerges earlier, "never" counting as last. after_turn: emergence minus the
+    turning point of the seed's trajectory under naive prompting.
     """
     found = []
     sigma = default_sigma(ds)
@@ -196,31 +208,37 @@ def summarise(ds: xr.Dataset) -> list[dict[str, Any]]:
 
 def _class_block(ds: xr.Dataset, level: Level, klass: int, sigma: float) -> dict[str, Any]:
     chosen = ds.isel(run=list(level.runs), klass=klass)
-    steps = ds["step"].values
+    steps, definition = ds["step"].values, definition_of(ds)
     turns = memorisation(ds, level, klass, NAIVE, sigma)["per_seed"]["turning_step"]
-    naive = emergence(steps, _curve(chosen, "capability_split", NAIVE))
     block = {}
     for name in map(str, ds["protocol"].values):
-        split, plain = (_curve(chosen, kind, name) for kind in ("capability_split", "capability"))
-        times = emergence(steps, split)
-        low, high = curves.bootstrap_interval(split[:, -1])
+        split, plain = (score_curve(chosen, kind, name) for kind in ("capability_split", "capability"))
+        times = emergence(steps, split, definition)
+        naive = emergence(steps, score_curve(chosen, "naive_split", name), definition)
+        final = describe_mean(split[:, -1], samples_of(ds, battery=True))
         learned = times[np.isfinite(times)]
         block[name] = {
             "emergence": describe_times(times),
-            "emergence_max": describe_times(emergence(steps, plain)),
+            "emergence_max": describe_times(emergence(steps, plain, definition)),
             "emergence_std": float(learned.std(ddof=1)) if len(learned) > 1 else float("nan"),
             "gap_to_naive": (naive - times).tolist(),
             "sooner_than_naive": int((np.nan_to_num(times, nan=np.inf) < np.nan_to_num(naive, nan=np.inf)).sum()),
             "after_turn": (times - np.array(turns, float)).tolist(),
             "final": float(plain[:, -1].mean()),
-            "final_product": float(_curve(chosen, "capability_product", name)[:, -1].mean()),
-            "final_split": float(split[:, -1].mean()),
-            "final_split_interval": [float(low), float(high)],
+            "final_product": float(score_curve(chosen, "capability_product", name)[:, -1].mean()),
+            "final_split": final["mean"],
+            "final_split_interval": final["interval"],
             "best_split": float(split.mean(0).max()),
             "at_initialisation": float(chosen["capability_init"].sel(protocol=name).mean()),
         }
     return block
 
 
-def _curve(chosen: xr.Dataset, kind: str, name: str) -> Float[np.ndarray, "r t"]:
+def score_curve(chosen: xr.Dataset, kind: str, name: str) -> Float[np.ndarray, "r t"]:
+    """Return a variable of one protocol and class as curves [r, t].
+
+    Results of an older version have no `naive_split`: there it is naive prompting's own score.
+    """
+    if kind == "naive_split" and kind not in chosen:
+        kind, name = "capability_split", NAIVE
     return chosen[kind].sel(protocol=name).transpose("run", "step").values

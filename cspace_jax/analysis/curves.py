@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
-from scipy import ndimage, stats
+from scipy import ndimage
 
 SIGMA_TRAJECTORY = 2.0  # in saves; the published smoothing of the 2x2 trajectories
 SIGMA_NOTEBOOK = 1.5  # in saves; smoothing of the notebooks' learning time
@@ -84,49 +84,6 @@ def notebook_time(
     above = smooth(curve, sigma, truncate=4.0) > threshold
     centres = ndimage.binary_erosion(above, structure=np.ones(row, bool))
     return float(steps[int(np.argmax(centres))]) if centres.any() else float("nan")
-
-
-def censored_median(times: Real[np.ndarray, " r"]) -> float:
-    """Return the median over seeds, with "not learned" (NaN) ordered after every number; NaN if the median is never.
-
-    Leaving the unlearned seeds out would make slow settings look fast; putting the last step would invent a number.
-    """
-    times = np.asarray(times, dtype=float)
-    if times.size == 0:
-        return float("nan")
-    median = np.median(np.where(np.isnan(times), np.inf, times))
-    return float(median) if np.isfinite(median) else float("nan")
-
-
-def bootstrap_interval(
-    values: Real[np.ndarray, "r *shape"],
-    statistic: str = "mean",
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Return the percentile bootstrap interval over seeds (axis 0) of the "mean" or of the censored "median".
-
-    Seeded, so equal input gives equal output. For the median NaN means "not learned" and counts as later than any
-    number; an end that falls there is NaN (open). Fewer than two seeds give NaN ends: one run carries no spread.
-    """
-    values = np.asarray(values, dtype=float)
-    nothing = np.full(values.shape[1:], np.nan)
-    if values.shape[0] < 2:
-        return nothing, nothing.copy()
-    if statistic == "median":
-        values = np.where(np.isnan(values), np.inf, values)
-    function = {"mean": np.mean, "median": np.median}[statistic]
-    with np.errstate(invalid="ignore"):  # the standard error of infinite times is not used
-        result = stats.bootstrap(
-            (values,), function, n_resamples=resamples, vectorized=True, axis=0, method="percentile",
-            batch=max(1, 20_000_000 // max(values.size, 1)), rng=np.random.default_rng(seed),
-        )  # fmt: skip
-    tail = (1 - level) / 2
-    # no interpolation between order statistics: it would mix a number with "never"
-    ends = np.quantile(result.bootstrap_distribution, [tail, 1 - tail], axis=-1, method="inverted_cdf")
-    ends = np.where(np.isfinite(ends), ends, np.nan)
-    return np.asarray(ends[0]), np.asarray(ends[1])
 
 
 def speed(

@@ -4,15 +4,17 @@ Works on plain NumPy views of the dataset for any number of concepts and any hel
 counted and left out of everything else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Real
 
-from cspace_jax.analysis import curves
+from cspace_jax.analysis import censored, curves, intervals
 from cspace_jax.analysis.levels import Level
+from cspace_jax.config.schema import LEARNED, STAYS_80, ElicitConfig, EvaluateConfig
+from cspace_jax.storage import results
 
 PAPER_THRESHOLD = 0.8
 
@@ -36,22 +38,58 @@ def accuracy_curves(
 def learning_times(
     steps: Real[np.ndarray, " t"], accuracy: Float[np.ndarray, "r t"]
 ) -> dict[str, Float[np.ndarray, " r"]]:
-    """Return the learning time of every curve [r, t] by both definitions: {"paper_80": [r], "notebooks_90": [r]}."""
-    return {
-        "paper_80": np.array([curves.crossing_time(steps, one, PAPER_THRESHOLD) for one in accuracy]),
-        "notebooks_90": np.array([curves.notebook_time(steps, one) for one in accuracy]),
-    }
+    """Return the learning time of every curve [r, t] by each definition of `LEARNED`: name -> [r]; NaN = never."""
+    return {name: times_by(name, steps, accuracy) for name in LEARNED}
+
+
+def times_by(
+    definition: str, steps: Real[np.ndarray, " t"], scores: Float[np.ndarray, "r t"]
+) -> Float[np.ndarray, " r"]:
+    """Return the learning time of every curve [r, t] by one definition, a key of `LEARNED`."""
+    return np.array([_TIMES[definition](steps, one) for one in scores])
+
+
+_TIMES: dict[str, Callable[..., float]] = {
+    "first_80": lambda steps, one: curves.crossing_time(steps, one, PAPER_THRESHOLD, persistence=1),
+    STAYS_80: lambda steps, one: curves.crossing_time(steps, one, PAPER_THRESHOLD),
+    "notebooks_90": curves.notebook_time,
+}
+
+
+def definition_of(ds: xr.Dataset) -> str:
+    """Return which definition of "learned" figures and tables of a dataset show (`config.learned`)."""
+    return str(results.config_of(ds).get("learned", STAYS_80))
 
 
 def describe_times(times: Float[np.ndarray, " r"]) -> dict[str, Any]:
-    """Summarise learning times over seeds [r]: censored median, its interval, how many learned."""
-    low, high = curves.bootstrap_interval(times, "median")
-    learned = int(np.isfinite(times).sum())
+    """Summarise times over seeds [r]: Kaplan-Meier median and its interval, how many learned and that share's interval.
+
+    `no_interval` says why there is none. An open end of an interval is NaN.
+    """
+    learned, seeds = int(np.isfinite(times).sum()), len(times)
     return {
-        "median": curves.censored_median(times), "interval": [float(low), float(high)], "learned": learned,
-        "seeds": len(times), "fraction": learned / len(times) if len(times) else float("nan"),
-        "per_seed": times.tolist(),
+        "median": censored.median(times), "interval": list(intervals.median_interval(times)),
+        "no_interval": intervals.missing(seeds, intervals.LEAST_MEDIAN), "learned": learned, "seeds": seeds,
+        "fraction": learned / seeds if seeds else float("nan"),
+        "fraction_interval": list(intervals.count_interval(learned, seeds)), "per_seed": times.tolist(),
     }  # fmt: skip
+
+
+def describe_mean(values: Float[np.ndarray, " r"], samples: int = 0) -> dict[str, Any]:
+    """Summarise a number over seeds [r]: mean and interval; a probability says of how many `samples` it is a mean."""
+    low, high = intervals.share_interval(values, samples) if samples else intervals.mean_interval(values)
+    return {
+        "mean": float(values.mean()) if len(values) else float("nan"), "interval": [float(low), float(high)],
+        "no_interval": intervals.missing(len(values), intervals.LEAST_MEAN), "per_seed": values.tolist(),
+    }  # fmt: skip
+
+
+def samples_of(ds: xr.Dataset, battery: bool = False) -> int:
+    """Return how many samples a class's coordinate is the mean of: of naive prompting, or of the battery."""
+    stored = results.config_of(ds)
+    if battery:
+        return int(stored.get("elicit", {}).get("samples", ElicitConfig().samples))
+    return int(stored.get("evaluate", {}).get("samples_per_class", EvaluateConfig().samples_per_class))
 
 
 def seed_spread(ds: xr.Dataset, level: Level, protocol: str) -> Float[np.ndarray, "t k c"]:
@@ -91,19 +129,20 @@ def memorisation(ds: xr.Dataset, level: Level, klass: int, protocol: str, sigma:
     seeds = [curves.find_memorisation(steps, run, bits, klass, trained) for run in runs]
     turn = curves.find_turn(steps, runs.mean(axis=0))
     concepts = ds["concept"].values.tolist()
-    low, high = curves.bootstrap_interval(np.array([seed.depth for seed in seeds]))
+    depth = describe_mean(np.array([seed.depth for seed in seeds]), samples_of(ds))
     return {
         "as_class": str(ds["klass"].values[one.nearest]), "memorised": one.memorised,
         "weak_concept": concepts[one.weak], "min_correct": one.weak_min, "at_step": one.weak_step,
         "correct_there": dict(zip(concepts, one.at_min, strict=True)),
-        "closest_distance": one.distance, "closest_step": one.closest_step, "depth": one.depth,
-        "depth_interval": [float(low), float(high)], "turning_step": one.turning_step,
+        "closest_distance": one.distance, "closest_step": one.closest_step, "depth": depth["mean"],
+        "depth_interval": depth["interval"], "turning_step": one.turning_step,
         "turn": {"step": turn.step, "degrees": turn.degrees},
         "per_seed": {
             "as_class": [str(ds["klass"].values[seed.nearest]) for seed in seeds],
             "memorised": [seed.memorised for seed in seeds],
             "min_correct": [seed.weak_min for seed in seeds],
             "turning_step": [seed.turning_step for seed in seeds],
+            "depth": depth["per_seed"],
         },
     }  # fmt: skip
 

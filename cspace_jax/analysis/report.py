@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cspace_jax.analysis.zoom import RunTurn
-from cspace_jax.config.schema import NAIVE
+from cspace_jax.config.schema import LEARNED, NAIVE
 from cspace_jax.storage.files import write_atomic
 from cspace_jax.storage.workdir import Workdir
 
-_TITLE = "Steps to 80 % accuracy that stays: median over seeds, and how many learned if not all did"
+_TITLE = "Steps until a concept is learned ({learned}): median over seeds, and how many learned if not all did"
 _LEGEND = (
     "taken for: the seen class that an unseen class is first drawn as, and how low its weak concept fell; turn: the "
     "step of that; 80 %: seeds that reach it on all concepts, at some save and at the last."
@@ -111,9 +111,9 @@ def _elicited_table(found: Mapping[str, Any], concept: str) -> Table:
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the learning times and what the held-out classes were first mistaken for, one row a level and class."""
     console = console or Console()
-    console.print(_TITLE, highlight=False)
+    console.print(_TITLE.format(learned=summary["learned"]), highlight=False)
     console.print(_table(summary))
-    for line in [_LEGEND, *sentences(summary)]:
+    for line in [_LEGEND, _definitions(), *sentences(summary)]:
         console.print(line, highlight=False)
     if summary.get("elicitation"):
         console.print(_ELICIT_TITLE, highlight=False)
@@ -127,6 +127,10 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
         if elicited and len(elicited["protocols"]) > 1:
             console.print(_ELICITED_TITLE.format(**elicited), highlight=False)
             console.print(_elicited_table(elicited, summary["underspecification"]["masked_concept"]))
+
+
+def _definitions() -> str:
+    return "learned: " + "; ".join(f"{name} = {text.partition(';')[0]}" for name, text in LEARNED.items()) + "."
 
 
 def report(summary: Mapping[str, Any], workdir: Workdir, console: Console | None = None) -> None:
@@ -169,7 +173,7 @@ def _table(summary: Mapping[str, Any]) -> Table:
     for name in [*concepts, "all", "taken for", "turn", "80 %"]:
         table.add_column(name, justify="right", no_wrap=True)
     for label, level in zip(labels, summary["levels"], strict=True):
-        _add_level(table, label, level, concepts)
+        _add_level(table, label, level, concepts, summary["learned"])
     return table
 
 
@@ -186,13 +190,13 @@ def _labels(labels: list[str]) -> tuple[str, list[str]]:
     return "level", labels
 
 
-def _add_level(table: Table, label: str, level: Mapping[str, Any], concepts: list[str]) -> None:
+def _add_level(table: Table, label: str, level: Mapping[str, Any], concepts: list[str], shown: str) -> None:
     times = level["training_classes"]["learning_times"]
-    table.add_row(label, "seen", *(_time(times[name]["paper_80"]) for name in [*concepts, "joint"]))
+    table.add_row(label, "seen", *(_time(times[name][shown]) for name in [*concepts, "joint"]))
     for name, block in level["classes"].items():
         if not block["trained"]:
             times, found, count = block["learning_times"], block["memorisation"], block["reached_80"]
-            cells = [_time(times[concept]["paper_80"]) for concept in [*concepts, "joint"]]
+            cells = [_time(times[concept][shown]) for concept in [*concepts, "joint"]]
             counts = f"{count['momentary']}, {count['persistent']} of {count['seeds']}"
             table.add_row("", name, *cells, _mistaken(found), _turning(found), counts)
     table.add_section()
@@ -214,7 +218,7 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     concept = summary["swept_concept"]
     varies = len({level["signal"][concept] for level in summary["levels"]}) > 1  # else there is no order to speak of
     for place, kinds in summary["order"][concept].items() if varies else ():
-        check = kinds["paper_80"]
+        check = kinds[summary["learned"]]
         if check["ordered"] is not None:
             where = "the training classes" if place == "training_classes" else f"held-out class {place}"
             verdict = "sooner at every stronger signal" if check["ordered"] else "NOT in the order of the signal"

@@ -7,11 +7,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from cspace_jax.analysis import approach, capability, pictures, underspecification
+from cspace_jax.analysis import approach, capability, comparison, pictures, underspecification
 from cspace_jax.analysis.blocks import BLOCKS
 from cspace_jax.analysis.learning import (
     accuracy_curves,
     default_sigma,
+    definition_of,
     describe_times,
     learning_times,
     memorisation,
@@ -21,17 +22,21 @@ from cspace_jax.analysis.learning import (
 )
 from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.analysis.ordering import level_groups, order_within
+from cspace_jax.config.schema import LEARNED
 
 # Importing a module registers its block.
-MODULES = (approach, capability, pictures, underspecification)
+MODULES = (approach, capability, comparison, pictures, underspecification)
 DEFINITIONS = {
-    "paper_80": "accuracy reaches 0.8 and stays there to the last save; interpolated between saves; not smoothed",
-    "notebooks_90": "accuracy smoothed (sigma 1.5 saves) is above 0.9 at 3 saves in a row; the middle of the first 3",
-    "median": "over seeds that did not diverge; a seed that never learned is later than any number; null = never",
-    "interval": "95 % percentile bootstrap over seeds; null = open end or fewer than two seeds",
+    **LEARNED,
+    "median": "Kaplan-Meier median over seeds that did not diverge; a seed that never learned is censored at the last "
+    "step; null = never",
+    "interval": "95 % over seeds: of a median between two order statistics (exact, 6 seeds and more), of a probability "
+    "Student's on the logit scale joined with the exact interval of the share of seeds above one half (3 seeds and "
+    "more), of another mean Student's; null = open end, or none for so few seeds (`no_interval`)",
     "memorisation": "trajectory of P(bit = 1) smoothed with `sigma`, after the first 7.5 % of the steps (at most "
     "1,500): class = the training class approached most closely (memorised: within 0.5 of its corner); weak concept = "
-    "the one held back; turning step = its minimum, if the class was memorised and leaves again",
+    "the one held back; turning step = its minimum, if the class was memorised and leaves again; depth = 1 - that "
+    "minimum, mean of the seeds' own",
     "turn": "first turn of at least 60 degrees over 3 saves before and after that lasts 2 saves (own detector)",
     "momentary": "seeds with accuracy of at least 0.8 on all concepts at one save or more",
     "persistent": "seeds with accuracy of at least 0.8 on all concepts at every save from some save to the last",
@@ -104,7 +109,7 @@ def _order_block(ds: xr.Dataset, found: list[Level], blocks: list[dict[str, Any]
                 kind: order_within(
                     signal, np.array([part["learning_times"][concept][kind]["median"] for part in parts]), groups
                 )
-                for kind in ("paper_80", "notebooks_90")
+                for kind in LEARNED
             }
             for place, parts in places.items()
         }
@@ -129,7 +134,7 @@ def summarise(
     blocks_of_study = {name: block.make(ds) for name, block in BLOCKS.items() if block.when(ds)}
     return {
         "study": ds.attrs.get("study", ""), "scale": ds.attrs.get("scale", ""), "protocol": protocol, "sigma": sigma,
-        "definitions": DEFINITIONS,
+        "definitions": DEFINITIONS, "learned": definition_of(ds),
         "runs": {"total": ds.sizes["run"], "diverged": sum(len(level.diverged) for level in found)},
         "probe_accuracy": ds.attrs.get("probe_accuracy", "{}"),
         "swept_concept": str(ds["concept"].values[swept_concept(found)]),

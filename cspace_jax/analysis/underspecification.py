@@ -4,11 +4,20 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Real
+from jaxtyping import Float
 
-from cspace_jax.analysis import capability, curves
+from cspace_jax.analysis import capability
 from cspace_jax.analysis.blocks import summary_block
-from cspace_jax.analysis.learning import accuracy_curves, describe_times, learning_times, product_check, trajectory
+from cspace_jax.analysis.learning import (
+    accuracy_curves,
+    definition_of,
+    describe_mean,
+    describe_times,
+    product_check,
+    samples_of,
+    times_by,
+    trajectory,
+)
 from cspace_jax.analysis.levels import Level, levels, ok_runs
 from cspace_jax.analysis.ordering import order_check, rank_correlation
 from cspace_jax.config import DataConfig
@@ -87,7 +96,7 @@ def redness(rgb: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b"]:
 def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
     """Return how learning of the last held-out class changes with the masked fraction, as plain dicts and lists.
 
-    By level: steps to 80 % of each concept, P(bit = 1), mean RGB and redness at the last save, with 95 % bootstrap
+    By level: steps to 80 % of each concept, P(bit = 1), mean RGB and redness at the last save, with 95 %
     intervals over seeds. `slower`: are steps ordered by the fraction ("never" last, the largest fraction later than
     none)? `redness`: do the means over seeds rise with it; do they within intervals (none lies wholly below that of a
     smaller fraction, the last wholly above the first); and Spearman's rank correlation over runs. `elicited`: what
@@ -118,20 +127,20 @@ def _elicited(ds: xr.Dataset, level: Level, klass: int, concept: int) -> dict[st
     Both by the split estimate: steps until it stays at 80 %, and the value at the last save.
     """
     chosen = ds.isel(run=list(level.runs), klass=klass)
-    steps, protocols = ds["step"].values, {}
+    protocols = {}
     for name in map(str, ds["protocol"].values):
         asked = chosen.sel(protocol=name)
         protocols[name] = {
-            "masked_concept": _reached(steps, asked[capability.CONCEPT].isel(concept=concept)),
-            "class": _reached(steps, asked["capability_split"]),
+            "masked_concept": _reached(ds, asked[capability.CONCEPT].isel(concept=concept)),
+            "class": _reached(ds, asked["capability_split"]),
         }
     return {"mask": level.setting["mask"], "protocols": protocols}
 
 
-def _reached(steps: Real[np.ndarray, " t"], curves_: xr.DataArray) -> dict[str, Any]:
-    values = curves_.transpose("run", "step").values
-    times = capability.emergence(steps, values)
-    return {"steps_to_80": describe_times(times), "final": _spread(values[:, -1])}
+def _reached(ds: xr.Dataset, curves: xr.DataArray) -> dict[str, Any]:
+    values, samples = curves.transpose("run", "step").values, samples_of(ds, battery=True)
+    times = times_by(definition_of(ds), ds["step"].values, values)
+    return {"steps_to_80": describe_times(times), "final": describe_mean(values[:, -1], samples)}
 
 
 def _level_block(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dict[str, Any]:
@@ -139,21 +148,17 @@ def _level_block(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dic
     last = trajectory(ds, level.runs, klass, protocol)[:, -1]
     rgb = colors(ds, level, klass, protocol)[:, -1]
     names = ds["concept"].values.tolist()
-    times = [learning_times(ds["step"].values, accuracy[..., i])["paper_80"] for i in range(len(names))]
+    steps, definition, samples = ds["step"].values, definition_of(ds), samples_of(ds)
+    times = [times_by(definition, steps, accuracy[..., i]) for i in range(len(names))]
     return {
         "mask": level.setting["mask"],
         "seeds": ds["seed"].values[list(level.runs)].tolist(),
         "steps_to_80": {name: describe_times(one) for name, one in zip(names, times, strict=True)},
-        "prob": {name: _spread(last[:, i]) for i, name in enumerate(names)},
-        "rgb": {name: _spread(rgb[:, i]) for i, name in enumerate(ds["channel"].values.tolist())},
-        "redness": _spread(redness(rgb)),
+        "prob": {name: describe_mean(last[:, i], samples) for i, name in enumerate(names)},
+        "rgb": {name: describe_mean(rgb[:, i]) for i, name in enumerate(ds["channel"].values.tolist())},
+        "redness": describe_mean(redness(rgb)),
         "product_check": product_check(ds, level, klass, protocol),
     }
-
-
-def _spread(values: Float[np.ndarray, " r"]) -> dict[str, Any]:
-    low, high = curves.bootstrap_interval(values)
-    return {"mean": float(values.mean()), "interval": [float(low), float(high)], "per_seed": values.tolist()}
 
 
 def _trend(found: list[Level], spreads: list[dict[str, Any]]) -> dict[str, Any]:

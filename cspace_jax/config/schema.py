@@ -17,6 +17,12 @@ from cspace_jax.config.setting import MAX_SEED, Setting
 
 SCALES = ("smoke", "quick", "paper")
 CONCEPTS = ("shape", "x", "y", "color", "size", "bg_color")
+STAYS_80 = "stays_80"
+LEARNED = {
+    "first_80": "accuracy reaches 0.8 at some save, whatever it does later; interpolated between saves; not smoothed",
+    STAYS_80: "accuracy reaches 0.8 and stays there to the last save; interpolated between saves; not smoothed",
+    "notebooks_90": "accuracy smoothed (sigma 1.5 saves) is above 0.9 at 3 saves in a row; the middle of the first 3",
+}
 CONDITIONINGS = ("sep_mlp", "common_linear", "common_zerolinear")
 SCHEDULES = ("learned_linear", "fixed_linear")
 DECAYS = ("constant", "cosine")
@@ -28,6 +34,7 @@ DGP = "dgp"  # the source that renders images of concepts
 KEEPS = ("auto", "all", "last")
 PRECISIONS = ("default", "float32", "tensorfloat32", "bfloat16")
 NAIVE = "naive"  # the protocol that asks for a class by its own conditioning
+REPEATED = "naive_repeats"  # the protocol that does so several times, with other noise
 RANDOM = "_random"  # suffix of a control: directions of the same length, drawn at random
 SHUFFLED = "_shuffled"  # suffix of a control: the same change along another concept
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
@@ -355,6 +362,9 @@ class Config:
     probe: ProbeConfig = ProbeConfig()
     engine: EngineConfig = EngineConfig()
     figures: tuple[str, ...] = field((ALL_FIGURES,), "which figures are drawn: names, or all", affects_results=False)
+    learned: str = field(
+        STAYS_80, "which definition of learned figures and tables show", one_of=tuple(LEARNED), affects_results=False
+    )
 
 
 def save_steps(save: SaveConfig, total: int) -> tuple[int, ...]:

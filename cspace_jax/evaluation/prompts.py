@@ -3,7 +3,7 @@
 Pure functions of ONE run.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from cspace_jax import rng
 from cspace_jax.config.schema import shares_embedding
 from cspace_jax.config.setting import Setting
 from cspace_jax.evaluation import protocols
-from cspace_jax.evaluation.query import Query
+from cspace_jax.evaluation.query import CANDIDATES, Query, unlike
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import unet, vdm
 
@@ -27,12 +27,14 @@ class Prompts:
       key: random key of the samples.
       guidance: weight of each sample [b]; None takes the weight of the configuration.
       null: the null conditioning, in the form of `conditioning`; None is the null vector.
+      repeat: number of each query's noise [q]; None and 0 are the noise that all queries share.
     """
 
     conditioning: vdm.Conditioning
     key: jax.Array
     guidance: jax.Array | None = None
     null: vdm.Conditioning | None = None
+    repeat: jax.Array | None = None
 
 
 def naive_prompts(spec: EvalSpec, setting: Setting) -> Prompts:
@@ -77,12 +79,13 @@ def prepare(spec: EvalSpec, params: dict, patch: dict, setting: Setting, queries
         return choose(*(unet.project_embedding(network, one["network"], v) for one in (params, patch)))
 
     null = jnp.full_like(flat.conditioning, spec.train.vdm.diffusion.null_value)
-    asked, amplified, removed = (embed(c) for c in (flat.conditioning, flat.amplified, flat.removed))
+    asked = embed(flat.conditioning)
+    ends = [embed(c) for c in (flat.amplified, flat.removed, flat.own_amplified, flat.own_removed)]
     if shares_embedding(network.conditioning):
-        edits = _edits_where(flat, flat.shared)
-        asked = edit({"": asked}, {"": amplified}, {"": removed}, edits, jax.random.fold_in(stream, 5))[""]
-    edits = _edits_where(flat, ~flat.shared)
-    edited = edit(project(asked), project(amplified), project(removed), edits, jax.random.fold_in(stream, 4))
+        directions = Directions(*({"": end} for end in ends))
+        asked = edit({"": asked}, directions, _edits_where(flat, flat.shared), jax.random.fold_in(stream, 5))[""]
+    directions = Directions(*map(project, ends))
+    edited = edit(project(asked), directions, _edits_where(flat, ~flat.shared), jax.random.fold_in(stream, 4))
 
     def repeat(tree: vdm.Conditioning) -> vdm.Conditioning:
         return jax.tree.map(lambda leaf: jnp.repeat(leaf, spec.shape[2], axis=0), tree)
@@ -90,30 +93,47 @@ def prepare(spec: EvalSpec, params: dict, patch: dict, setting: Setting, queries
     noise_key = jax.random.fold_in(stream, 0)
     guided = spec.evaluate.guidance != 1.0 or protocols.uses_guidance(spec.elicit)
     weights = jnp.repeat(flat.guidance, spec.shape[2]) if guided else None
-    return Prompts(repeat(edited), noise_key, weights, repeat(project(embed(null))) if guided else None)
+    repeats = queries.repeat[:, 0] if protocols.repeats(spec.elicit) else None
+    return Prompts(repeat(edited), noise_key, weights, repeat(project(embed(null))) if guided else None, repeats)
 
 
-def edit(
-    h: dict[str, jax.Array], amplified: dict[str, jax.Array], removed: dict[str, jax.Array], query: Query,
-    key: jax.Array,
-) -> dict[str, jax.Array]:  # fmt: skip
+class Directions(NamedTuple):
+    """What latent edits go along: block -> [q, d]; `own` are those of the protocol that a shuffled edit controls."""
+
+    amplified: dict[str, jax.Array]
+    removed: dict[str, jax.Array]
+    own_amplified: dict[str, jax.Array]
+    own_removed: dict[str, jax.Array]
+
+
+def edit(h: dict[str, jax.Array], directions: Directions, query: Query, key: jax.Array) -> dict[str, jax.Array]:
     """Apply each query's linear latent intervention to its embeddings: block -> [q, d].
 
     With b and l the amplified and the removed embedding at length 1: h1 = h + alpha <h, b> b, then
     h1 - beta <h1, l> l (reference implementation). Where `query.random` is not 0, the change keeps its length and takes
-    a random direction, which depends on that number, the key and the block.
+    a random direction that is no near-copy (`unlike`), which depends on that number, the key and the block. Where
+    `query.rescaled`, it keeps its direction and takes the length of the edit that it controls.
     """
     edited = {}
     for number, name in enumerate(h):
         block = h[name]
-        up, down = _unit(amplified[name]), _unit(removed[name])
-        first = block + query.alpha[:, None] * (block * up).sum(-1, keepdims=True) * up
-        second = first - query.beta[:, None] * (first * down).sum(-1, keepdims=True) * down
+        amplified, removed, *own = (part[name] for part in directions)
+        plain = _edited(block, amplified, removed, query)
+        change = plain - block
+        length = jnp.linalg.norm(change, axis=-1, keepdims=True)
         keys = jax.vmap(lambda i, n=number: jax.random.fold_in(jax.random.fold_in(key, n), i))(query.random)
-        direction = _unit(jax.vmap(lambda k, d=block.shape[-1]: jax.random.normal(k, (d,)))(keys))
-        length = jnp.linalg.norm(second - block, axis=-1, keepdims=True)
-        edited[name] = jnp.where((query.random > 0)[:, None], block + length * direction, second)
+        drawn = jax.vmap(lambda k, d=block.shape[-1]: jax.random.normal(k, (CANDIDATES, d)))(keys)
+        random = length * jax.vmap(unlike)(change, drawn)
+        wanted = jnp.linalg.norm(_edited(block, own[0], own[1], query) - block, axis=-1, keepdims=True)
+        chosen = jnp.where(query.rescaled[:, None], block + wanted * _unit(change), plain)
+        edited[name] = jnp.where((query.random > 0)[:, None], block + random, chosen)
     return edited
+
+
+def _edited(h: jax.Array, amplified: jax.Array, removed: jax.Array, query: Query) -> jax.Array:
+    up, down = _unit(amplified), _unit(removed)
+    first = h + query.alpha[:, None] * (h * up).sum(-1, keepdims=True) * up
+    return first - query.beta[:, None] * (first * down).sum(-1, keepdims=True) * down
 
 
 def _edits_where(query: Query, here: jax.Array) -> Query:

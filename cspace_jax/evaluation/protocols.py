@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED, ElicitConfig, shares_embedding
+from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED, ElicitConfig, shares_embedding
 from cspace_jax.config.setting import Setting
 from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES
 from cspace_jax.data.source import Source
@@ -32,6 +32,8 @@ from cspace_jax.text import closest
 PUBLISHED_BLUE = (0.6, 0.65, 0.75, 0.85, 0.95)  # blue channel of the published prompts; red and green are 1 - blue
 PUBLISHED_SIZE = 0.3
 EACH = "each"  # of `elicit.concept`
+# How controls are drawn; part of the fingerprint of batteries that hold one.
+CONTROLS = "random: cosine to the protocol's own direction below 0.5; shuffled: at the protocol's own length"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,17 @@ def protocol(
 def naive(query: Query, target: Target, value: None) -> Query:
     """Ask for the class at its mean."""
     return query
+
+
+def _repeats(config: ElicitConfig) -> Sequence[int]:
+    others = [name for name in config.protocols if name != REPEATED]
+    return range(max((len(settings(config, name)) for name in others), default=1))
+
+
+@protocol(REPEATED, values=_repeats, moves=False)
+def naive_repeats(query: Query, target: Target, value: int) -> Query:
+    """Ask for the class at its mean once more, with other noise: what a choice among as many equal queries gives."""
+    return query.replace(repeat=jnp.int32(value))
 
 
 @protocol("overprompt", values=lambda config: config.overprompt, follows=True)
@@ -167,6 +180,16 @@ def _parts(name: str) -> tuple[list[tuple[str, str]], str]:
     return [(protocol, concept) for protocol, _, concept in pairs], control
 
 
+def is_control(name: str) -> bool:
+    """Return whether a name is that of a random or shuffled control."""
+    return bool(_parts(name)[1])
+
+
+def controlled(name: str) -> str:
+    """Return the protocol that a name's control belongs to; a protocol itself is its own."""
+    return name.removesuffix(_parts(name)[1])
+
+
 def pushed(name: str) -> list[str]:
     """Return the concept that each protocol joined in a name pushes by itself; "" = that of `elicit.concept`."""
     return [concept for _, concept in _parts(name)[0]]
@@ -209,6 +232,11 @@ def uses_guidance(config: ElicitConfig) -> bool:
     return any(one.guides for name in config.protocols for one in parse(name)[0])
 
 
+def repeats(config: ElicitConfig) -> bool:
+    """Return whether any query is sampled with noise of its own."""
+    return REPEATED in config.protocols
+
+
 def check_network(config: ElicitConfig, conditioning: str) -> None:
     """Raise UserError for a protocol that edits a shared embedding where this kind of conditioning shares none."""
     for name in config.protocols:
@@ -239,7 +267,8 @@ def check_source(config: ElicitConfig, source: Source) -> None:
 def fingerprint(config: ElicitConfig) -> str:
     """Return a text that differs whenever a battery asks something else: names, values and code of its protocols."""
     found = {part for name, _ in layout(config) for part in parse(name)[0]}
-    return repr((layout(config), config.concept, sorted(map(_code, found))))
+    controlled = any(parse(name)[1] for name, _ in layout(config))
+    return repr((layout(config), config.concept, sorted(map(_code, found)))) + (CONTROLS if controlled else "")
 
 
 def _code(one: Protocol) -> str:
@@ -275,16 +304,34 @@ def _query(
     guidance: float, means: jax.Array, key: jax.Array,
 ) -> Query:  # fmt: skip
     parts, control = parse(name)
-    before = query = plain_query(means[klass], guidance)
-    for one, concept, value in zip(parts, pushed(name), values, strict=True):
-        target = make_target(source, klass, concept or config.concept, means, shuffled=control == SHUFFLED)
-        query = one.change(query, target, value)
+    before = plain_query(means[klass], guidance)
+
+    def change(shuffled: bool) -> Query:
+        query = before
+        for one, concept, value in zip(parts, pushed(name), values, strict=True):
+            target = make_target(source, klass, concept or config.concept, means, shuffled)
+            query = one.change(query, target, value)
+        return query
+
+    query = change(shuffled=False)
     _check_shapes(name, query, before)
+    offset = query.conditioning - before.conditioning
     if control == RANDOM:
-        offset = query.conditioning - before.conditioning
-        direction = jnp.linalg.norm(offset) * random_direction(source, key)
+        direction = jnp.linalg.norm(offset) * random_direction(source, key, offset)
         query = query.replace(conditioning=before.conditioning + direction, random=jnp.int32(number))
+    if control == SHUFFLED:
+        query = _rescale(change(shuffled=True), query, before)
     return query
+
+
+def _rescale(shuffled: Query, own: Query, before: Query) -> Query:
+    """Bring a shuffled query's change to the length of the protocol's own; of a latent edit, when it is made."""
+    wanted, offset = own.conditioning - before.conditioning, shuffled.conditioning - before.conditioning
+    ratio = jnp.linalg.norm(wanted) / jnp.maximum(jnp.linalg.norm(offset), 1e-12)
+    return shuffled.replace(
+        conditioning=before.conditioning + ratio * offset, rescaled=jnp.bool_(True), own_amplified=own.amplified,
+        own_removed=own.removed,
+    )  # fmt: skip
 
 
 def _check_shapes(name: str, query: Query, before: Query) -> None:

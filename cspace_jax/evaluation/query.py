@@ -15,6 +15,8 @@ from cspace_jax.data.source import Source
 STRONG = {"color": ((0.95, 0.05, 0.05), (0.05, 0.05, 0.95)), "size": ((0.6,), (0.3,))}
 STRONG_SHARED = STRONG | {"color": ((0.9, 0.1, 0.1), (0.1, 0.1, 0.9))}  # the same for a shared embedding
 ALL = "all"  # in place of a concept: all of them are pushed at once
+NEAR = 0.5  # cosine from which a random direction is a near-copy of the one that it controls
+CANDIDATES = 16  # drawn for one random direction
 
 
 class Query(struct.PyTreeNode):
@@ -30,6 +32,10 @@ class Query(struct.PyTreeNode):
       shared: whether the embedding that all blocks share is edited, instead of each block's own.
       random: number of the random direction that replaces a latent edit, keeping its length; 0 = the edit itself.
       patched: whether the conditioning projections are those of the patch's checkpoint.
+      repeat: number of the noise that is sampled with; 0 = the noise that all protocols share.
+      rescaled: whether a latent edit is brought to the length of the one along `own_amplified` and `own_removed`.
+      own_amplified: first direction of the protocol whose control this query is [d].
+      own_removed: its second direction [d].
     """
 
     conditioning: jax.Array
@@ -41,6 +47,10 @@ class Query(struct.PyTreeNode):
     shared: jax.Array
     random: jax.Array
     patched: jax.Array
+    repeat: jax.Array
+    rescaled: jax.Array
+    own_amplified: jax.Array
+    own_removed: jax.Array
 
 
 @struct.dataclass
@@ -67,16 +77,34 @@ def plain_query(mean: jax.Array, guidance: float) -> Query:
     zero = jnp.float32(0.0)
     nothing = jnp.zeros_like(mean)
     no = jnp.bool_(False)
-    return Query(mean, jnp.float32(guidance), zero, zero, nothing, nothing, no, jnp.int32(0), no)
+    number = jnp.int32(0)
+    return Query(
+        mean, jnp.float32(guidance), zero, zero, nothing, nothing, no, number, no, number, no, nothing, nothing
+    )
 
 
-def random_direction(source: Source, key: jax.Array) -> jax.Array:
-    """Draw a unit vector in the entries of the conditioning that the active concepts use."""
+def random_direction(source: Source, key: jax.Array, away_from: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Draw a unit vector in the entries of the conditioning that the active concepts use, no near-copy of `away_from`.
+
+    See `unlike`. With colour and size active a direction drawn freely is a near-copy with probability 0.2.
+    """
     used = np.zeros(source.layout.dim, bool)
     for name in source.family.active:
         used[source.layout.slices[name]] = True
-    direction = jnp.where(used, jax.random.normal(key, used.shape), 0.0)
-    return direction / jnp.linalg.norm(direction)
+    return unlike(away_from, jnp.where(used, jax.random.normal(key, (CANDIDATES, used.size)), 0.0))
+
+
+def unlike(direction: Float[Array, " d"], candidates: Float[Array, "n d"]) -> Float[Array, " d"]:
+    """Return the first candidate whose cosine to a direction is below `NEAR`, at length 1.
+
+    Where all are above it, which happens to 16 in the plane with probability 2e-8, it is the one farthest away. For a
+    direction of length 0 it is the first.
+    """
+    lengths = jnp.linalg.norm(candidates, axis=-1, keepdims=True)
+    units = candidates / jnp.maximum(lengths, 1e-12)
+    cosines = units @ (direction / jnp.maximum(jnp.linalg.norm(direction), 1e-12))
+    far = cosines < NEAR
+    return units[jnp.where(far.any(), jnp.argmax(far), jnp.argmin(cosines))]
 
 
 def make_target(source: Source, klass: int, concept: str, means: jax.Array, shuffled: bool = False) -> Target:

@@ -2,7 +2,7 @@
 
 Pure functions of ONE run. All queries, classes and samples of a run form one batch [b], b = (query, class, sample),
 sample fastest. Random numbers are common: the same starting noise and step noise for every query and checkpoint, so
-that differences between them are paired.
+that differences between them are paired. Repeats of the plain query alone have noise of their own.
 """
 
 from typing import Any
@@ -16,6 +16,8 @@ from cspace_jax.evaluation.prompts import Prompts
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import vdm
 from cspace_jax.training.microbatch import map_microbatches
+
+_REPEATS = 1_000_000  # keys of repeated noise begin here, beyond any sampling step
 
 
 def start(spec: EvalSpec, prompts: Prompts) -> Float[Array, "b h w 3"]:
@@ -51,5 +53,13 @@ def _guidance(spec: EvalSpec) -> float | None:
 def _noise(spec: EvalSpec, prompts: Prompts, i: jax.Array) -> jax.Array:
     queries, num, samples = spec.shape
     size = spec.train.source.data.image_size
-    noise = rng.normal(jax.random.fold_in(prompts.key, i), (num * samples, size, size, 3))
-    return jnp.tile(noise, (queries, 1, 1, 1))
+    shape = (num * samples, size, size, 3)
+    noise = rng.normal(jax.random.fold_in(prompts.key, i), shape)
+    if prompts.repeat is None:
+        return jnp.tile(noise, (queries, 1, 1, 1))
+
+    def own(number: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(prompts.key, _REPEATS + number)
+        return jnp.where(number > 0, rng.normal(jax.random.fold_in(key, i), shape), noise)
+
+    return jax.vmap(own)(prompts.repeat).reshape(queries * num * samples, *shape[1:])

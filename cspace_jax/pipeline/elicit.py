@@ -122,7 +122,9 @@ def names_and_values(config: Config) -> tuple[list[str], list[str]]:
 def describe_battery(study: Study, root: epath.Path) -> None:
     """Write what a battery asks into its folder."""
     names, labels = names_and_values(study.config)
-    described = {"protocols": names, "values": labels, "samples": study.config.elicit.samples}
+    described = {
+        "protocols": names, "values": labels, "samples": study.config.elicit.samples, "controls": protocols.CONTROLS
+    }  # fmt: skip
     write_atomic(root / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
 
 
@@ -210,8 +212,9 @@ class Battery:
 def load(study: Study) -> Battery | None:
     """Return all complete batteries of a workdir as one, that of the config first; None if there is none.
 
-    A protocol that several batteries hold is taken from the first. Batteries with another number of samples than the
-    first are left out, with a line that says so.
+    A protocol that several batteries hold is taken from the first. Left out, with a line that says so: a battery with
+    another number of samples than the first; controls that were not measured with the protocol that is taken, and
+    controls that an older version drew in another way.
 
     Raises:
       UserError: a file is damaged.
@@ -227,14 +230,30 @@ def load(study: Study) -> Battery | None:
             print(f"elicit: {root} is left out of the results, it has another number of samples")
             continue
         samples = described["samples"]
-        merged = _joined(merged, described, _read(study, root))
+        kept = _kept(merged, described, root)
+        if kept:
+            merged = _joined(merged, described, _read(study, root), kept)
     return merged
+
+
+def _kept(merged: Battery | None, described: dict[str, Any], root: epath.Path) -> list[int]:
+    """Return the queries of a battery that join those taken so far, and print which controls do not."""
+    names, taken = described["protocols"], set() if merged is None else set(merged.names)
+    new = [name for name in dict.fromkeys(names) if name not in taken]
+    old = [name for name in new if protocols.is_control(name) and described["controls"] != protocols.CONTROLS]
+    alone = [name for name in new if protocols.is_control(name) and protocols.controlled(name) in taken]
+    left = dict.fromkeys([*old, *alone])
+    if left:
+        why = "controls drawn by an older version" if old else "measured with another battery of their protocol"
+        print(f"elicit: {', '.join(left)} of {root} are left out of the results: {why}; ask for them again")
+    return [i for i, name in enumerate(names) if name in new and name not in left]
 
 
 def _describe(root: epath.Path) -> dict[str, Any]:
     try:
         described = json.loads((root / DESCRIPTION).read_text())
-        return {name: described[name] for name in ("protocols", "values", "samples")}
+        found = {name: described[name] for name in ("protocols", "values", "samples")}
+        return found | {"controls": described.get("controls", "")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"elicit: {root / DESCRIPTION} is damaged; remove {root} to measure it again") from error
 
@@ -247,13 +266,15 @@ def _read(study: Study, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:
     return found
 
 
-def _joined(first: Battery | None, described: dict[str, Any], raw: dict[int, dict[str, np.ndarray]]) -> Battery:
-    names, values = list(described["protocols"]), list(described["values"])
+def _joined(
+    first: Battery | None, described: dict[str, Any], raw: dict[int, dict[str, np.ndarray]], kept: list[int]
+) -> Battery:
+    names, values = ([described[part][i] for i in kept] for part in ("protocols", "values"))
+    raw = {step: {name: raw[step][name][:, kept] for name in ELICITED} for step in raw}
     if first is None:
         return Battery(names, values, raw)
-    new = [i for i, name in enumerate(names) if name not in first.names]
     both = {
-        step: {name: np.concatenate([first.raw[step][name], raw[step][name][:, new]], axis=1) for name in ELICITED}
+        step: {name: np.concatenate([first.raw[step][name], raw[step][name]], axis=1) for name in ELICITED}
         for step in raw
     }
-    return Battery([*first.names, *(names[i] for i in new)], [*first.values, *(values[i] for i in new)], both)
+    return Battery([*first.names, *names], [*first.values, *values], both)

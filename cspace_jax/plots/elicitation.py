@@ -13,10 +13,10 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax.analysis import capability, curves
-from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation
+from cspace_jax.analysis import capability, curves, intervals
+from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, definition_of, memorisation, samples_of
 from cspace_jax.analysis.levels import Level, levels
-from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
+from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.registry import Samples, figure, further_protocols
 from cspace_jax.plots.trajectories import concept_square, draw_path
@@ -30,6 +30,7 @@ TITLES = {
     "latent_shared": "shared latent intervention",
     "overprompt": "overprompting",
     "patch": "patching",
+    REPEATED: "naive, repeated",
 }
 WEIGHT_WORDS = {0.0: " (no prompt)", 1.0: " (no guidance)"}
 
@@ -162,9 +163,9 @@ def _seeds(ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> 
 def overview(ds: xr.Dataset) -> Figure:
     """Draw every protocol and its controls: capability over training, and the step at which it emerges in each seed.
 
-    Left: mean over seeds with 95 % bootstrap intervals of the capability whose query is chosen on one half of the
-    samples and scored on the other; controls are dashed. Right: a dot a seed; a cross at the edge is a seed in which
-    the protocol never stays at 80 %; the grey line is the median turning point of the naive trajectories.
+    Left: mean over seeds with 95 % intervals (3 seeds and more) of the capability whose query is chosen on one half of
+    the samples and scored on the other; controls are dashed. Right: a dot a seed; a cross at the edge is a seed in
+    which the protocol never stays at 80 %; the grey line is the median turning point of the naive trajectories.
     """
     level, rows = _level(ds), _rows(ds, "capability_split")
     names = list(map(str, ds["protocol"].values))
@@ -178,7 +179,7 @@ def overview(ds: xr.Dataset) -> Figure:
         left.set(ylim=(-0.03, 1.03), ylabel=row.label(ds))
         style.step_axis(left)
         _draw_emergence(right, ds, level, row, names, colors)
-    axes[0, 1].set_title("step to 80 % for good, a dot a seed (x: never)")
+    axes[0, 1].set_title(f"emergence ({definition_of(ds)}), a dot a seed (x: never)")
     return fig
 
 
@@ -196,7 +197,7 @@ def _line(name: str) -> str:
 
 
 def _draw_curve(ax: Axes, ds: xr.Dataset, scores: Float[np.ndarray, "r t"], name: str, colors: dict[str, str]) -> None:
-    low, high = curves.bootstrap_interval(scores, "mean", resamples=500)
+    low, high = intervals.share_interval(scores, samples_of(ds, battery=True))
     is_control = _line(name) != "-"
     width = 1.1 if is_control else 1.8
     ax.plot(ds["step"].values, scores.mean(0), color=colors[name], ls=_line(name), lw=width)
@@ -208,7 +209,7 @@ def _draw_emergence(ax: Axes, ds: xr.Dataset, level: Level, row: Row, names: lis
     steps = ds["step"].values
     last = float(steps[-1])
     for line, name in enumerate(names):
-        times = capability.emergence(steps, row.scores(ds, level, name))
+        times = capability.emergence(steps, row.scores(ds, level, name), definition_of(ds))
         learned = np.isfinite(times)
         ax.plot(times[learned], np.full(learned.sum(), line), "o", ms=5, color=colors[name], alpha=0.75, mew=0)
         never = int((~learned).sum())

@@ -7,8 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax.analysis import curves
-from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation, reached, trajectory
+from cspace_jax.analysis import curves, intervals
+from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation, reached, samples_of, trajectory
 from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import figure
@@ -111,7 +111,8 @@ def _trajectory_panel(ax: Axes, ds: xr.Dataset, level: Level, protocol: str, sig
 def learning_curves(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     """Draw the coordinates of every class against the training step: rows concepts, columns classes, a line a level.
 
-    Mean over seeds with its 95 % bootstrap interval as a band, unsmoothed; the dotted line is the class's true value.
+    Mean over seeds with its 95 % interval as a band (3 seeds and more), unsmoothed; the dotted line is the class's true
+    value.
     """
     protocol = protocol or str(ds["protocol"].values[0])
     found = levels(ds)
@@ -131,7 +132,7 @@ def learning_curves(ds: xr.Dataset, protocol: str | None = None) -> Figure:
 def _draw_level(axes: Any, ds: xr.Dataset, level: Level, color: Any, protocol: str) -> None:
     chosen = ds["prob"].sel(protocol=protocol).isel(run=list(level.runs))
     values = chosen.transpose("run", "concept", "klass", "step").values
-    low, high = curves.bootstrap_interval(values, "mean", resamples=500)
+    low, high = intervals.share_interval(values, samples_of(ds))
     for row, column in np.ndindex(axes.shape):
         ax = axes[row, column]
         ax.plot(ds["step"].values, values[:, row, column].mean(axis=0), color=color, lw=1.3, label=level.label)

@@ -9,8 +9,8 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax.analysis import curves
-from cspace_jax.analysis.learning import accuracy_curves, learning_times
+from cspace_jax.analysis import censored, intervals
+from cspace_jax.analysis.learning import accuracy_curves, definition_of, times_by
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import Samples, figure
@@ -24,14 +24,15 @@ def _measured_signal(ds: xr.Dataset, samples: Samples) -> str:
 
 @figure("fig3", paper="Fig. 3", needs=(_measured_signal,))
 @style.styled()
-def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str = "paper_80") -> Figure:
+def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = None) -> Figure:
     """Draw learning speed (1 / learning time) against concept signal, one panel a concept (paper Fig. 3).
 
-    The signal is the pixel MSE between classes that differ in the concept. Dots are seeds, large markers medians with
-    bootstrap intervals; a seed that never learned sits at zero as an open marker, and each level says how many those
-    are. Training classes are averaged, held-out classes drawn one by one. definition: a key of `learning_times`.
+    The signal is the pixel MSE between classes that differ in the concept. Dots are seeds, large markers Kaplan-Meier
+    medians with exact intervals where there are six seeds and more; a seed that never learned sits at zero as an open
+    marker, and each level says how many those are. Training classes are averaged, held-out classes drawn one by one.
+    definition: a key of `LEARNED`, by default that of the configuration.
     """
-    protocol = protocol or str(ds["protocol"].values[0])
+    protocol, definition = protocol or str(ds["protocol"].values[0]), definition or definition_of(ds)
     found = levels(ds)
     trained = np.flatnonzero(ds["trained"].values).tolist()
     series = [("training classes", trained, style.TRAINED_COLOR, "o")]
@@ -47,19 +48,19 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str = "paper_8
             places = nudge * np.array([level.signal[index] for level in found])
             draw_series(ax, found, places, times, classes, (label, color, marker), place)
         _finish(ax, ds, index)
-    fig.axes[0].set_ylabel("learning speed  [1 / 1,000 steps]")
+    fig.axes[0].set_ylabel(f"learning speed, {definition}  [1 / 1,000 steps]")
     fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
 
 def timer(
-    ds: xr.Dataset, concept: int, protocol: str, definition: str = "paper_80"
+    ds: xr.Dataset, concept: int, protocol: str, definition: str
 ) -> Callable[..., Float[np.ndarray, " r"]]:  # fmt: skip
     """Return the function from a level and classes to the learning times of a concept [r], by a definition."""
 
     def times(level: Level, classes: list[int]) -> Float[np.ndarray, " r"]:
         accuracy = accuracy_curves(ds, level.runs, classes, protocol)[..., concept]
-        return learning_times(ds["step"].values, accuracy)[definition]
+        return times_by(definition, ds["step"].values, accuracy)
 
     return times
 
@@ -90,8 +91,8 @@ def draw_series(
         never = int(np.isnan(one).sum())
         if never:
             _mark_never(ax, x, never, len(one), color, marker, place)
-        median = curves.censored_median(one)
-        low, high = map(float, curves.bootstrap_interval(one, "median"))
+        median = censored.median(one)
+        low, high = intervals.median_interval(one)
         # an open end (never learned) is a speed of zero
         fast, slow = PER / low, 0.0 if np.isnan(high) else PER / high
         value = 0.0 if np.isnan(median) else PER / median

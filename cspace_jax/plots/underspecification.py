@@ -8,8 +8,8 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax.analysis import capability, curves, underspecification
-from cspace_jax.analysis.learning import default_sigma, trajectory
+from cspace_jax.analysis import capability, curves, intervals, underspecification
+from cspace_jax.analysis.learning import default_sigma, definition_of, trajectory
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import elicitation, speeds, style
 from cspace_jax.plots.registry import figure, further_protocols, rendered_images, stored_samples
@@ -72,10 +72,10 @@ def _masked_words(ds: xr.Dataset) -> str:
 def fig8(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     """Draw the speed at which each concept is learned against the masked fraction (paper Fig. 8).
 
-    Left the held-out class, right the masked training class when it is asked for in full. Speed is 1 / steps to 80 %
-    for good; marks as in Fig. 3, "never" included.
+    Left the held-out class, right the masked training class when it is asked for in full. Speed is 1 / learning time
+    by the definition on its axis; marks as in Fig. 3, "never" included.
     """
-    protocol = protocol or str(ds["protocol"].values[0])
+    protocol, definition = protocol or str(ds["protocol"].values[0]), definition_of(ds)
     found = underspecification.mask_levels(ds)
     _, masked_class = underspecification.masked(ds)
     fig = style.new_figure(7.4, 3.3)
@@ -84,11 +84,13 @@ def fig8(ds: xr.Dataset, protocol: str | None = None) -> Figure:
         for concept, name in enumerate(map(str, ds["concept"].values)):
             look = (style.concept_title(name), *SERIES[concept % len(SERIES)])
             places = underspecification.fractions(found) + 0.012 * (concept - (ds.sizes["concept"] - 1) / 2)
-            speeds.draw_series(ax, found, places, speeds.timer(ds, concept, protocol), [klass], look, concept)
+            speeds.draw_series(
+                ax, found, places, speeds.timer(ds, concept, protocol, definition), [klass], look, concept
+            )
         ax.set(title=f"{word}: {style.class_label(ds, klass)}", xlim=(-0.06, 1.2))
         _fraction_axis(ax, found)
         speeds.limit_speed(ax)
-    fig.axes[0].set_ylabel("learning speed  [1 / 1,000 steps]")
+    fig.axes[0].set_ylabel(f"learning speed, {definition}  [1 / 1,000 steps]")
     fig.legend(*fig.axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return fig
 
@@ -104,8 +106,8 @@ def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None
     """Draw where the held-out class goes at each masked fraction: in concept space and in colour (paper Fig. 9a).
 
     Left: mean trajectories over seeds, smoothed as Fig. 4, the masked concept across. Middle: each point is the mean
-    RGB of the drawn objects, over training. Right: the same at the last save, a dot a seed, means with 95 % bootstrap
-    intervals over seeds. The second half of the paper's figure, Eq. 2, is drawn by experiments/landscape.py.
+    RGB of the drawn objects, over training. Right: the same at the last save, a dot a seed, means with 95 % intervals
+    over seeds (3 and more). The second half of the paper's figure, Eq. 2, is drawn by experiments/landscape.py.
     """
     protocol = protocol or str(ds["protocol"].values[0])
     sigma = default_sigma(ds) if sigma is None else sigma
@@ -138,7 +140,7 @@ def _draw_final(ax: Axes, ds: xr.Dataset, found: list[Level], klass: int, protoc
     last = [underspecification.colors(ds, level, klass, protocol)[:, -1] for level in found]
     for i, name in enumerate(map(str, ds["channel"].values)):
         color = CHANNEL_COLORS[name]
-        ends = np.array([curves.bootstrap_interval(one[:, i]) for one in last])
+        ends = np.array([intervals.mean_interval(one[:, i]) for one in last])
         ax.plot(places, [one[:, i].mean() for one in last], "-", color=color, lw=1.4, label=name.upper())
         ax.vlines(places, *ends.T, color=color, lw=1.4)
         for place, one in zip(places, last, strict=True):

@@ -27,7 +27,7 @@ def get_config(scale: str | None = None) -> Any:
     config = base.get_config("guidance", scale)
     config.grid.sep_col = SEP_COL[config.scale]
     config.diffusion.p_uncond = 0.1  # of the published runs; the paper's text says 0.2
-    config.elicit.protocols = ("guidance",)
+    config.elicit.protocols = ("naive_repeats", "guidance")
     config.figures = ("fig16", "elicitation", "fig12")
     if config.scale == "quick":
         config.optim.steps = 3_000

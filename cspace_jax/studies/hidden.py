@@ -19,6 +19,7 @@ import numpy as np
 from cspace_jax.studies import base
 
 PROTOCOLS = (
+    "naive_repeats",
     *("overprompt", "overprompt_random", "overprompt_shuffled"),
     *("latent", "latent_random", "latent_shuffled"),
     "patch",

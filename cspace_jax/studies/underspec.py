@@ -28,7 +28,7 @@ def get_config(scale: str | None = None) -> Any:
     config.data.active = ("shape", "color")  # size and position vary and are not given
     config.grid.mask = MASK[config.scale]
     config.grid.sep_col = (0.8,)
-    config.elicit.protocols = ("overprompt", "overprompt_random")
+    config.elicit.protocols = ("naive_repeats", "overprompt", "overprompt_random")
     config.figures = ("fig2", "fig7", "fig8", "fig9", "fig10", "product", "fig4", "curves", "samples")
     if config.scale == "paper":
         config.data.images_per_class = 1000  # of the paper's section 5

@@ -67,33 +67,6 @@ def test_smoothing_is_the_published_filter():
     np.testing.assert_array_equal(curves.smooth(values, 0), values)
 
 
-def test_median_orders_never_learned_last():
-    nan = np.nan
-    assert curves.censored_median(np.array([100, nan, 200, 300, nan])) == 300
-    assert np.isnan(curves.censored_median(np.array([100, nan, nan])))
-    assert np.isnan(curves.censored_median(np.array([100, nan])))
-    assert np.isnan(curves.censored_median(np.array([])))
-
-
-def test_bootstrap_interval_covers_the_mean_about_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    data = rng.normal(3.0, 1.0, (30, 400))
-    low, high = curves.bootstrap_interval(data, "mean", resamples=600)
-    assert 0.88 < np.mean((low <= 3.0) & (high >= 3.0)) < 0.98
-    width = np.mean(high - low) / (2 * 1.96 / np.sqrt(30))
-    assert 0.9 < width < 1.05
-
-
-def test_bootstrap_interval_of_censored_times():
-    low, high = curves.bootstrap_interval(np.array([100.0, 200, 300, 400, np.nan]), "median")
-    assert low == 100 and np.isnan(high)  # five of five resampled seeds can be the unlearned one
-    again = curves.bootstrap_interval(np.array([100.0, 200, 300, 400, np.nan]), "median")
-    assert again[0] == low
-    assert np.isnan(curves.bootstrap_interval(np.array([5.0]), "median")).all()
-    assert np.array(curves.bootstrap_interval(np.full(4, 7.0), "median")).tolist() == [7, 7]
-    assert np.isnan(curves.bootstrap_interval(np.full(3, np.nan), "median")).all()
-
-
 def test_memorisation_of_a_constructed_trajectory():
     # start in the middle, straight to near 01 = (0, 1), then along the top edge to 11
     corner = np.array([0.1, 0.9])
@@ -162,7 +135,7 @@ def test_a_grid_over_two_settings_has_a_level_for_each_pair():
 def test_learning_times_match_the_closed_form(summary):
     # training class 10: P(blue) = .5 + .5 logistic, so 80 % is reached where the logistic is .6
     for level in summary["levels"]:
-        times = level["classes"]["10"]["learning_times"]["color"]["paper_80"]
+        times = level["classes"]["10"]["learning_times"]["color"]["stays_80"]
         centre = 1000 + 500 / level["setting"]["sep_col"]
         expected = [logistic_crossing(centre + 3.0 * seed, 250, 0.6) for seed in level["seeds"]]
         np.testing.assert_allclose(times["per_seed"], expected, atol=60)  # accuracy moves in steps of 1/32
@@ -171,7 +144,7 @@ def test_learning_times_match_the_closed_form(summary):
 
 def test_never_learned_is_counted_and_never_a_number(summary):
     times = summary["levels"][0]["classes"]["11"]["learning_times"]
-    for kind in ("paper_80", "notebooks_90"):
+    for kind in ("stays_80", "notebooks_90"):
         assert times["color"][kind]["learned"] == times["joint"][kind]["learned"] == 0
         assert np.isnan(times["color"][kind]["median"]) and np.isnan(times["color"][kind]["per_seed"]).all()
         assert times["size"][kind]["fraction"] == 1
@@ -186,9 +159,9 @@ def test_summary_finds_memorisation_order_and_failures(summary):
     second = summary["levels"][1]["classes"]["11"]["memorisation"]
     assert 1500 < second["turning_step"] < 5000 and second["correct_there"]["color"] == second["min_correct"]
     for place in ("training_classes", "11"):
-        check = summary["order"]["color"][place]["paper_80"]
+        check = summary["order"]["color"][place]["stays_80"]
         assert check["ordered"] is True and check["spearman"] == pytest.approx(-1)
-        assert summary["order"]["size"][place]["paper_80"]["ordered"] is False
+        assert summary["order"]["size"][place]["stays_80"]["ordered"] is False
     assert summary["runs"] == {"total": 12, "diverged": 1}
     assert summary["levels"][1]["diverged_seeds"] == [100]
     assert summary["wall_times"] == {"train": 12.5}
@@ -272,7 +245,7 @@ def test_report_writes_strict_json_and_a_table(ds, tmp_path):
     report.report(summarise(ds, wall_times={"train": 1.0}), Workdir(epath.Path(tmp_path)), Console(file=out, width=80))
     text = (tmp_path / "summary.json").read_text()
     stored = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert stored["levels"][0]["classes"]["11"]["learning_times"]["color"]["paper_80"]["median"] is None
+    assert stored["levels"][0]["classes"]["11"]["learning_times"]["color"]["stays_80"]["median"] is None
     printed = out.getvalue()
     assert "never 0/3" in printed and "01 0.1" in printed and "1 of 12 runs diverged" in printed
     assert "…" not in printed

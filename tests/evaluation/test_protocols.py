@@ -21,6 +21,7 @@ from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.evaluation import prompts as prompting
 from cspace_jax.evaluation import protocols, sampling
 from cspace_jax.evaluation.prompts import battery
+from cspace_jax.evaluation.query import random_direction, unlike
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import unet, vdm
 from cspace_jax.training.run import TrainSpec
@@ -75,8 +76,11 @@ def test_the_published_prompts():
 def test_overprompting_goes_along_the_chosen_concept_only():
     config = with_protocols("overprompt", "overprompt_shuffled", concept="size", overprompt=(1.0,))
     size, color = (rows_of(config, name).conditioning[0] - means()[3] for name in ("overprompt", "overprompt_shuffled"))
-    np.testing.assert_allclose(size, means()[3] - means()[2], atol=1e-6)
-    np.testing.assert_allclose(color, means()[3] - means()[1], atol=1e-6)
+    along_size, along_color = means()[3] - means()[2], means()[3] - means()[1]
+    np.testing.assert_allclose(size, along_size, atol=1e-6)
+    ratio = np.linalg.norm(along_size) / np.linalg.norm(along_color)
+    np.testing.assert_allclose(color, ratio * along_color, atol=1e-6)
+    assert ratio > 1.05  # the control is as long as the protocol only because it is rescaled
 
 
 def test_random_directions_have_the_length_of_what_they_control_and_differ():
@@ -88,6 +92,50 @@ def test_random_directions_have_the_length_of_what_they_control_and_differ():
     assert not control[:, ~used].any()
     units = control[1:] / np.linalg.norm(control[1:], axis=1, keepdims=True)
     assert (np.abs(units @ units.T)[~np.eye(4, dtype=bool)] < 0.99).all()
+
+
+def test_random_directions_are_no_near_copies_and_otherwise_free():
+    """In the space of colour and size a fifth of all directions lies within 60 degrees of any other."""
+    offset = jnp.asarray(means()[3] - means()[1])
+    source = Renderer(DataConfig(active=ACTIVE))
+    draw = jax.jit(jax.vmap(lambda key: random_direction(source, key, offset)))
+    cosines = draw(jax.random.split(KEY, 2000)) @ (offset / np.linalg.norm(offset))
+    assert cosines.max() < 0.5 and cosines.min() < -0.95
+    # In four dimensions the density of a cosine is 2 / pi sqrt(1 - x^2); a fifth of it lies above one half.
+    share = np.mean(cosines < 0)
+    assert share == pytest.approx(0.5 / (1 - 0.1955), abs=0.03)
+
+
+def test_where_every_candidate_is_a_near_copy_the_farthest_is_taken():
+    near = jnp.array([[1.0, 0.1], [1.0, 1.5], [1.0, 0.0]])
+    np.testing.assert_allclose(unlike(jnp.array([2.0, 0.0]), near), near[1] / np.sqrt(3.25), rtol=1e-6)
+    np.testing.assert_allclose(unlike(jnp.zeros(2), near), near[0] / np.sqrt(1.01), rtol=1e-6)
+
+
+def test_the_plain_query_is_repeated_as_often_as_the_protocol_with_most_settings():
+    config = with_protocols("overprompt", "naive_repeats", "patch", "overprompt_random", overprompt=(0.5, 1.0, 1.5))
+    query = rows_of(config, "naive_repeats")
+    assert query.repeat.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(query.conditioning, np.tile(means()[3], (3, 1)))
+    assert len(rows_of(with_protocols("naive_repeats"), "naive_repeats").repeat) == 1
+
+
+def test_repeats_have_noise_of_their_own_and_the_first_that_of_naive_prompting():
+    config = battery_of("naive_repeats", "overprompt", overprompt=(0.0, 1.0, 2.0))
+    params = parameters(3, spec_of(config))
+    naive, first, second, third, same, *_ = images_of(config, params, params)
+    np.testing.assert_allclose(first, naive, atol=1e-4)  # a CPU may round other places of a batch differently
+    np.testing.assert_allclose(same, naive, atol=1e-4)  # overprompting of strength 0 shares the noise of all queries
+    for one, another in ((second, naive), (third, naive), (second, third)):
+        assert np.abs(one - another).max() > 1e-2
+
+
+def test_batteries_whose_controls_are_drawn_otherwise_are_told_apart(monkeypatch):
+    plain, controlled = with_protocols("overprompt"), with_protocols("overprompt", "overprompt_random")
+    before = [protocols.fingerprint(one) for one in (plain, controlled)]
+    monkeypatch.setattr(protocols, "CONTROLS", "drawn otherwise")
+    after = [protocols.fingerprint(one) for one in (plain, controlled)]
+    assert before[0] == after[0] and before[1] != after[1]
 
 
 def test_three_concepts_ask_every_held_out_class_and_push_it_along_its_own_value():
@@ -331,7 +379,9 @@ def test_a_shared_latent_intervention_by_hand():
     v = embed(means()[3])
     for block in ("down_0_block_0", "mid_block_1"):
         kernel, bias = weights(block, "project_vector", "linear")
-        for query, expected in enumerate((v, edited(v, blue, large), edited(v, small, red))):
+        own, shuffled = edited(v, blue, large), edited(v, small, red)
+        rescaled = v + (shuffled - v) * np.linalg.norm(own - v) / np.linalg.norm(shuffled - v)
+        for query, expected in enumerate((v, own, rescaled)):
             np.testing.assert_allclose(
                 prompts.conditioning[block][2 * query], expected @ kernel + bias, rtol=1e-6, atol=2e-6
             )

@@ -60,7 +60,7 @@ def test_the_ten_lines(config, study, tmp_path, capsys):
     assert curves.sizes["step"] == 3 and curves["sep_col"].values.tolist() == [0.2, 0.8]
     times = study.summary("learning_times")
     assert {"median", "low", "high", "learned", "seeds"} == set(times.columns)
-    assert ("sep_col=0.8", "11", "joint", "paper_80") in times.index
+    assert ("sep_col=0.8", "11", "joint", "stays_80") in times.index
     assert len(study.figure("fig4").axes) > 1
     again = study.elicit("overprompt", "latent", samples=2, overprompt=(1.0,), alpha=(1.0,))
     assert again.dataset["protocol"].values.tolist() == ["naive", "overprompt", "latent"]

@@ -1,5 +1,6 @@
 """The stage that asks checkpoints with the battery: files, resuming, controls, and what it adds to the results."""
 
+import json
 import re
 import shutil
 
@@ -157,6 +158,34 @@ def test_another_battery_adds_to_the_first(finished, reader, tmp_path):
         elicit.load(tiny.in_workdir(workdir, config))
 
 
+def test_controls_are_joined_only_to_the_protocol_they_were_measured_with(finished, reader, tmp_path, capsys):
+    """The first battery has overprompting with its random control; the second asks for other strengths."""
+    workdir = copy_of(finished, tmp_path)
+    config = tiny.changed(CONFIG, elicit={"protocols": ("overprompt", "patch"), "overprompt": (0.3,)})
+    elicit.ask(tiny.in_workdir(workdir, config), reader)
+    found = elicit.load(tiny.in_workdir(workdir, config))
+    assert list(dict.fromkeys(found.names)) == ["naive", "overprompt", "patch", "latent"]
+    assert "overprompt_random of " in (said := capsys.readouterr().out)
+    assert "measured with another battery of their protocol; ask for them again" in said
+    both = tiny.changed(config, elicit={"protocols": ("overprompt", "overprompt_random"), "overprompt": (0.3,)})
+    elicit.ask(tiny.in_workdir(workdir, both), reader)
+    names = elicit.load(tiny.in_workdir(workdir, both)).names
+    assert [names.count(one) for one in ("overprompt", "overprompt_random")] == [1, 1]
+    assert not capsys.readouterr().out
+
+
+def test_controls_that_an_older_version_drew_are_left_out(finished, tmp_path, capsys):
+    workdir = copy_of(finished, tmp_path)
+    file = elicit.folder(tiny.in_workdir(workdir, CONFIG)) / elicit.DESCRIPTION
+    described = json.loads(file.read_text())
+    del described["controls"]
+    file.write_text(json.dumps(described))
+    found = elicit.load(tiny.in_workdir(workdir, CONFIG))
+    assert "overprompt_random" not in found.names and "overprompt" in found.names
+    assert found.raw[2]["prob_samples"].shape[1] == len(found.names)
+    assert "controls drawn by an older version; ask for them again" in capsys.readouterr().out
+
+
 def test_a_redefined_protocol_is_measured_anew(finished, monkeypatch):
     before = elicit.folder(tiny.in_workdir(finished, CONFIG))
     assert elicit.folder(tiny.in_workdir(finished, tiny.changed(CONFIG, elicit={"images_per_call": 3}))) == before
@@ -289,6 +318,8 @@ def test_the_summary_counts_seeds_and_gaps(finished):
     naive, pushed = 0, 1
     values[0, 2, naive, 3] = 1.0
     values[:, 1:, pushed, 3] = 0.8
+    ds["naive_split"].values[..., 3] = 0.0
+    ds["naive_split"].values[0, 2, pushed, 3] = 1.0  # the plain query, scored as overprompting is
     (level,) = capability.summarise(ds)
     block = level["classes"]["11"]
     assert block["naive"]["emergence"]["learned"] == 1 and block["overprompt"]["emergence"]["learned"] == 2

@@ -65,7 +65,7 @@ def test_fig3_draws_speeds_and_marks_the_unlearned(ds):
         medians = []
         for level in levels(ds):
             accuracy = accuracy_curves(ds, level.runs, classes, "naive")[..., 0]
-            medians.append(describe_times(learning_times(ds["step"].values, accuracy)["paper_80"]))
+            medians.append(describe_times(learning_times(ds["step"].values, accuracy)["stays_80"]))
         expected = sorted(1000 / one["median"] for one in medians if np.isfinite(one["median"]))
         np.testing.assert_allclose(sorted(line.get_ydata()), expected)
     never = [line for line in color.lines if line.get_gid() == "never"]

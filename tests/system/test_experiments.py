@@ -127,7 +127,7 @@ def test_notebook_runs_a_study_and_shows_it(executed, study):
     namespace, shown = executed
     *figures, ds, last, times, turns = shown
     assert [len(figure.axes) > 1 for figure in figures] == [True, True]
-    assert times.loc["sep_col=0.2", "11", "color", "paper_80"]["seeds"] == 2 and len(turns) == 2
+    assert times.loc["sep_col=0.2", "11", "color", "stays_80"]["seeds"] == 2 and len(turns) == 2
     assert namespace["images"].shape == (8, 8, 8, 3)
     assert ds.sizes["run"] == 4 and ds.attrs["scale"] == "smoke"
     expected = ds["prob"].values[:2, -1, 0, 3, 0].mean()  # both seeds of the weaker level, class 11, colour

@@ -1,0 +1,185 @@
+"""Tests over few seeds: exact where the arrangements can be counted, drawn with a fixed seed where not.
+
+A test that has nothing to tell from returns NaN, never a made-up p-value. "Never" (NaN) counts as later than any time.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Real
+
+EXACT = 10_000  # arrangements that are counted one by one
+ALPHA = 0.05
+
+
+class Tested(NamedTuple):
+    """A statistic and its p-values by rearrangement; NaN where there is nothing to tell from.
+
+    Attributes:
+      value: the statistic.
+      greater: probability of one at least as large by chance.
+      less: probability of one at least as small.
+      least: the smallest p-value that so few seeds can give, one-sided.
+    """
+
+    value: float
+    greater: float
+    less: float
+    least: float
+
+    @property
+    def two_sided(self) -> float:
+        """Return the two-sided p-value: twice the smaller one, at most 1."""
+        return min(1.0, 2 * min(self.greater, self.less))
+
+
+UNTOLD = Tested(math.nan, math.nan, math.nan, math.nan)
+
+
+def _tested(value: float, seen: float, arranged: Float[np.ndarray, " n"]) -> Tested:
+    slack = 1e-9 * max(1.0, abs(seen))
+    return Tested(value, float(np.mean(arranged >= seen - slack)), float(np.mean(arranged <= seen + slack)),
+                  1 / len(arranged))  # fmt: skip
+
+
+def sign_flip(differences: Real[np.ndarray, " r"]) -> Tested:
+    """Test the mean of paired differences [r] by flipping their signs: exact up to 13 seeds.
+
+    NaN differences are left out. Nothing is told without a seed, or where all differences are 0.
+    """
+    differences = np.asarray(differences, float)
+    differences = differences[np.isfinite(differences)]
+    if not np.any(differences):
+        return UNTOLD
+    seeds = len(differences)
+    if 2**seeds <= EXACT:
+        signs = np.array(list(itertools.product((1, -1), repeat=seeds)))
+    else:
+        signs = np.random.default_rng(0).choice((1, -1), (EXACT, seeds))
+        signs[0] = 1  # the arrangement that was seen is one of them
+    return _tested(float(differences.mean()), float(differences.sum()), signs @ differences)
+
+
+def sign_of_times(times: Real[np.ndarray, " r"], other: Real[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+    """Return 1 where a time [r] comes before the other, -1 where after, 0 where they are equal or both never come."""
+    one, two = (np.where(np.isnan(part), np.inf, part) for part in (times, other))
+    return np.asarray(np.sign((one < two).astype(float) - (one > two)))
+
+
+def sign_test(times: Real[np.ndarray, " r"], other: Real[np.ndarray, " r"]) -> float:
+    """Return the two-sided p-value of times that come before others, seed by seed (sign test, ties left out).
+
+    Censored times have an order and no difference, so only signs are used.
+    """
+    from scipy import stats  # takes half a second to load
+
+    signs = sign_of_times(times, other)
+    count = int((signs != 0).sum())
+    return float(stats.binomtest(int((signs > 0).sum()), count).pvalue) if count else float("nan")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number by Holm's step-down method, in the given order; NaN stays NaN."""
+    known = [i for i, p in enumerate(p_values) if not math.isnan(p)]
+    corrected, largest = [float("nan")] * len(p_values), 0.0
+    for place, i in enumerate(sorted(known, key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(known) - place) * p_values[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def trend(blocks: Iterable[np.ndarray]) -> Tested:
+    """Ask whether a number falls or rises from level to level, in blocks that share a seed.
+
+    Args:
+      blocks: of each seed the numbers at the levels it has, in the order of the levels; NaN counts as the largest.
+
+    Returns:
+      The mean over blocks of Spearman's rank correlation with the level, in -1..1, tested by permuting the levels
+      within each block: exact up to 10,000 permutations, else 10,000 drawn ones. Nothing is told where no block has two
+      different numbers.
+    """
+    ranked = [_ranks(block) for block in blocks if len(block) > 1]
+    scores = [_scores(ranks) for ranks in ranked if np.ptp(ranks) > 0]
+    if not scores:
+        return UNTOLD
+    seen = sum(float(one[0]) for one in scores)
+    return _tested(seen / len(scores), seen, _sums(scores))
+
+
+def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Tested:
+    """Ask whether what was found at a level is what is expected there, in blocks that share a seed.
+
+    Args:
+      blocks: of each seed what was found and what is expected [level]; any values that can be equal.
+
+    Returns:
+      The share of matches, tested by permuting what was found within each block. Nothing is told where no block expects
+      two different things.
+    """
+    pairs = [(found, expected) for found, expected in blocks if len(set(expected.tolist())) > 1]
+    if not pairs:
+        return UNTOLD
+    scores = [(found[_orders(len(found))] == expected).sum(axis=1).astype(float) for found, expected in pairs]
+    seen = sum(float(one[0]) for one in scores)
+    return _tested(seen / sum(len(found) for found, _ in pairs), seen, _sums(scores))
+
+
+def _sums(scores: Sequence[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " m"]:
+    """Return the sums of one score a block over all their combinations, or over 10,000 drawn ones, the first seen."""
+    if math.prod(len(one) for one in scores) <= EXACT:
+        sums = np.array([0.0])
+        for one in scores:
+            sums = (sums[:, None] + one).ravel()
+        return sums
+    rng = np.random.default_rng(0)
+    sums = np.sum([rng.choice(one, EXACT) for one in scores], axis=0)
+    sums[0] = sum(float(one[0]) for one in scores)
+    return sums
+
+
+def _ranks(values: Real[np.ndarray, " level"]) -> Float[np.ndarray, " level"]:
+    from scipy import stats
+
+    return np.asarray(stats.rankdata(np.where(np.isnan(values), np.inf, values)))
+
+
+def _scores(ranks: Float[np.ndarray, " level"]) -> Float[np.ndarray, " n"]:
+    """Return the rank correlation of every arrangement of ranks with their places, the given one first."""
+    places = np.arange(len(ranks)) - (len(ranks) - 1) / 2
+    orders = _orders(len(ranks))
+    centred = ranks - ranks.mean()
+    return (centred[orders] @ places) / np.sqrt((centred @ centred) * (places @ places))
+
+
+def _orders(levels: int) -> Int[np.ndarray, "n level"]:
+    """Return all orders of so many levels, or some that are drawn where there are too many; the given order first."""
+    if math.factorial(levels) <= EXACT:
+        return np.array(list(itertools.permutations(range(levels))))
+    rng = np.random.default_rng(1)
+    return np.stack([np.arange(levels), *(rng.permutation(levels) for _ in range(EXACT - 1))])
+
+
+def swapped(one: Float[np.ndarray, " r"], other: Float[np.ndarray, " r"], statistic: Callable[..., float]) -> Tested:
+    """Test a statistic of two paired samples [r] by exchanging the two in every seed: exact up to 13 seeds.
+
+    `statistic(one, other)` is large when the claim holds.
+    """
+    seen = statistic(one, other)
+    if math.isnan(seen):
+        return UNTOLD
+    found = [statistic(np.where(flips, other, one), np.where(flips, one, other)) for flips in _flips(len(one))]
+    values = np.array(found)
+    return _tested(seen, seen, values[~np.isnan(values)])
+
+
+def _flips(seeds: int) -> Iterator[np.ndarray]:
+    if 2**seeds <= EXACT:
+        yield from (np.array(one) for one in itertools.product((False, True), repeat=seeds))
+        return
+    rng = np.random.default_rng(0)
+    yield np.zeros(seeds, bool)
+    yield from (rng.random(seeds) < 0.5 for _ in range(EXACT - 1))

@@ -1,0 +1,95 @@
+"""Tests over seeds and censored times: closed forms, SciPy as oracle, false alarms by simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cspace_jax.analysis import censored, testing
+
+NAN = np.nan
+
+
+def test_the_median_orders_never_last():
+    assert censored.median(np.array([100, NAN, 200, 300, NAN])) == 300
+    assert np.isnan(censored.median(np.array([100, NAN, NAN])))
+    assert np.isnan(censored.median(np.array([100, NAN])))
+    assert np.isnan(censored.median(np.array([])))
+    assert censored.median(np.array([1.0, 2, 3, 4])) == 2.5
+    assert censored.median(np.array([5.0, 5, 5, NAN])) == 5
+
+
+def test_survival_is_the_product_over_events():
+    """By hand: 5 runs, events at 10 (one) and 20 (two), two censored at 50."""
+    events, shares = censored.survival(np.array([20.0, 10, NAN, 20, NAN]), 50)
+    assert events.tolist() == [10, 20]
+    assert shares == pytest.approx([4 / 5, 4 / 5 * 2 / 4])
+    assert censored.median(np.array([20.0, 10, NAN, 20, NAN]), 50) == 20
+
+
+def test_log_rank_tells_clear_differences_and_has_nothing_to_say_of_few():
+    early, late = np.array([100.0, 120, 130, 150, 160]), np.array([300.0, 350, NAN, NAN, NAN])
+    assert censored.log_rank(early, late, 400) < 0.01
+    assert censored.log_rank(early, early, 400) == pytest.approx(1.0)
+    assert math.isnan(censored.log_rank(early[:2], late, 400))
+    assert math.isnan(censored.log_rank(np.full(4, NAN), np.full(4, NAN), 400))
+
+
+def test_sign_flips_against_scipy():
+    values = np.random.default_rng(3).normal(0.4, 1.0, 9)
+    expected = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    found = testing.sign_flip(values)
+    assert found.two_sided == pytest.approx(expected) and found.value == pytest.approx(values.mean())
+    assert testing.sign_flip(np.arange(1.0, 7)) == pytest.approx((3.5, 1 / 2**6, 1.0, 1 / 2**6))
+    for nothing in (np.zeros(5), np.array([])):
+        assert np.isnan(testing.sign_flip(nothing)).all()
+    many = testing.sign_flip(np.full(30, 1.0))
+    assert many.greater == pytest.approx(1 / testing.EXACT)  # never 0, however clear
+
+
+def test_times_are_compared_by_their_order_alone():
+    one, other = np.array([100, NAN, 300, 50, NAN]), np.array([200, 100, 300, NAN, NAN])
+    assert testing.sign_of_times(one, other).tolist() == [1, -1, 0, 1, 0]
+    assert testing.sign_test(one, other) == pytest.approx(stats.binomtest(2, 3).pvalue)
+    assert math.isnan(testing.sign_test(np.full(4, NAN), np.full(4, NAN)))
+
+
+def test_holm_by_hand():
+    assert testing.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert testing.holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
+    corrected = testing.holm([NAN, 0.02])
+    assert math.isnan(corrected[0]) and corrected[1] == 0.02
+
+
+def test_the_trend_of_ordered_blocks_is_exact():
+    """Four seeds, three levels, all in order: 2 of 6^4 arrangements are as clear."""
+    assert testing.trend([np.array([3.0, 2, 1])] * 4) == pytest.approx((-1.0, 1.0, 1 / 6**4, 1 / 6**4))
+    found = testing.trend([np.array([NAN, 2.0, 1]), np.array([NAN, NAN, NAN]), np.array([5.0])])
+    assert found == pytest.approx((-1.0, 1.0, 1 / 6, 1 / 6))  # "never" is the largest; one block tells nothing
+    assert found.two_sided == pytest.approx(2 / 6)
+    assert np.isnan(testing.trend([np.full(3, NAN)])).all()
+
+
+def test_agreement_with_what_is_expected_by_counting():
+    """One seed, three levels, all as expected: only 2 of the 6 arrangements of two equal ones and another are."""
+    found = testing.agreement([(np.array([1, 1, 2]), np.array([1, 1, 2]))])
+    assert found == pytest.approx((1.0, 2 / 6, 1.0, 1 / 6))
+    assert testing.agreement([(np.array([2, 1]), np.array([1, 2]))] * 5) == pytest.approx((0, 1, 1 / 2**5, 1 / 2**5))
+    assert np.isnan(testing.agreement([(np.array([2, 1]), np.array([1, 1]))])).all()
+
+
+def test_exchanging_pairs_by_hand():
+    one, other = np.array([5.0, 6, 7]), np.array([1.0, 2, 3])
+    found = testing.swapped(one, other, lambda a, b: float(a.mean() - b.mean()))
+    assert found == pytest.approx((4.0, 1 / 8, 1.0, 1 / 8))
+    assert np.isnan(testing.swapped(one, other, lambda a, b: NAN)).all()
+
+
+@pytest.mark.parametrize("seeds", [5, 8])
+def test_false_alarms_are_at_most_what_is_said(seeds):
+    rng = np.random.default_rng(0)
+    trends = [testing.trend(rng.exponential(1.0, (seeds, 3))).greater <= 0.05 for _ in range(300)]
+    flips = [testing.sign_flip(rng.normal(0, 1, seeds)).two_sided <= 0.05 for _ in range(300)]
+    for found in (trends, flips):
+        assert np.mean(found) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / 300)
