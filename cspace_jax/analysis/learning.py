@@ -147,6 +147,17 @@ def memorisation(ds: xr.Dataset, level: Level, klass: int, protocol: str, sigma:
     }  # fmt: skip
 
 
+def memories(ds: xr.Dataset, klass: int) -> list[curves.Memorisation | None]:
+    """Return how each run memorises a held-out class under naive prompting; None for a diverged run."""
+    protocol = str(ds["protocol"].values[0])
+    paths = trajectory(ds, range(ds.sizes["run"]), klass, protocol, default_sigma(ds))
+    steps, bits, trained = ds["step"].values, ds["bit"].values, ds["trained"].values
+    return [
+        curves.find_memorisation(steps, path, bits, klass, trained) if np.isfinite(path).all() else None
+        for path in paths
+    ]
+
+
 def default_sigma(ds: xr.Dataset) -> float:
     """Return the published smoothing of trajectories in saves: 2 for up to two concepts, 1 for more."""
     return curves.SIGMA_TRAJECTORY if ds.sizes["concept"] <= 2 else 1.0

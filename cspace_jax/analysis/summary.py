@@ -7,7 +7,16 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from cspace_jax.analysis import approach, capability, comparison, pictures, underspecification
+from cspace_jax.analysis import (
+    approach,
+    capability,
+    claims,
+    claims_of_capability,
+    claims_of_learning,
+    comparison,
+    pictures,
+    underspecification,
+)
 from cspace_jax.analysis.blocks import BLOCKS
 from cspace_jax.analysis.learning import (
     accuracy_curves,
@@ -25,7 +34,16 @@ from cspace_jax.analysis.ordering import level_groups, order_within
 from cspace_jax.config.schema import LEARNED
 
 # Importing a module registers its block.
-MODULES = (approach, capability, comparison, pictures, underspecification)
+MODULES = (
+    approach,
+    capability,
+    claims,
+    claims_of_capability,
+    claims_of_learning,
+    comparison,
+    pictures,
+    underspecification,
+)
 DEFINITIONS = {
     **LEARNED,
     "median": "Kaplan-Meier median over seeds that did not diverge; a seed that never learned is censored at the last "

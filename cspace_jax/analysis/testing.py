@@ -15,7 +15,7 @@ EXACT = 10_000  # arrangements that are counted one by one
 ALPHA = 0.05
 
 
-class Tested(NamedTuple):
+class Outcome(NamedTuple):
     """A statistic and its p-values by rearrangement; NaN where there is nothing to tell from.
 
     Attributes:
@@ -36,16 +36,16 @@ class Tested(NamedTuple):
         return min(1.0, 2 * min(self.greater, self.less))
 
 
-UNTOLD = Tested(math.nan, math.nan, math.nan, math.nan)
+UNTOLD = Outcome(math.nan, math.nan, math.nan, math.nan)
 
 
-def _tested(value: float, seen: float, arranged: Float[np.ndarray, " n"]) -> Tested:
+def _tested(value: float, seen: float, arranged: Float[np.ndarray, " n"]) -> Outcome:
     slack = 1e-9 * max(1.0, abs(seen))
-    return Tested(value, float(np.mean(arranged >= seen - slack)), float(np.mean(arranged <= seen + slack)),
+    return Outcome(value, float(np.mean(arranged >= seen - slack)), float(np.mean(arranged <= seen + slack)),
                   1 / len(arranged))  # fmt: skip
 
 
-def sign_flip(differences: Real[np.ndarray, " r"]) -> Tested:
+def sign_flip(differences: Real[np.ndarray, " r"]) -> Outcome:
     """Test the mean of paired differences [r] by flipping their signs: exact up to 13 seeds.
 
     NaN differences are left out. Nothing is told without a seed, or where all differences are 0.
@@ -91,7 +91,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def trend(blocks: Iterable[np.ndarray]) -> Tested:
+def trend(blocks: Iterable[np.ndarray]) -> Outcome:
     """Ask whether a number falls or rises from level to level, in blocks that share a seed.
 
     Args:
@@ -102,15 +102,15 @@ def trend(blocks: Iterable[np.ndarray]) -> Tested:
       within each block: exact up to 10,000 permutations, else 10,000 drawn ones. Nothing is told where no block has two
       different numbers.
     """
-    ranked = [_ranks(block) for block in blocks if len(block) > 1]
-    scores = [_scores(ranks) for ranks in ranked if np.ptp(ranks) > 0]
+    ranked = [ranks(block) for block in blocks if len(block) > 1]
+    scores = [_scores(one) for one in ranked if np.ptp(one) > 0]
     if not scores:
         return UNTOLD
     seen = sum(float(one[0]) for one in scores)
     return _tested(seen / len(scores), seen, _sums(scores))
 
 
-def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Tested:
+def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Outcome:
     """Ask whether what was found at a level is what is expected there, in blocks that share a seed.
 
     Args:
@@ -128,6 +128,14 @@ def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Tested:
     return _tested(seen / sum(len(found) for found, _ in pairs), seen, _sums(scores))
 
 
+def drawn(values: Sequence[float], chances: Sequence[Float[np.ndarray, " n"]]) -> Outcome:
+    """Test the mean of values against one drawn from each value's own chances [n], all equally likely."""
+    seen = float(np.sum(values))
+    return _tested(
+        seen / len(values), seen, _sums([np.concatenate([[v], c]) for v, c in zip(values, chances, strict=True)])
+    )
+
+
 def _sums(scores: Sequence[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " m"]:
     """Return the sums of one score a block over all their combinations, or over 10,000 drawn ones, the first seen."""
     if math.prod(len(one) for one in scores) <= EXACT:
@@ -141,17 +149,18 @@ def _sums(scores: Sequence[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " m"]:
     return sums
 
 
-def _ranks(values: Real[np.ndarray, " level"]) -> Float[np.ndarray, " level"]:
+def ranks(values: Real[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return ranks from 1, ties in the middle; NaN is the largest."""
     from scipy import stats
 
     return np.asarray(stats.rankdata(np.where(np.isnan(values), np.inf, values)))
 
 
-def _scores(ranks: Float[np.ndarray, " level"]) -> Float[np.ndarray, " n"]:
+def _scores(ranked: Float[np.ndarray, " level"]) -> Float[np.ndarray, " n"]:
     """Return the rank correlation of every arrangement of ranks with their places, the given one first."""
-    places = np.arange(len(ranks)) - (len(ranks) - 1) / 2
-    orders = _orders(len(ranks))
-    centred = ranks - ranks.mean()
+    places = np.arange(len(ranked)) - (len(ranked) - 1) / 2
+    orders = _orders(len(ranked))
+    centred = ranked - ranked.mean()
     return (centred[orders] @ places) / np.sqrt((centred @ centred) * (places @ places))
 
 
@@ -163,7 +172,7 @@ def _orders(levels: int) -> Int[np.ndarray, "n level"]:
     return np.stack([np.arange(levels), *(rng.permutation(levels) for _ in range(EXACT - 1))])
 
 
-def swapped(one: Float[np.ndarray, " r"], other: Float[np.ndarray, " r"], statistic: Callable[..., float]) -> Tested:
+def swapped(one: Float[np.ndarray, " r"], other: Float[np.ndarray, " r"], statistic: Callable[..., float]) -> Outcome:
     """Test a statistic of two paired samples [r] by exchanging the two in every seed: exact up to 13 seeds.
 
     `statistic(one, other)` is large when the claim holds.

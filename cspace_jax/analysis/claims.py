@@ -1,0 +1,123 @@
+"""Verdicts on the claims of the paper: shown, not shown or contradicted by a study, at its scale.
+
+A claim is a function of the labelled dataset, registered under the letter that it has in docs/claims.md:
+
+    @claim("k", "larger batches learn sooner", "trend of learning time over batch sizes")
+    def batches(ds):
+        return judge(testing.trend(...), seeds=5)
+
+Each verdict comes from a one-sided test at `ALPHA`: "shown" where chance gives so clear a statistic in at most 5 % of
+studies without the effect (`experiments/false_alarms.py` measures it), "contradicted" where the same holds for the
+opposite. "Cannot be told" names what is missing. No p-value is corrected for the number of claims.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import xarray as xr
+
+from cspace_jax.analysis.blocks import summary_block
+from cspace_jax.analysis.testing import ALPHA, Outcome
+
+SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD = "shown", "not shown", "contradicted", "cannot be told"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a study says of a claim.
+
+    Attributes:
+      verdict: one of the four words.
+      statistic: its value; NaN where it cannot be told.
+      p: one-sided p-value of the claim.
+      seeds: seeds that took part.
+      interval: 95 % interval of the statistic, NaN where there is none.
+      why: what is missing where it cannot be told, and what else a reader should know.
+      details: further numbers, plain dicts and lists.
+    """
+
+    verdict: str
+    statistic: float = math.nan
+    p: float = math.nan
+    seeds: int = 0
+    interval: tuple[float, float] = (math.nan, math.nan)
+    why: str = ""
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A claim and how a study is asked about it: text, statistic in words, ds -> verdict."""
+
+    text: str
+    statistic: str
+    ask: Callable[[xr.Dataset], Verdict]
+
+
+CLAIMS: dict[str, Claim] = {}
+
+
+def claim(
+    letter: str, text: str, statistic: str
+) -> Callable[[Callable[[xr.Dataset], Verdict]], Callable[[xr.Dataset], Verdict]]:
+    """Register a function ds -> Verdict as the answer to a claim."""
+
+    def register(ask: Callable[[xr.Dataset], Verdict]) -> Callable[[xr.Dataset], Verdict]:
+        CLAIMS[letter] = Claim(text, statistic, ask)
+        return ask
+
+    return register
+
+
+def untold(why: str, **more: Any) -> Verdict:
+    """Return the verdict of a study that does not ask the question, or with too few seeds."""
+    return Verdict(UNTOLD, why=why, **more)
+
+
+def judge(
+    tested: Outcome, seeds: int, alternative: str = "greater", needs: tuple[bool, str] = (True, ""), **more: Any
+) -> Verdict:
+    """Turn a test into a verdict.
+
+    Args:
+      tested: statistic and p-values.
+      seeds: seeds that took part.
+      alternative: "greater" or "less", the side on which the claim holds.
+      needs: a further condition for "shown", and what to say where it is not met.
+      more: fields of `Verdict`.
+    """
+    if math.isnan(tested.value):
+        return untold("nothing differs that could be compared", seeds=seeds, **more)
+    if tested.least > ALPHA:
+        why = f"n = {seeds}: the smallest p-value that so few seeds can give is {tested.least:.2g}"
+        return Verdict(UNTOLD, tested.value, seeds=seeds, why=why, **more)
+    p, other = (tested.greater, tested.less) if alternative == "greater" else (tested.less, tested.greater)
+    met, otherwise = needs
+    verdict = CONTRADICTED if other <= ALPHA else SHOWN if p <= ALPHA and met else NOT_SHOWN
+    why = otherwise if p <= ALPHA and not met else ""
+    return Verdict(verdict, tested.value, p, seeds, why=why, **more)
+
+
+@summary_block("claims")
+def verdicts(ds: xr.Dataset) -> list[dict[str, Any]]:
+    """Return one row a claim: letter, claim, statistic, its value, interval, p, seeds, verdict and why."""
+    rows = []
+    for letter, one in sorted(CLAIMS.items()):
+        found = one.ask(ds)
+        rows.append(
+            {
+                "claim": letter,
+                "text": one.text,
+                "statistic": one.statistic,
+                "value": found.statistic,
+                "interval": list(found.interval),
+                "p": found.p,
+                "seeds": found.seeds,
+                "verdict": found.verdict,
+                "why": found.why,
+                "details": found.details,
+            }  # fmt: skip
+        )
+    return rows

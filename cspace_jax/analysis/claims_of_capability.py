@@ -1,0 +1,207 @@
+"""Claims about hidden capabilities: (d) to (f), (h) and (i) of docs/claims.md.
+
+Protocols are scored by `capability_split`, naive prompting by `naive_split`: both choose among as many queries. All
+levels of a study take part; the signs of a seed's differences are flipped at all its levels together.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from cspace_jax.analysis import curves, testing
+from cspace_jax.analysis.capability import emergence, score_curve
+from cspace_jax.analysis.claims import Verdict, claim, judge, untold
+from cspace_jax.analysis.comparison import area
+from cspace_jax.analysis.learning import default_sigma, definition_of, describe_mean, memories, samples_of
+from cspace_jax.analysis.levels import ok_runs
+from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
+
+LATENT = ("latent", "latent_shared")
+LEAST_EMERGED = 5  # seeds of which a spread can be compared
+
+
+def _klass(ds: xr.Dataset) -> int:
+    return int(np.flatnonzero(~ds["trained"].values)[-1])
+
+
+def scores_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "r t"]:
+    """Return P(class asked for) of every run under a protocol [r, t]."""
+    return score_curve(ds.isel(klass=_klass(ds)), "capability_split", name)
+
+
+def naive_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "r t"]:
+    """Return P(class asked for) of every run under naive prompting, scored as a protocol is [r, t]."""
+    return score_curve(ds.isel(klass=_klass(ds)), "naive_split", name)
+
+
+def controls_of(ds: xr.Dataset, name: str) -> list[str]:
+    """Return the controls of a protocol that were measured."""
+    return [name + kind for kind in (RANDOM, SHUFFLED) if name + kind in ds["protocol"].values]
+
+
+def seed_means(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " s"]:
+    """Return the mean of each seed's runs [s] that are known; seeds without one are left out."""
+    values = np.where(ok_runs(ds), values, np.nan)
+    seeds = ds["seed"].values
+    known = [values[(seeds == seed) & np.isfinite(values)] for seed in dict.fromkeys(seeds.tolist())]
+    return np.array([one.mean() for one in known if one.size])
+
+
+def at_turn(ds: xr.Dataset, curves_: Float[np.ndarray, "r t"]) -> Float[np.ndarray, " r"]:
+    """Return a curve's value at the turning step of each run [r]; NaN for a run that does not turn."""
+    steps = ds["step"].values
+    turns = [one.turning_step if one is not None else math.nan for one in memories(ds, _klass(ds))]
+    return np.array(
+        [
+            curve[int(np.flatnonzero(steps == turn)[0])] if np.isfinite(turn) else np.nan
+            for curve, turn in zip(curves_, turns, strict=True)
+        ]
+    )
+
+
+def _elicits(ds: xr.Dataset, name: str) -> Verdict:
+    """Compare a protocol with naive prompting at the turn; shown also takes it to beat each of its controls there."""
+    one = at_turn(ds, scores_of(ds, name))
+    others = {NAIVE: naive_of(ds, name)} | {control: scores_of(ds, control) for control in controls_of(ds, name)}
+    differences = {other: seed_means(ds, one - at_turn(ds, curve)) for other, curve in others.items()}
+    if not differences[NAIVE].size:
+        return untold("no run memorises the class and turns")
+    tests = {other: testing.sign_flip(values) for other, values in differences.items()}
+    drawn = seed_means(ds, one)
+    details = {
+        "protocol": name, "at_turn": describe_mean(drawn),
+        "difference": {other: describe_mean(values) for other, values in differences.items()},
+        "p": {other: one.greater for other, one in tests.items()},
+    }  # fmt: skip
+    weak = [other for other, one in tests.items() if other != NAIVE and not one.greater <= testing.ALPHA]
+    if len(tests) == 1:
+        return untold(f"{name} was measured without a control", details=details)
+    needs = not weak, f"it beats naive prompting and not {', '.join(weak)}"
+    low, high = details["difference"][NAIVE]["interval"]
+    return judge(tests[NAIVE], len(drawn), needs=needs, interval=(low, high), details=details)
+
+
+def _first_of(ds: xr.Dataset, names: Sequence[str]) -> str:
+    return next((name for name in names if name in ds["protocol"].values), "")
+
+
+@claim(
+    "d", "at the turn an intervention draws the unseen class and naive prompting does not",
+    "P(class) under the latent intervention minus naive prompting at the turning step, mean over seeds",
+)  # fmt: skip
+def intervention(ds: xr.Dataset) -> Verdict:
+    """Ask it of the latent intervention, against naive prompting and its controls."""
+    name = _first_of(ds, LATENT) if "capability" in ds else ""
+    return _elicits(ds, name) if name else untold("no latent intervention was measured (elicit.protocols)")
+
+
+@claim(
+    "f", "overprompting does what the intervention does",
+    "P(class) under overprompting minus naive prompting at the turning step, mean over seeds",
+)  # fmt: skip
+def overprompting(ds: xr.Dataset) -> Verdict:
+    """Ask the same of overprompting, against naive prompting and its controls."""
+    there = "capability" in ds and "overprompt" in ds["protocol"].values
+    return _elicits(ds, "overprompt") if there else untold("no overprompting was measured (elicit.protocols)")
+
+
+def spread_ratio(late: Float[np.ndarray, " r"], early: Float[np.ndarray, " r"]) -> float:
+    """Return log(variance of late / variance of early) over seeds; NaN where one of them does not vary."""
+    variances = late.var(ddof=1), early.var(ddof=1)
+    return math.log(variances[0] / variances[1]) if min(variances) > 0 else math.nan
+
+
+@claim(
+    "e", "the capability emerges at nearly the same step whatever the seed, naive learning spreads",
+    "log of the ratio of the variances over seeds of log(step), naive prompting over the intervention",
+)  # fmt: skip
+def same_step(ds: xr.Dataset) -> Verdict:
+    """Ask whether naive learning spreads more, over seeds in which both emerge; the two exchanged within seeds.
+
+    Log steps are centred before they are exchanged, so that only the spread is compared. Leaving out seeds in which
+    naive prompting never emerges makes its spread smaller: the test errs towards "not shown".
+    """
+    name = _first_of(ds, (*LATENT, "overprompt")) if "capability" in ds else ""
+    if not name:
+        return untold("no intervention and no overprompting were measured (elicit.protocols)")
+    steps, definition = ds["step"].values, definition_of(ds)
+    times = [np.log(emergence(steps, one, definition)) for one in (naive_of(ds, name), scores_of(ds, name))]
+    both = np.isfinite(times[0]) & np.isfinite(times[1])
+    pair = [_centred(ds, np.where(both, one, np.nan)) for one in times]
+    details = {"protocol": name, "emerged": len(pair[0]), "std_naive": _std(pair[0]), "std": _std(pair[1])}
+    if len(pair[0]) < LEAST_EMERGED:
+        why = f"both emerge in {len(pair[0])} seeds; a spread takes {LEAST_EMERGED}"
+        return untold(why, seeds=len(pair[0]), details=details)
+    return judge(testing.swapped(pair[0], pair[1], spread_ratio), len(pair[0]), details=details)
+
+
+def _std(values: Float[np.ndarray, " s"]) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def _centred(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " s"]:
+    found = seed_means(ds, values)
+    return found - found.mean() if found.size else found
+
+
+def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "r t c"] | None:
+    """Return P(correct value) of every run and concept [r, t, c] at a guidance weight; None if it was not asked."""
+    if "query_protocol" not in ds.coords:
+        return None
+    asked = ds["query_protocol"].values == "guidance"
+    rows = [i for i in np.flatnonzero(asked) if float(ds["query_value"].values[i]) == weight]
+    if not rows:
+        return None
+    prob = ds["query_prob"].isel(query=rows[0], klass=_klass(ds)).transpose("run", "step", "concept").values
+    return np.where(ds["bit"].values[_klass(ds)] == 1, prob, 1 - prob)
+
+
+@claim(
+    "h", "without the prompt (guidance weight 0) trajectories do not turn to the unseen class",
+    "P(class) at the last save at the smallest weight of 1 and more minus at weight 0, mean over seeds",
+)  # fmt: skip
+def guidance(ds: xr.Dataset) -> Verdict:
+    """Ask whether weight 0 ends farther from the class, and whether its interval lies below one half."""
+    weights = [float(v) for v, name in _queries(ds) if name == "guidance"]
+    at = min((weight for weight in weights if weight >= 1), default=None)
+    without, within = guided(ds, 0.0), guided(ds, at) if at is not None else None
+    if without is None or within is None:
+        return untold("guidance was not asked at weight 0 and at one of 1 and more")
+    last = [seed_means(ds, one[:, -1].prod(-1)) for one in (without, within)]
+    described = describe_mean(last[0], samples_of(ds, battery=True))
+    paths = curves.smooth(without, default_sigma(ds), axis=1)
+    turned = seed_means(ds, (paths[:, -1].min(-1) >= 0.5).astype(float))
+    details = {"weight": at, "at_0": described, "seeds_past_half_at_0": int((turned > 0).sum())}
+    needs = described["interval"][1] < 0.5, "the interval of P(class) at weight 0 reaches one half"
+    difference = describe_mean(last[1] - last[0])
+    low, high = difference["interval"]
+    tested = testing.sign_flip(last[1] - last[0])
+    return judge(tested, len(last[0]), needs=needs, interval=(low, high), details=details)
+
+
+def _queries(ds: xr.Dataset) -> list[tuple[Any, str]]:
+    if "query_protocol" not in ds.coords:
+        return []
+    return list(zip(ds["query_value"].values, map(str, ds["query_protocol"].values), strict=True))
+
+
+@claim(
+    "i", "conditioning projections of the last checkpoint elicit the class earlier",
+    "P(class) under patching minus naive prompting, averaged over log(step), mean over seeds",
+)  # fmt: skip
+def patching(ds: xr.Dataset) -> Verdict:
+    """Ask it over the saves before the patch's own, where patched and naive prompting are not the same network."""
+    if "capability" not in ds or "patch" not in ds["protocol"].values:
+        return untold("patching was not measured (elicit.protocols)")
+    steps = ds["step"].values
+    if len(steps) < 3:
+        return untold("fewer than two saves before the patch's own")
+    areas = [area(steps[:-1], one[:, :-1]) for one in (scores_of(ds, "patch"), naive_of(ds, "patch"))]
+    difference = seed_means(ds, areas[0] - areas[1])
+    described = describe_mean(difference)
+    low, high = described["interval"]
+    return judge(testing.sign_flip(difference), len(difference), interval=(low, high), details={"per_seed": described})
