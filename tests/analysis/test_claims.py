@@ -128,3 +128,104 @@ def test_every_claim_has_a_row_with_its_words(sweep):
         }
         assert row["verdict"] in (SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD)
         assert row["why"] or row["verdict"] != UNTOLD
+
+
+PROTOCOLS = ("naive", "naive_repeats", "latent", "latent_random", "latent_shuffled", "overprompt", "overprompt_random")
+PROTOCOLS = (*PROTOCOLS, "patch")
+
+
+def battery(curves, seeds=SEEDS, turns=True):
+    """A study of one level whose protocols follow given curves (steps, seed) -> P(class 11), the rest naive prompting.
+
+    Every seed turns at a step of its own unless told otherwise.
+    """
+    ds = turning_study(seeds, 120) if turns else synthetic.dataset(levels=(0.8,), seeds=seeds)
+    steps = ds["step"].values.astype(float)
+    ds = ds.reindex(protocol=list(PROTOCOLS))
+    values = np.full((len(seeds), len(steps), len(PROTOCOLS), 4), np.nan)
+    for place, name in enumerate(PROTOCOLS):
+        curve = curves.get(name, curves["naive"])
+        values[:, :, place, 3] = np.stack([curve(steps, seed) for seed in seeds])
+    axes = ("run", "step", "protocol", "klass")
+    for name in ("capability", "capability_split", "capability_product"):
+        ds[name] = (axes, values)
+    ds["naive_split"] = (axes, np.repeat(values[:, :, :1], len(PROTOCOLS), axis=2))
+    ds["capability_init"] = (("run", "protocol", "klass"), values[:, 0])
+    return ds
+
+
+def emerges(at, spread=0.0, width=300):
+    """P(class) rises at a step, later by `spread` times the seed (and a little by its parity)."""
+    return lambda steps, seed: 0.9 * special.expit((steps - at - spread * seed - 20 * (seed // 100 % 2)) / width)
+
+
+HIDDEN = {
+    "naive": emerges(9000, 14),
+    "latent": emerges(4500, 8),
+    "overprompt": emerges(4600, 8),
+    "patch": emerges(4000),
+}
+
+
+def test_hidden_capabilities_are_shown_where_they_are():
+    found = rows(battery(HIDDEN))
+    for letter in "dfi":
+        assert found[letter]["verdict"] == SHOWN, found[letter]
+        assert found[letter]["seeds"] == 6 and found[letter]["p"] == pytest.approx(1 / 2**6)
+        low, high = found[letter]["interval"]
+        assert low < found[letter]["value"] < high
+    assert set(found["d"]["details"]["p"]) == {"naive", "latent_random", "latent_shuffled"}
+    assert found["h"]["verdict"] == UNTOLD and "guidance was not asked" in found["h"]["why"]
+
+
+def test_an_intervention_that_its_control_equals_is_not_shown():
+    found = rows(battery(HIDDEN | {"latent_random": HIDDEN["latent"]}))["d"]
+    assert (found["verdict"], found["why"]) == (NOT_SHOWN, "it beats naive prompting and not latent_random")
+    worse = rows(battery(HIDDEN | {"latent": emerges(30_000)}))["d"]
+    assert worse["verdict"] != SHOWN
+
+
+def test_where_nothing_turns_there_is_no_turn_to_ask_at():
+    found = rows(battery(HIDDEN, turns=False))
+    assert found["d"]["verdict"] == UNTOLD and found["d"]["why"] == "no run memorises the class and turns"
+    assert found["i"]["verdict"] == SHOWN
+
+
+def test_steps_that_agree_over_seeds_against_steps_that_spread():
+    same = rows(battery(HIDDEN | {"latent": emerges(4500, 0)}))["e"]
+    assert same["verdict"] == SHOWN and same["details"]["std"] < same["details"]["std_naive"]
+    assert rows(battery(HIDDEN | {"latent": emerges(9000, 14.1)}))["e"]["verdict"] == NOT_SHOWN
+    never = rows(battery(HIDDEN | {"naive": emerges(90_000)}))["e"]
+    assert never["verdict"] == UNTOLD and never["why"] == "both emerge in 0 seeds; a spread takes 5"
+
+
+@pytest.mark.parametrize(("at_zero", "verdict"), [(0.45, SHOWN), (0.97, NOT_SHOWN)])
+def test_without_a_prompt_trajectories_do_not_turn(at_zero, verdict):
+    ds = battery(HIDDEN)
+    steps = ds["step"].values.astype(float)
+    prob = np.full((6, len(steps), 2, 4, 2), np.nan)
+    prob[:, :, 0, 3] = at_zero + 0.02 * np.arange(6)[:, None, None] / 6
+    prob[:, :, 1, 3] = emerges(5000)(steps, 0)[None, :, None] + 0.05 - 0.01 * np.arange(6)[:, None, None] / 6
+    ds["query_prob"] = (("run", "step", "query", "klass", "concept"), prob)
+    ds = ds.assign_coords(query_protocol=("query", ["guidance"] * 2), query_value=("query", ["0.0", "1.0"]))
+    found = CLAIMS["h"].ask(ds)
+    assert found.verdict == verdict or (verdict == NOT_SHOWN and found.verdict == CONTRADICTED)
+    assert found.details["weight"] == 1.0
+
+
+@pytest.mark.parametrize("letter", ["d", "f", "i"])
+def test_exchanged_protocols_are_rarely_shown(letter):
+    """In half of the seeds, drawn anew, naive prompting and the protocol with its controls exchange what they gave."""
+    seeds = tuple(range(0, 800, 100))
+    ds = battery(HIDDEN, seeds)
+    shown = 0
+    for draw in range(60):
+        rng = np.random.default_rng(draw)
+        moved = ds.copy(deep=True)
+        for run in np.flatnonzero(rng.random(len(seeds)) < 0.5):
+            split, naive = moved["capability_split"].values[run], moved["naive_split"].values[run]
+            for name in ("latent", "overprompt", "patch"):
+                place = PROTOCOLS.index(name)
+                split[:, place, 3], naive[:, place, 3] = naive[:, place, 3].copy(), split[:, place, 3].copy()
+        shown += CLAIMS[letter].ask(moved).verdict == SHOWN
+    assert shown <= 60 * 0.05 + 2.5 * math.sqrt(60 * 0.05 * 0.95)
