@@ -21,6 +21,7 @@ from cspace_jax.analysis.levels import ok_runs
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
 
 LATENT = ("latent", "latent_shared")
+DRAWS = 0.5  # P(class) from which a protocol is said to draw the class
 LEAST_EMERGED = 5  # seeds of which a spread can be compared
 
 
@@ -64,7 +65,11 @@ def at_turn(ds: xr.Dataset, curves_: Float[np.ndarray, "r t"]) -> Float[np.ndarr
 
 
 def _elicits(ds: xr.Dataset, name: str) -> Verdict:
-    """Compare a protocol with naive prompting at the turn; shown also takes it to beat each of its controls there."""
+    """Compare a protocol with naive prompting at the turn.
+
+    Shown also takes it to beat each of its controls there, and P(class) to be `DRAWS` and more under the protocol and
+    less under naive prompting.
+    """
     one = at_turn(ds, scores_of(ds, name))
     others = {NAIVE: naive_of(ds, name)} | {control: scores_of(ds, control) for control in controls_of(ds, name)}
     differences = {other: seed_means(ds, one - at_turn(ds, curve)) for other, curve in others.items()}
@@ -80,7 +85,10 @@ def _elicits(ds: xr.Dataset, name: str) -> Verdict:
     weak = [other for other, one in tests.items() if other != NAIVE and not one.greater <= testing.ALPHA]
     if len(tests) == 1:
         return untold(f"{name} was measured without a control", details=details)
+    naive = seed_means(ds, at_turn(ds, others[NAIVE])).mean()
     needs = not weak, f"it beats naive prompting and not {', '.join(weak)}"
+    if not weak and not drawn.mean() >= DRAWS > naive:
+        needs = False, f"there P(class) is {drawn.mean():.2f}, and {naive:.2f} under naive prompting"
     low, high = details["difference"][NAIVE]["interval"]
     return judge(tests[NAIVE], len(drawn), needs=needs, interval=(low, high), details=details)
 

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cspace_jax.analysis.verdict_tables import print_claims, print_comparisons
 from cspace_jax.analysis.zoom import RunTurn
 from cspace_jax.config.schema import LEARNED, NAIVE
 from cspace_jax.storage.files import write_atomic
@@ -41,11 +42,12 @@ def write_summary(summary: Mapping[str, Any], workdir: Workdir) -> None:
     write_atomic(workdir.summary, (text + "\n").encode())
 
 
-_ELICIT_TITLE = "\nWhat protocols elicit: steps until P(class asked for) is 0.8 and stays there"
+_ELICIT_TITLE = "\nWhat protocols elicit: steps until P(class asked for) is learned ({learned})"
 _ELICIT_LEGEND = (
     "emerges: median over seeds, and how many if not all; std: over the seeds that did; sooner: seeds in which it "
-    "emerges before naive prompting does; end, best: mean P(class) at the last save and at the best save (the query is "
-    "chosen on one half of the samples and scored on the other); max: plain maximum over queries, last save."
+    "emerges before naive prompting, scored in the same way, does; end, best: mean P(class) at the last save and at "
+    "the best save (the query is chosen on one half of the samples and scored on the other); max: plain maximum over "
+    "queries, last save."
 )
 
 
@@ -71,7 +73,7 @@ def _elicitation_table(levels: list[dict[str, Any]]) -> Table:
 
 _MASK_TITLE = "\nHeld-out class {held_out_class} by the share of class {masked_class} whose {masked_concept} is hidden"
 _MASK_LEGEND = (
-    "to: steps to 80 % for good, median over seeds and how many if not all; P: probability of each concept's second "
+    "to: steps until learned, median over seeds and how many if not all; P: probability of each concept's second "
     "value at the last save; R, G, B: mean colour of the object, and R - B [95 % interval over seeds]."
 )
 
@@ -94,7 +96,7 @@ def _mask_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-_ELICITED_TITLE = "\nElicited at a masked share of {mask:g}: steps until it stays at 0.8, and the mean at the last save"
+_ELICITED_TITLE = "\nElicited at a masked share of {mask:g}: steps until it is learned, and the mean at the last save"
 
 
 def _elicited_table(found: Mapping[str, Any], concept: str) -> Table:
@@ -116,9 +118,11 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     for line in [_LEGEND, _definitions(), *sentences(summary)]:
         console.print(line, highlight=False)
     if summary.get("elicitation"):
-        console.print(_ELICIT_TITLE, highlight=False)
+        console.print(_ELICIT_TITLE.format(learned=summary["learned"]), highlight=False)
         console.print(_elicitation_table(summary["elicitation"]))
         console.print(_ELICIT_LEGEND, highlight=False)
+    if summary.get("comparisons"):
+        print_comparisons(summary["comparisons"], console)
     if summary.get("underspecification"):
         console.print(_MASK_TITLE.format(**summary["underspecification"]), highlight=False)
         console.print(_mask_table(summary["underspecification"]))
@@ -127,6 +131,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
         if elicited and len(elicited["protocols"]) > 1:
             console.print(_ELICITED_TITLE.format(**elicited), highlight=False)
             console.print(_elicited_table(elicited, summary["underspecification"]["masked_concept"]))
+    print_claims(summary["claims"], console)
 
 
 def _definitions() -> str:

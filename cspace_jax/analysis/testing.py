@@ -128,7 +128,7 @@ def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Outcome:
     return _tested(seen / sum(len(found) for found, _ in pairs), seen, _sums(scores))
 
 
-def drawn(values: Sequence[float], chances: Sequence[Float[np.ndarray, " n"]]) -> Outcome:
+def drawn(values: Sequence[float], chances: Sequence[np.ndarray]) -> Outcome:
     """Test the mean of values against one drawn from each value's own chances [n], all equally likely."""
     seen = float(np.sum(values))
     return _tested(
@@ -136,7 +136,7 @@ def drawn(values: Sequence[float], chances: Sequence[Float[np.ndarray, " n"]]) -
     )
 
 
-def _sums(scores: Sequence[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " m"]:
+def _sums(scores: Sequence[np.ndarray]) -> Float[np.ndarray, " m"]:
     """Return the sums of one score a block over all their combinations, or over 10,000 drawn ones, the first seen."""
     if math.prod(len(one) for one in scores) <= EXACT:
         sums = np.array([0.0])

@@ -161,8 +161,8 @@ def emerges(at, spread=0.0, width=300):
 
 HIDDEN = {
     "naive": emerges(9000, 14),
-    "latent": emerges(4500, 8),
-    "overprompt": emerges(4600, 8),
+    "latent": emerges(3000, 6),
+    "overprompt": emerges(3050, 6),
     "patch": emerges(4000),
 }
 
@@ -183,6 +183,8 @@ def test_an_intervention_that_its_control_equals_is_not_shown():
     assert (found["verdict"], found["why"]) == (NOT_SHOWN, "it beats naive prompting and not latent_random")
     worse = rows(battery(HIDDEN | {"latent": emerges(30_000)}))["d"]
     assert worse["verdict"] != SHOWN
+    little = rows(battery(HIDDEN | {"latent": emerges(6000, 8)}))["d"]
+    assert little["p"] <= 0.05 and little["verdict"] == NOT_SHOWN and "under naive prompting" in little["why"]
 
 
 def test_where_nothing_turns_there_is_no_turn_to_ask_at():

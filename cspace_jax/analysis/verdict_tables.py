@@ -1,0 +1,97 @@
+"""Tables for the terminal: protocols against naive prompting and controls, and verdicts on the paper's claims."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cspace_jax.analysis.intervals import LEAST_MEAN, missing
+
+_COMPARED_TITLE = "\nProtocols against naive prompting and their controls, seed by seed"
+_COMPARED_LEGEND = (
+    "difference: of P(class asked for), averaged over log(step), mean over seeds [95 % interval]; p: exact sign-flip "
+    "test over seeds, corrected for all comparisons of the class (Holm); sooner: seeds in which it emerges earlier and "
+    "later. Naive prompting chooses among as many repeats of the plain query."
+)
+_CLAIMS_TITLE = "\nClaims of the paper, at this scale"
+_CLAIMS_LEGEND = "p: one-sided, by rearranging the study itself; shown, contradicted: p of at most 0.05 on either side."
+
+
+def known(value: float | None) -> bool:
+    """Return whether a number of the summary is one: neither None nor NaN nor infinite."""
+    return value is not None and math.isfinite(value)
+
+
+def print_comparisons(levels: list[Mapping[str, Any]], console: Console) -> None:
+    """Print the block `comparisons` of a summary, a part a level and class."""
+    console.print(_COMPARED_TITLE, highlight=False)
+    for level in levels:
+        for klass, rows in level["classes"].items():
+            named = f"{level['label']}, class {klass}" if len(levels) > 1 else f"class {klass}"
+            console.print(f"{named}:", highlight=False)
+            console.print(_compared(rows))
+    console.print(_COMPARED_LEGEND, highlight=False)
+
+
+def _compared(rows: list[Mapping[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("protocol", overflow="fold")
+    table.add_column("against", overflow="fold")
+    for name in ("difference", "p", "sooner", "seeds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    last = ""
+    for row in rows:
+        name, last = ("" if row["protocol"] == last else row["protocol"]), row["protocol"]
+        counts = f"{row['sooner']}, {row['later']}"
+        table.add_row(name, row["against"], with_interval(row["difference"]), p_value(row["p_holm"]), counts,
+                      str(row["seeds"]))  # fmt: skip
+    return table
+
+
+def with_interval(found: Mapping[str, Any], form: str = "+.2f") -> str:
+    """Return a mean and its interval as text, or why there is none."""
+    low, high = found["interval"]
+    mean = f"{found['mean']:{form}}"
+    if known(low) and known(high):
+        return f"{mean} [{low:{form}}, {high:{form}}]"
+    return f"{mean} ({missing(len(found['per_seed']), LEAST_MEAN)})"
+
+
+def p_value(p: float) -> str:
+    """Return a p-value as text; "-" where there is none."""
+    if not known(p):
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def print_claims(rows: list[Mapping[str, Any]], console: Console) -> None:
+    """Print the block `claims` of a summary: what can be told first, then in one line what cannot."""
+    told = [row for row in rows if row["verdict"] != "cannot be told"]
+    console.print(_CLAIMS_TITLE, highlight=False)
+    if told:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column("", no_wrap=True)
+        table.add_column("claim", overflow="fold")
+        for name in ("value", "p", "seeds"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("verdict", overflow="fold")
+        for row in told:
+            why = f" ({row['why']})" if row["why"] else ""
+            table.add_row(row["claim"], row["text"], f"{row['value']:.2f}", p_value(row["p"]), str(row["seeds"]),
+                          row["verdict"] + why)  # fmt: skip
+        console.print(table)
+        console.print(_CLAIMS_LEGEND, highlight=False)
+    for why, letters in _untold(rows):
+        console.print(f"cannot be told: {letters}: {why}.", highlight=False)
+
+
+def _untold(rows: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row["verdict"] == "cannot be told":
+            reasons.setdefault(row["why"], []).append(row["claim"])
+    for why, letters in reasons.items():
+        yield why, ", ".join(letters)
