@@ -174,7 +174,7 @@ def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "r t c"] | None:
 )  # fmt: skip
 def guidance(ds: xr.Dataset) -> Verdict:
     """Ask whether weight 0 ends farther from the class; shown also takes it to end below one half, by the same test."""
-    weights = [float(v) for v, name in _queries(ds) if name == "guidance"]
+    weights = [float(v) for v, name in queries_of(ds) if name == "guidance"]
     at = min((weight for weight in weights if weight >= 1), default=None)
     without, within = guided(ds, 0.0), guided(ds, at) if at is not None else None
     if without is None or within is None:
@@ -192,7 +192,7 @@ def guidance(ds: xr.Dataset) -> Verdict:
     return judge(tested, len(last[0]), needs=needs, interval=(low, high), details=details)
 
 
-def _queries(ds: xr.Dataset) -> list[tuple[Any, str]]:
+def queries_of(ds: xr.Dataset) -> list[tuple[Any, str]]:
     if "query_protocol" not in ds.coords:
         return []
     return list(zip(ds["query_value"].values, map(str, ds["query_protocol"].values), strict=True))

@@ -1,7 +1,7 @@
 """Claims about learning dynamics under naive prompting: (a) to (c), (g) and (j) of docs/claims.md."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,23 +165,28 @@ def turning(ds: xr.Dataset) -> Verdict:
     The rate is the change of P(correct value) per step of the trajectory smoothed as published; distances are those of
     the logarithms of steps; saves of the early phase are left out. Shown also takes at least half of the runs to turn.
     """
+    return turned(ds, memories)
+
+
+def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | None]]) -> Verdict:
+    """Answer `turning` for the turns that `remember(ds, klass)` finds, those of `memories` or drawn ones."""
     klass = int(np.flatnonzero(~ds["trained"].values)[-1])
     paths = trajectory(ds, range(ds.sizes["run"]), klass, str(ds["protocol"].values[0]), default_sigma(ds))
     steps, start = ds["step"].values.astype(float), curves.late_saves(ds["step"].values)
-    found = [(run, one) for run, one in enumerate(memories(ds, klass)) if one is not None]
-    turned, near = [], []
+    found = [(run, one) for run, one in enumerate(remember(ds, klass)) if one is not None]
+    here, near = [], []
     for run, one in found:
         if np.isfinite(one.turning_step):
             path = paths[run][:, one.weak]
             nearness = nearness_to_fastest(steps, path if ds["bit"].values[klass, one.weak] else 1 - path)[start:]
-            turned.append(float(nearness[int(np.flatnonzero(steps == one.turning_step)[0]) - start]))
+            here.append(float(nearness[int(np.flatnonzero(steps == one.turning_step)[0]) - start]))
             near.append(nearness)
-    details = {"turning_runs": len(turned), "runs": len(found)}
-    if not turned:
+    details = {"turning_runs": len(here), "runs": len(found)}
+    if not here:
         return untold("no run memorises the class and turns", seeds=len(found), details=details)
-    needs = (len(turned) >= 0.5 * len(found), f"only {len(turned)} of {len(found)} runs turn")
+    needs = (len(here) >= 0.5 * len(found), f"only {len(here)} of {len(found)} runs turn")
     seeds = len(set(ds["seed"].values[[run for run, _ in found]].tolist()))
-    return judge(testing.drawn(turned, near), seeds, needs=needs, details=details)
+    return judge(testing.drawn(here, near), seeds, needs=needs, details=details)
 
 
 def nearness_to_fastest(steps: Float[np.ndarray, " t"], correct: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:

@@ -1,0 +1,140 @@
+"""Measure how often a claim is called shown in studies without the effect: finished studies, rearranged at random.
+
+    python -m experiments.false_alarms --results=docs/data/signal.nc,docs/data/hidden.nc --shuffles=1000
+
+Claims about levels (a, b, g, j): levels are exchanged within seeds. Claims about protocols (d to f, i): naive prompting
+and the protocol exchange what they gave, in seeds drawn anew; controls keep theirs. Claim h: so do guidance weights 0
+and 1. Claim c: turning steps are drawn anew among each run's saves. A study takes part in a claim that it can tell.
+Prints the share of shuffles in which the claim is called shown, and writes it as JSON where --out says.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cspace_jax.analysis import claims_of_capability, claims_of_learning, curves, learning
+from cspace_jax.analysis.claims import CLAIMS, SHOWN, UNTOLD
+from cspace_jax.cli import scripts
+from cspace_jax.config.schema import NAIVE
+from cspace_jax.errors import UserError
+from cspace_jax.pipeline.progress import progress
+from cspace_jax.storage import results
+
+MEASURED = ("prob", "accuracy", "joint_accuracy", "joint_prob")
+Shuffle = Callable[[xr.Dataset, np.random.Generator], xr.Dataset]
+
+
+def levels_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
+    """Exchange what was measured between the levels of every seed; settings and signals stay where they are."""
+    order = np.arange(ds.sizes["run"])
+    for seed in np.unique(ds["seed"].values):
+        runs = np.flatnonzero(ds["seed"].values == seed)
+        order[runs] = rng.permutation(runs)
+    moved = {name: (ds[name].dims, ds[name].values[order]) for name in MEASURED}
+    status = ("run", ds["status"].values[order])
+    return ds.assign(moved).assign_coords(status=status)
+
+
+def protocols_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
+    """Exchange the protocols' scores with those of naive prompting in half of the seeds, a seed's runs together."""
+    seeds = np.unique(ds["seed"].values)
+    chosen = np.isin(ds["seed"].values, seeds[rng.random(len(seeds)) < 0.5])
+    names = [str(one) for one in ds["protocol"].values]
+    protocols = [i for i, name in enumerate(names) if not name.endswith(("_random", "_shuffled")) and name != NAIVE]
+    one, other = ("naive_split", "capability_split")
+    values = {name: ds[name].transpose("run", "protocol", ...).values.copy() for name in (one, other)}
+    where = np.ix_(np.flatnonzero(chosen), np.array(protocols))
+    values[one][where], values[other][where] = values[other][where], values[one][where].copy()
+    dims = ("run", "protocol", *(d for d in ds[one].dims if d not in ("run", "protocol")))
+    return ds.assign({name: (dims, array) for name, array in values.items()})
+
+
+def weights_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
+    """Exchange what guidance weights 0 and 1 gave in half of the seeds."""
+    seeds = np.unique(ds["seed"].values)
+    chosen = np.flatnonzero(np.isin(ds["seed"].values, seeds[rng.random(len(seeds)) < 0.5]))
+    rows = [i for i, (value, name) in enumerate(claims_of_capability.queries_of(ds)) if name == "guidance"
+            and float(value) in (0.0, 1.0)]  # fmt: skip
+    values = ds["query_prob"].transpose("run", "query", ...).values.copy()
+    values[np.ix_(chosen, np.array(rows))] = values[np.ix_(chosen, np.array(rows[::-1]))]
+    dims = ("run", "query", *(d for d in ds["query_prob"].dims if d not in ("run", "query")))
+    return ds.assign(query_prob=(dims, values))
+
+
+SHUFFLES: dict[str, Shuffle] = {
+    **dict.fromkeys("abgj", levels_within_seeds),
+    **dict.fromkeys("defi", protocols_within_seeds),
+    "h": weights_within_seeds,
+}
+
+
+def count(ds: xr.Dataset, letter: str, shuffles: int, bar: Callable[[], Any]) -> tuple[int, int]:
+    """Return in how many rearrangements of a study a claim is called shown, and in how many it can be told."""
+    shown = told = 0
+    for draw in range(shuffles):
+        rng = np.random.default_rng([ord(letter), draw])
+        found = turned_anew(ds, rng) if letter == "c" else CLAIMS[letter].ask(SHUFFLES[letter](ds, rng)).verdict
+        shown += found == SHOWN
+        told += found != UNTOLD
+        bar()
+    return shown, told
+
+
+def turned_anew(ds: xr.Dataset, rng: np.random.Generator) -> str:
+    """Return the verdict on claim c with the turning step of every run drawn among its saves after the early phase."""
+    steps = ds["step"].values
+    late = steps[curves.late_saves(steps) :]
+
+    def drawn(ds: xr.Dataset, klass: int) -> list[curves.Memorisation | None]:
+        return [
+            one
+            if one is None or np.isnan(one.turning_step)
+            else dataclasses.replace(one, turning_step=float(rng.choice(late)))
+            for one in learning.memories(ds, klass)
+        ]
+
+    return claims_of_learning.turned(ds, drawn).verdict
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carry out the command line; UserError for what the user can put right."""
+    parser = scripts.Parser(prog="python -m experiments.false_alarms", description="False alarms of claims.")
+    parser.add_argument("--results", required=True, help="finished studies: concept_space.nc files or workdirs, a,b,c")
+    parser.add_argument("--shuffles", type=int, default=1000, help="rearrangements of every study and claim")
+    parser.add_argument("--out", default="", help="JSON file that the numbers are written to; '' = none")
+    asked = parser.parse_args(arguments)
+    studies = [results.open_results(path.strip()) for path in asked.results.split(",")]
+    pairs = [(ds, one) for ds in studies for one in sorted(CLAIMS) if CLAIMS[one].ask(ds).verdict != UNTOLD]
+    if not pairs:
+        raise UserError(f"--results = {asked.results!r}: none of the claims can be told by these studies")
+    rows = []
+    with progress(len(pairs) * asked.shuffles, "shuffle", "study") as bar:
+        for ds, letter in pairs:
+            shown, told = count(ds, letter, asked.shuffles, bar.update)
+            rows.append({"claim": letter, "study": ds.attrs["study"], "shown": shown, "told": told})
+    Console().print(table_of(rows, asked.shuffles))
+    if asked.out:
+        pathlib.Path(asked.out).write_text(json.dumps({"shuffles": asked.shuffles, "rows": rows}, indent=2) + "\n")
+
+
+def table_of(rows: Sequence[dict], shuffles: int) -> Table:
+    """Return one row a claim and study: in how many of the shuffled studies it is called shown."""
+    table = Table(title=f"Called shown in {shuffles:,} shuffled studies", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("claim", "study", "shown", "of those that can be told"):
+        table.add_column(name)
+    for row in rows:
+        share = f"{100 * row['shown'] / row['told']:.1f} % of {row['told']:,}" if row["told"] else "-"
+        table.add_row(row["claim"], row["study"], f"{100 * row['shown'] / shuffles:.1f} %", share)
+    return table
+
+
+if __name__ == "__main__":
+    scripts.start(run)

@@ -1,0 +1,56 @@
+"""The scripts that measure the statistics themselves: coverage of intervals, false alarms of claims."""
+
+import json
+import pathlib
+
+import pytest
+import synthetic
+
+from cspace_jax.cli import scripts
+from cspace_jax.config import files
+from cspace_jax.errors import UserError
+
+EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
+coverage, false_alarms = (files.load(EXPERIMENTS / f"{name}.py") for name in ("coverage", "false_alarms"))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    file = tmp_path_factory.mktemp("results") / "signal.nc"
+    ds = synthetic.dataset(levels=(0.1, 0.2, 0.8), seeds=tuple(range(0, 600, 100)))
+    ds.to_netcdf(file, engine="h5netcdf")
+    return file
+
+
+def test_intervals_cover_at_least_93_percent_from_three_seeds_on(study, tmp_path, capsys):
+    coverage.run(["--studies=1500", f"--results={study}", f"--out={tmp_path / 'c.json'}"])
+    found = json.loads((tmp_path / "c.json").read_text())
+    assert any(name.startswith("fitted, beta") for name in found)
+    for name, row in found.items():
+        assert row["2"] is None
+        assert all(share is None or share >= 0.92 for share in row.values()), (name, row)  # .93 in 4,000 studies
+        assert (row["3"] is None) == (row["5"] is None) == name.startswith("median")
+    assert "Coverage of 95 % intervals" in capsys.readouterr().out
+
+
+def test_shuffled_studies_are_rarely_called_shown(study, tmp_path, capsys):
+    false_alarms.run([f"--results={study}", "--shuffles=40", f"--out={tmp_path / 'f.json'}"])
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert [row["claim"] for row in found["rows"]] == ["a", "b", "c", "j"]
+    for row in found["rows"]:
+        assert row["told"] > 20 and row["shown"] <= 6  # 40 draws of 5 %: more than 6 in one of 200 such tests
+    assert "40 shuffled studies" in capsys.readouterr().out
+
+
+def test_the_effect_itself_is_there_before_it_is_shuffled(study):
+    ds = false_alarms.results.open_results(study)
+    assert false_alarms.CLAIMS["a"].ask(ds).verdict == "shown"
+
+
+def test_a_study_that_tells_nothing_is_one_line(tmp_path):
+    synthetic.dataset(levels=(0.8,), seeds=(0,)).to_netcdf(tmp_path / "one.nc", engine="h5netcdf")
+    with pytest.raises(UserError, match="none of the claims can be told by these studies"):
+        false_alarms.run([f"--results={tmp_path / 'one.nc'}"])
+    with pytest.raises(SystemExit) as left:
+        scripts.exit_on_user_error(false_alarms.run, [f"--results={tmp_path / 'none.nc'}"])
+    assert left.value.code == 2
