@@ -1,0 +1,201 @@
+"""Tables of the documents, made from the result files of docs/data: name of the table -> lines of Markdown."""
+
+import json
+import math
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cspace_jax.analysis import summary
+from cspace_jax.analysis.learning import default_sigma, memories, trajectory
+from cspace_jax.analysis.levels import levels
+from cspace_jax.analysis.verdict_tables import known, p_value, with_interval
+from cspace_jax.config.schema import NAIVE
+from cspace_jax.storage import results
+
+DATA = pathlib.Path(__file__).resolve().parents[1] / "docs" / "data"
+
+
+class Results:
+    """The result files and their summaries, each read once."""
+
+    def __init__(self, folder: pathlib.Path = DATA):
+        self.folder = folder
+        self._datasets: dict[str, xr.Dataset] = {}
+        self._summaries: dict[str, dict[str, Any]] = {}
+
+    def dataset(self, study: str) -> xr.Dataset:
+        """Return a study's dataset."""
+        if study not in self._datasets:
+            self._datasets[study] = results.open_results(self.folder / f"{study}.nc")
+        return self._datasets[study]
+
+    def summary(self, study: str) -> dict[str, Any]:
+        """Return a study's summary."""
+        if study not in self._summaries:
+            self._summaries[study] = summary.summarise(self.dataset(study))
+        return self._summaries[study]
+
+    def numbers(self, name: str) -> Any:
+        """Return what a script wrote as JSON."""
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table as lines."""
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def time_text(found: Mapping[str, Any]) -> str:
+    """Return a median time as text: steps or "never", its interval, and how many learned if not all."""
+    low, high = found["interval"]
+    text = f"{found['median']:,.0f}" if known(found["median"]) else "never"
+    if known(low):
+        text += f" [{low:,.0f}, {high:,.0f}]" if known(high) else f" [{low:,.0f}, open]"
+    return text if found["learned"] == found["seeds"] else f"{text}, {found['learned']} of {found['seeds']}"
+
+
+def signal(found: Results) -> list[str]:
+    """Return the colour sweep by level: learning times by two definitions, and what class 11 is drawn as."""
+    ds, study = found.dataset("signal"), found.summary("signal")
+    rows = []
+    for level, block in zip(levels(ds), study["levels"], strict=True):
+        seen, unseen = (part["learning_times"]["color"] for part in (block["training_classes"], block["classes"]["11"]))
+        reached = block["classes"]["11"]["reached_80"]
+        rows.append(
+            [
+                f"{level.setting['sep_col']:g}",
+                *(f"{time_text(part['stays_80'])}; {time_text(part['first_80'])}" for part in (seen, unseen)),
+                first_drawn(ds, level.runs),
+                f"{reached['persistent']} of {reached['seeds']}",
+            ]
+        )
+    return markdown(
+        (
+            "`sep_col`", "steps to learn colour, seen classes: stays; first", "the same, class 11",
+            "class 11 is first drawn as; (P(blue), P(small)) there, mean", "80 % on both concepts at the end",
+        ),
+        rows,
+    )  # fmt: skip
+
+
+def first_drawn(ds: xr.Dataset, runs: Sequence[int]) -> str:
+    """Return as which classes runs memorise class 11, and the mean coordinates at each run's closest approach."""
+    klass = ds["klass"].values.tolist().index("11")
+    paths = trajectory(ds, runs, klass, NAIVE, default_sigma(ds))
+    found = [memories(ds, klass)[run] for run in runs]
+    names = [str(ds["klass"].values[one.nearest]) if one and one.memorised else "none" for one in found]
+    counts = ", ".join(f"{name} in {names.count(name)}" for name in sorted(set(names), key=lambda n: -names.count(n)))
+    steps = ds["step"].values.tolist()
+    points = [path[steps.index(int(one.closest_step))] for path, one in zip(paths, found, strict=True) if one]
+    mean = np.mean(points, axis=0)
+    return f"{counts} of {len(names)} seeds; ({mean[0]:.2f}, {mean[1]:.2f})"
+
+
+def hidden(found: Results) -> list[str]:
+    """Return the protocols of the hidden study: emergence, and differences from naive prompting and from controls."""
+    study = found.summary("hidden")
+    block = study["elicitation"][0]["classes"]["11"]
+    compared: dict[str, list[str]] = {}
+    for row in study["comparisons"][0]["classes"]["11"]:
+        text = f"{with_interval(row['difference'])}, p {p_value(row['p_holm'])}"
+        compared.setdefault(row["protocol"], []).append(
+            text if row["against"] == NAIVE else f"{row['against']}: {text}"
+        )
+    rows = [
+        [
+            name, time_text(one["emergence"]), _number(one["emergence_std"], ",.0f"),
+            f"{one['final_split']:.2f} [{one['final_split_interval'][0]:.2f}, {one['final_split_interval'][1]:.2f}]",
+            compared.get(name, [""])[0], "; ".join(compared.get(name, [""])[1:]),
+        ]
+        for name, one in block.items()
+    ]  # fmt: skip
+    return markdown(
+        (
+            "protocol", "emerges: median [95 %], seeds", "std over seeds", "P(class 11) at the end",
+            "minus naive prompting, over log(step)", "minus its controls",
+        ),
+        rows,
+    )  # fmt: skip
+
+
+def _number(value: float, form: str) -> str:
+    return f"{value:{form}}" if known(value) else ""
+
+
+def guidance(found: Results) -> list[str]:
+    """Return the guidance study: P(class 11) at the last save by level and weight."""
+    ds = found.dataset("guidance")
+    asked = [i for i, name in enumerate(ds["query_protocol"].values) if str(name) == "guidance"]
+    klass = ds["klass"].values.tolist().index("11")
+    rows = []
+    for level in levels(ds):
+        prob = ds["query_prob"].isel(run=list(level.runs), step=-1, query=asked, klass=klass)
+        joint = prob.prod("concept").transpose("query", "run").values
+        rows.append([level.label, *(f"{one.mean():.2f}" for one in joint)])
+    return markdown(("level", *(f"w = {float(ds['query_value'].values[i]):g}" for i in asked)), rows)
+
+
+STUDIES_OF_CLAIMS = {
+    "a": "signal", "b": "signal", "c": "signal", "d": "hidden", "e": "hidden", "f": "hidden", "h": "guidance",
+    "i": "hidden", "j": "signal",
+}  # fmt: skip
+
+
+def claims(found: Results) -> list[str]:
+    """Return the verdicts: each claim in the study that was made for it, with its measured rate of false alarms."""
+    alarms = {
+        (row["claim"], row["study"]): row["shown"] / found.numbers("false_alarms")["shuffles"]
+        for row in found.numbers("false_alarms")["rows"]
+    }
+    rows = []
+    for letter, study in STUDIES_OF_CLAIMS.items():
+        row = next(one for one in found.summary(study)["claims"] if one["claim"] == letter)
+        rate = alarms.get((letter, study))
+        rows.append(
+            [
+                letter, row["text"], study, row["statistic"], _number(row["value"], ".2f"), _interval(row["interval"]),
+                p_value(row["p"]), str(row["seeds"]), f"**{row['verdict']}**" + f": {row['why']}" * bool(row["why"]),
+                "" if rate is None else f"{100 * rate:.1f} %",
+            ]
+        )  # fmt: skip
+    header = ("", "claim", "study", "statistic", "value", "95 %", "p", "seeds", "verdict", "false alarms")
+    return markdown(header, rows)
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"[{ends[0]:.2f}, {ends[1]:.2f}]" if all(math.isfinite(end) for end in ends) else ""
+
+
+def coverage(found: Results) -> list[str]:
+    """Return the measured coverage of the intervals, in percent."""
+    numbers = found.numbers("coverage")
+    seeds = list(next(iter(numbers.values())))
+    rows = [[name, *("-" if row[n] is None else f"{100 * row[n]:.1f}" for n in seeds)] for name, row in numbers.items()]
+    return markdown(("over seeds", *(f"n = {n}" for n in seeds)), rows)
+
+
+def expect(found: Results) -> list[str]:
+    """Return README's table: what the colour sweep shows, in a line a level."""
+    ds, study = found.dataset("signal"), found.summary("signal")
+    rows = []
+    for level, block in zip(levels(ds), study["levels"], strict=True):
+        seen, unseen = (
+            time_text(part["learning_times"]["color"]["stays_80"])
+            for part in (block["training_classes"], block["classes"]["11"])
+        )
+        rows.append([f"{level.setting['sep_col']:g}", seen, unseen, first_drawn(ds, level.runs).partition(";")[0]])
+    header = (
+        "colour signal", "steps to learn colour, seen classes: median [95 %]", "unseen class",
+        "the unseen class (blue, small) is first drawn as",
+    )  # fmt: skip
+    return markdown(header, rows)
+
+
+TABLES: dict[str, Callable[[Results], list[str]]] = {
+    "signal": signal, "hidden": hidden, "guidance": guidance, "claims": claims, "coverage": coverage, "expect": expect,
+}  # fmt: skip

@@ -1,0 +1,101 @@
+"""Draw every figure and write every table of the documents again, from the result files of docs/data.
+
+    python -m experiments.redraw_docs            # tables and figures
+    python -m experiments.redraw_docs --check    # only says which tables differ from the result files
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. How the result files were made: docs/results.md.
+"""
+
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+from etils import epath
+
+from cspace_jax.cli import scripts
+from cspace_jax.config import from_config_dict
+from cspace_jax.errors import UserError
+from cspace_jax.plots.figures import Inputs, draw_all
+from cspace_jax.plots.registry import Samples
+from cspace_jax.storage import results
+from experiments.docs_tables import TABLES, Results
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/results.md", "docs/claims.md")
+# file in docs: study, figure
+FIGURES = {
+    "trajectories.png": ("signal", "fig4"),
+    "samples.png": ("signal", "samples"),
+    "dynamics.gif": ("signal", "gif"),
+    "elicitation.png": ("hidden", "elicitation"),
+}
+_TABLE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def rewritten(text: str, found: Results) -> str:
+    """Return a page with every table made anew.
+
+    Raises:
+      UserError: a table is unknown.
+    """
+
+    def made(match: re.Match[str]) -> str:
+        if match[2] not in TABLES:
+            raise UserError(f"table {match[2]!r}: must be one of {', '.join(TABLES)}")
+        return match[1] + "\n".join(TABLES[match[2]](found)) + "\n" + match[4]
+
+    return _TABLE.sub(made, text)
+
+
+def outdated(found: Results, root: pathlib.Path = ROOT) -> list[str]:
+    """Return the pages whose tables differ from the result files."""
+    return [page for page in PAGES if rewritten((root / page).read_text(), found) != (root / page).read_text()]
+
+
+def samples_of(study: str, found: Results) -> Samples:
+    """Return the kept sample images of a study, step -> uint8 [r, k, n, h, w, 3]; none where none are kept."""
+    file = found.folder / f"{study}_samples.npz"
+    if not file.exists():
+        return {}
+    with np.load(file) as stored:
+        runs = found.dataset(study).sizes["run"]
+        images, rows = stored["images"], stored["runs"]  # [t, r, k, n, h, w, 3]
+        full = np.zeros((images.shape[0], runs, *images.shape[2:]), np.uint8)
+        full[:, rows] = images
+        return dict(zip(stored["steps"].tolist(), full, strict=True))
+
+
+def redraw(found: Results, docs: pathlib.Path) -> None:
+    """Draw the figures of the documents into a folder."""
+    for file, (study, name) in FIGURES.items():
+        ds = found.dataset(study)
+        data = from_config_dict(results.config_of(ds)).data
+        with tempfile.TemporaryDirectory() as scratch:
+            draw_all(Inputs(ds, samples_of(study, found), data), epath.Path(scratch), (name,))
+            drawn = next(path for path in sorted(pathlib.Path(scratch).iterdir()) if path.suffix == f".{file[-3:]}")
+            shutil.copy(drawn, docs / file)
+        print(f"docs/{file}")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carry out the command line; UserError for what the user can put right."""
+    parser = scripts.Parser(prog="python -m experiments.redraw_docs", description="Redraw the documents.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 2 where a table differs")
+    asked = parser.parse_args(arguments)
+    found = Results()
+    if asked.check:
+        pages = outdated(found)
+        if pages:
+            raise UserError(f"{', '.join(pages)}: tables differ from docs/data; run python -m experiments.redraw_docs")
+        return
+    for page in PAGES:
+        (ROOT / page).write_text(rewritten((ROOT / page).read_text(), found))
+        print(page)
+    redraw(found, ROOT / "docs")
+
+
+if __name__ == "__main__":
+    scripts.start(run)
