@@ -1,7 +1,7 @@
 """Levels of concept signal: the runs that differ in nothing but their seed."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -55,7 +55,7 @@ def _level(
     signal = ds["signal"].values[runs].mean(axis=0)
     ranged = ds["signal_range"].values[runs].mean(axis=0)
     return Level(
-        label=", ".join(f"{name}={setting[name]:.3g}" for name in varying) or "the one setting",
+        label=setting_label({name: setting[name] for name in varying}) or "the one setting",
         setting=setting,
         varying={name: setting[name] for name in varying},
         runs=tuple(int(run) for run in runs if alive[run]),
@@ -63,6 +63,11 @@ def _level(
         signal=tuple(map(float, signal)),
         normalised=tuple(map(float, normalise(ranged if np.isfinite(ranged).all() else signal))),
     )
+
+
+def setting_label(varying: Mapping[str, float]) -> str:
+    """Return settings as printed in labels, such as "sep_col=0.2, mask=0.5"; "" for none."""
+    return ", ".join(f"{name}={value:.3g}" for name, value in varying.items())
 
 
 def normalise(signal: Float[np.ndarray, "*b c"]) -> Float[np.ndarray, "*b c"]:

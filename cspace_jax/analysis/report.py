@@ -96,7 +96,9 @@ def _mask_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-_ELICITED_TITLE = "\nElicited at a masked share of {mask:g}: steps until it is learned, and the mean at the last save"
+_ELICITED_TITLE = (
+    "\nElicited at a masked share of {mask:g}{where}: steps until it is learned, and the mean at the last save"
+)
 
 
 def _elicited_table(found: Mapping[str, Any], concept: str) -> Table:
@@ -124,14 +126,27 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     if summary.get("comparisons"):
         print_comparisons(summary["comparisons"], console)
     if summary.get("underspecification"):
-        console.print(_MASK_TITLE.format(**summary["underspecification"]), highlight=False)
-        console.print(_mask_table(summary["underspecification"]))
-        console.print(_MASK_LEGEND, highlight=False)
-        elicited = summary["underspecification"].get("elicited")
-        if elicited and len(elicited["protocols"]) > 1:
-            console.print(_ELICITED_TITLE.format(**elicited), highlight=False)
-            console.print(_elicited_table(elicited, summary["underspecification"]["masked_concept"]))
+        _print_masks(summary["underspecification"], console)
     print_claims(summary["claims"], console)
+
+
+def _mask_groups(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the groups of masked fractions with what is said of where: "" for an only one and in old summaries."""
+    groups = found.get("groups", [found])
+    return [(f" at {group['label']}" if len(groups) > 1 else "", group) for group in groups]
+
+
+def _print_masks(found: Mapping[str, Any], console: Console) -> None:
+    groups = _mask_groups(found)
+    for where, group in groups:
+        console.print(_MASK_TITLE.format(**found) + where, highlight=False)
+        console.print(_mask_table(group))
+    console.print(_MASK_LEGEND, highlight=False)
+    for where, group in groups:
+        elicited = group.get("elicited")
+        if elicited and len(elicited["protocols"]) > 1:
+            console.print(_ELICITED_TITLE.format(**elicited, where=where), highlight=False)
+            console.print(_elicited_table(elicited, found["masked_concept"]))
 
 
 def _definitions() -> str:
@@ -239,19 +254,23 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _mask_sentences(found: Mapping[str, Any] | None) -> list[str]:
-    lines = []
-    for concept, check in (found or {}).get("slower", {}).items():
-        if found and check["ordered"] is not None:
-            verdict = (
-                "at no larger fraction sooner, and last at the largest" if check["ordered"] else "NOT in its order"
-            )
-            where = f"held-out class {found['held_out_class']}"
-            lines.append(f"{concept} on {where} by masked fraction: learned {verdict} ({check['levels']} levels).")
-    if found and found["redness"]["rises"] is not None:
-        rises, within = found["redness"]["rises"], found["redness"]["rises_within_intervals"]
-        verdict = "rises with the masked fraction" if rises or within else "does NOT rise with it throughout"
-        verdict += ", within intervals over seeds" if within and not rises else ""
-        lines.append(f"red minus blue of class {found['held_out_class']} at the end: {verdict}.")
+    lines: list[str] = []
+    if not found:
+        return lines
+    for where, group in _mask_groups(found):
+        of = f"class {found['held_out_class']}{where}"
+        for concept, check in group["slower"].items():
+            if check["ordered"] is not None:
+                verdict = (
+                    "at no larger fraction sooner, and last at the largest" if check["ordered"] else "NOT in its order"
+                )
+                line = f"{concept} on held-out {of} by masked fraction: learned {verdict} ({check['levels']} levels)."
+                lines.append(line)
+        if group["redness"]["rises"] is not None:
+            rises, within = group["redness"]["rises"], group["redness"]["rises_within_intervals"]
+            verdict = "rises with the masked fraction" if rises or within else "does NOT rise with it throughout"
+            verdict += ", within intervals over seeds" if within and not rises else ""
+            lines.append(f"red minus blue of {of} at the end: {verdict}.")
     return lines
 
 

@@ -18,7 +18,7 @@ from cspace_jax.analysis.learning import (
     times_by,
     trajectory,
 )
-from cspace_jax.analysis.levels import Level, levels, ok_runs
+from cspace_jax.analysis.levels import Level, levels, ok_runs, setting_label
 from cspace_jax.analysis.ordering import order_check, rank_correlation
 from cspace_jax.config import DataConfig
 from cspace_jax.storage import results
@@ -31,18 +31,23 @@ def is_swept(ds: xr.Dataset) -> bool:
     return len(np.unique(ds["mask"].values[ok_runs(ds)])) > 1
 
 
-def mask_levels(ds: xr.Dataset) -> list[Level]:
-    """Return the levels with live runs that differ in the masked fraction alone, by that fraction.
+def mask_groups(ds: xr.Dataset) -> list[list[Level]]:
+    """Return the levels with live runs in groups that differ in the masked fraction alone, each by that fraction.
 
-    Where other settings vary too: those of the setting with the most fractions, the first of several.
+    One group where nothing else varies. Groups with the most fractions come first, then in the order of their settings.
     """
     groups: dict[tuple, list[Level]] = {}
     for level in levels(ds):
         if level.runs:
             rest = tuple(value for name, value in level.setting.items() if name != "mask")
             groups.setdefault(rest, []).append(level)
-    most = max(groups.values(), key=len)
-    return sorted(most, key=lambda level: level.setting["mask"])
+    ordered = [sorted(group, key=lambda level: level.setting["mask"]) for group in groups.values()]
+    return sorted(ordered, key=len, reverse=True)  # stable
+
+
+def group_setting(found: list[Level]) -> dict[str, float]:
+    """Return what a group's levels have in common among the settings that vary over the study; {} if only masks do."""
+    return {name: value for name, value in found[0].varying.items() if name != "mask"}
 
 
 def fractions(found: list[Level]) -> Float[np.ndarray, " level"]:
@@ -50,15 +55,14 @@ def fractions(found: list[Level]) -> Float[np.ndarray, " level"]:
     return np.array([level.setting["mask"] for level in found])
 
 
-def common_seeds(ds: xr.Dataset) -> list[int]:
-    """Return the seeds that diverged at no masked fraction, in the order of the first fraction's runs."""
-    seeds = [ds["seed"].values[list(level.runs)].tolist() for level in mask_levels(ds)]
+def common_seeds(ds: xr.Dataset, found: list[Level]) -> list[int]:
+    """Return the seeds that diverged at no masked fraction of a group, in the order of the first fraction's runs."""
+    seeds = [ds["seed"].values[list(level.runs)].tolist() for level in found]
     return [seed for seed in seeds[0] if all(seed in others for others in seeds)]
 
 
-def nearest_half(ds: xr.Dataset) -> Level:
-    """Return the level whose masked fraction is closest to 50 %."""
-    found = mask_levels(ds)
+def nearest_half(found: list[Level]) -> Level:
+    """Return the level of a group whose masked fraction is closest to 50 %."""
     return found[int(np.argmin(np.abs(fractions(found) - HALF)))]
 
 
@@ -96,6 +100,8 @@ def redness(rgb: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b"]:
 def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
     """Return how learning of the last held-out class changes with the masked fraction, as plain dicts and lists.
 
+    `groups`: a block for each group of levels that differ in the masked fraction alone, with the `label` and `setting`
+    of what else varies; the first group's numbers also stand beside it, as in summaries of older versions.
     By level: steps to 80 % of each concept, P(bit = 1), mean RGB and redness at the last save, with 95 %
     intervals over seeds. `slower`: are steps ordered by the fraction ("never" last, the largest fraction later than
     none)? `redness`: do the means over seeds rise with it; do they within intervals (none lies wholly below that of a
@@ -103,17 +109,26 @@ def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
     protocols reach at the fraction closest to 50 %, where they were asked.
     """
     protocol = protocol or str(ds["protocol"].values[0])
-    found, klass = mask_levels(ds), held_out(ds)
     concept, masked_class = masked(ds)
-    names = ds["concept"].values.tolist()
+    groups = [_group_block(ds, found, protocol) for found in mask_groups(ds)]
+    return {
+        "masked_concept": str(ds["concept"].values[concept]),
+        "masked_class": str(ds["klass"].values[masked_class]),
+        "held_out_class": str(ds["klass"].values[held_out(ds)]),
+        **{name: value for name, value in groups[0].items() if name not in ("label", "setting")},
+        "groups": groups,
+    }
+
+
+def _group_block(ds: xr.Dataset, found: list[Level], protocol: str) -> dict[str, Any]:
+    klass, (concept, _), names = held_out(ds), masked(ds), ds["concept"].values.tolist()
     blocks = [_level_block(ds, level, klass, protocol) for level in found]
     kept = 1.0 - fractions(found)
     medians = {name: np.array([block["steps_to_80"][name]["median"] for block in blocks]) for name in names}
-    elicited = {"elicited": _elicited(ds, nearest_half(ds), klass, concept)} if capability.CONCEPT in ds else {}
+    elicited = {"elicited": _elicited(ds, nearest_half(found), klass, concept)} if capability.CONCEPT in ds else {}
     return {
-        "masked_concept": names[concept],
-        "masked_class": str(ds["klass"].values[masked_class]),
-        "held_out_class": str(ds["klass"].values[klass]),
+        "label": setting_label(group_setting(found)),
+        "setting": group_setting(found),
         "levels": blocks,
         "slower": {name: order_check(kept, medians[name]) for name in names},
         "redness": _trend(found, [block["redness"] for block in blocks]),

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from cspace_jax.analysis import capability, curves, intervals
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, definition_of, memorisation, samples_of
@@ -89,26 +89,28 @@ def fig6(ds: xr.Dataset) -> Figure:
     same maximum over random directions of equal length. The level is that of `progress.choose_level`.
     """
     panels = [name for name in PANELS if name in ds["protocol"].values]
-    return seed_panels(ds, _level(ds), _rows(ds, "capability"), panels)
+    rows = _rows(ds, "capability")
+    fig = style.new_figure(*panel_size(rows, panels))
+    seed_panels(fig, ds, _level(ds), rows, panels)
+    return fig
 
 
 def _rows(ds: xr.Dataset, kind: str) -> list[Row]:
     return [Row(klass, kind) for klass in _held_out(ds)]
 
 
-def seed_panels(ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> Figure:
-    """Draw every seed of a level, a column a protocol.
+def seed_panels(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> None:
+    """Draw every seed of a level into a figure or a part of one, a column a protocol.
 
     The dashed line is the mean over seeds of the same for random directions, if these have no panel of their own.
     """
-    fig, axes = _seeds(ds, level, rows, panels)
+    axes = _seeds(fig, ds, level, rows, panels)
     for (row, column), ax in np.ndenumerate(axes):
         control = panels[column] + RANDOM
         if control in ds["protocol"].values and control not in panels:
             mean = rows[row].scores(ds, level, control).mean(0)
             ax.plot(ds["step"].values, mean, color="#222222", lw=1.2, ls="--", label="random directions")
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return fig
 
 
 def _asked_patch(ds: xr.Dataset, samples: Samples) -> str:
@@ -124,7 +126,8 @@ def fig17(ds: xr.Dataset) -> Figure:
     A thin line a seed; the thick line is their mean. The level is that of `progress.choose_level`.
     """
     panels, level, rows = [NAIVE, "patch"], _level(ds), _rows(ds, "capability")
-    fig, axes = _seeds(ds, level, rows, panels)
+    fig = style.new_figure(*panel_size(rows, panels))
+    axes = _seeds(fig, ds, level, rows, panels)
     for (row, column), ax in np.ndenumerate(axes):
         mean = rows[row].scores(ds, level, panels[column]).mean(0)
         ax.plot(ds["step"].values, mean, color="#222222", lw=2.2, label="mean")
@@ -139,9 +142,13 @@ def _source(ds: xr.Dataset) -> str:
     return f"step {step:,}" if step else "the last checkpoint"
 
 
-def _seeds(ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> tuple[Figure, np.ndarray]:
-    """Draw what rows show over training, a line a seed; axes [row, protocol]."""
-    fig = style.new_figure(3.0 * len(panels) + 1.5, 2.3 * len(rows) + 0.5)
+def panel_size(rows: list[Row], panels: list[str]) -> tuple[float, float]:
+    """Return width and height in inches of panels of seeds."""
+    return 3.0 * len(panels) + 1.5, 2.3 * len(rows) + 0.5
+
+
+def _seeds(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> np.ndarray:
+    """Draw what rows show over training, a line a seed; returns axes [row, protocol]."""
     axes = fig.subplots(len(rows), len(panels), sharex=True, sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
         for i, one in enumerate(rows[row].scores(ds, level, panels[column])):
@@ -155,7 +162,7 @@ def _seeds(ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> 
         if column == 0:
             ax.set_ylabel(rows[row].label(ds))
     axes[0, 0].set_ylim(-0.03, 1.03)
-    return fig, axes
+    return axes
 
 
 @figure("elicitation", needs=(further_protocols,))

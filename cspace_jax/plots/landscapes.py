@@ -104,9 +104,8 @@ def measured(ds: xr.Dataset, protocol: str = "naive") -> tuple[Figure, list[tupl
         raise UserError(f"a fit needs at least {landscape.LEAST_POINTS} saves, this study has {saves} (save.count)")
     klass = underspecification.held_out(ds)
     swept = underspecification.is_swept(ds)
-    levels = (
-        underspecification.mask_levels(ds) if swept else [level for level in signal_levels.levels(ds) if level.runs]
-    )
+    groups = underspecification.mask_groups(ds) if swept else [signal_levels.levels(ds)]
+    levels = [level for group in groups for level in group if level.runs]
     pair = underspecification.axes(ds) if swept else (0, 1)
     first, second = (style.probability_label(ds, str(ds["concept"].values[i])) for i in pair)
     fig = style.new_figure(2.9 * len(levels) + 0.3, 3.2)

@@ -1,16 +1,16 @@
 """Figs. 7 to 10: what masking a concept in part of the training conditionings does to the unseen class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 from jaxtyping import UInt8
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
 from cspace_jax.analysis import capability, curves, intervals, underspecification
 from cspace_jax.analysis.learning import default_sigma, definition_of, trajectory
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level, levels, setting_label
 from cspace_jax.plots import elicitation, speeds, style
 from cspace_jax.plots.registry import figure, further_protocols, rendered_images, stored_samples
 from cspace_jax.plots.trajectories import concept_square, draw_path
@@ -32,7 +32,24 @@ def _mask_varies(ds: xr.Dataset, samples: Samples) -> str:
 
 
 def _seeds_in_common(ds: xr.Dataset, samples: Samples) -> str:
-    return "" if underspecification.common_seeds(ds) else "every seed diverged at some masked fraction"
+    return "" if _common_groups(ds) else "every seed diverged at some masked fraction"
+
+
+def _common_groups(ds: xr.Dataset) -> list[list[Level]]:
+    return [found for found in underspecification.mask_groups(ds) if underspecification.common_seeds(ds, found)]
+
+
+def _parts(width: float, heights: Sequence[float]) -> tuple[Figure, list[FigureBase]]:
+    """Return a figure of the given width with a part a group of levels, one above the other, of the given heights."""
+    fig = style.new_figure(width, sum(heights))
+    if len(heights) == 1:
+        return fig, [fig]
+    return fig, list(np.ravel(fig.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)))
+
+
+def _title(found: list[Level], *words: str) -> str:
+    """Return the title of a group's part: the settings that it does not share with other groups, and more words."""
+    return ", ".join(filter(None, (setting_label(underspecification.group_setting(found)), *words)))
 
 
 @figure("fig7", paper="Fig. 7", needs=(stored_samples, _mask_varies, _seeds_in_common))
@@ -41,25 +58,40 @@ def fig7(ds: xr.Dataset, samples: Samples) -> Figure:
     """Draw samples of the held-out class at the last save, a row for each masked fraction (paper Fig. 7).
 
     samples: step -> uint8 [r, k, n, h, w, 3]. Columns: up to three seeds that diverged at no fraction, the
-    same ones and the same starting noise in every row.
+    same ones and the same starting noise in every row. A part a group of levels that differ in the fraction alone;
+    groups without such a seed are left out.
     """
-    found, klass = underspecification.mask_levels(ds), underspecification.held_out(ds)
+    groups = _common_groups(ds)
     last = samples[max(samples)]
-    shown = min(SAMPLES_SHOWN, last.shape[2])
-    runs = [{int(ds["seed"].values[run]): run for run in level.runs} for level in found]
-    common = underspecification.common_seeds(ds)[:SEEDS_SHOWN]
-    seeds = len(common)
-    fig = style.new_figure(0.72 * seeds * shown + 1.0, 0.74 * len(found) + 0.7)
-    grid = np.reshape(fig.subplots(len(found), seeds * shown, squeeze=False), (len(found), seeds, shown))
-    for level, row, run_of in zip(found, grid, runs, strict=True):
+    columns = max(min(SEEDS_SHOWN, len(underspecification.common_seeds(ds, found))) for found in groups)
+    width = 0.72 * columns * min(SAMPLES_SHOWN, last.shape[2]) + 1.0
+    fig, parts = _parts(width, [0.74 * len(found) + 0.7 for found in groups])
+    asked = (
+        f"asked for {style.class_label(ds, underspecification.held_out(ds))}, by masked share of {_masked_words(ds)}"
+    )
+    for part, found in zip(parts, groups, strict=True):
+        _draw_samples(part, ds, last, found, columns)
+        part.suptitle("\n".join(filter(None, (asked if found is groups[0] else "", _title(found)))), fontsize=9)
+    return fig
+
+
+def _draw_samples(
+    part: FigureBase, ds: xr.Dataset, images: UInt8[np.ndarray, "r k n h w 3"], found: list[Level], seeds: int
+) -> None:
+    """Draw a group's samples [r, k, n, h, w, 3], room for so many seeds in a row."""
+    klass, shown = underspecification.held_out(ds), min(SAMPLES_SHOWN, images.shape[2])
+    common = underspecification.common_seeds(ds, found)[:SEEDS_SHOWN]
+    grid = np.reshape(part.subplots(len(found), seeds * shown, squeeze=False), (len(found), seeds, shown))
+    for ax in np.ravel(grid[:, len(common) :]):
+        ax.set_axis_off()
+    for level, row in zip(found, grid[:, : len(common)], strict=True):
+        run_of = {int(ds["seed"].values[run]): run for run in level.runs}
         for seed, axes in zip(common, row, strict=True):
             for number, ax in enumerate(axes):
-                style.show_image(ax, last[run_of[seed], klass, number])
+                style.show_image(ax, images[run_of[seed], klass, number])
             if level is found[0]:
                 axes[0].set_title(f"seed {seed}", fontsize=8, loc="left")
         row[0, 0].set_ylabel(percent(level), rotation=0, ha="right", va="center")
-    fig.suptitle(f"asked for {style.class_label(ds, klass)}, by masked share of {_masked_words(ds)}", fontsize=9)
-    return fig
 
 
 def _masked_words(ds: xr.Dataset) -> str:
@@ -73,14 +105,26 @@ def fig8(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     """Draw the speed at which each concept is learned against the masked fraction (paper Fig. 8).
 
     Left the held-out class, right the masked training class when it is asked for in full. Speed is 1 / learning time
-    by the definition on its axis; marks as in Fig. 3, "never" included.
+    by the definition on its axis; marks as in Fig. 3, "never" included. A row a group of levels that differ in the
+    fraction alone.
     """
-    protocol, definition = protocol or str(ds["protocol"].values[0]), definition_of(ds)
-    found = underspecification.mask_levels(ds)
+    protocol = protocol or str(ds["protocol"].values[0])
+    groups = underspecification.mask_groups(ds)
+    fig, parts = _parts(7.4, [3.3, *[3.2] * (len(groups) - 1)])
+    for part, found in zip(parts, groups, strict=True):
+        _draw_speeds(part, ds, found, protocol)
+        if len(groups) > 1:
+            part.suptitle(_title(found), fontsize=9)
+    fig.legend(*fig.axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return fig
+
+
+def _draw_speeds(part: FigureBase, ds: xr.Dataset, found: list[Level], protocol: str) -> None:
+    definition = definition_of(ds)
     _, masked_class = underspecification.masked(ds)
-    fig = style.new_figure(7.4, 3.3)
     panels = (underspecification.held_out(ds), "held out"), (masked_class, "masked")
-    for ax, (klass, word) in zip(fig.subplots(1, 2), panels, strict=True):
+    left, right = part.subplots(1, 2)
+    for ax, (klass, word) in zip((left, right), panels, strict=True):
         for concept, name in enumerate(map(str, ds["concept"].values)):
             look = (style.concept_title(name), *SERIES[concept % len(SERIES)])
             places = underspecification.fractions(found) + 0.012 * (concept - (ds.sizes["concept"] - 1) / 2)
@@ -90,9 +134,7 @@ def fig8(ds: xr.Dataset, protocol: str | None = None) -> Figure:
         ax.set(title=f"{word}: {style.class_label(ds, klass)}", xlim=(-0.06, 1.2))
         _fraction_axis(ax, found)
         speeds.limit_speed(ax)
-    fig.axes[0].set_ylabel(f"learning speed, {definition}  [1 / 1,000 steps]")
-    fig.legend(*fig.axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return fig
+    left.set_ylabel(f"learning speed, {definition}  [1 / 1,000 steps]")
 
 
 def _fraction_axis(ax: Axes, found: list[Level]) -> None:
@@ -106,24 +148,34 @@ def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None
     """Draw where the held-out class goes at each masked fraction: in concept space and in colour (paper Fig. 9a).
 
     Left: mean trajectories over seeds, smoothed as Fig. 4, the masked concept across. Middle: each point is the mean
-    RGB of the drawn objects, over training. Right: the same at the last save, a dot a seed, means with 95 % intervals
-    over seeds (3 and more). The second half of the paper's figure, Eq. 2, is drawn by experiments/landscape.py.
+    RGB of the drawn objects, over training. Right: the same at the last save, a dot a seed, means with 95 %
+    intervals over seeds (3 and more). A row a group of levels that differ in the fraction alone. The second half of
+    the paper's figure, Eq. 2, is drawn by experiments/landscape.py.
     """
     protocol = protocol or str(ds["protocol"].values[0])
     sigma = default_sigma(ds) if sigma is None else sigma
-    found, klass = underspecification.mask_levels(ds), underspecification.held_out(ds)
-    fig = style.new_figure(11.4, 3.4)
-    left, middle, right = fig.subplots(1, 3, width_ratios=(1.0, 1.25, 1.0))
-    pair = underspecification.axes(ds)
-    for level, shade in zip(found, style.shades(len(found)), strict=True):
-        path = curves.smooth(trajectory(ds, level.runs, klass, protocol).mean(0), sigma)
-        draw_path(left, path[:, list(pair)], shade, percent(level))
-    concept_square(left, ds, pair)
-    left.set_title(f"{style.class_label(ds, klass)} by masked fraction")
-    left.legend(loc="center right", fontsize=7)
-    _draw_colors(middle, ds, found, klass, protocol)
-    _draw_final(right, ds, found, klass, protocol)
+    groups = underspecification.mask_groups(ds)
+    fig, parts = _parts(11.4, [3.4] * len(groups))
+    for part, found in zip(parts, groups, strict=True):
+        left, middle, right = part.subplots(1, 3, width_ratios=(1.0, 1.25, 1.0))
+        _draw_paths(left, ds, found, protocol, sigma)
+        _draw_colors(middle, ds, found, underspecification.held_out(ds), protocol)
+        _draw_final(right, ds, found, underspecification.held_out(ds), protocol)
+        if len(groups) > 1:
+            part.suptitle(_title(found), fontsize=9)
     return fig
+
+
+def _draw_paths(ax: Axes, ds: xr.Dataset, found: list[Level], protocol: str, sigma: float) -> None:
+    pair, klass = underspecification.axes(ds), underspecification.held_out(ds)
+    every = np.unique(np.concatenate([underspecification.fractions(one) for one in underspecification.mask_groups(ds)]))
+    shades = dict(zip(every.tolist(), style.shades(len(every)), strict=True))  # the same in all groups
+    for level in found:
+        path = curves.smooth(trajectory(ds, level.runs, klass, protocol).mean(0), sigma)
+        draw_path(ax, path[:, list(pair)], shades[level.setting["mask"]], percent(level))
+    concept_square(ax, ds, pair)
+    ax.set_title(f"{style.class_label(ds, klass)} by masked fraction")
+    ax.legend(loc="center right", fontsize=7)
 
 
 def _draw_colors(ax: Axes, ds: xr.Dataset, found: list[Level], klass: int, protocol: str) -> None:
@@ -160,14 +212,19 @@ def fig10(ds: xr.Dataset) -> Figure:
     Above: P(class asked for); below: P(value of the masked concept) alone, for studies in which the other concept is
     learned late. Paper Fig. 10, which has the upper row of the first two. The query of a protocol is chosen on one half
     of the samples and scored on the other; as many random directions of the same length have a panel of their own.
+    A part a group of levels that differ in the fraction alone.
     """
-    level, klass = underspecification.nearest_half(ds), underspecification.held_out(ds)
+    klass, groups = underspecification.held_out(ds), underspecification.mask_groups(ds)
     names = [name for name in elicitation.FIG10 if name in ds["protocol"].values]
     rows = [elicitation.Row(klass, "capability_split")]
     if capability.CONCEPT in ds:  # else the results are of an older version
         rows.append(elicitation.Row(klass, capability.CONCEPT, underspecification.masked(ds)[0]))
-    fig = elicitation.seed_panels(ds, level, rows, names)
-    fig.suptitle(f"{percent(level)} masked", fontsize=9)
+    width, height = elicitation.panel_size(rows, names)
+    fig, parts = _parts(width, [height] * len(groups))
+    for part, found in zip(parts, groups, strict=True):
+        level = underspecification.nearest_half(found)
+        elicitation.seed_panels(part, ds, level, rows, names)
+        part.suptitle(_title(found, f"{percent(level)} masked"), fontsize=9)
     return fig
 
 

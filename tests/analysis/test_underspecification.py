@@ -184,19 +184,9 @@ def test_validation_and_prompts_are_never_masked():
     np.testing.assert_array_equal(*prompts)
 
 
-MASK_OF = {0.8: 0.0, 0.4: 0.25, 0.2: 0.5, 0.1: 1.0}  # the later colour is learned, the more is masked
-
-
 @pytest.fixture(scope="module")
 def ds():
-    """Colour is learned later at larger fractions, never at the largest, and objects turn from blue to red."""
-    made = synthetic.dataset(levels=tuple(MASK_OF), diverged=(4,))
-    masks = np.array([MASK_OF[level] for level in made["sep_col"].values])
-    rgb = np.stack([masks, np.full(len(masks), 0.2), 1 - masks], -1) + made["seed"].values[:, None] / 10_000
-    made = made.assign_coords(mask=("run", masks), sep_col=("run", np.full(len(masks), 0.8)))
-    made["signal"] = made["signal_range"] = xr.full_like(made["signal"], 0.05)
-    made["mean_rgb"] = xr.zeros_like(made["mean_rgb"]) + xr.DataArray(rgb, dims=("run", "channel"))
-    return made
+    return synthetic.masked()
 
 
 def test_numbers_of_the_study(ds):
@@ -211,7 +201,7 @@ def test_numbers_of_the_study(ds):
     assert found["redness"]["rises"] and found["redness"]["spearman"] == pytest.approx(1.0)
     redness = [level["redness"]["mean"] for level in found["levels"]]
     np.testing.assert_allclose(redness, [-1.0, -0.5, 0.0, 1.0], atol=1e-6)
-    assert underspecification.nearest_half(ds).setting["mask"] == 0.5
+    assert underspecification.nearest_half(underspecification.mask_groups(ds)[0]).setting["mask"] == 0.5
     reversed_ = ds.assign_coords(mask=("run", 1 - ds["mask"].values))
     found = underspecification.summarise(reversed_)
     assert not found["redness"]["rises"] and not found["slower"]["color"]["ordered"]
@@ -227,12 +217,6 @@ def test_a_trend_within_intervals_allows_what_seeds_scatter(means, within):
     spreads = [{"mean": m, "interval": [m - 0.1, m + 0.1], "per_seed": [m - 0.1, m + 0.1]} for m in means]
     levels = [Level("", {"mask": i / 4}, {}, (0, 1), (), (), ()) for i in range(len(means))]
     assert underspecification._trend(levels, spreads)["rises_within_intervals"] is within
-
-
-def test_levels_of_one_setting_are_compared(ds):
-    more = synthetic.dataset(levels=(0.8,), seeds=(0, 100)).assign_coords(mask=("run", [0.0, 1.0]))
-    both = xr.concat([ds, more.assign_coords(sep_col=("run", [0.3, 0.3]))], "run", join="override")
-    assert [level.setting["sep_col"] for level in underspecification.mask_levels(both)] == [0.8] * 4
 
 
 def test_report_tells_what_masking_does(ds, tmp_path):
@@ -291,11 +275,11 @@ def test_fig7_shows_the_unseen_class_of_the_last_save(ds):
     axes = panels(masked_figures.fig7(ds, samples))
     assert len(axes) == 4 * 2 * 3  # fractions x seeds that are alive at all of them x kept samples
     assert [ax.get_ylabel() for ax in axes[::6]] == ["0%", "25%", "50%", "100%"]
-    first = underspecification.mask_levels(ds)[0].runs[0]
+    first = underspecification.mask_groups(ds)[0][0].runs[0]
     shown = style.upright(samples[max(samples)][first, 3, 0])
     np.testing.assert_array_equal(axes[0].images[0].get_array(), shown)
     assert [ax.get_title(loc="left") for ax in axes[:6:3]] == ["seed 0", "seed 200"]  # 100 diverged at 25 %
-    last = underspecification.mask_levels(ds)[3].runs[2]  # of seed 200
+    last = underspecification.mask_groups(ds)[0][3].runs[2]  # of seed 200
     np.testing.assert_array_equal(axes[21].images[0].get_array(), style.upright(samples[max(samples)][last, 3, 0]))
 
 
@@ -313,7 +297,7 @@ def test_fig9_shows_trajectories_and_colours(ds):
     space, over_training, final = panels(masked_figures.fig9(ds))
     assert (space.get_xlabel(), space.get_ylabel()) == ("P(blue)", "P(small)")
     path = next(line for line in space.lines if line.get_label() == "50%")
-    runs = list(underspecification.mask_levels(ds)[2].runs)
+    runs = list(underspecification.mask_groups(ds)[0][2].runs)
     mean = ds["prob"].sel(protocol="naive", klass="11").isel(run=runs).mean("run").values
     np.testing.assert_allclose(path.get_xydata(), ndimage.gaussian_filter1d(mean, 2, axis=0, truncate=6), atol=1e-6)
     np.testing.assert_allclose(over_training.collections[3].get_facecolor()[-1][:3], [1.0, 0.21, 0.01], atol=1e-6)

@@ -1,6 +1,7 @@
 """A dataset with known truth: logistic learning curves at chosen times, put through the real merging code."""
 
 import numpy as np
+import xarray as xr
 from scipy import special
 
 from cspace_jax.analysis.dataset import Measurements, build_dataset
@@ -84,3 +85,24 @@ def sample_images(ds, size=16, number=3, every=4):
         rgb = np.where(inside[..., None], np.stack([1 - p[..., 0], 0 * p[..., 0] + 0.1, p[..., 0]], -1), 0.9)
         made[int(ds["step"].values[t])] = (255 * np.repeat(rgb, number, axis=2)).astype(np.uint8)
     return made
+
+
+MASK_OF = {0.8: 0.0, 0.4: 0.25, 0.2: 0.5, 0.1: 1.0}  # the later colour is learned, the more is masked
+
+
+def masked(fractions=(0.0, 0.25, 0.5, 1.0), diverged=(4,), **setting):
+    """Colour is learned later at larger fractions, never at the largest, and objects turn from blue to red."""
+    made = dataset(levels=tuple(level for level, mask in MASK_OF.items() if mask in fractions), diverged=diverged)
+    masks = np.array([MASK_OF[level] for level in made["sep_col"].values])
+    rgb = np.stack([masks, np.full(len(masks), 0.2), 1 - masks], -1) + made["seed"].values[:, None] / 10_000
+    same = {name: ("run", np.full(len(masks), value)) for name, value in ({"sep_col": 0.8} | setting).items()}
+    made = made.assign_coords(mask=("run", masks), **same)
+    made["signal"] = made["signal_range"] = xr.full_like(made["signal"], 0.05)
+    made["mean_rgb"] = xr.zeros_like(made["mean_rgb"]) + xr.DataArray(rgb, dims=("run", "channel"))
+    return made
+
+
+def masked_groups():
+    """Two groups that differ in the separation of sizes: two fractions at .2, four at .4, where a run diverged."""
+    few = masked(fractions=(0.0, 0.5), diverged=(), sep_size=0.2)
+    return xr.concat([few, masked()], "run", join="override")
