@@ -53,7 +53,9 @@ def dynamics(
     klass = ds.sizes["klass"] - 1 if klass is None else klass
     found = levels(ds)
     colors, scale, index = style.signal_colors(found)
-    shown = [(found[i], colors[i]) for i in choose_levels(found)]
+    lines, legend = style.line_styles(ds, found)
+    chosen = choose_levels(found)
+    shown = [(found[i], colors[i]) for i in chosen]
     fig = style.new_figure(7.6, 4.3)
     halves: Any = fig.subfigures(1, 2, width_ratios=[1.42, 1])
     left, right = halves
@@ -61,7 +63,8 @@ def dynamics(
     concept_square(ax, ds, (0, min(1, ds.sizes["concept"] - 1)))
     if len(found) > 1:
         style.signal_bar(left, scale, ds, index, ax)
-    updates = [_moving_point(ax, ds, level, color, klass, protocol) for level, color in shown]
+    style.line_legend(left, {words: line for words, line in legend.items() if line in [lines[i] for i in chosen]})
+    updates = [_moving_point(ax, ds, found[i], (colors[i], lines[i]), klass, protocol) for i in chosen]
     updates.append(_changing_images(right, samples, shown, klass))
 
     def update(step: int) -> None:
@@ -73,11 +76,12 @@ def dynamics(
     return fig, update
 
 
-def _moving_point(ax: Axes, ds: xr.Dataset, level: Level, color: Any, klass: int, protocol: str) -> Update:
+def _moving_point(ax: Axes, ds: xr.Dataset, level: Level, look: tuple[Any, Any], klass: int, protocol: str) -> Update:
+    color, line = look
     pair = [0, min(1, ds.sizes["concept"] - 1)]
     mean = trajectory(ds, level.runs, klass, protocol).mean(axis=0)
     path = curves.smooth(mean, default_sigma(ds))[:, pair]
-    (trail,) = ax.plot([], [], color=color, lw=1.4, alpha=0.6, zorder=3, label=level.label)
+    (trail,) = ax.plot([], [], ls=line, color=color, lw=1.4, alpha=0.6, zorder=3, label=level.label)
     (point,) = ax.plot([], [], "o", color=color, mec="white", ms=10, mew=1, zorder=5)
 
     def update(step: int) -> None:

@@ -111,31 +111,33 @@ def _trajectory_panel(ax: Axes, ds: xr.Dataset, level: Level, protocol: str, sig
 def learning_curves(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     """Draw the coordinates of every class against the training step: rows concepts, columns classes, a line a level.
 
-    Mean over seeds with its 95 % interval as a band (3 seeds and more), unsmoothed; the dotted line is the class's true
-    value.
+    Mean over seeds with its 95 % interval as a band (3 seeds and more), unsmoothed; the thin grey line is the class's
+    true value. Colours and dashes of the levels as in Fig. 4.
     """
     protocol = protocol or str(ds["protocol"].values[0])
     found = levels(ds)
     colors, scale, index = style.signal_colors(found)
+    lines, legend = style.line_styles(ds, found)
     rows, columns = ds.sizes["concept"], ds.sizes["klass"]
     fig = style.new_figure(2.5 * columns + 1.0, 2.1 * rows + 0.5)
     axes = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for level, color in zip(found, colors, strict=True):
+    for level, color, line in zip(found, colors, lines, strict=True):
         if level.runs:
-            _draw_level(axes, ds, level, color, protocol)
+            _draw_level(axes, ds, level, color, line, protocol)
     _label_grid(axes, ds)
     if len(found) > 1:
         style.signal_bar(fig, scale, ds, index, list(axes.ravel()))
+    style.line_legend(fig, legend)
     return fig
 
 
-def _draw_level(axes: Any, ds: xr.Dataset, level: Level, color: Any, protocol: str) -> None:
+def _draw_level(axes: Any, ds: xr.Dataset, level: Level, color: Any, line: Any, protocol: str) -> None:
     chosen = ds["prob"].sel(protocol=protocol).isel(run=list(level.runs))
     values = chosen.transpose("run", "concept", "klass", "step").values
     low, high = intervals.share_interval(values, samples_of(ds))
     for row, column in np.ndindex(axes.shape):
         ax = axes[row, column]
-        ax.plot(ds["step"].values, values[:, row, column].mean(axis=0), color=color, lw=1.3, label=level.label)
+        ax.plot(ds["step"].values, values[:, row, column].mean(axis=0), ls=line, color=color, lw=1.3, label=level.label)
         ax.fill_between(ds["step"].values, low[row, column], high[row, column], color=color, alpha=0.15, lw=0)
 
 

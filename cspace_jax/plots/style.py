@@ -19,9 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from cspace_jax.analysis.levels import Level, levels, swept_concept
+from cspace_jax.analysis.levels import SEPARATION, Level, levels, setting_label, swept_concept
 from cspace_jax.data.concepts import BIT_NAMES
 from cspace_jax.storage.files import write_atomic
 
@@ -30,6 +31,10 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "
 TRAINED_COLOR = "#0072B2"
 HELD_OUT_COLOR = "#D55E00"
 SIGNAL_MAP = "viridis"
+LINES: tuple[Any, ...] = (
+    "-", (0, (4.0, 1.6)), (0, (1.2, 1.3)), (0, (5.0, 1.4, 1.2, 1.4)), (0, (9.0, 2.0)),
+    (0, (5.0, 1.4, 1.2, 1.4, 1.2, 1.4)),
+)  # fmt: skip
 CONCEPT_NAMES = {"bg_color": "background", "color": "colour"}
 SETTING_NAMES = {"mask": "masked fraction"}
 RC: Any = {
@@ -126,6 +131,31 @@ def signal_colors(found: list[Level]) -> tuple[list[Any], ScalarMappable, int]:
     low, high = (values.min(), values.max()) if values.max() - values.min() > 1e-9 else (0.0, 1.0)
     scale = ScalarMappable(Normalize(low, high), ListedColormap(shades(256)))
     return [tuple(map(float, color)) for color in np.asarray(scale.to_rgba(values))], scale, index
+
+
+def line_styles(ds: xr.Dataset, found: list[Level]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the line style of each level, and what it tells as words -> style; {} where all lines are solid.
+
+    The style tells the settings that change no concept's signal (mask, learning rate, weight decay, initial scale) and
+    therefore not the colour. All lines are solid where none varies, or where one of them varies alone, which the colour
+    then tells. More combinations than `LINES` start again.
+    """
+    signals = [SEPARATION[name] for name in map(str, ds["concept"].values) if name in SEPARATION]
+    words = [
+        setting_label({name: value for name, value in level.varying.items() if name not in signals}) for level in found
+    ]
+    names = list(dict.fromkeys(words))
+    if len(names) < 2 or all(len(level.varying) == 1 for level in found):
+        return [LINES[0]] * len(found), {}
+    lines = {name: LINES[i % len(LINES)] for i, name in enumerate(names)}
+    return [lines[word] for word in words], lines
+
+
+def line_legend(fig: FigureBase, lines: dict[str, Any]) -> None:
+    """Say below a figure what its line styles tell; nothing for {}."""
+    if lines:
+        handles = [Line2D([], [], color="#444444", ls=line, lw=1.6, label=words) for words, line in lines.items()]
+        fig.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), handlelength=3.4)
 
 
 def shades(number: int) -> Float[np.ndarray, "number 4"]:

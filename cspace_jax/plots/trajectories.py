@@ -24,7 +24,8 @@ Images = Mapping[int, Real[np.ndarray, "h w 3"]]
 def fig4(ds: xr.Dataset, protocol: str | None = None, raw: bool = False, corner_images: Images | None = None) -> Figure:
     """Draw the trajectories of the training classes together, and of each held-out class (paper Fig. 4).
 
-    Mean over seeds, one curve a level, coloured by normalised signal; smoothed as published unless `raw`. A circle
+    Mean over seeds, one curve a level, coloured by normalised signal; dashes tell settings without a signal
+    (`style.line_styles`); smoothed as published unless `raw`. A circle
     marks the first save, a square the last. With more than two concepts the first two are shown. corner_images: class
     index -> image [h, w, 3], put beside the corners instead of words (two concepts only).
     """
@@ -60,6 +61,7 @@ def _panels(
     protocol = protocol or str(ds["protocol"].values[0])
     found = levels(ds)
     colors, scale, index = style.signal_colors(found)
+    lines, legend = style.line_styles(ds, found)
     sigma = 0.0 if raw else default_sigma(ds)
     images = corner_images if ds.sizes["concept"] == 2 else None
     rows = -(-len(panels) // columns)
@@ -69,32 +71,33 @@ def _panels(
     for ax, (title, classes, pair) in zip(axes, panels, strict=False):
         for klass in classes:
             draw_reading(ax, ds, klass, pair)
-            _draw_class(ax, ds, found, colors, klass, pair, protocol, sigma)
+            _draw_class(ax, ds, list(zip(found, colors, lines, strict=True)), klass, pair, protocol, sigma)
         concept_square(ax, ds, pair, images)
         ax.set_title(title, pad=40 if images else 6, fontsize=9)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     if len(found) > 1:
         style.signal_bar(fig, scale, ds, index, list(axes))
+    style.line_legend(fig, legend)
     if "reading" in ds:
         fig.suptitle("crosses: how the probe reads pictures of the class that no run is trained on", fontsize=8)
     return fig
 
 
 def _draw_class(
-    ax: Axes, ds: xr.Dataset, found: list[Level], colors: list[Any], klass: int, pair: tuple[int, int],
+    ax: Axes, ds: xr.Dataset, looks: list[tuple[Level, Any, Any]], klass: int, pair: tuple[int, int],
     protocol: str, sigma: float,
 ) -> None:  # fmt: skip
-    for level, color in zip(found, colors, strict=True):
+    for level, color, line in looks:
         if level.runs:
             path = trajectory(ds, level.runs, klass, protocol).mean(axis=0)
             path = curves.smooth(path, sigma)[:, pair]
-            draw_path(ax, path, color, f"{ds['klass'].values[klass]} {level.label}")
+            draw_path(ax, path, color, f"{ds['klass'].values[klass]} {level.label}", line)
 
 
-def draw_path(ax: Axes, path: Float[np.ndarray, "t 2"], color: Any, label: str = "") -> None:
+def draw_path(ax: Axes, path: Float[np.ndarray, "t 2"], color: Any, label: str = "", line: Any = "-") -> None:
     """Draw one trajectory [t, 2] with a circle at its first and a square at its last point."""
-    ax.plot(*path.T, "-", color=color, lw=1.5, label=label, solid_capstyle="round", zorder=3)
+    ax.plot(*path.T, ls=line, color=color, lw=1.5, label=label, solid_capstyle="round", zorder=3)
     ax.plot(*path[0], "o", color="white", mec=color, ms=4.5, mew=1.1, zorder=4)
     ax.plot(*path[-1], "s", color=color, mec="white", ms=5.5, mew=0.7, zorder=5)
 

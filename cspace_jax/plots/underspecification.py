@@ -239,6 +239,7 @@ def product(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     protocol = protocol or str(ds["protocol"].values[0])
     found = [level for level in levels(ds) if level.runs]
     shades, scale, index = style.signal_colors(found)
+    lines, legend = style.line_styles(ds, found)
     fig = style.new_figure(7.8, 3.3)
     left, right = fig.subplots(1, 2)
     alive = ds.sel(protocol=protocol).isel(run=[run for level in found for run in level.runs])
@@ -255,13 +256,14 @@ def product(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     left.set(xlabel="product of the concepts' accuracies", ylabel="accuracy on all concepts", aspect="equal")
     left.legend(loc="upper left")
     klass = underspecification.held_out(ds)
-    for level, color in zip(found, shades, strict=True):
+    for level, color, line in zip(found, shades, lines, strict=True):
         one = ds.sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
         difference = (one["joint_accuracy"] - one["accuracy"].prod("concept")).mean("run")
-        right.plot(ds["step"].values, difference.values, color=color, label=level.label)
+        right.plot(ds["step"].values, difference.values, ls=line, color=color, label=level.label)
     right.axhline(0.0, color="#888888", lw=0.8)
     right.set(title=f"{style.class_label(ds, klass)}", ylabel="accuracy on all concepts - product")
     style.step_axis(right)
     if len(found) > 1:
         style.signal_bar(fig, scale, ds, index, right)
+    style.line_legend(fig, legend)
     return fig

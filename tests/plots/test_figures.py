@@ -3,6 +3,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import synthetic
+import xarray as xr
 from PIL import Image
 from scipy import ndimage
 
@@ -88,6 +89,42 @@ def test_fig4_draws_the_smoothed_mean_of_live_runs(ds):
         assert bar.get_ylabel() == "normalised colour signal"
     colors = {one.get_color() for one in held_out.lines if one.get_label().startswith("11 ")}
     assert len(colors) == 4
+
+
+def two_settings():
+    """Two colour signals at two masked fractions each: four levels, two colours."""
+    parts = [synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100)) for _ in range(2)]
+    parts = [one.assign_coords(mask=("run", np.full(4, mask))) for one, mask in zip(parts, (0.0, 0.5), strict=True)]
+    return xr.concat(parts, "run", join="override")
+
+
+def test_dashes_tell_levels_of_one_signal_apart():
+    both = two_settings()
+    for fig, start in ((trajectories.fig4(both), "11 sep_col"), (progress.learning_curves(both), "sep_col")):
+        drawn = {
+            line.get_label(): (line.get_color(), line.get_linestyle())
+            for line in panels(fig)[-1].lines if line.get_label().startswith(start)
+        }  # fmt: skip
+        colors, dashes = ({look[i] for look in drawn.values()} for i in (0, 1))
+        assert len(drawn) == len(set(drawn.values())) == 4 and len(colors) == len(dashes) == 2
+        solid = [label for label, (_, line) in drawn.items() if line == "-"]
+        assert all(label.endswith("mask=0") for label in solid)
+        (legend,) = fig.legends
+        assert [text.get_text() for text in legend.get_texts()] == ["mask=0", "mask=0.5"]
+
+
+def test_lines_are_solid_where_the_colour_tells_the_setting(ds):
+    for one in (ds, synthetic.masked()):
+        lines, legend = style.line_styles(one, levels(one))
+        assert set(lines) == {"-"} and legend == {}
+        assert not trajectories.fig4(one).legends
+
+
+def test_a_separation_without_its_concept_is_told_by_the_dashes():
+    both = two_settings()
+    both = both.assign_coords(sep_bg=("run", both["mask"].values + 0.1), mask=("run", np.zeros(8)))
+    _, legend = style.line_styles(both, levels(both))
+    assert list(legend) == ["sep_bg=0.1", "sep_bg=0.6"]
 
 
 def test_fig4_puts_images_at_the_corners(ds):
