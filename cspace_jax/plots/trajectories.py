@@ -22,19 +22,21 @@ Images = Mapping[int, Real[np.ndarray, "h w 3"]]
 @figure("fig4", paper="Fig. 4")
 @style.styled()
 def fig4(ds: xr.Dataset, protocol: str | None = None, raw: bool = False, corner_images: Images | None = None) -> Figure:
-    """Draw the trajectories of the training classes together, and of each held-out class (paper Fig. 4).
+    """Draw the trajectories of class 00 (a), of each held-out class (b), and of all training classes (paper Fig. 4).
 
     Mean over seeds, one curve a level, coloured by normalised signal; dashes tell settings without a signal
     (`style.line_styles`); smoothed as published unless `raw`. A circle
     marks the first save, a square the last. With more than two concepts the first two are shown. corner_images: class
     index -> image [h, w, 3], put beside the corners instead of words (two concepts only).
     """
-    trained = np.flatnonzero(ds["trained"].values).tolist()
-    panels: list[tuple[str, list[int]]] = [("training classes", trained)]
-    for klass in np.flatnonzero(~ds["trained"].values):
-        panels.append((f"held out: {style.class_label(ds, int(klass))}", [int(klass)]))
+    trained, plain = ds["trained"].values, int(np.argmin(ds["bit"].values.sum(axis=1)))
+    panels = [(f"(a) trained: {style.class_label(ds, plain)}", [plain])] if trained[plain] else []
+    for klass in np.flatnonzero(~trained):
+        panels.append((f"(b) held out: {style.class_label(ds, int(klass))}", [int(klass)]))
+    panels.append(("all training classes", np.flatnonzero(trained).tolist()))
+    columns = len(panels) if len(panels) <= 4 else -(-len(panels) // 2)
     return _panels(ds, [(title, classes, (0, min(1, ds.sizes["concept"] - 1))) for title, classes in panels],
-                   len(panels), protocol, raw, corner_images)  # fmt: skip
+                   columns, protocol, raw, corner_images)  # fmt: skip
 
 
 @figure("fig13", paper="Fig. 13")

@@ -78,11 +78,16 @@ def test_fig3_draws_speeds_and_marks_the_unlearned(ds):
 def test_fig4_draws_the_smoothed_mean_of_live_runs(ds):
     for raw in (False, True):
         fig = trajectories.fig4(ds, raw=raw)
-        training, held_out = panels(fig)
-        line = next(one for one in held_out.lines if one.get_label() == "11 sep_col=0.2")
-        mean = ds["prob"].sel(protocol="naive", klass="11").isel(run=[3, 5]).mean("run").values
-        expected = mean if raw else ndimage.gaussian_filter1d(mean, 2, axis=0, truncate=6)
-        np.testing.assert_allclose(line.get_xydata(), expected, atol=1e-6)
+        plain, held_out, training = panels(fig)
+        for ax, klass in ((plain, "00"), (held_out, "11")):
+            line = next(one for one in ax.lines if one.get_label() == f"{klass} sep_col=0.2")
+            mean = ds["prob"].sel(protocol="naive", klass=klass).isel(run=[3, 5]).mean("run").values
+            expected = mean if raw else ndimage.gaussian_filter1d(mean, 2, axis=0, truncate=6)
+            np.testing.assert_allclose(line.get_xydata(), expected, atol=1e-6)
+            assert {one.get_label()[:2] for one in ax.lines if "sep_col" in one.get_label()} == {klass}
+        assert plain.get_title() == "(a) trained: 00 (red, large)" and held_out.get_title().startswith(
+            "(b) held out: 11"
+        )
         assert held_out.get_xlabel() == "P(blue)" and held_out.get_ylabel() == "P(small)"
         assert sum(one.get_label().startswith(("00 ", "01 ", "10 ")) for one in training.lines) == 12
         bar = next(ax for ax in fig.axes if ax.get_label() == "<colorbar>")
@@ -100,10 +105,12 @@ def two_settings():
 
 def test_dashes_tell_levels_of_one_signal_apart():
     both = two_settings()
-    for fig, start in ((trajectories.fig4(both), "11 sep_col"), (progress.learning_curves(both), "sep_col")):
+    for fig, start, place in (
+        (trajectories.fig4(both), "11 sep_col", 1), (progress.learning_curves(both), "sep_col", -1),
+    ):  # fmt: skip
         drawn = {
             line.get_label(): (line.get_color(), line.get_linestyle())
-            for line in panels(fig)[-1].lines if line.get_label().startswith(start)
+            for line in panels(fig)[place].lines if line.get_label().startswith(start)
         }  # fmt: skip
         colors, dashes = ({look[i] for look in drawn.values()} for i in (0, 1))
         assert len(drawn) == len(set(drawn.values())) == 4 and len(colors) == len(dashes) == 2
@@ -248,7 +255,7 @@ def test_three_concepts_are_drawn_as_projections():
     fig = trajectories.fig13(ds)
     labels = {(ax.get_xlabel(), ax.get_ylabel()) for ax in panels(fig)}
     assert labels == {("P(blue)", "P(small)"), ("P(blue)", "P(dark)"), ("P(small)", "P(dark)")}
-    assert len(panels(fig)) == 24 and len(panels(trajectories.fig4(ds))) == 5
+    assert len(panels(fig)) == 24 and len(panels(trajectories.fig4(ds))) == 6
     assert len(panels(speeds.fig3(ds))) == 3 and len(panels(progress.learning_curves(ds))) == 24
     assert len(panels(progress.fig12(ds))) == 3
     assert len(panels(pictures.fig2(DataConfig(active=("color", "size", "bg_color")), levels(ds)[0].setting))) == 8
