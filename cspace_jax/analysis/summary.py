@@ -14,6 +14,7 @@ from cspace_jax.analysis import (
     claims_of_capability,
     claims_of_learning,
     comparison,
+    definition2,
     pictures,
     underspecification,
 )
@@ -41,6 +42,7 @@ MODULES = (
     claims_of_capability,
     claims_of_learning,
     comparison,
+    definition2,
     pictures,
     underspecification,
 )
