@@ -3,6 +3,10 @@
 Only names and shapes are known here; no weights are shipped. Convolution kernels go from OIHW to HWIO (transposed ones
 from IOHW), linear weights from [out, in] to [in, out]. The reference networks own a few layers that they never call
 (the last `down` and the last `up`); their arrays are accepted and dropped.
+
+Two things follow from what the arrays are named, not from a configuration: a model without dropout counts one module
+less in its blocks, so that its second convolution is `net2.2` and not `net2.3`; and a fixed noise schedule has no
+`gamma.b` and `gamma.w` (reference implementation).
 """
 
 import pathlib
@@ -20,6 +24,9 @@ from cspace_jax.model.unet import UNetSpec
 
 # One row per array: the path in our tree, the name in the reference, and how the array is laid out.
 Row = tuple[tuple[str, ...], str, str]
+
+_WITH_DROPOUT, _WITHOUT = "net2.3", "net2.2"  # a block's second convolution
+_SCHEDULE = ("b", "w")
 
 
 def _layer(ours: tuple[str, ...], theirs: str, layout: str) -> Iterator[Row]:
@@ -43,7 +50,7 @@ def _block(spec: UNetSpec, name: str, theirs: str, skip: bool) -> Iterator[Row]:
             else:
                 yield from _layer((*ours, "linear"), f"{theirs}.cond_projs.{i}", "linear")
     yield from _layer((name, "norm_1"), f"{theirs}.net2.0", "norm")
-    yield from _layer((name, "conv_1"), f"{theirs}.net2.3", "conv")
+    yield from _layer((name, "conv_1"), f"{theirs}.{_WITH_DROPOUT}", "conv")
     if skip:
         yield from _layer((name, "skip"), f"{theirs}.skip_conv", "conv")
 
@@ -139,30 +146,58 @@ def _check_shapes(spec: UNetSpec, tree: dict) -> None:
             raise UserError(f"weights do not fit the network: {name} has the shape {shape}, must be {must}")
 
 
-def _prefixed(rows: Iterator[Row], ours: str, theirs: str) -> list[Row]:
-    return [((ours, *path), f"{theirs}.{name}", layout) for path, name, layout in rows]
+def _rows_of(spec: UNetSpec, state: dict[str, np.ndarray], ours: str, theirs: str) -> list[Row]:
+    """Return the rows of a network that lies under `ours` and `theirs`, with or without dropout as the arrays say."""
+    found = {name for name in (_WITH_DROPOUT, _WITHOUT) if any(f".{name}." in stored for stored in state)}
+    if len(found) == 2:
+        raise UserError(
+            f"weights do not fit the network: the second convolution of some blocks is {_WITH_DROPOUT} (with dropout), "
+            f"of others {_WITHOUT} (without)"
+        )
+    second = _WITHOUT if found == {_WITHOUT} else _WITH_DROPOUT
+    return [
+        ((ours, *path), f"{theirs}.{name.replace(f'.{_WITH_DROPOUT}.', f'.{second}.')}", layout)
+        for path, name, layout in _network_rows(spec)
+    ]
 
 
-def vdm_params(spec: UNetSpec, state: dict[str, np.ndarray]) -> dict:
-    """Convert a diffusion model's `state_dict` (arrays by name) into {"network": ..., "schedule": {"b", "w"}}.
+def _schedule_rows(state: dict[str, np.ndarray], schedule: str) -> list[Row]:
+    """Return the rows of the noise schedule's scalars; none if the arrays hold none and none are asked for."""
+    names = [f"gamma.{name}" for name in _SCHEDULE]
+    learned = any(name in state for name in names)
+    if schedule and learned != (schedule == "learned_linear"):
+        held = f"hold {' and '.join(names)}" if learned else f"hold no {' and '.join(names)}"
+        raise UserError(f"weights do not fit the noise schedule: diffusion.schedule = {schedule!r}, and they {held}")
+    return [(("schedule", name), f"gamma.{name}", "vector") for name in _SCHEDULE] if learned else []
+
+
+def vdm_params(spec: UNetSpec, state: dict[str, np.ndarray], schedule: str = "") -> dict:
+    """Convert a diffusion model's `state_dict` into the tree of `vdm.init_params`, of a model with dropout or without.
+
+    Args:
+      spec: the network.
+      state: arrays by name.
+      schedule: `diffusion.schedule` of the model they are for; "" = learned or fixed, as the arrays say.
+
+    Returns:
+      {"network": ..., "schedule": {"b", "w"}}, of a fixed schedule {"network": ..., "schedule": {}}.
 
     Raises:
-      UserError: names are missing or unknown (both are listed), or a shape does not fit.
+      UserError: names are missing or unknown (both are listed), a shape does not fit, or the schedule is another.
     """
-    rows = _prefixed(_network_rows(spec), "network", "score_model")
-    rows += [(("schedule", name), f"gamma.{name}", "vector") for name in ("b", "w")]
+    rows = _rows_of(spec, state, "network", "score_model") + _schedule_rows(state, schedule)
     params = _build(state, rows, {f"score_model.{name}" for name in _unused_names(spec)})
     _check_shapes(spec, params["network"])
-    return params
+    return {"schedule": {}} | params
 
 
 def probe_params(spec: UNetSpec, state: dict[str, np.ndarray]) -> dict:
-    """Convert a probe's `state_dict` into {"backbone": ..., "head": ...}.
+    """Convert a probe's `state_dict`, of a probe with dropout or without, into {"backbone": ..., "head": ...}.
 
     Raises:
       UserError: names are missing or unknown (both are listed). Shapes are checked by `evaluation.probe.check_fit`.
     """
-    rows = _prefixed(_network_rows(spec), "backbone", "net")
+    rows = _rows_of(spec, state, "backbone", "net")
     head = (("norm_0", "0", "norm"), ("dense_0", "1", "linear"), ("norm_1", "3", "norm"), ("dense_1", "4", "linear"))
     for ours, theirs, layout in head:
         rows += _layer(("head", ours), f"head.{theirs}", layout)

@@ -4,11 +4,14 @@
 If one of these tests fails after a change, the change altered the model, not only its speed.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import sampler
+import tiny
 
 from cspace_jax.config import DiffusionConfig
 from cspace_jax.errors import UserError
@@ -112,8 +115,53 @@ def test_guidance_of_one_is_plain_conditioning(golden, model, params):
     np.testing.assert_allclose(one, plain, atol=1e-5)
 
 
-def test_shapes_that_do_not_fit_are_told(golden):
+def state_of(golden, dropout=True, learned=True):
+    """The weights under the reference's names, as a model without dropout or with a fixed schedule would hold them."""
     state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}
+    if not dropout:
+        state = {k.replace(".net2.3.", ".net2.2."): v for k, v in state.items()}
+    return {k: v for k, v in state.items() if learned or not k.startswith("gamma.")}
+
+
+@pytest.mark.parametrize("schedule", ["learned_linear", "fixed_linear"])
+@pytest.mark.parametrize("dropout", [0.1, 0.0])
+def test_weights_with_and_without_dropout_and_a_learned_schedule(golden, dropout, schedule):
+    network = dataclasses.replace(NETWORK, dropout=dropout)
+    model = vdm.Vdm.from_config(network, DiffusionConfig(schedule=schedule), "xla")
+    learned = schedule == "learned_linear"
+    state = state_of(golden, dropout > 0, learned)
+    found = torch_weights.vdm_params(model.network, state, schedule)
+    shapes = jax.eval_shape(lambda key: vdm.init_params(model, key), jax.random.key(0))
+    assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, shapes)
+    usual = tree(golden, "param/", model)
+    tiny.assert_same_bits(found["network"], usual["network"])
+    tiny.assert_same_bits(torch_weights.vdm_params(model.network, state), found)
+    if learned:
+        assert found["schedule"] == {"b": golden["param/gamma.b"], "w": golden["param/gamma.w"]}
+    low, high = vdm.gamma(model, jax.tree.map(jnp.asarray, found), np.array([0.0, 1.0]))
+    assert (float(low), float(high)) == ((-6.25, 9.25) if learned else (-5.0, 10.0))
+
+
+def test_a_mix_of_weights_is_one_line(golden):
+    spec = vdm.Vdm.from_config(NETWORK, DiffusionConfig(), "xla").network
+    both = state_of(golden)
+    both["score_model.mid1.net2.2.bias"] = both.pop("score_model.mid1.net2.3.bias")
+    half = state_of(golden)
+    del half["gamma.w"]
+    fixed = state_of(golden, learned=False)
+    for state, schedule, words in [
+        (both, "", "the second convolution of some blocks is net2.3 (with dropout), of others net2.2 (without)"),
+        (half, "", "missing ['gamma.w'], unknown none"),
+        (fixed, "learned_linear", "diffusion.schedule = 'learned_linear', and they hold no gamma.b and gamma.w"),
+        (state_of(golden), "fixed_linear", "diffusion.schedule = 'fixed_linear', and they hold gamma.b and gamma.w"),
+    ]:
+        with pytest.raises(UserError) as error:
+            torch_weights.vdm_params(spec, state, schedule)
+        assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_shapes_that_do_not_fit_are_told(golden):
+    state = state_of(golden)
     state["score_model.conv_in.weight"] = state["score_model.conv_in.weight"][:, :2]
     with pytest.raises(UserError, match=r"conv_in/kernel has the shape \(3, 3, 2, .*must be \(3, 3, 3"):
         torch_weights.vdm_params(vdm.Vdm.from_config(NETWORK, DiffusionConfig(), "xla").network, state)
@@ -121,7 +169,7 @@ def test_shapes_that_do_not_fit_are_told(golden):
 
 def test_names_that_do_not_fit_are_listed(golden):
     model = vdm.Vdm.from_config(NETWORK, DiffusionConfig(), "xla")
-    state = {k.removeprefix("param/"): v for k, v in golden.items() if k.startswith("param/")}
+    state = state_of(golden)
     state["score_model.extra.weight"] = state.pop("score_model.conv_in.bias")
     with pytest.raises(UserError, match=r"missing \['score_model.conv_in.bias'\].*score_model.extra.weight"):
         torch_weights.vdm_params(model.network, state)

@@ -67,6 +67,15 @@ def test_logits_and_loss_of_the_reference(golden, state_file, method):
     np.testing.assert_allclose(probe_network.cross_entropy(ours, bits).mean(), golden["loss"], rtol=1e-4)
 
 
+def test_weights_of_a_probe_without_dropout_are_the_same(state_file, tmp_path):
+    spec = probe_network.ProbeSpec.from_config(with_probe(PAPER, dropout=0.0))
+    with np.load(state_file) as state:
+        renamed = {name.replace(".net2.3.", ".net2.2."): array for name, array in state.items()}
+    np.savez(tmp_path / "probe.npz", **renamed)
+    found = probe_network.from_torch(spec, str(tmp_path / "probe.npz"))
+    jax.tree.map(np.testing.assert_array_equal, found, probe_network.from_torch(spec, state_file))
+
+
 def test_parameter_count_of_the_reference(golden):
     spec = probe_network.ProbeSpec.from_config(PAPER)
     ours = jax.eval_shape(lambda: probe_network.init_params(spec, jax.random.key(0)))
