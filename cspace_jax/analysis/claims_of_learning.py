@@ -202,10 +202,14 @@ def nearness_to_fastest(steps: Float[np.ndarray, " t"], correct: Float[np.ndarra
     "mean over seeds of the rank correlation of the masked concept's learning time with the masked share",
 )  # fmt: skip
 def masking(ds: xr.Dataset) -> Verdict:
-    """Ask whether the masked concept is learned later at larger shares, shares permuted within seeds."""
+    """Ask whether the masked concept is learned later at larger shares, shares permuted within seeds.
+
+    Groups of levels that differ in the share alone all take part; the details are those of the first.
+    """
     if not underspecification.is_swept(ds):
         return untold("one masked share: it takes two")
-    found, klass = underspecification.mask_levels(ds), underspecification.held_out(ds)
+    groups, klass = underspecification.mask_groups(ds), underspecification.held_out(ds)
+    found = groups[0]
     concept, _ = underspecification.masked(ds)
     times = times_of(ds, [klass], concept)
     shares = underspecification.fractions(found)
@@ -218,9 +222,9 @@ def masking(ds: xr.Dataset) -> Verdict:
             for share, one in zip(shares, described, strict=True)
         },
     }
-    tested = testing.trend([times[[run for _, run in block]] for block in by_seed(ds, found)])
+    tested = testing.trend([times[[run for _, run in block]] for group in groups for block in by_seed(ds, group)])
     why = f"prevented (median never) from a share of {min(never):g} on" if never else "prevented at no share"
-    found_verdict = judge(tested, _seeds(ds, [found]), details=details)
+    found_verdict = judge(tested, _seeds(ds, groups), details=details)
     return found_verdict if found_verdict.why else dataclasses.replace(found_verdict, why=why)
 
 

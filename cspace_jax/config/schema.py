@@ -23,7 +23,8 @@ LEARNED = {
     STAYS_80: "accuracy reaches 0.8 and stays there to the last save; interpolated between saves; not smoothed",
     "notebooks_90": "accuracy smoothed (sigma 1.5 saves) is above 0.9 at 3 saves in a row; the middle of the first 3",
 }
-CONDITIONINGS = ("sep_mlp", "common_linear", "common_zerolinear")
+# Whose embedding of the vector, each block's own or a common one, and how blocks project it and the time (reference).
+CONDITIONINGS = ("sep_mlp", "sep_linear", "sep_zerolinear", "common_mlp", "common_linear", "common_zerolinear")
 SCHEDULES = ("learned_linear", "fixed_linear")
 DECAYS = ("constant", "cosine")
 CONVOLUTIONS = ("auto", "xla", "canonical", "winograd", "matmul")
@@ -161,7 +162,9 @@ class NetworkConfig:
     heads: int = field(4, "of the attention at the lowest level; divides the last entry of channels", at_least=1)
     attention: bool = field(True, "self-attention between the two middle blocks")
     dropout: float = field(0.1, "in every residual block, while training", at_least=0, below=1)
-    conditioning: str = field("sep_mlp", "how blocks read the concepts", one_of=CONDITIONINGS)
+    conditioning: str = field(
+        "sep_mlp", "how blocks read the concepts: apart or through one common MLP, and by what", one_of=CONDITIONINGS
+    )
 
 
 @dataclasses.dataclass(frozen=True)

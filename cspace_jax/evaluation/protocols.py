@@ -21,7 +21,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED, ElicitConfig, shares_embedding
+from cspace_jax.config.schema import (
+    CONDITIONINGS,
+    NAIVE,
+    RANDOM,
+    REPEATED,
+    SHUFFLED,
+    ElicitConfig,
+    shares_embedding,
+)
 from cspace_jax.config.setting import Setting
 from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES
 from cspace_jax.data.source import Source
@@ -239,12 +247,12 @@ def repeats(config: ElicitConfig) -> bool:
 
 def check_network(config: ElicitConfig, conditioning: str) -> None:
     """Raise UserError for a protocol that edits a shared embedding where this kind of conditioning shares none."""
+    kinds = ", ".join(filter(shares_embedding, CONDITIONINGS))
     for name in config.protocols:
         if any(one.edits == "shared" for one in parse(name)[0]) and not shares_embedding(conditioning):
             raise UserError(
-                f"elicit.protocols = {name!r}: needs one embedding shared by all blocks (network.conditioning = "
-                f"common_linear or common_zerolinear), but network.conditioning = {conditioning!r}; 'latent' edits "
-                "every block's own"
+                f"elicit.protocols = {name!r}: needs one embedding shared by all blocks (network.conditioning one of "
+                f"{kinds}), but network.conditioning = {conditioning!r}; 'latent' edits every block's own"
             )
 
 

@@ -24,6 +24,12 @@ CONFIGS = {
         optim={"ema": 0.9, "batch_size": 16},
         diffusion={"schedule": "fixed_linear"},
     ),
+    "apart and linear": tiny.study(
+        data={"image_size": 16}, network={"channels": (16, 24), "blocks": 1, "conditioning": "sep_linear"}
+    ),
+    "shared embedding, MLPs": tiny.study(
+        data={"image_size": 16}, network={"channels": (16, 24), "blocks": 1, "conditioning": "common_mlp"}
+    ),
 }
 
 

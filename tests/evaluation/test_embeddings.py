@@ -9,6 +9,7 @@ import synthetic
 import tiny
 
 from cspace_jax.analysis.embeddings import extend_embeddings
+from cspace_jax.config.schema import CONDITIONINGS
 from cspace_jax.data.concepts import classes
 from cspace_jax.evaluation import embeddings
 from cspace_jax.model import unet
@@ -35,7 +36,7 @@ def test_single_concepts_are_the_published_vectors():
     assert embeddings.vector_names(SOURCE.family) == ("red", "blue", "large", "small")
 
 
-@pytest.mark.parametrize("conditioning", ["sep_mlp", "common_linear"])
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
 def test_cosines_of_every_block_against_numpy(conditioning):
     config = tiny.changed(CONFIG, network={"conditioning": conditioning})
     params = parameters(config, 1)
@@ -53,11 +54,11 @@ def test_cosines_of_every_block_against_numpy(conditioning):
     asked = np.zeros((5, 11))
     asked[:4] = embeddings.concept_vectors(SOURCE, SETTING)
     asked[4] = asked[1] + asked[3]
-    shared = mlp(asked, params["network"]["embed_vector"]) if conditioning == "common_linear" else asked
+    shared = mlp(asked, params["network"]["embed_vector"]) if "common" in conditioning else asked
     start = 0
     for number, (name, width) in enumerate(unet.block_features(SPEC.vdm.network).items()):
         weights = params["network"][name]["project_vector"]
-        h = mlp(shared, weights["mlp"]) if conditioning == "sep_mlp" else layer(shared, weights["linear"])
+        h = mlp(shared, weights["mlp"]) if "mlp" in conditioning else layer(shared, weights["linear"])
         unit = h[:4] / np.linalg.norm(h[:4], axis=1, keepdims=True)
         np.testing.assert_allclose(found.embedding_cosine[number], unit @ unit.T, atol=2e-6)
         np.testing.assert_allclose(found.embedding_classes[0, start : start + width], h[4], rtol=1e-5, atol=1e-5)

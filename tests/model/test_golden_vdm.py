@@ -14,6 +14,7 @@ import sampler
 import tiny
 
 from cspace_jax.config import DiffusionConfig
+from cspace_jax.config.schema import CONDITIONINGS
 from cspace_jax.errors import UserError
 from cspace_jax.model import torch_weights, vdm
 from cspace_jax.model.convolution import METHODS
@@ -140,6 +141,46 @@ def test_weights_with_and_without_dropout_and_a_learned_schedule(golden, dropout
         assert found["schedule"] == {"b": golden["param/gamma.b"], "w": golden["param/gamma.w"]}
     low, high = vdm.gamma(model, jax.tree.map(jnp.asarray, found), np.array([0.0, 1.0]))
     assert (float(low), float(high)) == ((-6.25, 9.25) if learned else (-5.0, 10.0))
+
+
+def of_kind(golden, conditioning):
+    """The weights with other arrays for a kind of conditioning, named and laid out as in the reference."""
+    draw = np.random.default_rng(0).standard_normal
+    source, kind = conditioning.split("_")
+    state = {name: array for name, array in state_of(golden).items() if ".cond_projs." not in name}
+
+    def add(name, entering, width):
+        state[f"{name}.weight"], state[f"{name}.bias"] = np.float32(draw((width, entering))), np.float32(draw(width))
+
+    def add_mlp(name, entering, width):
+        add(f"{name}.0", entering, width)
+        add(f"{name}.2", width, width)
+
+    for name in [name for name in state if name.endswith(".net1.2.bias")]:
+        for i, entering in enumerate((256, 64 if source == "common" else 11)):
+            add_one = add_mlp if kind == "mlp" else add
+            add_one(name.replace("net1.2.bias", f"cond_projs.{i}"), entering, len(state[name]))
+    if source == "common":
+        add_mlp("score_model.embed_v_conditionings.0", 11, 64)
+    return state
+
+
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_weights_of_every_kind_of_conditioning(golden, conditioning):
+    model = vdm.Vdm.from_config(dataclasses.replace(NETWORK, conditioning=conditioning), DiffusionConfig(), "xla")
+    state = of_kind(golden, conditioning)
+    found = torch_weights.vdm_params(model.network, state)
+    shapes = jax.eval_shape(lambda key: vdm.init_params(model, key), jax.random.key(0))
+    assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, shapes)
+    block = found["network"]["up_0_block_1"]
+    layers = {"mlp/dense_0": "0.", "mlp/dense_1": "2."} if conditioning.endswith("mlp") else {"linear": ""}
+    for i, name in enumerate(("project_time", "project_vector")):
+        for ours, theirs in layers.items():
+            layer, prefix = block[name], f"score_model.ups.1.resnet_blocks.1.cond_projs.{i}.{theirs}"
+            for part in ours.split("/"):
+                layer = layer[part]
+            np.testing.assert_array_equal(layer["kernel"], state[f"{prefix}weight"].T)
+            np.testing.assert_array_equal(layer["bias"], state[f"{prefix}bias"])
 
 
 def test_a_mix_of_weights_is_one_line(golden):

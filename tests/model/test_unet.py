@@ -12,6 +12,7 @@ import tiny
 from scipy import signal
 
 from cspace_jax.config import DiffusionConfig, NetworkConfig
+from cspace_jax.config.schema import CONDITIONINGS
 from cspace_jax.model import unet, vdm
 from cspace_jax.model.convolution import METHODS, conv_1x1, conv_2x2_down, conv_2x2_up, conv_3x3
 from cspace_jax.model.layers import drop_out, group_norm
@@ -65,6 +66,11 @@ def unused(channels):
         ({}, 10_913_859),
         ({"conditioning": "common_linear"}, 10_086_019),
         ({"conditioning": "common_zerolinear"}, 10_086_019),
+        # Of the 14 blocks' widths w, sum w = 2,304 and sum w^2 = 475,136: a second layer costs w^2 + w for time and
+        # vector each, a block's own vector has 11 entries instead of 64, and the common MLP has 4,928 parameters.
+        ({"conditioning": "sep_linear"}, 10_913_859 - 2 * (475_136 + 2_304)),
+        ({"conditioning": "sep_zerolinear"}, 10_086_019 - 4_928 - 53 * 2_304),
+        ({"conditioning": "common_mlp"}, 10_086_019 + 2 * (475_136 + 2_304)),
         ({"channels": (64, 128, 128)}, 4_605_379),
     ],
 )
@@ -89,11 +95,11 @@ def layers(params, path=()):
         yield path, params
 
 
-@pytest.mark.parametrize("conditioning", ["sep_mlp", "common_linear", "common_zerolinear"])
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
 def test_zero_layers_are_exactly_those_of_the_reference(conditioning):
     for path, layer in layers(initial(conditioning)):
         projection = any(name.startswith("project_") for name in path)
-        zero = path[-1] in ("conv_1", "conv_out") or (projection and conditioning == "common_zerolinear")
+        zero = path[-1] in ("conv_1", "conv_out") or (projection and conditioning.endswith("zerolinear"))
         if "kernel" in layer:
             assert bool((layer["kernel"] == 0).all() and (layer["bias"] == 0).all()) == zero, path
 
@@ -315,14 +321,20 @@ def influence(conditioning):
     return np.abs(by_c[0]), np.abs(by_t[0])
 
 
-def test_every_conditioning_entry_reaches_the_output():
-    by_c, by_t = influence("sep_mlp")
+@pytest.mark.parametrize("conditioning", [kind for kind in CONDITIONINGS if not kind.endswith("zerolinear")])
+def test_every_conditioning_entry_reaches_the_output(conditioning):
+    by_c, by_t = influence(conditioning)
     assert by_c.min() > 1e-6 and by_t > 1e-6
 
 
-def test_zero_projections_shut_conditioning_and_time_out_at_the_start():
-    by_c, by_t = influence("common_zerolinear")
+@pytest.mark.parametrize("conditioning", ["sep_zerolinear", "common_zerolinear"])
+def test_zero_projections_shut_conditioning_and_time_out_at_the_start(conditioning):
+    by_c, by_t = influence(conditioning)
     assert by_c.max() == 0 and by_t == 0
+    spec, params = awake(conditioning)
+    projected = unet.project_conditioning(spec, params, inputs()[2])
+    assert {name: h.shape[-1] for name, h in projected.items()} == unet.block_features(spec)
+    assert not any(h.any() for h in projected.values())
 
 
 def test_samples_of_a_batch_do_not_mix():
