@@ -68,7 +68,7 @@ def test_the_report_has_a_table_and_sentences_a_group(ds):
     summary = summarise(with_answers(ds))
     text = printed(summary)
     tables = [text.index(f"whose color is hidden at sep_size={size}") for size in (0.4, 0.2)]
-    first, second = text[tables[0] : tables[1]], text[tables[1] : text.index("to: steps to 80 % for good")]
+    first, second = text[tables[0] : tables[1]], text[tables[1] : text.index("to: steps until learned")]
     rows = [[line.split()[0] for line in part.splitlines() if line.strip()[:1].isdigit()] for part in (first, second)]
     assert rows == [["0", "0.25", "0.5", "1"], ["0", "0.5"]]
     for size, end in ((0.4, "0.00"), (0.2, "1.00")):
