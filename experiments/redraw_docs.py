@@ -24,7 +24,7 @@ from cspace_jax.storage import results
 from experiments.docs_tables import TABLES, Results
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/claims.md")
+PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/statistics.md")
 # file in docs: study, figure
 FIGURES = {
     "trajectories.png": ("signal", "fig4"),
