@@ -6,8 +6,9 @@
 Writes fig5, fig9b, surface (energy with its trajectory) and swing_by (structured identity mapping) as PNG and PDF. With
 a workdir also fit.png/.pdf (measured, fitted and predicted by the identity mapping at every level) and fit.json, where
 the masked fraction varies by Eq. 2 instead of Eq. 1, and prints a table: a, the switching
-times t1 and t2 in steps, rate per step and residual. The equations are reconstructions, see
-cspace_jax/analysis/landscape.py.
+times t1 and t2 in steps, rate per step and residual. Where the ratio of the signals varies, also shared_fit.json: all
+levels fitted at once with a = ratio ** exponent and one rate. The equations are reconstructions, see
+cspace_jax/analysis/landscape.py and shared_landscape.py.
 """
 
 import json
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from cspace_jax.analysis import landscape, report
 from cspace_jax.analysis.levels import Level
+from cspace_jax.analysis.shared_landscape import SharedFit
 from cspace_jax.cli import scripts
 from cspace_jax.errors import UserError
 from cspace_jax.plots import landscapes, style
@@ -38,6 +40,29 @@ def describe(level: Level, found: landscape.Fit) -> dict[str, Any]:
         "biased_target": found.biased,
         "residual": found.residual,
     }
+
+
+def describe_shared(levels: Sequence[Level], found: SharedFit) -> dict[str, Any]:
+    """Return the fit of all levels at once as plain numbers."""
+    rows = zip(levels, found.a, found.t1, found.t2, found.residuals, strict=True)
+    return {
+        "exponent": {"value": found.exponent, "interval": found.interval},
+        "rate": found.rate,
+        "levels": [
+            {"level": level.label, **dict(zip(("a", "t1", "t2", "residual"), map(float, row), strict=True))}
+            for level, *row in rows
+        ],
+    }
+
+
+def sentence(found: SharedFit, fits: Sequence[tuple[Level, landscape.Fit]]) -> str:
+    """Return the exponent and what it costs against a free a a level, in one line."""
+    low, high = found.interval
+    free = [one.residual for _, one in fits]
+    costs = f"rms {found.residuals.mean():.3f} on average, with an a of its own a level {sum(free) / len(free):.3f}"
+    return (
+        f"a = (ratio of signals) ** {found.exponent:.2f} [{low:.2f}, {high:.2f}] and one rate for all levels: {costs}"
+    )
 
 
 def table_of(fits: Sequence[tuple[Level, landscape.Fit]]) -> Table:
@@ -75,10 +100,14 @@ def run(arguments: Sequence[str]) -> None:
         "swing_by": landscapes.swing_by(),
     }
     if ds is not None:
-        drawn["fit"], fits = landscapes.measured(ds)
+        drawn["fit"], fits, shared = landscapes.measured(ds)
         text = json.dumps(report.to_json([describe(*one) for one in fits]), indent=2, allow_nan=False)
         write_atomic(outdir / "fit.json", (text + "\n").encode())
         Console().print(table_of(fits))
+        if shared is not None:
+            text = json.dumps(report.to_json(describe_shared([level for level, _ in fits], shared)), indent=2)
+            write_atomic(outdir / "shared_fit.json", (text + "\n").encode())
+            print(sentence(shared, fits))
     for name, figure in drawn.items():
         style.save(figure, outdir / name)
     print(f"{2 * len(drawn)} figures in {outdir}")

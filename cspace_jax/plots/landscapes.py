@@ -9,10 +9,11 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax.analysis import curves, identity_mapping, landscape, underspecification
+from cspace_jax.analysis import curves, identity_mapping, landscape, shared_landscape, underspecification
 from cspace_jax.analysis import levels as signal_levels
 from cspace_jax.analysis.learning import default_sigma, trajectory
 from cspace_jax.analysis.levels import Level
+from cspace_jax.analysis.shared_landscape import SharedFit
 from cspace_jax.errors import UserError
 from cspace_jax.plots import style
 from cspace_jax.plots.trajectories import draw_path
@@ -88,10 +89,13 @@ def surface(a: float = 2.0) -> Figure:
 
 
 @style.styled()
-def measured(ds: xr.Dataset, protocol: str = "naive") -> tuple[Figure, list[tuple[Level, landscape.Fit]]]:
+def measured(
+    ds: xr.Dataset, protocol: str = "naive"
+) -> tuple[Figure, list[tuple[Level, landscape.Fit]], SharedFit | None]:
     """Fit Eq. 1 to the measured trajectory of the last held-out class at every level and draw both.
 
-    Trajectories are means over seeds, smoothed as published; also returns (level, fit) of every level with runs. The
+    Trajectories are means over seeds, smoothed as published; also returns (level, fit) of every level with runs, and
+    the fit whose a is one function of the signals for all levels (dash-dotted; None where signals do not vary). The
     first two concepts are taken, the masked one across where the masked fraction alpha varies; there Eq. 2 is fitted,
     whose actual target is 1 - alpha. Dotted: the structured identity mapping's prediction from the signals alone, which
     knows of no masking.
@@ -109,20 +113,25 @@ def measured(ds: xr.Dataset, protocol: str = "naive") -> tuple[Figure, list[tupl
     pair = underspecification.axes(ds) if swept else (0, 1)
     first, second = (style.probability_label(ds, str(ds["concept"].values[i])) for i in pair)
     fig = style.new_figure(2.9 * len(levels) + 0.3, 3.2)
-    fits = []
-    for ax, level in zip(fig.subplots(1, len(levels), squeeze=False)[0], levels, strict=True):
-        path = trajectory(ds, level.runs, klass, protocol).mean(axis=0)
-        path = curves.smooth(path, default_sigma(ds))[:, list(pair)]
-        found = landscape.fit(ds["step"].values, path, actual=(1.0 - level.setting["mask"], 1.0))
-        fits.append((level, found))
-        signal = np.array(level.signal)[list(pair)]
+    paths = [trajectory(ds, level.runs, klass, protocol).mean(axis=0) for level in levels]
+    paths = [curves.smooth(path, default_sigma(ds))[:, list(pair)] for path in paths]
+    signals = np.array([level.signal for level in levels])[:, list(pair)]
+    actual = [(1.0 - level.setting["mask"], 1.0) for level in levels]
+    fits = [landscape.fit(ds["step"].values, *one) for one in zip(paths, actual, strict=True)]
+    shared = None
+    if shared_landscape.varies(signals):
+        shared = shared_landscape.fit_shared(ds["step"].values, np.stack(paths), signals, fits, actual)
+    axes = fig.subplots(1, len(levels), squeeze=False)[0]
+    for i, (ax, level, path, found, signal) in enumerate(zip(axes, levels, paths, fits, signals, strict=True)):
         if (signal > 0).all():
             ax.plot(*identity_mapping.prediction(signal).T, ":", color="#555555", lw=1.2, label="identity mapping")
         draw_path(ax, path, style.OKABE_ITO[0], "measured")
         ax.plot(*found.path.T, "--", color=style.OKABE_ITO[3], lw=1.4, label="Eq. 2" if swept else "Eq. 1")
+        if shared is not None:
+            ax.plot(*shared.paths[i].T, "-.", color=style.OKABE_ITO[2], lw=1.2, label="a of signals")
         _square(ax, f"{level.label}\na = {found.a:.2g}, rms {found.residual:.3f}", (first, second))
         ax.legend(loc="lower center")
-    return fig, fits
+    return fig, list(zip(levels, fits, strict=True)), shared
 
 
 @style.styled()

@@ -127,6 +127,7 @@ def test_fig10_shows_the_fraction_closest_to_one_half_of_each_group(ds):
 
 
 def test_all_groups_are_fitted(ds):
-    _, fits = landscapes.measured(ds)
+    _, fits, shared = landscapes.measured(ds)
     expected = [(0.4, 0.0), (0.4, 0.25), (0.4, 0.5), (0.4, 1.0), (0.2, 0.0), (0.2, 0.5)]
     assert [(level.setting["sep_size"], level.setting["mask"]) for level, _ in fits] == expected
+    assert shared is None  # no signal varies here

@@ -333,8 +333,8 @@ def test_figures_of_masking_need_several_fractions(tmp_path):
 
 
 def test_measured_trajectories_are_fitted_by_eq2(ds):
-    fig, fits = landscapes.measured(ds)
-    assert [level.setting["mask"] for level, _ in fits] == [0.0, 0.25, 0.5, 1.0]
+    fig, fits, shared = landscapes.measured(ds)
+    assert [level.setting["mask"] for level, _ in fits] == [0.0, 0.25, 0.5, 1.0] and shared is None
     labels = {line.get_label() for line in fig.axes[1].lines}
     assert {"measured", "Eq. 2", "identity mapping"} <= labels
 

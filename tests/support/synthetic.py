@@ -29,7 +29,7 @@ def samples_of(prob, number=32):
 
 
 def grid(levels=(0.1, 0.2, 0.4, 0.8), seeds=(0, 100, 200), active=("color", "size")):
-    names = dict.fromkeys(SWEPT, 0.4) | {"data_noise": 1e-3, "learning_rate": 1e-3}
+    names = dict.fromkeys(SWEPT, 0.4) | {"data_noise": 1e-3, "learning_rate": 1e-3, "mask": 0.0}
     return [names | {"sep_col": level, "seed": seed} for level in levels for seed in seeds]
 
 

@@ -324,9 +324,16 @@ def test_landscapes_are_drawn_and_fitted_to_a_study(executed, study, tmp_path, m
     landscape_script.run([f"--outdir={tmp_path}", f"--workdir={study / 'base'}"])
     names = {"fig5", "fig9b", "surface", "swing_by", "fit"}
     assert {path.name for path in tmp_path.iterdir()} == {f"{n}.{e}" for n in names for e in ("png", "pdf")} | {
-        "fit.json"
+        "fit.json",
+        "shared_fit.json",
     }
     fits = json.loads((tmp_path / "fit.json").read_text())
-    assert len(fits) == 4 and all(one["residual"] < 0.2 for one in fits)
-    assert "Eq. 1 (at a masked fraction Eq. 2) fitted" in capsys.readouterr().out
+    assert len(fits) == 4 and all(one["residual"] < 0.08 for one in fits)
+    shared = json.loads((tmp_path / "shared_fit.json").read_text())
+    ratios = [0.05 * 8 / level**2 for level in (0.1, 0.2, 0.4, 0.8)]
+    found = [one["a"] for one in shared["levels"]]
+    np.testing.assert_allclose(found, np.array(ratios) ** shared["exponent"]["value"], rtol=1e-6)
+    printed = capsys.readouterr().out
+    assert "Eq. 1 (at a masked fraction Eq. 2) fitted" in printed
+    assert f"** {shared['exponent']['value']:.2f} [" in printed
     assert "form = 'eq3': must be one of eq1" in refuse(capsys, landscape_script, f"--outdir={tmp_path}", "--form=eq3")
