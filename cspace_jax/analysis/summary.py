@@ -16,6 +16,7 @@ from cspace_jax.analysis import (
     comparison,
     definition2,
     pictures,
+    stability,
     underspecification,
 )
 from cspace_jax.analysis.blocks import BLOCKS
@@ -44,6 +45,7 @@ MODULES = (
     comparison,
     definition2,
     pictures,
+    stability,
     underspecification,
 )
 DEFINITIONS = {

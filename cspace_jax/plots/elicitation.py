@@ -13,7 +13,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
-from cspace_jax.analysis import capability, curves, intervals
+from cspace_jax.analysis import capability, curves, intervals, stability
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, definition_of, memorisation, samples_of
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
@@ -114,8 +114,7 @@ def seed_panels(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], 
 
 
 def _asked_patch(ds: xr.Dataset, samples: Samples) -> str:
-    asked = "patch" in ds["protocol"].values
-    return "" if asked else "patch was not among the protocols (elicit.protocols)"
+    return "" if stability.asked_patch(ds) else "patch was not among the protocols (elicit.protocols)"
 
 
 @figure("fig17", paper="Fig. 17", needs=(_asked_patch,))
@@ -123,11 +122,17 @@ def _asked_patch(ds: xr.Dataset, samples: Samples) -> str:
 def fig17(ds: xr.Dataset) -> Figure:
     """Draw P(class asked for) with the network's own and with patched conditioning projections (paper Fig. 17).
 
-    A thin line a seed; the thick line is their mean. The level is that of `progress.choose_level`.
+    A thin line a seed; the thick line is their mean. The level is that of `progress.choose_level`. Below, a table a
+    held-out class says which seeds learn stably (`analysis.stability`) and when each way reaches 80 % for good.
     """
     panels, level, rows = [NAIVE, "patch"], _level(ds), _rows(ds, "capability")
-    fig = style.new_figure(*panel_size(rows, panels))
-    axes = _seeds(fig, ds, level, rows, panels)
+    width, height = panel_size(rows, panels)
+    lines = (len(level.runs) + 2) * len(rows)
+    fig = style.new_figure(width, height + 0.2 * lines)
+    above, below = np.ravel(fig.subfigures(2, 1, squeeze=False, height_ratios=(height, 0.2 * lines)))
+    axes = _seeds(above, ds, level, rows, panels)
+    for row, ax in zip(rows, np.ravel(below.subplots(len(rows), 1, squeeze=False)), strict=True):
+        _draw_stability(ax, ds, level, row.klass)
     for (row, column), ax in np.ndenumerate(axes):
         mean = rows[row].scores(ds, level, panels[column]).mean(0)
         ax.plot(ds["step"].values, mean, color="#222222", lw=2.2, label="mean")
@@ -135,6 +140,29 @@ def fig17(ds: xr.Dataset) -> Figure:
         ax.set_title(title)
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
+
+
+def _draw_stability(ax: Axes, ds: xr.Dataset, level: Level, klass: int) -> None:
+    """Draw the table of stable and unstable seeds of a held-out class."""
+    head = [
+        "seed",
+        f"naive prompting of {ds['klass'].values[klass]}",
+        "first at 80 %",
+        "stays at 80 %",
+        "patching stays",
+    ]
+    rows = [
+        [str(one["seed"]), one["kind"], *(f"{t:,.0f}" if np.isfinite(t) else "never" for t in times)]
+        for one in stability.seeds(ds, level, klass)
+        for times in [(one["reach"], one["naive"], one["patch"])]
+    ]
+    ax.set_axis_off()
+    table = ax.table(rows, colLabels=head, loc="center", cellLoc="center", edges="horizontal",
+                     colWidths=[0.1, 0.3, 0.2, 0.2, 0.2])  # fmt: skip
+    table.auto_set_font_size(False)
+    table.set_fontsize(8)
+    for cell in table.get_celld().values():
+        cell.set_edgecolor("#CCCCCC")
 
 
 def _source(ds: xr.Dataset) -> str:
