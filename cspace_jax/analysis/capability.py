@@ -23,7 +23,8 @@ from cspace_jax.analysis.learning import (
     times_by,
 )
 from cspace_jax.analysis.levels import Level, levels
-from cspace_jax.config.schema import NAIVE, REPEATED, STAYS_80
+from cspace_jax.config.definitions import STAYS_80
+from cspace_jax.config.schema import NAIVE, REPEATED
 
 VARIABLES = ("capability", "capability_split", "capability_product", "naive_split", "best_query")
 CONCEPT = "capability_concept"  # the one variable with an axis of concepts

@@ -13,7 +13,8 @@ from jaxtyping import Float, Real
 
 from cspace_jax.analysis import censored, curves, intervals
 from cspace_jax.analysis.levels import Level
-from cspace_jax.config.schema import LEARNED, STAYS_80, ElicitConfig, EvaluateConfig
+from cspace_jax.config.definitions import LEARNED, STAYS_80
+from cspace_jax.config.schema import ElicitConfig, EvaluateConfig
 from cspace_jax.storage import results
 
 PAPER_THRESHOLD = 0.8

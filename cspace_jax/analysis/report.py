@@ -12,7 +12,8 @@ from rich.table import Table
 
 from cspace_jax.analysis.verdict_tables import print_claims, print_comparisons
 from cspace_jax.analysis.zoom import RunTurn
-from cspace_jax.config.schema import LEARNED, NAIVE
+from cspace_jax.config.definitions import LEARNED
+from cspace_jax.config.schema import NAIVE
 from cspace_jax.storage.files import write_atomic
 from cspace_jax.storage.workdir import Workdir
 

@@ -33,7 +33,7 @@ from cspace_jax.analysis.learning import (
 )
 from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.analysis.ordering import level_groups, order_within
-from cspace_jax.config.schema import LEARNED
+from cspace_jax.config.definitions import LEARNED
 
 # Importing a module registers its block.
 MODULES = (

@@ -12,17 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cspace_jax.config.definitions import LEARNED, STAYS_80
 from cspace_jax.config.fields import Declared, field
 from cspace_jax.config.setting import MAX_SEED, Setting
 
 SCALES = ("smoke", "quick", "paper")
 CONCEPTS = ("shape", "x", "y", "color", "size", "bg_color")
-STAYS_80 = "stays_80"
-LEARNED = {
-    "first_80": "accuracy reaches 0.8 at some save, whatever it does later; interpolated between saves; not smoothed",
-    STAYS_80: "accuracy reaches 0.8 and stays there to the last save; interpolated between saves; not smoothed",
-    "notebooks_90": "accuracy smoothed (sigma 1.5 saves) is above 0.9 at 3 saves in a row; the middle of the first 3",
-}
 # Whose embedding of the vector, each block's own or a common one, and how blocks project it and the time (reference).
 CONDITIONINGS = ("sep_mlp", "sep_linear", "sep_zerolinear", "common_mlp", "common_linear", "common_zerolinear")
 SCHEDULES = ("learned_linear", "fixed_linear")
@@ -365,9 +360,7 @@ class Config:
     probe: ProbeConfig = ProbeConfig()
     engine: EngineConfig = EngineConfig()
     figures: tuple[str, ...] = field((ALL_FIGURES,), "which figures are drawn: names, or all", affects_results=False)
-    learned: str = field(
-        STAYS_80, "which definition of learned figures and tables show", one_of=tuple(LEARNED), affects_results=False
-    )
+    learned: str = field(STAYS_80, "definition of learned that is shown", one_of=tuple(LEARNED), affects_results=False)
 
 
 def save_steps(save: SaveConfig, total: int) -> tuple[int, ...]:
