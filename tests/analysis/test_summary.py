@@ -8,12 +8,13 @@ from etils import epath
 from rich.console import Console
 from scipy import ndimage
 
-from cspace_jax.analysis import curves, report
+from cspace_jax.analysis import curves, learning, report
 from cspace_jax.analysis.learning import product_check
 from cspace_jax.analysis.levels import levels, swept_concept
 from cspace_jax.analysis.ordering import level_groups, order_check, order_within
 from cspace_jax.analysis.summary import summarise
 from cspace_jax.data import concepts
+from cspace_jax.plots.speeds import fig3
 from cspace_jax.storage.workdir import Workdir
 
 STEPS = np.array(synthetic.STEPS, float)
@@ -268,3 +269,33 @@ def test_published_trajectories_give_the_published_numbers():
     found = curves.find_memorisation(steps, strong, BITS, 3, TRAINED)
     assert found.nearest == 2 and found.weak == 1 and found.turning_step == 2561
     assert curves.crossing_time(steps, strong[:, 1]) == pytest.approx(5155, abs=100)
+
+
+def test_first_reach_and_stay_differ_where_a_curve_dips():
+    steps = np.arange(0, 1000, 100)
+    dips = np.array([[0, 0.9, 0.9, 0.2, 0.2, 0.9, 0.9, 0.9, 0.9, 0.9], [0, 0.9, 0, 0, 0, 0, 0, 0, 0, 0.0]])
+    times = learning.learning_times(steps, dips)
+    assert list(times) == ["first_80", "stays_80", "notebooks_90"]
+    np.testing.assert_allclose(times["first_80"], [800 / 9, 800 / 9])
+    np.testing.assert_allclose(times["stays_80"], [400 + 100 * 0.6 / 0.7, np.nan])
+
+
+def test_the_configuration_says_which_definition_is_shown():
+    ds = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100))
+    ds["accuracy"].values[:, 20, :, 3] = 1.0  # one save at which class 11 is drawn, and not at the next
+    shown = {}
+    for name in ("stays_80", "first_80"):
+        named = ds.assign_attrs(config=json.dumps({"study": "signal", "scale": "quick", "learned": name}))
+        found = summarise(named)
+        console = Console(width=200, record=True, file=io.StringIO())
+        report.print_summary(found, console)
+        text = console.export_text()
+        assert f"Steps until a concept is learned ({name})" in text
+        assert "learned: first_80 = accuracy reaches 0.8 at some save" in text
+        shown[name] = text
+        assert fig3(named).axes[0].get_ylabel() == f"learning speed, {name}  [1 / 1,000 steps]"
+    assert shown["stays_80"].splitlines()[3:] != shown["first_80"].splitlines()[3:]
+    median = {
+        name: one["median"] for name, one in found["levels"][0]["classes"]["11"]["learning_times"]["color"].items()
+    }
+    assert median["first_80"] < median["stays_80"]
