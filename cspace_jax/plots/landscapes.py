@@ -103,9 +103,7 @@ def measured(
     Raises:
       UserError: the study has fewer than five saves.
     """
-    saves = ds.sizes["step"]
-    if saves < landscape.LEAST_POINTS:
-        raise UserError(f"a fit needs at least {landscape.LEAST_POINTS} saves, this study has {saves} (save.count)")
+    _check_saves(ds.sizes["step"])
     klass = underspecification.held_out(ds)
     swept = underspecification.is_swept(ds)
     groups = underspecification.mask_groups(ds) if swept else [signal_levels.levels(ds)]
@@ -113,8 +111,10 @@ def measured(
     pair = underspecification.axes(ds) if swept else (0, 1)
     first, second = (style.probability_label(ds, str(ds["concept"].values[i])) for i in pair)
     fig = style.new_figure(2.9 * len(levels) + 0.3, 3.2)
-    paths = [trajectory(ds, level.runs, klass, protocol).mean(axis=0) for level in levels]
-    paths = [curves.smooth(path, default_sigma(ds))[:, list(pair)] for path in paths]
+    paths = [
+        curves.smooth(trajectory(ds, level.runs, klass, protocol).mean(axis=0), default_sigma(ds))[:, list(pair)]
+        for level in levels
+    ]
     signals = np.array([level.signal for level in levels])[:, list(pair)]
     actual = [(1.0 - level.setting["mask"], 1.0) for level in levels]
     fits = [landscape.fit(ds["step"].values, *one) for one in zip(paths, actual, strict=True)]
@@ -123,15 +123,26 @@ def measured(
         shared = shared_landscape.fit_shared(ds["step"].values, np.stack(paths), signals, fits, actual)
     axes = fig.subplots(1, len(levels), squeeze=False)[0]
     for i, (ax, level, path, found, signal) in enumerate(zip(axes, levels, paths, fits, signals, strict=True)):
-        if (signal > 0).all():
-            ax.plot(*identity_mapping.prediction(signal).T, ":", color="#555555", lw=1.2, label="identity mapping")
-        draw_path(ax, path, style.OKABE_ITO[0], "measured")
-        ax.plot(*found.path.T, "--", color=style.OKABE_ITO[3], lw=1.4, label="Eq. 2" if swept else "Eq. 1")
+        _draw_fit(ax, path, found, signal, "Eq. 2" if swept else "Eq. 1")
         if shared is not None:
             ax.plot(*shared.paths[i].T, "-.", color=style.OKABE_ITO[2], lw=1.2, label="a of signals")
         _square(ax, f"{level.label}\na = {found.a:.2g}, rms {found.residual:.3f}", (first, second))
         ax.legend(loc="lower center")
     return fig, list(zip(levels, fits, strict=True)), shared
+
+
+def _check_saves(saves: int) -> None:
+    if saves < landscape.LEAST_POINTS:
+        raise UserError(f"a fit needs at least {landscape.LEAST_POINTS} saves, this study has {saves} (save.count)")
+
+
+def _draw_fit(
+    ax: Axes, path: Float[np.ndarray, "t 2"], found: landscape.Fit, signal: Float[np.ndarray, "2"], name: str
+) -> None:
+    if (signal > 0).all():
+        ax.plot(*identity_mapping.prediction(signal).T, ":", color="#555555", lw=1.2, label="identity mapping")
+    draw_path(ax, path, style.OKABE_ITO[0], "measured")
+    ax.plot(*found.path.T, "--", color=style.OKABE_ITO[3], lw=1.4, label=name)
 
 
 @style.styled()
