@@ -13,7 +13,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
-from cspace_jax.analysis import capability, curves, intervals, stability
+from cspace_jax.analysis import capability, curves, stability
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, definition_of, memorisation, samples_of
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
@@ -214,6 +214,7 @@ def overview(ds: xr.Dataset) -> Figure:
         left.set(ylim=(-0.03, 1.03), ylabel=row.label(ds))
         style.step_axis(left)
         _draw_emergence(right, ds, level, row, names, colors)
+    axes[0, 0].set_title(style.band_words([len(level.runs)]))
     axes[0, 1].set_title(f"emergence ({definition_of(ds)}), a dot a seed (x: never)")
     return fig
 
@@ -232,12 +233,11 @@ def _line(name: str) -> str:
 
 
 def _draw_curve(ax: Axes, ds: xr.Dataset, scores: Float[np.ndarray, "r t"], name: str, colors: dict[str, str]) -> None:
-    low, high = intervals.share_interval(scores, samples_of(ds, battery=True))
     is_control = _line(name) != "-"
     width = 1.1 if is_control else 1.8
     ax.plot(ds["step"].values, scores.mean(0), color=colors[name], ls=_line(name), lw=width)
     if not is_control:
-        ax.fill_between(ds["step"].values, low, high, color=colors[name], alpha=0.15, lw=0)
+        style.draw_band(ax, ds["step"].values, scores, samples_of(ds, battery=True), colors[name])
 
 
 def _draw_emergence(ax: Axes, ds: xr.Dataset, level: Level, row: Row, names: list[str], colors: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax.analysis import curves, intervals
+from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation, reached, samples_of, trajectory
 from cspace_jax.analysis.levels import Level, levels, swept_concept
 from cspace_jax.plots import style
@@ -125,6 +125,7 @@ def learning_curves(ds: xr.Dataset, protocol: str | None = None) -> Figure:
         if level.runs:
             _draw_level(axes, ds, level, color, line, protocol)
     _label_grid(axes, ds)
+    fig.suptitle(style.band_words(len(level.runs) for level in found if level.runs), fontsize=8.5)
     if len(found) > 1:
         style.signal_bar(fig, scale, ds, index, list(axes.ravel()))
     style.line_legend(fig, legend)
@@ -134,11 +135,10 @@ def learning_curves(ds: xr.Dataset, protocol: str | None = None) -> Figure:
 def _draw_level(axes: Any, ds: xr.Dataset, level: Level, color: Any, line: Any, protocol: str) -> None:
     chosen = ds["prob"].sel(protocol=protocol).isel(run=list(level.runs))
     values = chosen.transpose("run", "concept", "klass", "step").values
-    low, high = intervals.share_interval(values, samples_of(ds))
     for row, column in np.ndindex(axes.shape):
         ax = axes[row, column]
         ax.plot(ds["step"].values, values[:, row, column].mean(axis=0), ls=line, color=color, lw=1.3, label=level.label)
-        ax.fill_between(ds["step"].values, low[row, column], high[row, column], color=color, alpha=0.15, lw=0)
+        style.draw_band(ax, ds["step"].values, values[:, row, column], samples_of(ds), color)
 
 
 def _label_grid(axes: np.ndarray, ds: xr.Dataset) -> None:

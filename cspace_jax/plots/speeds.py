@@ -49,8 +49,13 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = N
             draw_series(ax, found, places, times, classes, (label, color, marker), place)
         _finish(ax, ds, index)
     fig.axes[0].set_ylabel(f"learning speed, {definition}  [1 / 1,000 steps]")
-    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, title=_seeds_words(found))
     return fig
+
+
+def _seeds_words(found: list[Level]) -> str:
+    least = min((len(level.runs) for level in found if level.runs), default=0)
+    return intervals.missing(least, intervals.LEAST_MEDIAN) or f"median over seeds with 95 % interval, n = {least}"
 
 
 def timer(

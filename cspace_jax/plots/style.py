@@ -6,7 +6,7 @@ Figures are made without pyplot, so none is kept open and no global state change
 import contextlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import matplotlib
@@ -22,6 +22,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
+from cspace_jax.analysis import intervals
 from cspace_jax.analysis.levels import SEPARATION, Level, levels, setting_label, swept_concept
 from cspace_jax.data.concepts import BIT_NAMES
 from cspace_jax.storage.files import write_atomic
@@ -206,3 +207,21 @@ def step_axis(ax: Axes) -> None:
     ax.set_xlabel("training step")
     ax.xaxis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def band_words(counts: Iterable[int]) -> str:
+    """Return what a figure of means over so many seeds a level says of them: how many, and whether bands are drawn."""
+    least, most = min(counts := list(counts)), max(counts)
+    number = f"n = {least}" if least == most else f"n = {least} to {most}"
+    told = intervals.missing(least, intervals.LEAST_MEAN)
+    return f"mean over seeds, {told}, seeds as points" if told else f"mean over seeds with 95 % interval, {number}"
+
+
+def draw_band(
+    ax: Axes, steps: Real[np.ndarray, " t"], values: Float[np.ndarray, "r t"], samples: int, color: Any
+) -> None:
+    """Draw the 95 % interval over seeds of probabilities [r, t] as a band; the seeds as points where there is none."""
+    if len(values) < intervals.LEAST_MEAN:
+        ax.plot(np.repeat([steps], len(values), axis=0).T, values.T, ".", color=color, ms=2.5, alpha=0.5, mew=0)
+        return
+    ax.fill_between(steps, *intervals.share_interval(values, samples), color=color, alpha=0.15, lw=0)

@@ -199,7 +199,8 @@ def _draw_final(ax: Axes, ds: xr.Dataset, found: list[Level], klass: int, protoc
             ax.plot(np.full(len(one), place), one[:, i], ".", color=color, ms=4, alpha=0.5)
     for place, one in zip(places, last, strict=True):
         ax.plot(place, 1.0, "s", color=tuple(np.clip(one.mean(0), 0, 1)), ms=9, clip_on=False)
-    ax.set(ylim=(-0.03, 1.06), title=f"at step {ds['step'].values[-1]:,}", ylabel="mean RGB")
+    ax.set(ylim=(-0.03, 1.06), ylabel="mean RGB")
+    ax.set_title(f"at step {ds['step'].values[-1]:,}\n{style.band_words(len(one) for one in last)}", fontsize=8)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     _fraction_axis(ax, found)
 

@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 from etils import epath
 
+from cspace_jax.config.schema import REPEATED
 from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
@@ -43,7 +44,8 @@ def to_table(ds: xr.Dataset) -> pd.DataFrame:
         values = ds[name].transpose("run", "step", "protocol", "klass", ...).values
         values = values if values.ndim == 5 else values[..., None]
         columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
-    for name in ("capability", "capability_split"):  # where further protocols were measured
+    repeated = ("naive_split",) if REPEATED in ds["protocol"].values else ()
+    for name in ("capability", "capability_split", *repeated):  # where further protocols were measured
         if name in ds:
             values = ds[name].transpose("run", "step", "protocol", "klass").values[..., None]
             columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
