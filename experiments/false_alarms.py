@@ -23,6 +23,7 @@ from rich.table import Table
 from cspace_jax.analysis import claims_of_capability, claims_of_learning, curves, learning
 from cspace_jax.analysis.claims import CLAIMS, SHOWN, UNTOLD
 from cspace_jax.cli import scripts
+from cspace_jax.config.names import is_control
 from cspace_jax.config.schema import NAIVE
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline.progress import progress
@@ -48,7 +49,7 @@ def protocols_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Datas
     seeds = np.unique(ds["seed"].values)
     chosen = np.isin(ds["seed"].values, seeds[rng.random(len(seeds)) < 0.5])
     names = [str(one) for one in ds["protocol"].values]
-    protocols = [i for i, name in enumerate(names) if not name.endswith(("_random", "_shuffled")) and name != NAIVE]
+    protocols = [i for i, name in enumerate(names) if not is_control(name) and name != NAIVE]
     one, other = ("naive_split", "capability_split")
     values = {name: ds[name].transpose("run", "protocol", ...).values.copy() for name in (one, other)}
     where = np.ix_(np.flatnonzero(chosen), np.array(protocols))

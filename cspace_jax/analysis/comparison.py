@@ -16,6 +16,7 @@ from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.capability import emergence, score_curve
 from cspace_jax.analysis.learning import definition_of, describe_mean
 from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.config.names import is_control
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 
 
@@ -23,11 +24,6 @@ def area(steps: Real[np.ndarray, " t"], scores: Float[np.ndarray, "r t"]) -> Flo
     """Return the mean of each curve [r, t] over the logarithm of the steps (trapezoidal rule), in the curve's unit."""
     logs = np.log(np.asarray(steps, float))
     return np.trapezoid(scores, logs, axis=-1) / (logs[-1] - logs[0]) if len(logs) > 1 else scores[:, 0]
-
-
-def is_control(name: str) -> bool:
-    """Return whether a protocol is a random or shuffled control."""
-    return name.endswith((RANDOM, SHUFFLED))
 
 
 @summary_block("comparisons", when=lambda ds: "capability" in ds and ds.sizes["protocol"] > 1)

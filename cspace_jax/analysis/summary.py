@@ -37,17 +37,9 @@ from cspace_jax.config.definitions import LEARNED
 
 # Importing a module registers its block.
 MODULES = (
-    approach,
-    capability,
-    claims,
-    claims_of_capability,
-    claims_of_learning,
-    comparison,
-    definition2,
-    pictures,
-    stability,
-    underspecification,
-)
+    approach, capability, claims, claims_of_capability, claims_of_learning, comparison, definition2, pictures,
+    stability, underspecification,
+)  # fmt: skip
 DEFINITIONS = {
     **LEARNED,
     "median": "Kaplan-Meier median over seeds that did not diverge; a seed that never learned is censored at the last "

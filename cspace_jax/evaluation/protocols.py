@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cspace_jax.config.names import control_of
 from cspace_jax.config.schema import (
     CONDITIONINGS,
     NAIVE,
@@ -183,19 +184,9 @@ def parse(name: str) -> tuple[list[Protocol], str]:
 
 def _parts(name: str) -> tuple[list[tuple[str, str]], str]:
     """Return (protocol, concept or "") of every part of a name, and its control."""
-    control = next((suffix for suffix in (RANDOM, SHUFFLED) if name.endswith(suffix)), "")
+    control = control_of(name)
     pairs = [part.partition(":") for part in name.removesuffix(control).split("+")]
     return [(protocol, concept) for protocol, _, concept in pairs], control
-
-
-def is_control(name: str) -> bool:
-    """Return whether a name is that of a random or shuffled control."""
-    return bool(_parts(name)[1])
-
-
-def controlled(name: str) -> str:
-    """Return the protocol that a name's control belongs to; a protocol itself is its own."""
-    return name.removesuffix(_parts(name)[1])
 
 
 def pushed(name: str) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from cspace_jax.config import Config, fingerprint, grid, save_steps, to_dict
+from cspace_jax.config.names import controlled, is_control
 from cspace_jax.cost import disk
 from cspace_jax.data.opened import source_of
 from cspace_jax.engine.engine import Engine, RunGroups
@@ -240,8 +241,8 @@ def _kept(merged: Battery | None, described: dict[str, Any], root: epath.Path) -
     """Return the queries of a battery that join those taken so far, and print which controls do not."""
     names, taken = described["protocols"], set() if merged is None else set(merged.names)
     new = [name for name in dict.fromkeys(names) if name not in taken]
-    old = [name for name in new if protocols.is_control(name) and described["controls"] != protocols.CONTROLS]
-    alone = [name for name in new if protocols.is_control(name) and protocols.controlled(name) in taken]
+    old = [name for name in new if is_control(name) and described["controls"] != protocols.CONTROLS]
+    alone = [name for name in new if is_control(name) and controlled(name) in taken]
     left = dict.fromkeys([*old, *alone])
     if left:
         why = "controls drawn by an older version" if old else "measured with another battery of their protocol"

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure, FigureBase
 from cspace_jax.analysis import capability, curves, stability
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, definition_of, memorisation, samples_of
 from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.config.names import control_of, controlled
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.registry import Samples, figure, further_protocols
@@ -219,17 +220,15 @@ def overview(ds: xr.Dataset) -> Figure:
     return fig
 
 
-def _base(name: str) -> str:
-    return name.removesuffix(RANDOM).removesuffix(SHUFFLED)
-
-
 def _colors(names: list[str]) -> dict[str, str]:
-    bases = list(dict.fromkeys(map(_base, names)))
-    return {name: "#222222" if name == NAIVE else style.class_color(bases.index(_base(name)) - 1) for name in names}
+    bases = list(dict.fromkeys(map(controlled, names)))
+    return {
+        name: "#222222" if name == NAIVE else style.class_color(bases.index(controlled(name)) - 1) for name in names
+    }
 
 
 def _line(name: str) -> str:
-    return "--" if name.endswith(RANDOM) else ":" if name.endswith(SHUFFLED) else "-"
+    return {RANDOM: "--", SHUFFLED: ":"}.get(control_of(name), "-")
 
 
 def _draw_curve(ax: Axes, ds: xr.Dataset, scores: Float[np.ndarray, "r t"], name: str, colors: dict[str, str]) -> None:
