@@ -120,13 +120,26 @@ class RunState:
 
 @struct.dataclass
 class StepMetrics:
-    """Scalars of one training step: loss and its terms in bits per dimension, gradient norm, schedule scalars."""
+    """Scalars of one training step.
+
+    Attributes:
+      loss: in bits per dimension, the sum of the next three.
+      diffusion: its term.
+      latent: its term.
+      reconstruction: its term.
+      grad_norm: L2 norm of the gradient before it is clipped.
+      grad_median: median of the absolute values of the clipped gradient's entries (`optimizer.clipped_median`); NaN
+        at steps that are not logged.
+      schedule_b: b of gamma(t) = b + |w| t, after the step.
+      schedule_w: |w|, after the step.
+    """
 
     loss: jax.Array
     diffusion: jax.Array
     latent: jax.Array
     reconstruction: jax.Array
     grad_norm: jax.Array
+    grad_median: jax.Array
     schedule_b: jax.Array
     schedule_w: jax.Array
 
@@ -228,7 +241,8 @@ def train_step(
     updates, opt_state = _optimizer(spec, setting).update(grads, state.opt_state, state.params)
     params: Any = optax.apply_updates(state.params, updates)
     new_state = RunState(params, opt_state, _average(spec, state.ema, params, step), order, state.key)
-    return new_state, _metrics(spec, params, loss, terms, grads)
+    median = _grad_median(spec, state.opt_state, opt_state, step)
+    return new_state, _metrics(spec, params, loss, terms, optimizer.global_norm(grads), median)
 
 
 def _draw_batch(
@@ -288,14 +302,28 @@ def _average(spec: TrainSpec, ema: dict, params: dict, step: jax.Array) -> dict:
     return jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, ema, params)
 
 
-def _metrics(spec: TrainSpec, params: dict, loss: jax.Array, terms: vdm.LossTerms, grads: dict) -> StepMetrics:
+def _grad_median(spec: TrainSpec, before: optax.OptState, after: optax.OptState, step: jax.Array) -> jax.Array:
+    def median(before: jax.Array, after: jax.Array) -> jax.Array:
+        return optimizer.clipped_median(spec.optim, before, after)
+
+    # All runs share the step, so that this is a real branch: at every step the median would cost more than 1 %.
+    logged = ((step + 1) % spec.optim.log_every == 0) | (step + 1 == spec.optim.steps)
+    return jax.lax.cond(
+        logged, median, lambda *_: jnp.float32(jnp.nan), *map(optimizer.median_entries, (before, after))
+    )
+
+
+def _metrics(
+    spec: TrainSpec, params: dict, loss: jax.Array, terms: vdm.LossTerms, grad_norm: jax.Array, grad_median: jax.Array
+) -> StepMetrics:
     b, w = vdm.schedule_scalars(spec.vdm, params)
     return StepMetrics(
         loss=loss,
         diffusion=terms.diffusion.mean(),
         latent=terms.latent.mean(),
         reconstruction=terms.reconstruction.mean(),
-        grad_norm=optimizer.global_norm(grads),
+        grad_norm=grad_norm,
+        grad_median=grad_median,
         schedule_b=b,
         schedule_w=w,
     )

@@ -96,7 +96,7 @@ def test_metrics_have_each_run_and_logged_step_with_its_setting(finished):
     rows = logged(finished)
     assert set(rows) == {(run, step) for run in range(4) for step in (2, 4, 6)}
     assert (rows[3, 4]["seed"], rows[3, 4]["sep_col"]) == (7, 0.8)
-    fields = {"loss", "diffusion", "latent", "reconstruction", "grad_norm", "schedule_b", "schedule_w"}
+    fields = {"loss", "diffusion", "latent", "reconstruction", "grad_norm", "grad_median", "schedule_b", "schedule_w"}
     assert all(fields <= row.keys() and np.isfinite([row[name] for name in fields]).all() for row in rows.values())
 
 
