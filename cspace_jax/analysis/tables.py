@@ -42,7 +42,35 @@ def memorisation(found: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["level", "klass"])
 
 
-TABLES = {"learning_times": learning_times, "memorisation": memorisation}
+def claims(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row a claim of the paper: its words, what was measured, and the verdict (docs/claims.md)."""
+    names = ("claim", "verdict", "value", "p", "seeds", "why", "text", "statistic")
+    return pd.DataFrame([{name: row[name] for name in names} for row in found["claims"]]).set_index("claim")
+
+
+def comparisons(found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row a level, class, protocol and what it is compared with: difference, interval, p-values, seeds.
+
+    Empty where no battery was measured.
+    """
+    names = ("seeds", "p", "p_holm", "median", "median_against", "sooner", "later", "p_times")
+    rows = [
+        {
+            "level": level["label"], "klass": klass, "protocol": row["protocol"], "against": row["against"],
+            "difference": row["difference"]["mean"], "low": row["difference"]["interval"][0],
+            "high": row["difference"]["interval"][1], **{name: row[name] for name in names},
+        }
+        for level in found.get("comparisons", ())
+        for klass, compared in level["classes"].items()
+        for row in compared
+    ]  # fmt: skip
+    index = ["level", "klass", "protocol", "against"]
+    return pd.DataFrame(rows, columns=[*index, "difference", "low", "high", *names]).set_index(index)
+
+
+TABLES = {
+    "learning_times": learning_times, "memorisation": memorisation, "claims": claims, "comparisons": comparisons
+}  # fmt: skip
 
 
 def select(ds: xr.Dataset, name: str = "") -> Any:

@@ -1,13 +1,15 @@
 """Verdicts on the paper's claims: studies with and without each effect, too few seeds, nothing to tell from."""
 
+import io
 import math
 
 import numpy as np
 import pytest
 import synthetic
+from rich.console import Console
 from scipy import special
 
-from cspace_jax.analysis import claims, summary
+from cspace_jax.analysis import claims, report, summary, tables
 from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, NOT_SHOWN, SHOWN, UNTOLD
 from cspace_jax.analysis.testing import Outcome
 
@@ -231,3 +233,29 @@ def test_exchanged_protocols_are_rarely_shown(letter):
                 split[:, place, 3], naive[:, place, 3] = naive[:, place, 3].copy(), split[:, place, 3].copy()
         shown += CLAIMS[letter].ask(moved).verdict == SHOWN
     assert shown <= 60 * 0.05 + 2.5 * math.sqrt(60 * 0.05 * 0.95)
+
+
+def test_verdicts_and_comparisons_are_tables_too():
+    ds = battery(HIDDEN)
+    ds["best_query"] = ds["capability"]
+    verdicts = tables.select(ds, "claims")
+    assert verdicts.loc["d", "verdict"] == SHOWN and verdicts.loc["a", "verdict"] == UNTOLD
+    compared = tables.select(ds, "comparisons")
+    row = compared.loc[("the one setting", "11", "latent", "naive")]
+    assert row["low"] < row["difference"] < row["high"] and row["p"] == pytest.approx(2 / 2**6)
+    assert row["p_holm"] == pytest.approx(6 * 2 / 2**6)  # six comparisons, all as clear
+    assert row["sooner"] == 6 and row["later"] == 0 and row["p_times"] == pytest.approx(2 / 2**6)
+    assert compared.index.get_level_values("against").tolist().count("naive") == 3
+    assert tables.select(turning_study(SEEDS, 120), "comparisons").empty
+
+
+def test_the_terminal_shows_comparisons_and_verdicts():
+    ds = battery(HIDDEN)
+    ds["best_query"] = ds["capability"]
+    console = Console(width=80, record=True, file=io.StringIO())
+    report.print_summary(summary.summarise(ds), console)
+    text = " ".join(console.export_text().split())
+    assert "Protocols against naive prompting and their controls, seed by seed" in text
+    assert "latent naive +0." in text and "overprompt_random" in text
+    assert "cannot be told: a, b, j: one level of concept signal: it takes two." in text
+    assert "one-sided, by rearranging the study itself" in text
