@@ -2,6 +2,7 @@
 
     python -m experiments.redraw_docs            # tables and figures
     python -m experiments.redraw_docs --check    # only says which tables differ from the result files
+    python -m experiments.redraw_docs --keep=signal=runs/signal    # takes a finished workdir's results into docs/data
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. How the result files were made: docs/results.md.
 """
@@ -15,13 +16,16 @@ from collections.abc import Sequence
 import numpy as np
 from etils import epath
 
+import cspace_jax as cs
+from cspace_jax.analysis.levels import levels
 from cspace_jax.cli import scripts
 from cspace_jax.config import from_config_dict
 from cspace_jax.errors import UserError
+from cspace_jax.pipeline import collect
 from cspace_jax.plots.figures import Inputs, draw_all
 from cspace_jax.plots.registry import Samples
 from cspace_jax.storage import results
-from experiments.docs_tables import TABLES, Results
+from experiments.docs_tables import DATA, TABLES, Results
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/statistics.md")
@@ -32,6 +36,7 @@ FIGURES = {
     "dynamics.gif": ("signal", "gif"),
     "elicitation.png": ("hidden", "elicitation"),
 }
+KEPT = 2  # sample images of each class
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -68,6 +73,25 @@ def samples_of(study: str, found: Results) -> Samples:
         return dict(zip(stored["steps"].tolist(), full, strict=True))
 
 
+def keep(study: str, workdir: str, folder: pathlib.Path) -> None:
+    """Copy a workdir's results into a folder, and for figures some samples of each level's first run that did not fail.
+
+    Raises:
+      UserError: there are no results, or no sample images where figures show some.
+    """
+    opened = cs.open_study(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(opened.workdir.dataset, folder / f"{study}.nc")
+    if any(one == study and figure in ("samples", "gif") for one, figure in FIGURES.values()):
+        runs = np.array([level.runs[0] for level in levels(opened.dataset) if level.runs])
+        images = collect.samples(opened)
+        np.savez_compressed(
+            folder / f"{study}_samples.npz", runs=runs, steps=np.array(sorted(images)),
+            images=np.stack([images[step][runs, :, :KEPT] for step in sorted(images)]),
+        )  # fmt: skip
+    print(f"{folder / study}.nc")
+
+
 def redraw(found: Results, docs: pathlib.Path) -> None:
     """Draw the figures of the documents into a folder."""
     for file, (study, name) in FIGURES.items():
@@ -84,7 +108,12 @@ def run(arguments: Sequence[str]) -> None:
     """Carry out the command line; UserError for what the user can put right."""
     parser = scripts.Parser(prog="python -m experiments.redraw_docs", description="Redraw the documents.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 2 where a table differs")
+    parser.add_argument("--keep", default="", help="STUDY=WORKDIR whose results become docs/data/STUDY.nc")
     asked = parser.parse_args(arguments)
+    if asked.keep:
+        study, _, workdir = asked.keep.partition("=")
+        keep(study, workdir, DATA)
+        return
     found = Results()
     if asked.check:
         pages = outdated(found)

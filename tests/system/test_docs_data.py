@@ -1,0 +1,56 @@
+"""Tables and figures of the documents are those of the kept result files."""
+
+import pathlib
+import sys
+
+import pytest
+
+from cspace_jax.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from experiments import docs_tables, redraw_docs  # noqa: E402 (a folder of scripts, found from the root)
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def found():
+    return docs_tables.Results()
+
+
+def test_every_table_of_the_documents_equals_the_result_files(found):
+    assert redraw_docs.outdated(found) == []
+    text = "".join((ROOT / page).read_text() for page in redraw_docs.PAGES)
+    for name in docs_tables.TABLES:
+        assert text.count(f"<!-- table: {name} -->\n|") == 1, name
+
+
+def test_a_changed_number_is_found(found, tmp_path):
+    for page in redraw_docs.PAGES:
+        (tmp_path / page).parent.mkdir(exist_ok=True)
+        (tmp_path / page).write_text((ROOT / page).read_text())
+    assert redraw_docs.outdated(found, tmp_path) == []
+    readme = (tmp_path / "README.md").read_text()
+    number = docs_tables.expect(found)[2].split("|")[2]
+    (tmp_path / "README.md").write_text(readme.replace(number, " 7 ", 1))
+    assert redraw_docs.outdated(found, tmp_path) == ["README.md"]
+
+
+def test_result_files_are_small_and_hold_what_is_drawn(found):
+    for file in docs_tables.DATA.iterdir():
+        assert file.stat().st_size < 5 * MEGABYTE, file
+    for study, figure in redraw_docs.FIGURES.values():
+        assert figure != "samples" or redraw_docs.samples_of(study, found)
+
+
+def test_a_figure_of_the_documents_is_drawn_from_them(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(redraw_docs, "FIGURES", {"trajectories.png": ("signal", "fig4")})
+    redraw_docs.redraw(found, tmp_path)
+    assert (tmp_path / "trajectories.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_an_unknown_table_is_one_line(found):
+    with pytest.raises(UserError, match="table 'none': must be one of signal, hidden"):
+        redraw_docs.rewritten("<!-- table: none -->\n<!-- end -->", found)
