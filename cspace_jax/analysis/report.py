@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from cspace_jax.config.schema import NAIVE
 from cspace_jax.storage.files import write_atomic
 from cspace_jax.storage.workdir import Workdir
 
+_ANY_WIDTH = 10_000  # characters, more than a table has
+_SEVERAL = "level"  # header where several settings vary
 _TITLE = "Steps until a concept is learned ({learned}): median over seeds, and how many learned if not all did"
 _LEGEND = (
     "taken for: the seen class that an unseen class is first drawn as, and how low its weak concept fell; turn: the "
@@ -52,11 +54,11 @@ _ELICIT_LEGEND = (
 )
 
 
-def _elicitation_table(levels: list[dict[str, Any]]) -> Table:
+def _elicitation_table(axis: str, labels: list[str], levels: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    axis, labels = _labels([level["label"] for level in levels])
-    for name in (axis, "class", "protocol"):
-        table.add_column(name, no_wrap=bool(name))
+    table.add_column(axis, overflow="fold")
+    table.add_column("class", no_wrap=True)
+    table.add_column("protocol", overflow="fold")
     for name in ("emerges", "std", "sooner", "end", "best", "max"):
         table.add_column(name, justify="right", no_wrap=True)
     for label, level in zip(labels, levels, strict=True):
@@ -116,13 +118,15 @@ def _elicited_table(found: Mapping[str, Any], concept: str) -> Table:
 def print_summary(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the learning times and what the held-out classes were first mistaken for, one row a level and class."""
     console = console or Console()
-    console.print(_TITLE.format(learned=summary["learned"]), highlight=False)
-    console.print(_table(summary))
+    found, learned = summary["levels"], summary["learned"]
+    console.print(_TITLE.format(learned=learned), highlight=False)
+    _print_levels(console, found, lambda axis, labels: _table(axis, labels, found, learned))
     for line in [_LEGEND, _definitions(), *sentences(summary)]:
         console.print(line, highlight=False)
     if summary.get("elicitation"):
-        console.print(_ELICIT_TITLE.format(learned=summary["learned"]), highlight=False)
-        console.print(_elicitation_table(summary["elicitation"]))
+        console.print(_ELICIT_TITLE.format(learned=learned), highlight=False)
+        asked = summary["elicitation"]
+        _print_levels(console, asked, lambda axis, labels: _elicitation_table(axis, labels, asked))
         console.print(_ELICIT_LEGEND, highlight=False)
     if summary.get("comparisons"):
         print_comparisons(summary["comparisons"], console)
@@ -184,18 +188,33 @@ def _known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _table(summary: Mapping[str, Any]) -> Table:
-    concepts = list(summary["levels"][0]["signal"])
+def _table(axis: str, labels: list[str], levels: list[dict[str, Any]], shown: str) -> Table:
+    concepts = list(levels[0]["signal"])
     padding = (0, 1 if len(concepts) < 3 else 0, 0, 0)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=padding, pad_edge=False)
-    axis, labels = _labels([level["label"] for level in summary["levels"]])
-    table.add_column(axis)
+    table.add_column(axis, overflow="fold")
     table.add_column("class", no_wrap=True)
     for name in [*concepts, "all", "taken for", "turn", "80 %"]:
         table.add_column(name, justify="right", no_wrap=True)
-    for label, level in zip(labels, summary["levels"], strict=True):
-        _add_level(table, label, level, concepts, summary["learned"])
+    for label, level in zip(labels, levels, strict=True):
+        _add_level(table, label, level, concepts, shown)
     return table
+
+
+def _print_levels(console: Console, levels: list[dict[str, Any]], make: Callable[[str, list[str]], Table]) -> None:
+    """Print the table that `make` makes of the header and the names of its levels.
+
+    Where several settings vary and the table would be wider than the terminal, which would cut names until two of them
+    look alike, levels are numbered and their names stand above the table in full.
+    """
+    axis, names = _labels([level["label"] for level in levels])
+    table = make(axis, names)
+    width = console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum
+    if axis == _SEVERAL and width > console.width:
+        table = make(_SEVERAL, [str(number) for number in range(1, len(names) + 1)])
+        for number, name in enumerate(names, 1):
+            console.print(f"{_SEVERAL} {number}: {name}", highlight=False)
+    console.print(table)
 
 
 def _labels(labels: list[str]) -> tuple[str, list[str]]:
@@ -208,7 +227,7 @@ def _labels(labels: list[str]) -> tuple[str, list[str]]:
     pairs = [label.partition("=") for label in labels]
     if len({axis for axis, *_ in pairs}) == 1 and all(sign and "=" not in value for _, sign, value in pairs):
         return pairs[0][0], [value for *_, value in pairs]
-    return "level", labels
+    return _SEVERAL, labels
 
 
 def _add_level(table: Table, label: str, level: Mapping[str, Any], concepts: list[str], shown: str) -> None:

@@ -253,6 +253,46 @@ def test_report_writes_strict_json_and_a_table(ds, tmp_path):
     assert "learned sooner at every stronger signal" in printed
 
 
+LONG = [f"learning_rate={rate:g}, sep_col={color:g}" for rate in (0.001, 0.003) for color in (0.2, 0.25, 0.8)]
+
+
+def printed_with(summary, labels, width):
+    """The table with other names of its levels, then that of an elicitation with the same names."""
+    levels = [{**summary["levels"][0], "label": label} for label in labels]
+    time = {"median": 100.0, "learned": 3, "seeds": 3}
+    one = {"emergence": time, "emergence_std": 5.0, "sooner_than_naive": 2, "final_split": 0.5, "best_split": 0.6,
+           "final": 0.7}  # fmt: skip
+    asked = [
+        {"label": label, "classes": {"11": {"naive": one, "overprompt+patch:color_random": one}}} for label in labels
+    ]
+    out = io.StringIO()
+    report.print_summary({**summary, "levels": levels, "elicitation": asked}, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def test_long_names_of_levels_are_numbered_and_told_in_full(ds):
+    printed = printed_with(summarise(ds), LONG, 80)
+    lines = printed.splitlines()
+    assert "…" not in printed and max(map(len, lines)) <= 80
+    for number, label in enumerate(LONG, 1):
+        assert lines.count(f"level {number}: {label}") == 2  # above either table
+        assert len([line for line in lines if line.split()[:2] == [str(number), "seen"]]) == 1
+        assert len([line for line in lines if line.split()[:3] == [str(number), "11", "naive"]]) == 1
+
+
+def test_names_that_fit_stand_in_the_table(ds):
+    for labels, width in [
+        (LONG, 200),
+        (["sep_col=0.2", "sep_col=0.8"], 80),
+        (["learning_rate=0.2", "learning_rate=0.5"], 100),
+    ]:
+        printed = printed_with(summarise(ds), labels, width)
+        assert "level 1" not in printed and "…" not in printed
+        names = labels if labels is LONG else [label.partition("=")[2] for label in labels]
+        assert all(sum(line.startswith(f"{name} ") for line in printed.splitlines()) == 2 for name in names)
+    assert "level 1" not in printed_with(summarise(ds), ["learning_rate=0.003, sep_col=0.2"], 80)  # the only one
+
+
 def test_published_trajectories_give_the_published_numbers():
     """Class 11 of the paper's Fig. 4 at 18 of its 60 saves (already smoothed), two decimals."""
     steps = np.array([500, 1053, 1809, 2561, 3211, 3933, 4456, 5011, 5599, 6219, 6872, 7912, 9026, 10625, 12807, 15192,
