@@ -259,3 +259,18 @@ def test_the_terminal_shows_comparisons_and_verdicts():
     assert "latent naive +0." in text and "overprompt_random" in text
     assert "cannot be told: a, b, j: one level of concept signal: it takes two." in text
     assert "one-sided, by rearranging the study itself" in text
+
+
+def test_masking_delays_and_prevents():
+    found = rows(synthetic.masked())["g"]
+    assert found["verdict"] == SHOWN and found["value"] == pytest.approx(1.0)
+    assert found["why"] == "prevented (median never) from a share of 1 on"
+    assert found["details"]["by_share"]["1"] == {
+        "median": pytest.approx(math.nan, nan_ok=True),
+        "learned": 0,
+        "seeds": 3,
+    }
+    turned = synthetic.masked()
+    unmasked = turned.assign_coords(mask=("run", 1 - turned["mask"].values))
+    assert CLAIMS["g"].ask(unmasked).verdict == CONTRADICTED
+    assert rows(synthetic.masked_groups())["g"]["verdict"] == SHOWN
