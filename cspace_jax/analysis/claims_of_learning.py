@@ -174,26 +174,34 @@ def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | No
     paths = trajectory(ds, range(ds.sizes["run"]), klass, str(ds["protocol"].values[0]), default_sigma(ds))
     steps, start = ds["step"].values.astype(float), curves.late_saves(ds["step"].values)
     found = [(run, one) for run, one in enumerate(remember(ds, klass)) if one is not None]
-    here, near = [], []
+    here, near, later = [], [], []
     for run, one in found:
         if np.isfinite(one.turning_step):
             path = paths[run][:, one.weak]
-            nearness = nearness_to_fastest(steps, path if ds["bit"].values[klass, one.weak] else 1 - path)[start:]
+            fastest = fastest_step(steps, path if ds["bit"].values[klass, one.weak] else 1 - path)
+            nearness = nearness_to(fastest, steps)[start:]
             here.append(float(nearness[int(np.flatnonzero(steps == one.turning_step)[0]) - start]))
             near.append(nearness)
-    details = {"turning_runs": len(here), "runs": len(found)}
+            later.append(fastest / one.turning_step)
+    details = {"turning_runs": len(here), "runs": len(found), "fastest_over_turn": later}
     if not here:
         return untold("no run memorises the class and turns", seeds=len(found), details=details)
     needs = (len(here) >= 0.5 * len(found), f"only {len(here)} of {len(found)} runs turn")
     seeds = len(set(ds["seed"].values[[run for run, _ in found]].tolist()))
-    return judge(testing.drawn(here, near), seeds, needs=needs, details=details)
+    verdict = judge(testing.drawn(here, near), seeds, needs=needs, details=details)
+    why = verdict.why or f"the rate is largest at {np.median(later):.1f} times the turning step (median)"
+    return dataclasses.replace(verdict, why=why)
 
 
-def nearness_to_fastest(steps: Float[np.ndarray, " t"], correct: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """Return for every save the share of the other saves that are farther from the step of the largest rate [t]."""
+def fastest_step(steps: Float[np.ndarray, " t"], correct: Float[np.ndarray, " t"]) -> float:
+    """Return the step, midway between two saves, at which a curve [t] rises fastest."""
     middle, rate = curves.speed(steps, correct[:, None])
-    rate = rate * np.sign(np.diff(correct))
-    far = np.abs(np.log(steps) - np.log(middle[int(np.argmax(rate))]))
+    return float(middle[int(np.argmax(rate * np.sign(np.diff(correct))))])
+
+
+def nearness_to(step: float, steps: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
+    """Return for every save the share of the other saves that are farther from a step, in log(step) [t]."""
+    far = np.abs(np.log(steps) - np.log(step))
     return (len(far) - testing.ranks(far)) / max(len(far) - 1, 1)
 
 

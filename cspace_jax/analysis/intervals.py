@@ -34,11 +34,11 @@ def share_interval(
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
     """Return the interval of the mean over seeds (axis 0) of a probability or accuracy, within 0..1.
 
-    Student's interval of the mean on the logit scale (delta method). Values are pulled from 0 and 1 by half a sample,
-    and the variance between seeds is at least that of `samples` draws. Seeds that split into learned and not make this
-    too narrow, so it is joined with the means that follow from the exact interval of the share of seeds above one half
-    (Clopper and Pearson), at the two sides' own means. Where all seeds lie on one side, and their mean beyond 0.75 or
-    0.25, the side that none of them shows is taken to lie at the other end.
+    Student's interval of the mean on the logit scale (delta method). The mean is kept half a sample of all seeds away
+    from 0 and 1, and the variance between seeds is at least that of `samples` draws. Seeds that split into learned and
+    not make this too narrow, so it is joined with the means that follow from the exact interval of the share of seeds
+    above one half (Clopper and Pearson), at the two sides' own means. Where all seeds lie on one side, and their mean
+    beyond 0.75 or 0.25, the side that none of them shows is taken to lie at the other end.
 
     Args:
       values: one a seed, from 0 to 1.
@@ -48,26 +48,25 @@ def share_interval(
     seeds = len(values)
     if seeds < LEAST_MEAN:
         return _none(values.shape[1:])
-    edge = 0.5 / samples
-    pulled = np.clip(values, edge, 1 - edge)
-    mean = pulled.mean(axis=0)
+    edge = 0.5 / (samples * seeds)
+    mean = np.clip(values.mean(axis=0), edge, 1 - edge)
     slope = mean * (1 - mean)
-    variance = np.maximum(pulled.var(axis=0, ddof=1), slope / samples)
+    variance = np.maximum(values.var(axis=0, ddof=1), slope / samples)
     half = _quantile(seeds) * np.sqrt(variance / seeds) / slope
     low, high = special.expit(special.logit(mean) - half), special.expit(special.logit(mean) + half)
-    least, most = _split(values, pulled)
+    least, most = _split(values)
     return np.asarray(np.minimum(low, least)), np.asarray(np.maximum(high, most))
 
 
 def _split(
-    values: Float[np.ndarray, "r *shape"], pulled: Float[np.ndarray, "r *shape"]
+    values: Float[np.ndarray, "r *shape"],
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
     """Return the least and the largest mean that the share of seeds above one half allows; inf, -inf where none."""
     upper = values > 0.5
     count = upper.sum(axis=0)
     shares = np.array([count_interval(k, len(values)) for k in range(len(values) + 1)])[count]  # [*shape, 2]
-    above = np.where(upper, pulled, 0).sum(axis=0) / np.maximum(count, 1)
-    below = np.where(upper, 0, pulled).sum(axis=0) / np.maximum(len(values) - count, 1)  # 0 where none is
+    above = np.where(upper, values, 0).sum(axis=0) / np.maximum(count, 1)
+    below = np.where(upper, 0, values).sum(axis=0) / np.maximum(len(values) - count, 1)  # 0 where none is
     above = np.where(count == 0, 1.0, above)
     told = ((count > 0) & (count < len(values))) | (np.abs(values.mean(axis=0) - 0.5) > 0.25)
     ends = [shares[..., i] * above + (1 - shares[..., i]) * below for i in (0, 1)]
