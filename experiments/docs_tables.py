@@ -14,6 +14,7 @@ from cspace_jax.analysis.learning import default_sigma, memories, trajectory
 from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.verdict_tables import known, p_value, with_interval
 from cspace_jax.config.schema import NAIVE
+from cspace_jax.plots import landscapes
 from cspace_jax.storage import results
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / "docs" / "data"
@@ -196,6 +197,21 @@ def expect(found: Results) -> list[str]:
     return markdown(header, rows)
 
 
+def landscape(found: Results) -> list[str]:
+    """Return Eq. 1 fitted to the mean trajectories of the colour sweep: a of each level, then a tied to the signals."""
+    _, fits, shared = landscapes.measured(found.dataset("signal"))
+    rows = [
+        [level.label, f"{fit.a:.2f} [{fit.intervals['a'][0]:.2f}, {fit.intervals['a'][1]:.2f}]", f"{fit.residual:.3f}"]
+        for level, fit in fits
+    ]
+    if shared is not None:
+        low, high = shared.interval
+        tied = f"(signal of size / signal of colour) to the power {shared.exponent:.2f} [{low:.2f}, {high:.2f}]"
+        rows.append(["all, one rate", tied, f"{np.sqrt(np.mean(shared.residuals**2)):.3f}"])
+    return markdown(("level", "a [interval]", "rms distance"), rows)
+
+
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     "signal": signal, "hidden": hidden, "guidance": guidance, "claims": claims, "coverage": coverage, "expect": expect,
+    "landscape": landscape,
 }  # fmt: skip

@@ -28,7 +28,7 @@ from cspace_jax.storage import results
 from experiments.docs_tables import DATA, TABLES, Results
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/statistics.md")
+PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/statistics.md", "docs/fidelity.md")
 # file in docs: study, figure
 FIGURES = {
     "trajectories.png": ("signal", "fig4"),

@@ -17,7 +17,7 @@ SEEDS = tuple(range(0, 600, 100))
 
 
 def rows(ds):
-    return {row["claim"]: row for row in summary.summarise(ds)["claims"]}
+    return {row["claim"]: row for row in claims.verdicts(ds)}
 
 
 def shuffled(ds, seed):
