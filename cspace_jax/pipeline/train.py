@@ -4,17 +4,21 @@ import dataclasses
 import time
 
 import jax
+from etils import epath
 
 from cspace_jax.cost import fit
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
+from cspace_jax.pipeline import replay
 from cspace_jax.pipeline.passing import Reader
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import Recorder
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
+from cspace_jax.storage.aside import set_aside
+from cspace_jax.storage.files import write_atomic, writing
 from cspace_jax.storage.metrics import truncate_metrics
 
 
@@ -54,7 +58,7 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
     if done == last:
         return
     runner = study.engine(wave)
-    state = _restore_state(wave, runner, done)
+    state = _restore_state(study, wave, runner, done)
     truncate_metrics(study.workdir.own_metrics, done, wave.rows)
     calls = schedule.chunks(done, last, [*saves, *range(0, last, every), last], runner.plan.steps_per_call)
     with Recorder(study, wave, done) as recorder, _Saver(study, wave, probe) as saver:
@@ -76,12 +80,36 @@ def _resumable_step(study: Study, wave: Wave) -> int:
     return 0 if lost else done
 
 
-def _restore_state(wave: Wave, runner: Engine, step: int) -> RunGroups:
+def _restore_state(study: Study, wave: Wave, runner: Engine, step: int) -> RunGroups:
     if step == 0:
-        for later in checkpoint.steps(wave.state_folder):  # of a training that starts again
-            checkpoint.remove(wave.state_folder, later)
+        _begin(study, wave)
         return runner.init()
     return checkpoint.restore_groups(wave.state_folder, step, runner.abstract_state(), runner.groups)
+
+
+def _begin(study: Study, wave: Wave) -> None:
+    """Remove the states of a training that starts again, and set aside what was measured of it.
+
+    What a training measured before it had a state to resume from is its own, and stays when it is begun once more.
+    """
+    later = checkpoint.steps(wave.state_folder)
+    with writing(wave.unsaved):
+        if later:
+            wave.unsaved.unlink(missing_ok=True)  # first: it would outlive the states if this were killed
+    for step in later:
+        checkpoint.remove(wave.state_folder, step)
+    if wave.unsaved.exists():
+        return
+    for folder in set_aside(study.workdir, wave.name, _measured(study, wave)):
+        print(f"training of {wave.name} starts again: what was measured of the earlier one is kept in {folder}")
+
+
+def _measured(study: Study, wave: Wave) -> list[epath.Path]:
+    """Return the files of all evaluations, answers and added steps of a wave's runs."""
+    folders = [wave.eval_folder, *study.workdir.elicit.glob(f"*/{wave.name}")]
+    for run in wave.rows:
+        folders += [replay.folder(study, run), *replay.folder(study, run).glob("*")]
+    return [file for folder in folders for file in folder.glob("*.npz")]
 
 
 class _Saver:
@@ -95,7 +123,7 @@ class _Saver:
     def __init__(self, study: Study, wave: Wave, probe: Probe | None):
         self._params = checkpoint.CheckpointWriter(wave.params_folder)
         self._state = checkpoint.CheckpointWriter(wave.state_folder)
-        self._folder, self._kept = wave.state_folder, study.kept
+        self._folder, self._unsaved, self._kept = wave.state_folder, wave.unsaved, study.kept
         self._last, self._seconds = study.config.optim.steps, study.config.engine.state_seconds
         self._keep_states = study.config.save.keep_states
         self._kept_states = checkpoint.CheckpointWriter(wave.kept_folder)
@@ -106,6 +134,8 @@ class _Saver:
         # In this order: a state on disk promises that of its step and of all earlier ones the parameters are there, or
         # what was read of them.
         self._finish()
+        if not checkpoint.steps(self._folder) and not self._unsaved.exists():
+            write_atomic(self._unsaved, "")  # what is read from here on is of this training
         params = [group.evaluated for group in state]
         if step in self._kept or step == self._last:
             self._params.save(step, runner.fetch(params))
@@ -121,7 +151,11 @@ class _Saver:
 
     def _finish(self) -> None:
         self._state.wait()
-        for old in checkpoint.steps(self._folder)[:-1]:
+        stored = checkpoint.steps(self._folder)
+        if stored:
+            with writing(self._unsaved):
+                self._unsaved.unlink(missing_ok=True)
+        for old in stored[:-1]:
             checkpoint.remove(self._folder, old)
 
     def __enter__(self) -> "_Saver":

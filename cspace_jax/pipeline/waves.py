@@ -38,6 +38,7 @@ class Wave:
         self.params_folder = workdir.checkpoints / self.name / "params"
         self.state_folder = workdir.checkpoints / self.name / "state"  # the last one, to resume from
         self.kept_folder = workdir.checkpoints / self.name / "kept_states"  # those of `save.keep_states`, never removed
+        self.unsaved = workdir.checkpoints / self.name / "no_state_yet"  # there from the first save to the first state
         self.eval_folder = workdir.eval / self.name
 
     def eval_file(self, step: int) -> epath.Path:

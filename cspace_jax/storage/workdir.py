@@ -87,6 +87,11 @@ class Workdir:
         return self.root / "replay"
 
     @property
+    def aside(self) -> epath.Path:
+        """Return the folder of what was measured of trainings that were started again, each in a folder of its own."""
+        return self.root / "aside"
+
+    @property
     def added_dataset(self) -> epath.Path:
         """Return the labelled dataset of added steps, netCDF."""
         return self.root / "added_steps.nc"
