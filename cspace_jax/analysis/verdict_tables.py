@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cspace_jax.analysis.intervals import LEAST_MEAN, missing
+from cspace_jax.analysis.testing import ALPHA
 
 _COMPARED_TITLE = "\nProtocols against naive prompting and their controls, seed by seed"
 _COMPARED_LEGEND = (
@@ -17,7 +18,11 @@ _COMPARED_LEGEND = (
     "later. Naive prompting chooses among as many repeats of the plain query."
 )
 _CLAIMS_TITLE = "\nClaims of the paper, at this scale"
-_CLAIMS_LEGEND = "p: one-sided, by rearranging the study itself; shown, contradicted: p of at most 0.05 on either side."
+_CLAIMS_LEGEND = (
+    "p: one-sided, by rearranging the study itself; shown, contradicted: p of at most {alpha} on either side."
+)
+    "p: one-sided, by rearranging the study itself; shown, contradicted: p of at most {alpha} on either side."
+)
 
 
 def known(value: float | None) -> bool:
@@ -83,7 +88,7 @@ def print_claims(rows: list[Mapping[str, Any]], console: Console) -> None:
             table.add_row(row["claim"], row["text"], f"{row['value']:.2f}", p_value(row["p"]), str(row["seeds"]),
                           row["verdict"] + why)  # fmt: skip
         console.print(table)
-        console.print(_CLAIMS_LEGEND, highlight=False)
+        console.print(_CLAIMS_LEGEND.format(alpha=ALPHA), highlight=False)
     for why, letters in _untold(rows):
         console.print(f"cannot be told: {letters}: {why}.", highlight=False)
 
