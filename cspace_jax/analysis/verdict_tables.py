@@ -21,8 +21,6 @@ _CLAIMS_TITLE = "\nClaims of the paper, at this scale"
 _CLAIMS_LEGEND = (
     "p: one-sided, by rearranging the study itself; shown, contradicted: p of at most {alpha} on either side."
 )
-    "p: one-sided, by rearranging the study itself; shown, contradicted: p of at most {alpha} on either side."
-)
 
 
 def known(value: float | None) -> bool:
