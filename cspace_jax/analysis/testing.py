@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 EXACT = 10_000  # arrangements that are counted one by one
-# Largest one-sided p-value of a verdict. Five seeds can reach it (1/32), and 1,000 shuffles measure a rate of false
-# alarms below 5 %, their noise included: at 0.05 it was 6.6 and 5.2 % for two of nine claims, at 0.04 6.0 % for one.
+# Largest one-sided p-value of a verdict: five seeds can reach it (1/32), and the rate of false alarms that 1,000
+# shuffles measure stays below 5 % but for one such measurement in a thousand.
 ALPHA = 0.033
 
 
