@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Real
 
 EXACT = 10_000  # arrangements that are counted one by one
 # Largest one-sided p-value of a verdict: five seeds can reach it (1/32), and the rate of false alarms that 1,000
-# shuffles measure stays below 5 % but for one such measurement in a thousand.
+# shuffles measure stays below 5 % but for one such measurement in five hundred.
 ALPHA = 0.033
 
 
