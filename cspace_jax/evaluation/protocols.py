@@ -177,6 +177,8 @@ def parse(name: str) -> tuple[list[Protocol], str]:
         raise UserError(f"elicit.protocols = {name!r}: it follows no concept that could be shuffled")
     if control == RANDOM and not any(one.moves for one in found):
         raise UserError(f"elicit.protocols = {name!r}: nothing is moved that a random direction could replace")
+    if REPEATED in parts and len(parts) > 1:
+        raise UserError(f"elicit.protocols = {name!r}: {REPEATED} repeats the plain query and cannot be joined")
     if sum(bool(one.edits) for one in found) > 1:
         raise UserError(f"elicit.protocols = {name!r}: a query edits its embedding once, join only one of them")
     return found, control

@@ -179,6 +179,8 @@ def test_joined_protocols_try_every_combination():
         ("overpromt", "unknown protocol 'overpromt', did you mean 'overprompt'"),
         ("latent+ptch", "unknown protocol 'ptch'"),
         ("patch_shuffled", "it follows no concept that could be shuffled"),
+        ("overprompt+naive_repeats", "naive_repeats repeats the plain query and cannot be joined"),
+        ("naive_repeats_random", "nothing is moved that a random direction could replace"),
         ("latent+latent_shared", "a query edits its embedding once"),
         ("guidance_random", "nothing is moved that a random direction could replace"),
     ],
