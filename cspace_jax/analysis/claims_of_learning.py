@@ -156,8 +156,7 @@ def first_drawn(ds: xr.Dataset, klass: int) -> np.ndarray:
 
 @claim(
     "c", "trajectories turn, and a concept is learned fastest at its turn",
-    "mean over turning runs of the share of saves that are farther from the step of the concept's largest rate than "
-    "its turn is",
+    "mean share of saves that are farther from the step of the concept's largest rate than its turn is",
 )  # fmt: skip
 def turning(ds: xr.Dataset) -> Verdict:
     """Ask whether the turn lies nearer to the largest rate of the held-back concept than a save drawn at random.
