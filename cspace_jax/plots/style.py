@@ -213,6 +213,8 @@ def band_words(counts: Iterable[int]) -> str:
     """Return what a figure of means over so many seeds a level says of them: how many, and whether bands are drawn."""
     least, most = min(counts := list(counts)), max(counts)
     number = f"n = {least}" if least == most else f"n = {least} to {most}"
+    if least < intervals.LEAST_MEAN <= most:
+        return f"mean over seeds with 95 % interval, {number}; seeds as points where n < {intervals.LEAST_MEAN}"
     told = intervals.missing(least, intervals.LEAST_MEAN)
     return f"mean over seeds, {told}, seeds as points" if told else f"mean over seeds with 95 % interval, {number}"
 

@@ -169,12 +169,19 @@ def test_fig12_takes_the_weakest_level_that_is_learned(ds):
 
 
 def test_learning_curves_have_lines_bands_and_labels(ds):
-    axes = np.reshape(panels(progress.learning_curves(ds)), (2, 4))
+    fig = progress.learning_curves(ds)
+    axes = np.reshape(panels(fig), (2, 4))
     assert axes[0, 0].get_ylabel() == "P(blue)" and axes[1, 3].get_xlabel() == "training step"
     lines = [line for line in axes[0, 3].lines if line.get_label().startswith("sep_col")]
     strongest = ds["prob"].sel(klass="11", concept="color", protocol="naive").isel(run=slice(9, 12))
     np.testing.assert_allclose(lines[3].get_ydata(), strongest.mean("run"), atol=1e-6)
-    assert len(axes[0, 3].collections) == 4
+    assert len(axes[0, 3].collections) == 3  # bands; a run of the fourth level diverged, and two seeds have none
+    points = [line for line in axes[0, 3].lines if line.get_marker() == "."]
+    assert len(points) == 2 and all(len(line.get_xdata()) == ds.sizes["step"] for line in points)
+    words = fig.get_suptitle()
+    assert words == "mean over seeds with 95 % interval, n = 2 to 3; seeds as points where n < 3"
+    few = progress.learning_curves(ds.isel(run=ds["seed"].values < 200)).get_suptitle()
+    assert few.startswith("mean over seeds, n = ") and few.endswith(": no 95 % interval, seeds as points")
 
 
 def test_sample_grid_shows_the_asked_run(ds, samples):
