@@ -88,7 +88,8 @@ def first_drawn(ds: xr.Dataset, runs: Sequence[int]) -> str:
     """Return as which classes runs memorise class 11, and the mean coordinates at each run's closest approach."""
     klass = ds["klass"].values.tolist().index("11")
     paths = trajectory(ds, runs, klass, NAIVE, default_sigma(ds))
-    found = [memories(ds, klass)[run] for run in runs]
+    every = memories(ds, klass)
+    found = [every[run] for run in runs]
     names = [str(ds["klass"].values[one.nearest]) if one and one.memorised else "none" for one in found]
     counts = ", ".join(f"{name} in {names.count(name)}" for name in sorted(set(names), key=lambda n: -names.count(n)))
     steps = ds["step"].values.tolist()

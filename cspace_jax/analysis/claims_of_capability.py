@@ -5,7 +5,7 @@ levels of a study take part; the signs of a seed's differences are flipped at al
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,16 +52,14 @@ def seed_means(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndar
     return np.array([one.mean() for one in known if one.size])
 
 
-def at_turn(ds: xr.Dataset, curves_: Float[np.ndarray, "r t"]) -> Float[np.ndarray, " r"]:
-    """Return a curve's value at the turning step of each run [r]; NaN for a run that does not turn."""
+def at_turn(ds: xr.Dataset, asked: Mapping[str, Float[np.ndarray, "r t"]]) -> dict[str, Float[np.ndarray, " r"]]:
+    """Return the values of named curves [r, t] at each run's turning step [r]; NaN for a run that does not turn."""
     steps = ds["step"].values
     turns = [one.turning_step if one is not None else math.nan for one in memories(ds, _klass(ds))]
-    return np.array(
-        [
-            curve[int(np.flatnonzero(steps == turn)[0])] if np.isfinite(turn) else np.nan
-            for curve, turn in zip(curves_, turns, strict=True)
-        ]
-    )
+    turned = np.isfinite(turns)
+    places = [int(np.flatnonzero(steps == turn)[0]) if np.isfinite(turn) else 0 for turn in turns]
+    rows = np.arange(len(turns))
+    return {name: np.where(turned, curve[rows, places], np.nan) for name, curve in asked.items()}
 
 
 def _elicits(ds: xr.Dataset, name: str) -> Verdict:
@@ -70,9 +68,11 @@ def _elicits(ds: xr.Dataset, name: str) -> Verdict:
     Shown also takes it to beat each of its controls there, and P(class) to be `DRAWS` and more under the protocol and
     less under naive prompting.
     """
-    one = at_turn(ds, scores_of(ds, name))
-    others = {NAIVE: naive_of(ds, name)} | {control: scores_of(ds, control) for control in controls_of(ds, name)}
-    differences = {other: seed_means(ds, one - at_turn(ds, curve)) for other, curve in others.items()}
+    asked = {name: scores_of(ds, name), NAIVE: naive_of(ds, name)}
+    asked |= {control: scores_of(ds, control) for control in controls_of(ds, name)}
+    found = at_turn(ds, asked)
+    one = found.pop(name)
+    differences = {other: seed_means(ds, one - values) for other, values in found.items()}
     if not differences[NAIVE].size:
         return untold("no run memorises the class and turns")
     tests = {other: testing.sign_flip(values) for other, values in differences.items()}
@@ -85,7 +85,7 @@ def _elicits(ds: xr.Dataset, name: str) -> Verdict:
     weak = [other for other, one in tests.items() if other != NAIVE and not one.greater <= testing.ALPHA]
     if len(tests) == 1:
         return untold(f"{name} was measured without a control", details=details)
-    naive = seed_means(ds, at_turn(ds, others[NAIVE])).mean()
+    naive = seed_means(ds, found[NAIVE]).mean()
     needs = not weak, f"it beats naive prompting and not {', '.join(weak)}"
     if not weak and not drawn.mean() >= DRAWS > naive:
         needs = False, f"there P(class) is {drawn.mean():.2f}, and {naive:.2f} under naive prompting"
