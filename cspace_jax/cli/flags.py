@@ -13,8 +13,8 @@ from cspace_jax.errors import UserError
 from cspace_jax.studies import loading
 
 FLAGS = flags.FLAGS
-MODES = ("plan", "train", "eval", "elicit", "replay", "figures", "all")
-OF_A_WORKDIR = ("eval", "elicit", "replay", "figures")  # modes that need no --config
+MODES = ("plan", "train", "eval", "elicit", "replay", "figures", "report", "all")
+OF_A_WORKDIR = ("eval", "elicit", "replay", "figures", "report")  # modes that need no --config
 
 flags.DEFINE_string("workdir", None, "Folder of checkpoints, results and figures; an existing one is resumed.")
 flags.DEFINE_string(
@@ -23,7 +23,8 @@ flags.DEFINE_string(
     "plan: only say what computation, time, disk and memory the study takes. "
     "train: only train. eval: read concept space at the checkpoints. elicit: ask the checkpoints with the protocols of "
     "elicit.protocols. replay: train steps between the saves again, bit for bit, and evaluate them (--steps or "
-    "--around). figures: draw again from stored results. all: everything that is not done yet.",
+    "--around). figures: draw again from stored results. report: write the page WORKDIR/report.html from them. all: "
+    "everything that is not done yet.",
 )
 flags.DEFINE_string("steps", None, 'With --mode=replay: the steps, such as "(1200, 1210)".')
 flags.DEFINE_string("around", None, "With --mode=replay: turn, for --count steps around each run's own turning step.")
@@ -34,7 +35,7 @@ config_flags.DEFINE_config_file(
     None,
     "Study and scale, such as configs/signal.py:quick (scales: smoke, quick, paper; none: quick on a CPU, paper on an "
     "accelerator). Any field can be overridden: --config.optim.steps=4000. Not needed for an existing workdir with "
-    "--mode=eval, elicit, replay or figures. Its fields, with their defaults at paper scale:\n"
+    "--mode=eval, elicit, replay, figures or report. Its fields, with their defaults at paper scale:\n"
     + reference.help_text(72),
 )
 flags.DEFINE_bool(

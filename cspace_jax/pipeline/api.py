@@ -63,7 +63,7 @@ def run(
         finished one only draws its figures again.
       mode: "train", "eval" (read concept space at the checkpoints), "elicit" (ask finished checkpoints with the
         protocols of `elicit.protocols`), "replay" (train steps between the saves again and evaluate them), "figures"
-        (draw again from stored results) or "all".
+        (draw again from stored results), "report" (write the page report.html from them) or "all".
       command_line: kept in env.json.
       scale_chosen: whether the scale was chosen by the device, which the first line then says.
       replay: the steps of the mode "replay".

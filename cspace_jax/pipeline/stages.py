@@ -15,7 +15,7 @@ from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import collect, elicit, opening, planning, probe_levels, replay, waves
+from cspace_jax.pipeline import collect, elicit, opening, page, planning, probe_levels, replay, waves
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.probe import Probe, load_or_train
 from cspace_jax.pipeline.replay import Request
@@ -27,7 +27,8 @@ from cspace_jax.storage.metrics import merge_metrics
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.text import minutes
 
-MODES = ("train", "eval", "elicit", "replay", "figures", "all")
+MODES = ("train", "eval", "elicit", "replay", "figures", "report", "all")
+WITHOUT_A_PROBE = ("figures", "report")  # they only read stored results
 
 
 def prepare(config: Config, path: PathLike, mode: str, command_line: str | Sequence[str] = "") -> Study:
@@ -64,7 +65,7 @@ def reopen(path: PathLike, mode: str) -> Study:
       UserError: there is no such workdir, or its study cannot be carried out.
     """
     folder, config = workdir.load(path)
-    opening.reopen(folder, config, mode != "figures")
+    opening.reopen(folder, config, mode not in WITHOUT_A_PROBE)
     check(config, mode)
     return Study(config, folder, planning.resolve(config, folder, _trains(mode), mode == "replay"))
 
@@ -130,7 +131,7 @@ def carry_out(study: Study, mode: str, request: Request | None = None) -> None:
     Args:
       study: prepared.
       mode: "train", "eval" (with the results written), "elicit" (the battery of protocols on finished checkpoints,
-        added to the results), "replay", "figures" (from stored results only) or "all".
+        added to the results), "replay", "figures" and "report" (from stored results only) or "all".
       request: the steps of "replay".
 
     Raises:
@@ -138,7 +139,7 @@ def carry_out(study: Study, mode: str, request: Request | None = None) -> None:
     """
     times = _Times(study.workdir)
     probe = None
-    if mode != "figures":
+    if mode not in WITHOUT_A_PROBE:
         with times.measure("probe"):  # first, so that an unfit probe costs no training
             probe = processes.first_then_others(lambda: _begin(study, mode))
     if _trains(mode):
@@ -182,6 +183,8 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times") -> No
         _write_added(study)
     if mode in ("figures", "elicit", "all"):
         draw(study)
+    if mode == "report" or (mode in ("figures", "elicit", "all") and study.config.figures):
+        print(f"the study as a page: {page.write(study)}")
 
 
 def _write_added(study: Study) -> None:

@@ -20,6 +20,7 @@ from cspace_jax.storage.workdir import Workdir
 
 if TYPE_CHECKING:
     from cspace_jax.pipeline.model import Model
+    from cspace_jax.pipeline.page import Page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +122,16 @@ class Study:
 
         data, examples = self.config.data, collect.examples(self)
         return figures.draw(name, figures.Inputs(self.dataset, collect.samples(self), data, examples))
+
+    def page(self) -> "Page":
+        """Return the page of the study (report.html), made anew; a notebook shows it inline.
+
+        Raises:
+          UserError: there are no results, or they are damaged.
+        """
+        from cspace_jax.pipeline import page
+
+        return page.make(self)
 
     def elicit(self, *protocols: str, **values: Any) -> "Study":
         """Ask the finished checkpoints with further protocols, add them to the results, and return the study.

@@ -205,7 +205,7 @@ def overview(ds: xr.Dataset) -> Figure:
     """
     level, rows = _level(ds), _rows(ds, "capability_split")
     names = list(map(str, ds["protocol"].values))
-    colors = _colors(names)
+    colors = colors_of(names)
     fig = style.new_figure(9.4, max(2.4, 0.6 + 0.3 * len(names)) * len(rows) + 0.3)
     axes = fig.subplots(len(rows), 2, width_ratios=(1.15, 1.0), squeeze=False)
     for row, (left, right) in zip(rows, axes, strict=True):
@@ -220,21 +220,23 @@ def overview(ds: xr.Dataset) -> Figure:
     return fig
 
 
-def _colors(names: list[str]) -> dict[str, str]:
+def colors_of(names: list[str]) -> dict[str, str]:
+    """Return the colour of each protocol; controls have that of what they control, naive prompting is black."""
     bases = list(dict.fromkeys(map(controlled, names)))
     return {
         name: "#222222" if name == NAIVE else style.class_color(bases.index(controlled(name)) - 1) for name in names
     }
 
 
-def _line(name: str) -> str:
+def line_of(name: str) -> str:
+    """Return a protocol's line style: random directions are dashed, exchanged ones dotted."""
     return {RANDOM: "--", SHUFFLED: ":"}.get(control_of(name), "-")
 
 
 def _draw_curve(ax: Axes, ds: xr.Dataset, scores: Float[np.ndarray, "r t"], name: str, colors: dict[str, str]) -> None:
-    is_control = _line(name) != "-"
+    is_control = line_of(name) != "-"
     width = 1.1 if is_control else 1.8
-    ax.plot(ds["step"].values, scores.mean(0), color=colors[name], ls=_line(name), lw=width)
+    ax.plot(ds["step"].values, scores.mean(0), color=colors[name], ls=line_of(name), lw=width)
     if not is_control:
         style.draw_band(ax, ds["step"].values, scores, samples_of(ds, battery=True), colors[name])
 

@@ -27,7 +27,7 @@ def similarities(ds: xr.Dataset) -> Figure:
     """
     found = levels(ds)
     level = found[progress.choose_level(found, ds, str(ds["protocol"].values[0]))]
-    rows = _rows(ds[["embedding_cosine", "embedding_to_last"]].isel(run=list(level.runs)).mean("run"))
+    rows = curves_by_panel(ds[["embedding_cosine", "embedding_to_last"]].isel(run=list(level.runs)).mean("run"))
     columns = max(map(len, rows))
     fig = style.new_figure(2.4 * columns + 1.6, 2.1 * len(rows) + 0.5)
     axes = fig.subplots(len(rows), columns, sharey=True, squeeze=False)
@@ -43,7 +43,7 @@ def similarities(ds: xr.Dataset) -> Figure:
     return fig
 
 
-def _rows(mean: xr.Dataset) -> list[dict[str, Float[np.ndarray, "t block"]]]:
+def curves_by_panel(mean: xr.Dataset) -> list[dict[str, Float[np.ndarray, "t block"]]]:
     """Return the curves [t, block] of each panel by its title; a single held-out class joins the first row."""
     cosine = mean["embedding_cosine"].transpose("vector", "other", "step", "block")
     words = list(map(str, cosine["vector"].values))

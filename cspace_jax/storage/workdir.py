@@ -122,6 +122,11 @@ class Workdir:
         return self.root / "summary.json"
 
     @property
+    def report(self) -> epath.Path:
+        """Return the page that shows the study, HTML."""
+        return self.root / "report.html"
+
+    @property
     def figures(self) -> epath.Path:
         """Return the folder of figures and sample images."""
         return self.root / "figures"

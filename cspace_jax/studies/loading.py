@@ -49,6 +49,13 @@ def file_of(name: str) -> pathlib.Path:
     return pathlib.Path(__file__).with_name(f"{name}.py")
 
 
+def question(name: str) -> str:
+    """Return the question of a study of `STUDIES` in one line: the first of its file; "" for other studies."""
+    if name not in STUDIES:
+        return ""
+    return (importlib.import_module(f"cspace_jax.studies.{name}").__doc__ or "").partition("\n")[0]
+
+
 def configure(name: str, overrides: Mapping[str, Any]) -> Config:
     """Return the checked configuration of a study with fields overridden.
 

@@ -1,6 +1,7 @@
 """The front door for Python: what `import cspace_jax as cs` gives, and the lines that the README shows."""
 
 import dataclasses
+import html
 import subprocess
 import sys
 
@@ -51,6 +52,13 @@ def test_the_import_starts_nothing_and_every_name_is_there():
     assert int(done.stdout) == len(cs.__all__) == 23
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = cs.nothing
+
+
+def test_a_notebook_shows_the_page(study, tmp_path):
+    page = study.page()
+    shown = html.unescape(page._repr_html_().partition('srcdoc="')[2].partition('" width')[0])
+    assert shown == page.text == page.save(tmp_path / "x.html").read_text()
+    assert "<h1>signal</h1>" in page.text and "smoke scale, 4 runs" in page.text
 
 
 def test_the_ten_lines(config, study, tmp_path, capsys):

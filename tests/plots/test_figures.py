@@ -7,8 +7,6 @@ import xarray as xr
 from PIL import Image
 from scipy import ndimage
 
-from cspace_jax.analysis import capability
-from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.analysis.learning import accuracy_curves, default_sigma, describe_times, learning_times, memorisation
 from cspace_jax.analysis.levels import levels
 from cspace_jax.config import Config, DataConfig
@@ -270,15 +268,7 @@ def test_three_concepts_are_drawn_as_projections():
 
 @pytest.fixture(scope="module")
 def elicited():
-    """Two levels, two seeds; naive prompting, patching and guidance at three weights with random answers."""
-    made = synthetic.dataset(levels=(0.2, 0.6), seeds=(0, 1), steps=(500, 2000, 9000))
-    names = ["naive", "patch", "guidance", "guidance", "guidance"]
-    draw = np.random.default_rng(0).random
-    raw = {
-        step: {"prob_samples": draw((4, 5, 1, 4, 2), np.float32), "mean_rgb": np.zeros((4, 5, 1, 3))}
-        for step in (0, 500, 2000, 9000)
-    }
-    return capability.extend(made, raw, names, ["", "", "0.0", "1.0", "7.0"]), raw
+    return synthetic.elicited()
 
 
 def test_fig17_has_a_line_a_seed_and_their_mean(elicited):
@@ -310,12 +300,7 @@ def test_fig16_has_a_trajectory_a_weight_and_a_panel_a_level(elicited):
 
 def test_embeddings_have_a_line_a_block_and_a_panel_a_pair(elicited):
     ds, _ = elicited
-    draw = np.random.default_rng(1).random
-    raw = {
-        step: {"embedding_cosine": draw((4, 2, 4, 4)), "embedding_classes": draw((4, 1, 6))}
-        for step in (500, 2000, 9000)
-    }
-    ds = extend_embeddings(ds, raw, {"down_0_block_0": 4, "mid_block_1": 2}, ("red", "blue", "large", "small"))
+    ds, raw = synthetic.embedded(ds)
     axes = panels(similarity_plots.similarities(ds))
     assert [ax.get_title() for ax in axes] == [
         *("blue and red", "blue and large", "blue and small", "class 11, to the last step"),

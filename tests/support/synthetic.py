@@ -4,7 +4,9 @@ import numpy as np
 import xarray as xr
 from scipy import special
 
+from cspace_jax.analysis import capability
 from cspace_jax.analysis.dataset import Measurements, build_dataset
+from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.config.setting import SWEPT
 from cspace_jax.data import concepts
 
@@ -106,3 +108,26 @@ def masked_groups():
     """Two groups that differ in the separation of sizes: two fractions at .2, four at .4, where a run diverged."""
     few = masked(fractions=(0.0, 0.5), diverged=(), sep_size=0.2)
     return xr.concat([few, masked()], "run", join="override")
+
+
+def elicited():
+    """Two levels, two seeds; naive prompting, patching and guidance at three weights with random answers: ds, raw."""
+    made = dataset(levels=(0.2, 0.6), seeds=(0, 1), steps=(500, 2000, 9000))
+    draw = np.random.default_rng(0).random
+    raw = {
+        step: {"prob_samples": draw((4, 5, 1, 4, 2), np.float32), "mean_rgb": np.zeros((4, 5, 1, 3))}
+        for step in (0, 500, 2000, 9000)
+    }
+    names = ["naive", "patch", "guidance", "guidance", "guidance"]
+    return capability.extend(made, raw, names, ["", "", "0.0", "1.0", "7.0"]), raw
+
+
+def embedded(ds):
+    """Random embeddings of two blocks for a dataset of `elicited`: ds, raw."""
+    draw = np.random.default_rng(1).random
+    raw = {
+        step: {"embedding_cosine": draw((4, 2, 4, 4)), "embedding_classes": draw((4, 1, 6))}
+        for step in (500, 2000, 9000)
+    }
+    blocks = {"down_0_block_0": 4, "mid_block_1": 2}
+    return extend_embeddings(ds, raw, blocks, ("red", "blue", "large", "small")), raw

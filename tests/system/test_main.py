@@ -114,7 +114,7 @@ def test_steps_between_the_saves_are_trained_again_and_added(finished, tmp_path)
     assert all(after[name][1] == before[name][1] for name in before if name != "times.json")
 
 
-MADE_AGAIN = ("env.json", "times.json", "summary.json", "concept_space.nc")
+MADE_AGAIN = ("env.json", "times.json", "summary.json", "concept_space.nc", "report.html")
 
 
 def test_the_same_command_again_only_redraws(finished, tmp_path):
@@ -134,10 +134,37 @@ def test_figures_need_no_config(finished, tmp_path):
     folder = copy_of(finished["signal"], tmp_path)
     shutil.rmtree(folder / "figures")
     shutil.rmtree(folder / "checkpoints")
+    (folder / "report.html").unlink()
     done = command("--mode=figures", f"--workdir={folder}")
     assert done.code == 0, done.err
+    assert page_of(folder) == page_of(finished["signal"])
     drawn, original = ({p.name for p in (f / "figures").rglob("*.*")} for f in (folder, finished["signal"]))
     assert drawn == original
+
+
+def page_of(folder):
+    """What the page of a workdir was made from; it holds the samples of every run."""
+    text = (folder / "report.html").read_text()
+    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    assert len(data["images"]["sheets"]) == len(data["runs"]) == RUNS["signal"] and data["steps"] == [2, 3, 6]
+    assert "how the colour signal" in text.lower() and data["charts"].keys() == {
+        "curves",
+        "speeds",
+        "losses",
+        "embeddings",
+    }
+    return data
+
+
+def test_a_page_alone_is_made_from_stored_results(finished, tmp_path):
+    folder = copy_of(finished["signal"], tmp_path)
+    (folder / "report.html").unlink()
+    shutil.rmtree(folder / "figures")
+    shutil.rmtree(folder / "eval")  # to free the disk; the samples lay in it
+    done = command("--mode=report", f"--workdir={folder}")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == f"the study as a page: {folder / 'report.html'}"
+    assert "No sample images" in (folder / "report.html").read_text() and not (folder / "figures").exists()
 
 
 def test_evaluation_needs_no_config(finished, tmp_path):

@@ -1,0 +1,70 @@
+"""Chart of underspecification: the unseen class against the share of images whose concept is hidden."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cspace_jax.explorer.charts import Chart, chart, listed, number, panels
+from cspace_jax.plots import style
+from cspace_jax.plots.underspecification import CHANNEL_COLORS
+
+
+def _masked(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
+    return "" if summary.get("underspecification") else "the masked fraction does not vary (grid.mask)"
+
+
+@chart("masking", "Underspecification", _masked)
+def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
+    """Draw P of each concept, steps until it is learned and the mean colour at the last save, by masked fraction."""
+    found = summary["underspecification"]
+    titles = ("at the last save", "steps until learned", "mean colour of the object, last save")
+    fig = panels(1, 3, titles, shared_xaxes=False, shared_yaxes=False, horizontal_spacing=0.09)
+    groups = found.get("groups", [found])
+    rows, ends = [], []
+    for i, group in enumerate(groups):
+        where = f", {group['label']}" if len(groups) > 1 else ""
+        dash = "solid" if i == 0 else "dash" if i == 1 else "dot"
+        for j, concept in enumerate(group["levels"][0]["prob"]):
+            prob = [level["prob"][concept] for level in group["levels"]]
+            look = f"{style.concept_title(concept)}{where}", style.OKABE_ITO[j % 8], dash
+            _mean_line(fig, 1, group, prob, look)
+            times = [level["steps_to_80"][concept]["median"] for level in group["levels"]]
+            _line(fig, 2, [level["mask"] for level in group["levels"]], times, (*look[:2], dash), legend=False)
+            for level, one, median in zip(group["levels"], prob, times, strict=True):
+                low, high = one["interval"]
+                rows.append({"group": where[2:], "mask": level["mask"], "concept": concept, "mean": one["mean"],
+                             "low": low, "high": high, "median_steps": median})  # fmt: skip
+                ends.append(f"{concept} at {level['mask']:.0%}{where}: {number(one['mean'])}")
+        for channel, color in CHANNEL_COLORS.items():
+            values = [level["rgb"][channel] for level in group["levels"]]
+            _mean_line(fig, 3, group, values, (f"{channel.upper()}{where}", color, dash))
+    for column in (1, 2, 3):
+        fig.update_xaxes(title_text="masked fraction", tickformat=".0%", row=1, col=column)
+    fig.update_yaxes(title_text=f"P, class {found['held_out_class']}", range=[-0.03, 1.03], row=1, col=1)
+    fig.update_layout(height=400)
+    words = f"Class {found['held_out_class']} by the share of class {found['masked_class']} whose concept is hidden: "
+    return Chart(fig, pd.DataFrame(rows), f"{words}{listed(ends)}.")
+
+
+def _mean_line(
+    fig: Any, column: int, group: Mapping[str, Any], values: list[Mapping[str, Any]], look: tuple[str, str, str]
+) -> None:
+    ends = np.array([one["interval"] for one in values], dtype=float)
+    means = np.array([one["mean"] for one in values], dtype=float)
+    bars = {"type": "data", "symmetric": False, "thickness": 1, "array": np.nan_to_num(ends[:, 1] - means),
+            "arrayminus": np.nan_to_num(means - ends[:, 0]), "color": look[1]}  # fmt: skip
+    _line(fig, column, [level["mask"] for level in group["levels"]], means, look, error_y=bars)
+
+
+def _line(
+    fig: Any, column: int, masks: list[float], values: Any, look: tuple[str, str, str], legend: bool = True, **more: Any
+) -> None:
+    name, color, dash = look
+    fig.add_scatter(
+        x=masks, y=np.array(values, dtype=float), name=name, legendgroup=name, showlegend=legend, mode="lines+markers",
+        line={"color": color, "dash": dash, "width": 2}, marker={"color": color, "size": 8},
+        hovertemplate=f"{name}<br>%{{x:.0%}} masked: %{{y:,.2f}}<extra></extra>", row=1, col=column, **more,
+    )  # fmt: skip

@@ -1,0 +1,105 @@
+"""The top of a study's page: the question, verdicts, learning times, and what was run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from cspace_jax.analysis import intervals
+from cspace_jax.analysis.claims import UNTOLD
+from cspace_jax.analysis.verdict_tables import known, p_value
+from cspace_jax.plots import style
+from cspace_jax.text import minutes
+
+
+def claims(summary: Mapping[str, Any]) -> list[tuple[bool, list[dict[str, str]]]]:
+    """Return the verdicts on the paper's claims as text: (True, those that can be told), (False, the others)."""
+    rows = summary.get("claims", ())
+    parts = [(told, [row for row in rows if (row["verdict"] != UNTOLD) is told]) for told in (True, False)]
+    return [(told, _claim_rows(part)) for told, part in parts if part]
+
+
+def _claim_rows(rows: list[Mapping[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {
+            "claim": row["claim"], "text": row["text"], "statistic": row["statistic"], "why": row["why"] or "",
+            "value": f"{row['value']:.2f}" if known(row["value"]) else "", "verdict": row["verdict"],
+            "interval": _interval(row["interval"], ".2f"), "p": p_value(row["p"]) if known(row["p"]) else "",
+            "seeds": str(row["seeds"]) if row["seeds"] else "",
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def learning_times(ds: xr.Dataset, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of learning times as text: concepts, and a row a level and class."""
+    definition = summary["learned"]
+    concepts = [*map(str, ds["concept"].values), "joint"]
+    rows = []
+    for level in summary["levels"]:
+        places = {"seen classes": level["training_classes"]}
+        places |= {_words(ds, name): block for name, block in level["classes"].items() if not block["trained"]}
+        for place, block in places.items():
+            times = block["learning_times"]
+            cells = [time_words(times[concept][definition]) for concept in concepts]
+            rows.append({"level": level["label"], "klass": place, "cells": cells, "taken": _taken(ds, block)})
+    titles = [*map(style.concept_title, concepts[:-1]), "all"]
+    return {"definition": definition, "words": summary["definitions"][definition], "titles": titles, "rows": rows}
+
+
+def time_words(times: Mapping[str, Any]) -> str:
+    """Return a median learning time with its interval and how many seeds learned, where not all did."""
+    median, learned, seeds = times["median"], times["learned"], times["seeds"]
+    text = f"{median:,.0f}" if known(median) else "never"
+    low, high = times["interval"]
+    if known(low) or known(high):
+        text += f" [{low:,.0f}, {f'{high:,.0f}' if known(high) else 'open'}]" if known(low) else ""
+    return text if learned == seeds else f"{text}, {learned} of {seeds}"
+
+
+def facts(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return what was run, on what and how long, as pairs of a name and a text; unknown ones are left out."""
+    runs, versions = summary["runs"], env.get("versions", {})
+    seconds = sum(times.values())
+    shown = [
+        ("Command", str(env.get("command_line", ""))),
+        ("Scale", str(summary["scale"])),
+        ("Runs", f"{runs['total']}" + (f", {runs['diverged']} diverged and left out" if runs["diverged"] else "")),
+        ("Seeds", ", ".join(map(str, sorted({seed for level in summary["levels"] for seed in level["seeds"]})))),
+        ("Interval", intervals.missing(_least(summary), intervals.LEAST_MEDIAN) or "95 % over seeds"),
+        ("Device", f"{env.get('device_count')} x {env.get('device_kind')}" if env.get("device_kind") else ""),
+        ("Time", minutes(seconds) + _stages(times) if seconds else ""),
+        ("Date", str(env.get("time", ""))),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
+        ("Commit", str(env.get("git_commit") or "")),
+    ]
+    return [(name, text) for name, text in shown if text]
+
+
+def run_line(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str, float]) -> str:
+    """Return in one line what was run."""
+    shown = dict(facts(summary, env, times))
+    parts = [f"{shown['Scale']} scale", f"{shown['Runs']} runs", shown.get("Device", ""), minutes(sum(times.values()))]
+    return ", ".join(part for part in parts[: 4 if times else 3] if part)
+
+
+def _stages(times: Mapping[str, float]) -> str:
+    return " (" + ", ".join(f"{stage} {minutes(seconds)}" for stage, seconds in times.items()) + ")"
+
+
+def _least(summary: Mapping[str, Any]) -> int:
+    return min((len(level["seeds"]) for level in summary["levels"] if level["seeds"]), default=0)
+
+
+def _interval(ends: Any, form: str) -> str:
+    low, high = ends
+    return f"[{low:{form}}, {high:{form}}]" if known(low) and known(high) else ""
+
+
+def _words(ds: xr.Dataset, klass: str) -> str:
+    return style.class_label(ds, list(map(str, ds["klass"].values)).index(klass))
+
+
+def _taken(ds: xr.Dataset, block: Mapping[str, Any]) -> str:
+    found = block.get("memorisation") or {}
+    return f"{_words(ds, found['as_class'])}" if found.get("memorised") else "none" if found else ""

@@ -1,0 +1,77 @@
+"""The page of a study: gather what it shows from the workdir, write it, show it in a notebook."""
+
+import dataclasses
+import html
+import json
+from typing import Any
+
+from etils import epath
+
+from cspace_jax.analysis import report, summary
+from cspace_jax.config import to_dict
+from cspace_jax.pipeline import collect
+from cspace_jax.pipeline.study import Study
+from cspace_jax.storage import results
+from cspace_jax.storage.evaluations import holds
+from cspace_jax.storage.files import PathLike, write_atomic
+from cspace_jax.studies import loading
+
+HEIGHT = 900  # pixels of a page inside a notebook
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A page that shows a study, complete in itself; the last value of a notebook's cell shows it."""
+
+    text: str
+
+    def save(self, path: PathLike) -> epath.Path:
+        """Write the page to a file, atomically, and return its path.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        write_atomic(path, self.text)
+        return epath.Path(path)
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{html.escape(self.text)}" width="100%" height="{HEIGHT}" style="border:0"></iframe>'
+
+
+def write(study: Study) -> epath.Path:
+    """Write the page of a study to report.html in its workdir, and return the path.
+
+    Raises:
+      UserError: there are no results, they are damaged, or the file cannot be written.
+    """
+    return make(study).save(study.workdir.report)
+
+
+def make(study: Study) -> Page:
+    """Return the page of a study, from its stored results alone.
+
+    Raises:
+      UserError: there are no results, or they are damaged.
+    """
+    from cspace_jax.explorer import page  # Plotly is loaded where a page is made
+
+    ds, workdir = results.open_results(study.workdir.root), study.workdir
+    found = report.to_json(summary.summarise(ds))
+    question, config = loading.question(study.config.study), to_dict(study.config)
+    env, times = _stored(workdir.env), _stored(workdir.times)
+    return Page(page.render(page.Inputs(ds, found, question, config, env, times, _samples(study))))
+
+
+def _samples(study: Study) -> Any:
+    """Return the stored samples by step; {} where they were removed to free the disk."""
+    files = [wave.eval_file(step) for wave in study.waves for step in study.steps]
+    return collect.samples(study) if all(path.exists() and holds(path, ("samples",)) for path in files) else {}
+
+
+def _stored(path: epath.Path) -> dict[str, Any]:
+    """Return a small JSON file of a workdir; {} where there is none or it is damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,252 @@
+"""The page in a real browser: it opens from disk without a request, and its controls show the dataset's numbers."""
+
+import csv
+import io
+import shutil
+
+import numpy as np
+import pytest
+import synthetic
+import xarray as xr
+
+from cspace_jax.analysis import summary
+from cspace_jax.analysis.report import to_json
+from cspace_jax.explorer import page
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    pytest.mark.system,
+]
+FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """A function that opens the page of a dataset; at the end nothing may have been asked for or complained about."""
+    seen, context = [], browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+
+    def show(text):
+        path = tmp_path / "report.html"
+        path.write_text(text)
+        tab = context.new_page()
+        tab.on("console", lambda message: message.type == "error" and seen.append(f"error: {message.text}"))
+        tab.on("pageerror", lambda error: seen.append(f"error: {error}"))
+        tab.on("request", lambda request: request.url == path.as_uri() or seen.append(request.url[:60]))
+        tab.goto(path.as_uri())
+        tab.wait_for_selector("body[data-ready=true]", timeout=60_000)
+        return tab
+
+    yield show
+    assert [one for one in seen if not one.startswith(("data:", "blob:"))] == []
+    context.close()
+
+
+def rendered(ds, samples=None):
+    found = to_json(summary.summarise(ds))
+    return page.render(page.Inputs(ds, found, "When?", {"a": 1}, {}, {}, samples or {}))
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100), steps=(500, 2000, 5000, 9000))
+
+
+@pytest.fixture(scope="module")
+def samples(ds):
+    return synthetic.sample_images(ds, every=1)
+
+
+@pytest.fixture(scope="module")
+def text(ds, samples):
+    return rendered(ds, samples)
+
+
+def drawn(tab, place="space"):
+    """Return what Plotly has drawn: a list of traces with their points."""
+    return tab.evaluate(
+        """id => document.getElementById(id).data.map(one => ({
+        meta: one.meta, x: Array.from(one.x), y: Array.from(one.y), z: one.z ? Array.from(one.z) : null,
+        at: one.customdata, type: one.type}))""",
+        place,
+    )
+
+
+# The pixels that the browser takes from the sheet for the first sample of the fourth class.
+PAINTED = """async () => {
+    const style = getComputedStyle(document.querySelectorAll('#run-table .samples')[3].children[0]);
+    const sheet = new Image();
+    sheet.src = style.backgroundImage.slice(5, -2);
+    await sheet.decode();
+    const [wide, tall] = style.backgroundSize.split(' ').map(parseFloat);
+    const [left, top] = style.backgroundPosition.split(' ').map(one => -parseFloat(one));
+    const draw = new OffscreenCanvas(sheet.width, sheet.height).getContext('2d');
+    draw.drawImage(sheet, 0, 0);
+    const [across, down] = [sheet.width / wide, sheet.height / tall];
+    const side = Math.round((parseFloat(style.width) - 2) * across);
+    return Array.from(draw.getImageData(Math.round(left * across), Math.round(top * down), side, side).data);
+}"""
+
+
+def set_step(tab, position):
+    tab.locator("#step").evaluate(
+        "(slider, at) => { slider.value = at; slider.dispatchEvent(new Event('input')) }", position
+    )
+
+
+def test_the_slider_moves_every_run_to_the_values_of_the_dataset(opened, text, ds):
+    tab = opened(text)
+    prob = ds["prob"].sel(protocol="naive").transpose("run", "step", "klass", "concept").values
+    for position in (0, 2):
+        set_step(tab, position)
+        now = [trace for trace in drawn(tab) if trace["meta"]["now"]]
+        assert [trace["meta"]["level"] for trace in now] == [0, 1]  # the unseen class alone, a trace a level
+        for trace in now:
+            for x, y, (run, step, klass) in zip(trace["x"], trace["y"], trace["at"], strict=True):
+                assert (step, klass) == (position, 3)
+                np.testing.assert_allclose([x, y], prob[run, position, 3], atol=1e-6)
+        assert tab.locator("#step-words").inner_text() == f"{ds['step'].values[position]:,} of 9,000"
+    assert (
+        "2,000" not in tab.locator("#space-words").inner_text() and "5,000" in tab.locator("#space-words").inner_text()
+    )
+
+
+def test_play_goes_to_the_last_save(opened, text):
+    tab = opened(text)
+    set_step(tab, 0)
+    tab.locator("#play").click()
+    sync_api.expect(tab.locator("#step-words")).to_have_text("9,000 of 9,000", timeout=20_000)
+    assert tab.locator("#play").inner_text() == "play"
+
+
+def test_the_legend_filters_levels_seeds_and_classes(opened, text):
+    tab = opened(text)
+    tab.locator("#levels button").first.click()
+    assert {trace["meta"]["level"] for trace in drawn(tab)} == {1}
+    tab.locator("#seeds button").nth(1).press("Enter")  # by keyboard
+    assert {at[0] for trace in drawn(tab) for at in trace["at"] if at} == {2}
+    tab.locator("#classes button").first.click()
+    assert {trace["meta"]["klass"] for trace in drawn(tab)} == {0, 3}
+    assert "1 of 4 runs shown" in tab.locator("#space-words").inner_text()
+    tab.locator("#levels button").first.click()
+    assert {at[0] for trace in drawn(tab) for at in trace["at"] if at} == {0, 2}
+
+
+def test_a_click_shows_the_samples_of_that_run_and_step(opened, text, samples):
+    tab = opened(text)
+    set_step(tab, 3)
+    target = next(trace for trace in drawn(tab) if trace["meta"]["now"] and trace["meta"]["level"] == 1)
+    run = target["at"][1][0]
+    place = tab.evaluate(
+        """([x, y]) => { const g = document.getElementById('space'), a = g._fullLayout, box = g.getBoundingClientRect();
+        return [box.left + a.xaxis._offset + a.xaxis.d2p(x), box.top + a.yaxis._offset + a.yaxis.d2p(y)] }""",
+        [target["x"][1], target["y"][1]],
+    )
+    tab.mouse.move(place[0], place[1])
+    tab.wait_for_timeout(200)
+    hovered = tab.locator("#space .hoverlayer").text_content()
+    assert "step 9,000" in hovered and "P(blue)" in hovered
+    tab.mouse.click(place[0], place[1])
+    words = tab.locator("#run-words").inner_text()
+    chosen = int(tab.locator("#run").input_value())
+    assert f"run {chosen} " in words and "step 9,000" in words and chosen in (run, target["at"][0][0])
+    shown = tab.locator("#run-table .samples").nth(3)
+    assert shown.get_attribute("aria-label") == "2 samples of class 11 (blue, small) at step 9000"
+    # The colour in the middle of the first sample, as the browser paints it, is that of the stored image.
+    pixels = np.array(tab.evaluate(PAINTED)).reshape(16, 16, 4)
+    np.testing.assert_array_equal(pixels[..., :3], np.flip(samples[9000][chosen, 3, 0].swapaxes(0, 1), 0))
+
+
+def test_protocols_answer_beside_the_samples(opened):
+    ds, _ = synthetic.elicited()
+    tab = opened(rendered(ds))
+    tab.locator("#run").select_option("2")
+    set_step(tab, 1)
+    cells = tab.locator("#answers tbody tr").all_inner_texts()
+    expected = ds["capability_split"].isel(run=2, step=1, klass=3).values
+    assert [cell.split("\t")[1] for cell in cells] == [f"{value:.2f}" for value in expected]
+    assert cells[0].startswith("naive prompting") and len(cells) == 3
+
+
+def test_tabs_by_keyboard_and_downloads(opened, text, ds):
+    tab = opened(text)
+    tab.locator("#tab-curves").focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#panel-speeds").is_visible() and not tab.locator("#panel-curves").is_visible()
+    assert tab.evaluate("document.activeElement.id") == "tab-speeds"
+    for kind in ("svg", "png", "csv"):
+        with tab.expect_download() as download:
+            tab.locator(f"#panel-speeds [data-download={kind}]").click()
+        assert download.value.suggested_filename == f"signal_speeds.{kind}"
+        content = download.value.path().read_bytes()
+        starts = {"svg": b"<svg", "png": b"\x89PNG", "csv": b"level,klass,concept"}
+        assert content.startswith(starts[kind])
+    with tab.expect_download() as download:
+        tab.locator("section [data-download=csv][data-of=space]").click()
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text())))
+    assert len(rows) == 4 * 4 and rows[0]["class"] == "11"
+    expected = ds["prob"].sel(protocol="naive", klass="11", concept="color").isel(run=0, step=0)
+    assert float(rows[0]["P(blue)"]) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_the_dark_page_is_legible(opened, text):
+    tab = opened(text)
+    light = tab.evaluate("document.getElementById('space')._fullLayout.font.color")
+    tab.locator("#theme").click()
+    dark = tab.evaluate("document.getElementById('space')._fullLayout.font.color")
+    assert (light, dark) == ("#222222", "#e6e6e6")
+    paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == "rgb(21, 24, 28)"
+
+
+def test_three_concepts_turn_in_a_box(opened):
+    made = synthetic.dataset(
+        levels=(0.2, 0.8), seeds=(0,), active=("color", "size", "bg_color"), steps=(500, 2000, 9000)
+    )
+    tab = opened(rendered(made))
+    traces = [trace for trace in drawn(tab) if trace["meta"]["now"]]
+    assert {trace["type"] for trace in traces} == {"scatter3d"} and len(traces) == 2 * 4  # four unseen classes
+    prob = made["prob"].sel(protocol="naive").transpose("run", "step", "klass", "concept").values
+    (run, step, klass), trace = traces[0]["at"][0], traces[0]
+    np.testing.assert_allclose([trace["x"][0], trace["y"][0], trace["z"][0]], prob[run, step, klass], atol=1e-6)
+    tab.locator("#axis-z").select_option("-1")
+    tab.locator("#axis-y").select_option("2")
+    flat = [trace for trace in drawn(tab) if trace["meta"]["now"]][0]
+    assert flat["type"] == "scatter"
+    np.testing.assert_allclose([flat["x"][0], flat["y"][0]], prob[run, step, klass][[0, 2]], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["nan", "all nan", "one seed", "masks"])
+def test_odd_studies_open(opened, kind):
+    made = {
+        "nan": lambda: synthetic.dataset(levels=(0.2,), seeds=(0, 1, 2), diverged=(0,)),
+        "all nan": lambda: synthetic.dataset(levels=(0.2,), seeds=(0, 1), diverged=(0, 1)),
+        "one seed": lambda: synthetic.dataset(levels=(0.2,), seeds=(0,)),
+        "masks": synthetic.masked_groups,
+    }[kind]()
+    assert isinstance(made, xr.Dataset)
+    tab = opened(rendered(made))
+    alive = int(np.isfinite(made["prob"].isel(protocol=0)).all(("step", "klass", "concept")).sum())
+    assert f"{alive} of {made.sizes['run']} runs shown" in tab.locator("#space-words").inner_text()
+    for one in tab.locator("[role=tab]").all():
+        one.click()
+        tab.locator(f"#chart-{one.get_attribute('id')[4:]} .main-svg").first.wait_for()
+    if kind == "nan":
+        assert tab.locator("#run").input_value() == "1"  # the first run that lives
+        assert "diverged" in tab.locator("#run option").first.inner_text()
+
+
+def test_it_prints_all_charts(opened, text):
+    tab = opened(text)
+    tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert all(tab.locator(f"#panel-{name}").is_visible() for name in ("curves", "speeds", "losses"))
+    assert tab.pdf()[:5] == b"%PDF-"

@@ -1,0 +1,187 @@
+"""What a page holds, read without a browser."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from PIL import Image
+
+from cspace_jax.analysis import intervals, summary
+from cspace_jax.analysis.levels import levels
+from cspace_jax.analysis.report import to_json
+from cspace_jax.explorer import charts, overview, page, space, sprites
+from cspace_jax.plots import elicitation
+
+
+def summarised(ds):
+    return to_json(summary.summarise(ds))
+
+
+def rendered(ds, samples=None, **more):
+    inputs = {"question": "When?", "config": {}, "env": {}, "times": {}} | more
+    return page.render(page.Inputs(ds=ds, summary=summarised(ds), samples=samples or {}, **inputs))
+
+
+def data_of(text):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+
+
+def unpacked(values):
+    return np.frombuffer(base64.b64decode(values["f32"]), "<f4").reshape(values["shape"])
+
+
+@pytest.fixture(scope="module")
+def ds():
+    return synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100), diverged=(1,))
+
+
+@pytest.fixture(scope="module")
+def elicited():
+    return synthetic.elicited()[0]
+
+
+def test_the_live_view_holds_the_dataset(elicited):
+    found = space.payload(elicited)
+    prob = elicited["prob"].sel(protocol="naive").transpose("run", "step", "klass", "concept").values
+    np.testing.assert_array_equal(unpacked(found["prob"]), prob)
+    answers = elicited["capability_split"].transpose("run", "step", "protocol", "klass").values
+    np.testing.assert_array_equal(unpacked(found["answers"]), answers.astype("f4"))
+    assert [one["name"] for one in found["protocols"]] == elicited["protocol"].values.tolist()
+    assert found["steps"] == [500, 2000, 9000] and [one["seed"] for one in found["runs"]] == [0, 1, 0, 1]
+    assert [one["level"] for one in found["runs"]] == [0, 0, 1, 1]
+    assert [one["code"] for one in found["classes"] if not one["trained"]] == ["11"]
+
+
+def test_a_diverged_run_stays_nan_and_is_marked(ds):
+    found = space.payload(ds)
+    assert [one["diverged"] for one in found["runs"]] == [False, True, False, False]
+    for name in ("prob", "smooth"):
+        assert np.isnan(unpacked(found[name])[1]).any() and np.isfinite(unpacked(found[name])[[0, 2, 3]]).all()
+    assert "1 runs diverged" in rendered(ds)
+
+
+def test_sheets_hold_the_pixels_upright():
+    samples = {step: np.random.default_rng(step).integers(0, 256, (2, 4, 3, 5, 6, 3), np.uint8) for step in (10, 20)}
+    found = sprites.sheets(samples)
+    assert (
+        found["number"] == 2 and found["of"] == 3 and found["shown"] == [0, 1]
+    )  # of COUNTS, the largest that is there
+    sheet = np.array(Image.open(io.BytesIO(base64.b64decode(found["sheets"][1].partition(",")[2]))))
+    assert sheet.shape == (4 * 2 * 6, 2 * 5, 3)
+    row, column = (2 * 2 + 1) * 6, 5  # class 2, sample 1, step 20
+    upright = np.flip(samples[20][1, 2, 1].swapaxes(0, 1), 0)  # y upwards
+    np.testing.assert_array_equal(sheet[row : row + 6, column : column + 5], upright)
+
+
+def test_sheets_keep_to_their_budget_and_say_what_they_hold():
+    noise = np.random.default_rng(0).integers(0, 256, (3, 4, 8, 16, 16, 3), np.uint8)
+    samples = {step: noise for step in range(10)}
+    whole = sprites.sheets(samples)
+    assert whole["number"] == 8 and len(whole["shown"]) == 10
+    size = sum(map(len, whole["sheets"]))
+    fewer = sprites.sheets(samples, size // 3)
+    assert fewer["number"] < 8 and len(fewer["shown"]) == 10 and sum(map(len, fewer["sheets"])) < size / 2
+    least = sprites.sheets(samples, size // 40)
+    assert least["number"] == 1 and least["shown"][-1] == 9 and len(least["shown"]) < 10
+    assert sprites.sheets({}) == {}
+
+
+def test_the_page_asks_no_server_and_no_name_ends_its_script(ds):
+    evil = "</script><script>alert(1)</script>"
+    text = rendered(ds, question=evil, config={"study": evil}, env={"command_line": evil})
+    own = text.replace(page.plotly.offline.get_plotlyjs(), "")
+    assert evil not in own and "alert(1)" in own
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", own) and "@import" not in own
+    assert "default-src 'none'" in own
+    named = rendered(ds.assign_attrs(study=evil)).replace(page.plotly.offline.get_plotlyjs(), "")
+    assert evil not in named and data_of(named)["study"] == evil
+
+
+def test_charts_say_the_same_numbers_as_analysis(elicited):
+    found = data_of(rendered(synthetic.embedded(elicited)[0]))["charts"]
+    assert list(found) == ["curves", "speeds", "protocols", "losses", "embeddings"]
+    table = pd.read_csv(io.StringIO(found["protocols"]["csv"]), dtype={"class": str})
+    level = levels(elicited)[1]
+    scores = elicitation.Row(3, "capability_split").scores(elicited, level, "guidance")
+    rows = table[(table["level"] == level.label) & (table["protocol"] == "guidance")]
+    np.testing.assert_allclose(rows["mean"], scores.mean(0), rtol=1e-5)
+    assert rows["n"].tolist() == [2, 2, 2] and rows["low"].isna().all()  # two seeds: no interval
+    curves = pd.read_csv(io.StringIO(found["curves"]["csv"]), dtype={"class": str})
+    own = curves[(curves["level"] == level.label) & (curves["class"] == "11") & (curves["concept"] == "size")]
+    expected = elicited["prob"].sel(protocol="naive", concept="size", klass="11").isel(run=[2, 3]).mean("run")
+    np.testing.assert_allclose(own["mean"], expected, rtol=1e-5)
+
+
+def test_speeds_are_those_of_the_summary():
+    ds = synthetic.dataset(seeds=tuple(range(6)))
+    found = page.CHARTS["speeds"].draw(ds, summarised(ds))
+    color = [one for one in found.figure.data if one.name == "unseen class 11"][0]
+    times = [level["classes"]["11"]["learning_times"]["color"]["stays_80"] for level in summarised(ds)["levels"]]
+    assert times[0]["median"] is None and color.y[0] == 0  # never
+    np.testing.assert_allclose(color.y[1:], [1000 / one["median"] for one in times[1:]])
+    np.testing.assert_allclose(color.y + color.error_y.array, [1000 / (one["interval"][0] or np.inf) for one in times])
+    assert "color, 11, sep_col=0.1: never, 0 of 6 seeds" in found.words
+
+
+def test_bands_are_the_intervals_over_seeds():
+    ds = synthetic.dataset(levels=(0.4,))
+    found = page.CHARTS["curves"].draw(ds, summarised(ds))
+    values = ds["prob"].sel(protocol="naive").isel(klass=3, concept=0).values
+    low, high = intervals.share_interval(values, 32)
+    rows = found.numbers.query("`class` == '11' and concept == 'color'")
+    np.testing.assert_allclose(rows["low"], low, atol=0.02)  # the config of this dataset does not say 32 samples
+    bands = [one for one in found.figure.data if one.fill == "toself"]
+    assert len(bands) == 8  # a panel each
+    assert found.words.startswith("Coordinates of 4 classes over training, mean over seeds with 95 % interval, n = 3")
+
+
+def test_masks_have_a_tab_of_their_own():
+    ds = synthetic.masked()
+    found = page.CHARTS["masking"].draw(ds, summarised(ds))
+    red = next(one for one in found.figure.data if one.name == "R")
+    rising = summarised(ds)["underspecification"]["levels"]
+    np.testing.assert_allclose(red.y, [level["rgb"]["r"]["mean"] for level in rising])
+    assert list(red.x) == [0, 0.25, 0.5, 1] and red.y[0] < red.y[-1]
+    assert "color at 100%" in found.words
+    without = synthetic.dataset()
+    assert "does not vary" in page.CHARTS["masking"].cannot(without, summarised(without))
+
+
+def test_all_runs_diverged_is_a_page_without_charts():
+    text = rendered(synthetic.dataset(levels=(0.2,), seeds=(0, 1), diverged=(0, 1)))
+    assert "every run diverged" in text and data_of(text)["charts"] == {}
+
+
+def test_times_are_told_with_their_interval():
+    ends = {"learned": 9, "seeds": 10}
+    assert overview.time_words({"median": 505.4, "interval": [407.0, 685.0], **ends}) == "505 [407, 685], 9 of 10"
+    assert overview.time_words({"median": None, "interval": [2149.0, None], **ends}) == "never [2,149, open], 9 of 10"
+    assert overview.time_words({"median": 10.0, "interval": [None, None], "learned": 2, "seeds": 2}) == "10"
+
+
+def test_facts_leave_out_what_is_not_known(ds):
+    env = {"command_line": "M --config=x", "device_count": 2, "device_kind": "cpu"}
+    found = dict(overview.facts(summarised(ds), env, {"train": 100.0, "probe": 5.0}))
+    assert (
+        found["Command"] == "M --config=x" and found["Device"] == "2 x cpu" and found["Time"].startswith("2 min (train")
+    )
+    assert found["Seeds"] == "0, 100" and found["Runs"] == "4, 1 diverged and left out" and "Commit" not in found
+
+
+def test_a_chart_of_ones_own_comes_last(ds, monkeypatch):
+    monkeypatch.setattr(charts, "CHARTS", dict(charts.CHARTS))
+    monkeypatch.setattr(page, "CHARTS", charts.CHARTS)
+
+    @charts.chart("mine", "Mine")
+    def mine(ds, summary):
+        fig = charts.panels(1, 1)
+        charts.line(fig, (1, 1), ds["step"].values, ds["prob"].values[0, :, 0, 3, 0], "one", "#222222")
+        return charts.Chart(fig, pd.DataFrame({"a": [1]}), "One line.")
+
+    text = rendered(ds)
+    assert list(data_of(text)["charts"])[-1] == "mine" and "One line." in text
