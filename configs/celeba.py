@@ -1,4 +1,4 @@
-"""Natural faces: CelebA with two attributes, the unseen class being female and smiling (appendix C.3, Fig. 14)."""
+"""The study `celeba` of the package, as a file: cspace_jax/studies/celeba.py."""
 
 from cspace_jax.studies.celeba import get_config, sweep
 

@@ -1,4 +1,4 @@
-"""Real handwritten digits: the paper's graded colour signal on real shapes, and two concepts that nobody drew."""
+"""The study `digits` of the package, as a file: cspace_jax/studies/digits.py."""
 
 from cspace_jax.studies.digits import get_config, sweep
 

@@ -1,4 +1,4 @@
-"""Classifier-free guidance: does a stronger weight elicit the unseen class sooner? (Fig. 16)."""
+"""The study `guidance` of the package, as a file: cspace_jax/studies/guidance.py."""
 
 from cspace_jax.studies.guidance import get_config, sweep
 

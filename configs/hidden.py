@@ -1,4 +1,4 @@
-"""Hidden capabilities: when can a model draw the unseen class, and when does it when simply asked (Figs. 6, 12, 17)."""
+"""The study `hidden` of the package, as a file: cspace_jax/studies/hidden.py."""
 
 from cspace_jax.studies.hidden import get_config, sweep
 

@@ -1,4 +1,4 @@
-"""Pictures of one's own: when is each concept of their labels learned, and is the unseen class drawn?"""
+"""The study `images` of the package, as a file: cspace_jax/studies/images.py."""
 
 from cspace_jax.studies.images import get_config, sweep
 

@@ -1,4 +1,4 @@
-"""Colour sweep: how the colour signal decides when and in which order concepts are learned (Figs. 2, 4, 12 and 13)."""
+"""The study `signal` of the package, as a file: cspace_jax/studies/signal.py."""
 
 from cspace_jax.studies.signal import get_config, sweep
 

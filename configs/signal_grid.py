@@ -1,4 +1,4 @@
-"""Colour and size signal together: learning speed against measured concept signal (Fig. 3)."""
+"""The study `signal_grid` of the package, as a file: cspace_jax/studies/signal_grid.py."""
 
 from cspace_jax.studies.signal_grid import get_config, sweep
 

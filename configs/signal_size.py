@@ -1,4 +1,4 @@
-"""Size sweep: the counterpart of `signal.py` with the colour signal fixed at 0.4 (Figs. 2, 4, 12 and 13)."""
+"""The study `signal_size` of the package, as a file: cspace_jax/studies/signal_size.py."""
 
 from cspace_jax.studies.signal_size import get_config, sweep
 

@@ -1,4 +1,4 @@
-"""Three concepts: in which order are four unseen classes learned, and which never (appendix C.4, Fig. 15)?"""
+"""The study `three` of the package, as a file: cspace_jax/studies/three.py."""
 
 from cspace_jax.studies.three import get_config, sweep
 

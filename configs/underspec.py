@@ -1,4 +1,4 @@
-"""Underspecification: part of a class's images hide their colour in training (paper section 5, Figs. 7 to 10)."""
+"""The study `underspec` of the package, as a file: cspace_jax/studies/underspec.py."""
 
 from cspace_jax.studies.underspec import get_config, sweep
 

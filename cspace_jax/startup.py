@@ -50,11 +50,10 @@ def set_up_jax(hurried: bool = False) -> None:
     _set_up = True
     if hurried:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
     import jax
 
     # Two runs at a time: parts of a small network's step do not use a second core.
-    wanted = min(MAX_CPU_DEVICES, os.cpu_count() or 1)
+    wanted = 1 if hurried else min(MAX_CPU_DEVICES, os.cpu_count() or 1)
     if jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
         try:
             jax.config.update("jax_num_cpu_devices", wanted)

@@ -1,31 +1,43 @@
 """The flags of the command line, and how they are read: a mistake is one UserError instead of a traceback."""
 
-import json
+import contextlib
+import functools
 import pathlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
 from ml_collections import config_flags
 
-from cspace_jax import processes
-from cspace_jax.config import reference
+from cspace_jax import processes, startup
+from cspace_jax.cli import arguments
+from cspace_jax.config import Config, reading, reference, to_dict
 from cspace_jax.errors import UserError
+from cspace_jax.pipeline.modes import MODES
 from cspace_jax.studies import loading
 
 FLAGS = flags.FLAGS
-MODES = ("plan", "train", "eval", "elicit", "replay", "figures", "report", "all")
-OF_A_WORKDIR = ("eval", "elicit", "replay", "figures", "report")  # modes that need no --config
+
+
+class _WholeNumber(flags.ArgumentParser):
+    """Read a whole number, also one that is written 1e3."""
+
+    def parse(self, argument: str | int) -> int:
+        """Return it; ValueError, which becomes one line, if it is none."""
+        try:
+            return int(argument)
+        except ValueError:
+            return reading.whole_number(float(argument))
+
+    def flag_type(self) -> str:
+        """Return what it is called in messages."""
+        return "whole number"
+
+
+config_flags.register_flag_parser_for_type(int, _WholeNumber())
 
 flags.DEFINE_string("workdir", None, "Folder of checkpoints, results and figures; an existing one is resumed.")
-flags.DEFINE_string(
-    "mode",
-    "all",
-    "plan: only say what computation, time, disk and memory the study takes. "
-    "train: only train. eval: read concept space at the checkpoints. elicit: ask the checkpoints with the protocols of "
-    "elicit.protocols. replay: train steps between the saves again, bit for bit, and evaluate them (--steps or "
-    "--around). figures: draw again from stored results. report: write the page WORKDIR/report.html from them. all: "
-    "everything that is not done yet.",
-)
+flags.DEFINE_string("mode", "all", " ".join(f"{name}: {mode.does}." for name, mode in MODES.items()))
 flags.DEFINE_string("steps", None, 'With --mode=replay: the steps, such as "(1200, 1210)".')
 flags.DEFINE_string("around", None, "With --mode=replay: turn, for --count steps around each run's own turning step.")
 flags.DEFINE_integer("width", 200, "With --around: steps from the first to the last.")
@@ -57,16 +69,64 @@ flags.DEFINE_integer("process_id", None, "With --distributed: number of this pro
 _BY_HAND = ("coordinator", "num_processes", "process_id")
 
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parse the command line; every mistake is one UserError instead of a traceback."""
-    _join_processes(argv)
+def parse_flags(argv: Sequence[str], say: Callable[[str], None] | None = None) -> list[str]:
+    """Parse the command line; every mistake is one UserError instead of a traceback.
+
+    What can be told without the study (unknown flags, fields and modes) is told first. `say` is then given one line of
+    what will be done, before anything is imported that takes long.
+    """
+    with _in_one_line():
+        argv = arguments.config_first(expanded(argv))
+        early = _flags_alone(argv)
+    reading.one_of("mode", str(early["mode"].value), MODES)
+    _check_fields(argv)
+    if say is not None and not early["distributed"].value:
+        say(_first_words(early))
+    _join_processes(early, argv)
     argv = _with_study_file(_with_stored_config(argv))
     _check_config_arguments(argv)
+    with _in_one_line(), _as_arguments(argv):
+        return FLAGS(argv)
+
+
+def expanded(argv: Sequence[str]) -> list[str]:
+    """Return a command line with the flags of each --flagfile in its place."""
+    return FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
     try:
-        return FLAGS(list(argv))
+        yield
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"command line: {text}") from error
+        raise UserError(f"command line: {' '.join(str(error).split())}") from error
+
+
+@contextlib.contextmanager
+def _as_arguments(argv: list[str]) -> Iterator[None]:
+    """Let ml_collections, which looks for the fields to be overridden in sys.argv, find them there in our order."""
+    before, sys.argv = sys.argv, argv
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _flags_alone(argv: Sequence[str]) -> flags.FlagValues:
+    """Parse all flags but the configuration, which stays the text that was given."""
+    early = flags.FlagValues()
+    for name in FLAGS:
+        if name not in ("config", FLAGS[name].short_name):
+            early[name] = FLAGS[name]
+    flags.DEFINE_string("config", None, "Only its text.", flag_values=early)
+    early([argument for argument in argv if not arguments.is_override(argument)])
+    return early
+
+
+def _first_words(early: flags.FlagValues) -> str:
+    mode, study, folder = (early[name].value for name in ("mode", "config", "workdir"))
+    parts = [f"mode {mode}", *([study] if study else []), *([f"workdir {folder}"] if folder else [])]
+    return f"cspace_jax: {', '.join(parts)}; loading JAX"
 
 
 def step_list(text: str | None) -> tuple[int, ...]:
@@ -83,9 +143,9 @@ def step_list(text: str | None) -> tuple[int, ...]:
 
 def _with_stored_config(argv: Sequence[str]) -> list[str]:
     """Let overrides without a --config change the configuration that the workdir holds."""
-    overridden = any(argument.startswith(("--config.", "-config.")) for argument in argv)
-    modes, folders = (_values(argv, name) for name in ("mode", "workdir"))
-    if not overridden or config_values(argv) or not folders or not set(modes) & set(OF_A_WORKDIR):
+    modes, folders = (arguments.values(argv, name) for name in ("mode", "workdir"))
+    suits = any(MODES[mode].of_a_workdir for mode in modes if mode in MODES)
+    if not arguments.overrides(argv) or arguments.values(argv, "config") or not folders or not suits:
         return list(argv)
     stored = pathlib.Path(__file__).with_name("stored_config.py")
     return [argv[0], f"--config={stored}:{folders[-1]}", *argv[1:]]
@@ -103,56 +163,31 @@ def _with_study_file(argv: Sequence[str]) -> list[str]:
     return replaced
 
 
-def config_values(argv: Sequence[str]) -> list[str]:
-    """Return the values given to --config on a command line."""
-    return _values(argv, "config")
+@functools.cache
+def _known_fields() -> dict:
+    return to_dict(Config(study="", scale=""))
 
 
-def is_smoke(argv: Sequence[str]) -> bool:
-    """Return whether a command line names a study at smoke scale, or no study and a workdir that holds such a one."""
-    configs, folders = config_values(argv), _values(argv, "workdir")
-    if configs or not folders:
-        return any(value.endswith(":smoke") for value in configs)
-    try:
-        return json.loads((pathlib.Path(folders[-1]).expanduser() / "config.json").read_text())["scale"] == "smoke"
-    except (OSError, ValueError, KeyError, TypeError):  # said later, in one line
-        return False
-
-
-def _values(argv: Sequence[str], flag: str) -> list[str]:
-    """Return the values given to a flag, "--flag=VALUE" or "--flag VALUE"."""
-    values = []
-    for argument, following in zip(argv, [*argv[1:], None], strict=True):
-        name, equals, value = argument.partition("=")
-        if name in (f"--{flag}", f"-{flag}") and (equals or following is not None):
-            values.append(value if equals else str(following))
-    return values
+def _check_fields(argv: Sequence[str]) -> None:
+    for path in arguments.overrides(argv):
+        loading.require_field(path, _known_fields())
 
 
 def _check_config_arguments(argv: Sequence[str]) -> None:
     # config_flags wraps what goes wrong inside a config file in a traceback, and names only the last part of an
     # unknown field; here both go wrong with their own message.
-    for value in config_values(argv):
+    for value in arguments.values(argv, "config"):
         source = loading.fields(value)
-        for argument in argv:
-            if argument.startswith(("--config.", "-config.")):
-                loading.require_field(argument.partition("=")[0].partition(".")[2], source)
+        for path in arguments.overrides(argv):
+            loading.require_field(path, source)
 
 
-def _join_processes(argv: Sequence[str]) -> None:
+def _join_processes(early: flags.FlagValues, argv: Sequence[str]) -> None:
     """Join the other processes if the command line says --distributed."""
-    # Ahead of all other flags, because reading a config may already start the backend.
-    early = flags.FlagValues()
-    for name in ("distributed", *_BY_HAND):
-        early[name] = flags.FLAGS[name]
-    early.set_gnu_getopt(True)
-    try:
-        early(list(argv), known_only=True)
-    except flags.Error as error:
-        raise UserError(f"command line: {' '.join(str(error).split())}") from error
     given = {name: early[name].value for name in _BY_HAND if early[name].value is not None}
     if not early["distributed"].value:
         if given:
             raise UserError(f"{next(iter(given))} = {next(iter(given.values()))!r}: only goes with --distributed")
         return
+    startup.set_up_jax(arguments.is_smoke(argv))
     processes.join(**given)

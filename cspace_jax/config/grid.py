@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cspace_jax.config.schema import GridConfig, axis_of
+from cspace_jax.config.schema import AXES, GridConfig
 from cspace_jax.config.setting import SWEPT, Setting
 
 # Settings from the slowest to the fastest axis; the seeds of one signal level are neighbours.
 ORDER = (*SWEPT, "seed")
-AXES = tuple(map(axis_of, ORDER))
 
 
 def grid_settings(grid: GridConfig) -> list[dict[str, Any]]:

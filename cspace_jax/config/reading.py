@@ -115,10 +115,20 @@ def _bool(value: Any, path: str) -> bool:
     return value
 
 
-def _int(value: Any, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        fail(path, value, f"must be an integer, not {_type_name(value)}")
+def whole_number(value: float) -> int:
+    """Return a number that is whole, such as 1e3, as an int; ValueError if it is not."""
+    if not math.isfinite(value) or value != int(value):
+        raise ValueError(f"{value} must be an integer")
     return int(value)
+
+
+def _int(value: Any, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        fail(path, value, f"must be an integer, not {_type_name(value)}")
+    try:
+        return int(value) if isinstance(value, numbers.Integral) else whole_number(float(value))
+    except ValueError:
+        fail(path, value, f"must be an integer, not {_type_name(value)}")
 
 
 def _float(value: Any, path: str) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cspace_jax.config.definitions import LEARNED, STAYS_80
 from cspace_jax.config.fields import Declared, field
-from cspace_jax.config.setting import MAX_SEED, Setting
+from cspace_jax.config.swept import MAX_SEED, SWEPT, Setting
 
 SCALES = ("smoke", "quick", "paper")
 CONCEPTS = ("shape", "x", "y", "color", "size", "bg_color")
@@ -41,6 +41,9 @@ MAX_STEPS = 2**31 - 1
 def axis_of(name: str) -> str:
     """Return the axis of the grid that holds a field of `Setting`."""
     return "seeds" if name == "seed" else name
+
+
+AXES = tuple(map(axis_of, (*SWEPT, "seed")))  # of the grid, from the slowest to the fastest
 
 
 def _num_runs(grid: Any) -> int:

@@ -1,68 +1,9 @@
-"""The numbers that differ between the runs of a grid."""
-
-import dataclasses
+"""The numbers that differ between the runs of a grid, as a pytree: stacked over runs, traced, vmapped."""
 
 import jax
 
-from cspace_jax.config.fields import field
+from cspace_jax.config.swept import MAX_SEED, SWEPT, Setting
 
-MAX_SEED = 2**32 - 1
+__all__ = ["MAX_SEED", "SWEPT", "Setting"]
 
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """Hold the swept numbers of one run; stacked over runs, every field gains a leading axis [r].
-
-    A pytree of scalars, so a grid is vmapped over it: changing a value never compiles a new program. The fields are the
-    list of what can be swept: the axes of the grid, the coordinates of the results, their limits and their flags derive
-    from it. The defaults are the paper's (sep_col .2 and sep_size .4 are one of its concept-signal levels).
-
-    Units: separations are distances between two class means, colour and background in units of full brightness and
-    size in grid units (the image spans [-1, 1]). The seed is a uint32, all others are float32.
-    """
-
-    seed: jax.typing.ArrayLike = field(
-        0, "data, initial weights, batches, noise and samples of a run", at_least=0, at_most=MAX_SEED
-    )
-    sep_col: jax.typing.ArrayLike = field(
-        0.2,
-        "colour signal: red-blue distance per channel",
-        above=0,
-        at_most=0.8,
-        reason="the class colours 0.5 +- sep_col/2 +- sep_col/8 must stay within [0, 1]",
-    )
-    sep_size: jax.typing.ArrayLike = field(
-        0.4,
-        "size signal: large-small distance of the radius (the image spans [-1, 1])",
-        above=0,
-        at_most=0.7,
-        reason="the mean radius 0.45 - sep_size/2 of the small class must be at least 0.1",
-    )
-    sep_bg: jax.typing.ArrayLike = field(
-        0.2,
-        "background signal: light-dark distance; used when bg_color is active",
-        above=0,
-        at_most=0.8,
-        reason="the class backgrounds 0.5 +- sep_bg/2 +- sep_bg/8 must stay within [0, 1]",
-    )
-    learning_rate: jax.typing.ArrayLike = field(1e-3, "of AdamW", above=0)
-    weight_decay: jax.typing.ArrayLike = field(0.01, "of AdamW, on every parameter", at_least=0)
-    init_scale: jax.typing.ArrayLike = field(1.0, "factor on every initial parameter", above=0)
-    # Its square divides the reconstruction term in float32.
-    data_noise: jax.typing.ArrayLike = field(
-        1e-3,
-        "standard deviation of the likelihood in the reconstruction term, not of the images",
-        at_least=1e-6,
-        at_most=1,
-    )
-    mask: jax.typing.ArrayLike = field(
-        0.0,
-        "share of one class's training images whose concept is hidden (data/masking.py)",
-        at_least=0,
-        at_most=1,
-    )
-
-
-# The settings besides the seed, from the slowest to the fastest axis of the grid.
-SWEPT = tuple(one.name for one in dataclasses.fields(Setting) if one.name != "seed")
+jax.tree_util.register_dataclass(Setting)

@@ -10,13 +10,14 @@ import jax
 
 from cspace_jax import processes, startup
 from cspace_jax.analysis import report, summary, zoom
-from cspace_jax.config import ALL_FIGURES, Config
+from cspace_jax.config import ALL_FIGURES, Config, reading
 from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, estimate_seconds
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import collect, elicit, opening, page, planning, probe_levels, replay, waves
 from cspace_jax.pipeline.evaluate import evaluate
+from cspace_jax.pipeline.modes import MODES, OF_A_STUDY
 from cspace_jax.pipeline.probe import Probe, load_or_train
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
@@ -27,9 +28,6 @@ from cspace_jax.storage.metrics import merge_metrics
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.text import minutes
 
-MODES = ("train", "eval", "elicit", "replay", "figures", "report", "all")
-WITHOUT_A_PROBE = ("figures", "report")  # they only read stored results
-
 
 def prepare(config: Config, path: PathLike, mode: str, command_line: str | Sequence[str] = "") -> Study:
     """Check a study, enter its workdir and resolve its plan.
@@ -39,7 +37,7 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
     Args:
       config: the study.
       path: its workdir, made if it does not exist.
-      mode: one of `MODES`.
+      mode: one of `modes.OF_A_STUDY`.
       command_line: kept in env.json.
 
     Raises:
@@ -65,7 +63,7 @@ def reopen(path: PathLike, mode: str) -> Study:
       UserError: there is no such workdir, or its study cannot be carried out.
     """
     folder, config = workdir.load(path)
-    opening.reopen(folder, config, mode not in WITHOUT_A_PROBE)
+    opening.reopen(folder, config, MODES[mode].computes)
     check(config, mode)
     return Study(config, folder, planning.resolve(config, folder, _trains(mode), mode == "replay"))
 
@@ -76,8 +74,7 @@ def _trains(mode: str) -> bool:
 
 def check(config: Config, mode: str) -> None:
     """Raise UserError, before anything is written, for an unknown mode and unusable figures and protocols."""
-    if mode not in MODES:
-        raise UserError(f"mode = {mode!r}: must be one of plan, {', '.join(MODES)}")
+    reading.one_of("mode", mode, OF_A_STUDY)
     if mode == "elicit" or _trains(mode):
         check_names(config)
     if mode == "elicit" and not config.elicit.protocols:
@@ -139,7 +136,7 @@ def carry_out(study: Study, mode: str, request: Request | None = None) -> None:
     """
     times = _Times(study.workdir)
     probe = None
-    if mode not in WITHOUT_A_PROBE:
+    if MODES[mode].computes:
         with times.measure("probe"):  # first, so that an unfit probe costs no training
             probe = processes.first_then_others(lambda: _begin(study, mode))
     if _trains(mode):

@@ -10,8 +10,6 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 PACKAGES = (
     *("cspace_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
     *("numpy", "scipy", "xarray", "ml-collections"),
@@ -20,6 +18,8 @@ PACKAGES = (
 
 def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
     """Return what a result may depend on besides its configuration, ready for JSON; starts JAX's backend."""
+    import jax  # here, so that asking for a version needs no JAX
+
     devices = jax.devices()
     return {
         "command_line": command_line if isinstance(command_line, str) else shlex.join(command_line),
@@ -27,7 +27,7 @@ def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES},
         "backend": jax.default_backend(),
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
@@ -36,7 +36,8 @@ def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Return the version of an installed package, None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from cspace_jax import startup
 from cspace_jax.config import SCALES, Config, reading, to_dict
 
 
@@ -49,7 +50,8 @@ def default_scale() -> str:
 
     Asking starts JAX's backend, so a program that must first set up several processes names its scale.
     """
-    import jax  # here, so that reading a config at a named scale starts no backend
+    startup.set_up_jax()
+    import jax  # here, so that reading a config at a named scale needs no JAX
 
     return "quick" if jax.default_backend() == "cpu" else "paper"
 

@@ -1,10 +1,12 @@
-"""Natural faces: CelebA with two attributes, the unseen class being female and smiling (appendix C.3, Fig. 14).
+"""Natural faces: CelebA with two attributes, the unseen class female and smiling.
 
     python -m cspace_jax.main --config=configs/celeba.py --config.data.path=CELEBA --workdir=WORKDIR
 
 CELEBA is the folder with `img_align_celeba/` or `img_align_celeba.zip`, `list_attr_celeba.txt` (or .csv) and perhaps
 `list_eval_partition.txt`, as downloaded; nothing is downloaded here. Bit 1 of the first concept is "female" (the
 attribute Male, exchanged), of the second "smiling": classes 00, 01 and 10 are trained on.
+
+Appendix C.3 and Fig. 14 of the paper.
 
 Scales: `smoke` 2 runs; `quick` 1 run of 2,400 steps at 32 x 32; `paper` 1 run of 1,000,000 steps at 64 x 64, about a
 day on an A100 (published speed; --mode=plan says what it takes elsewhere). The published probe's accuracies are not

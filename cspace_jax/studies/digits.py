@@ -1,4 +1,4 @@
-"""Real handwritten digits: the paper's graded colour signal on real shapes, and two concepts that nobody drew.
+"""Real handwritten digits: a graded colour signal on real shapes; strokes.
 
     pip install -e ".[digits]" && python -m experiments.digits --out=data
     python -m cspace_jax.main --config=configs/digits.py --workdir=runs/digits

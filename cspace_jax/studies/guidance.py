@@ -1,10 +1,12 @@
-"""Classifier-free guidance: does a stronger weight elicit the unseen class sooner? (Fig. 16).
+"""Classifier-free guidance: does a stronger weight elicit the unseen class sooner?
 
     python -m cspace_jax.main --config=configs/guidance.py --workdir=WORKDIR
 
 Networks are trained with a tenth of the conditionings dropped, and class 11 is asked for at several guidance weights at
 every checkpoint. Expect weight 0, which ignores the prompt, to stay between the classes, and weights of 1 and more to
 turn at about the same step.
+
+Fig. 16 of the paper.
 
 Scales: `smoke` 2 runs, `quick` 4 runs of 3,000 steps, `paper` 45 runs of 60,000 steps.
 Time: docs/studies.md; numbers: docs/results.md.

@@ -1,10 +1,12 @@
-"""Hidden capabilities: when can a model draw the unseen class, and when does it when simply asked (Figs. 6, 12, 17).
+"""Hidden capabilities: when can the unseen class be elicited, when simply asked for?
 
     python -m cspace_jax.main --config=configs/hidden.py --workdir=WORKDIR
 
 One signal level, many seeds, and at every checkpoint the battery of protocols: overprompting, linear latent
 intervention, patching, each with controls of as many random directions of the same length. Expect both to elicit class
 11 (blue, small) earlier and at more similar steps over seeds than naive prompting does.
+
+Figs. 6, 12 and 17 of the paper.
 
 Scales: `smoke` 2 runs, `quick` 5 runs of 3,000 steps, `paper` 5 runs of 20,000 steps.
 Time: docs/studies.md; numbers: docs/results.md.

@@ -1,4 +1,4 @@
-"""Pictures of one's own: when is each concept of their labels learned, and is the unseen class drawn?
+"""Pictures of your own: when is each concept of their labels learned?
 
     python -m cspace_jax.main --config=configs/images.py --config.data.path=MY_PICTURES --workdir=WORKDIR
 

@@ -5,9 +5,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from cspace_jax.config import Config, files, from_config_dict, grid
+from cspace_jax.config import Config, files, from_config_dict
 from cspace_jax.config.fields import declared
 from cspace_jax.config.reading import fail
+from cspace_jax.config.schema import AXES
 from cspace_jax.errors import UserError
 from cspace_jax.text import closest
 
@@ -83,7 +84,7 @@ def configure(name: str, overrides: Mapping[str, Any]) -> Config:
 def _full_name(given: str, value: Any, known: list[str]) -> str:
     if given in known:
         return given
-    if given in grid.AXES:
+    if given in AXES:
         return f"grid.{given}"
     found = [path for path in known if path.rpartition(".")[2] == given]
     if len(found) == 1:

@@ -1,10 +1,12 @@
-"""Colour sweep: how the colour signal decides when and in which order concepts are learned (Figs. 2, 4, 12 and 13).
+"""Colour sweep: the colour signal decides when and in what order concepts are learned.
 
     python -m cspace_jax.main --config=configs/signal.py --workdir=WORKDIR
 
 The size signal is fixed and the colour signal goes from weak to strong. Expect colour to be learned sooner at stronger
 signal, and the held-out class 11 (blue, small) to be drawn first like the training class that shares its stronger
 concept: like 01 (red, small) at the weakest colour signal, like 10 (blue, large) at the strongest.
+
+Figs. 2, 4, 12 and 13 of the paper.
 
 Scales: `smoke` 4 runs, `quick` 6 runs of 2,400 steps, `paper` 100 runs of 20,000 steps.
 Time: docs/studies.md; numbers: docs/results.md.

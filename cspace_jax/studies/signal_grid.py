@@ -1,9 +1,11 @@
-"""Colour and size signal together: learning speed against measured concept signal (Fig. 3).
+"""Colour and size signal together: learning speed against measured concept signal.
 
     python -m cspace_jax.main --config=configs/signal_grid.py --workdir=WORKDIR
 
 All combinations of colour and size signals. Expect the colour of class 11 to be learned sooner at stronger colour
 signal and later at stronger size signal, and its size sooner at stronger size signal.
+
+Fig. 3 of the paper.
 
 Scales: `smoke` 4 runs, `quick` 8 runs of 2,400 steps, `paper` 245 runs (7 x 7 x 5 seeds) of 20,000 steps.
 Time: docs/studies.md; numbers: docs/results.md.

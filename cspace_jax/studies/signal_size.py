@@ -1,9 +1,11 @@
-"""Size sweep: the counterpart of `signal.py` with the colour signal fixed at 0.4 (Figs. 2, 4, 12 and 13).
+"""Size sweep: the same for the size signal, with the colour signal fixed at 0.4.
 
     python -m cspace_jax.main --config=configs/signal_size.py --workdir=WORKDIR
 
 Expect the held-out class 11 (blue, small) to swing by class 10 (blue, large) when the size signal is weak and by class
 01 (red, small) when it is strong, and size to be learned sooner at stronger signal.
+
+Figs. 2, 4, 12 and 13 of the paper.
 
 Scales: `smoke` 4 runs, `quick` 6 runs of 2,400 steps, `paper` 100 runs of 20,000 steps.
 Time: docs/studies.md; numbers: docs/results.md.

@@ -1,9 +1,11 @@
-"""Three concepts: in which order are four unseen classes learned, and which never (appendix C.4, Fig. 15)?
+"""Three concepts: in which order are four unseen classes learned, and which never?
 
     python -m cspace_jax.main --config=configs/three.py --workdir=WORKDIR
 
 Colour, size and background are concepts. 000, 001, 010 and 100 are trained on; 011, 101, 110 and 111 are never seen.
 Expect an unseen class to be drawn first as the trained class that shares its strongest signals, and 111 to come last.
+
+Appendix C.4 and Fig. 15 of the paper.
 
 Scales: `smoke` 4 runs; `quick` 2 levels x 2 seeds at 16 x 16; `paper` 9 levels x 5 seeds of 40,000 steps.
 """

@@ -1,4 +1,4 @@
-"""Underspecification: part of a class's images hide their colour in training (paper section 5, Figs. 7 to 10).
+"""Underspecification: part of a class's images hide their colour in training.
 
     python -m cspace_jax.main --config=configs/underspec.py --workdir=WORKDIR
 
@@ -9,6 +9,8 @@ No code of that section is published: what "masked" means here is a reconstructi
 
 At `quick` scale colours show all of that, but the triangle itself is not learned in so few steps: P(blue triangle)
 ends low, and Fig. 10 has a second row with the colour alone (docs/results.md).
+
+Section 5 and Figs. 7 to 10 of the paper.
 
 Scales: `smoke` 6 runs, `quick` 15 runs, `paper` 25 runs of 20,000 steps.
 Time: docs/studies.md; numbers: docs/results.md.

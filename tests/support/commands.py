@@ -12,7 +12,7 @@ import jax
 import pandas as pd
 from absl.testing import flagsaver
 
-from cspace_jax import main
+from cspace_jax.cli import command as front
 from cspace_jax.cli import flags, scripts
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def command(*arguments):
         flags.FLAGS.unparse_flags()
         try:
             rest = scripts.exit_on_user_error(flags.parse_flags, argv)
-            scripts.exit_on_user_error(main.run, rest)
+            scripts.exit_on_user_error(front.run, rest)
         except SystemExit as exit_:
             code = int(exit_.code or 0)
     return Done(code, out.getvalue(), err.getvalue())

@@ -1,0 +1,58 @@
+"""The command: from its flags to the pipeline."""
+
+import logging as python_logging
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from cspace_jax import startup
+from cspace_jax.cli import arguments, scripts
+from cspace_jax.cli import flags as command_line
+from cspace_jax.cli.flags import FLAGS
+from cspace_jax.config import from_config_dict
+from cspace_jax.errors import UserError
+from cspace_jax.pipeline.modes import MODES
+
+flags.adopt_module_key_flags(command_line)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Carry out the command line.
+
+    Raises:
+      UserError: anything the user can put right.
+    """
+    if len(argv) > 1:
+        raise UserError(f"command line: unexpected argument {argv[1]!r}; flags start with --")
+    mode = FLAGS.mode
+    config = None if FLAGS.config is None else from_config_dict(FLAGS.config)
+    if config is None and not MODES[mode].of_a_workdir:
+        raise UserError("config is not given: for example --config=signal; --help lists the studies")
+    if not FLAGS.workdir and mode != "plan":
+        raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
+    if mode != "replay" and (FLAGS.steps or FLAGS.around):
+        raise UserError("steps and around: only go with --mode=replay")
+    startup.set_up_jax(arguments.is_smoke(command_line.expanded(sys.argv)))
+    from cspace_jax.pipeline import api  # here, because it takes seconds: mistakes are told before
+
+    if mode == "plan" and config is not None:
+        return api.preview(config, FLAGS.compile)
+    request = (command_line.step_list(FLAGS.steps), FLAGS.around or "", FLAGS.width, FLAGS.count)
+    chosen = config is not None and ":" not in config_flags.get_config_filename(FLAGS["config"])
+    asked = api.Request(*request) if mode == "replay" else None
+    api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen, replay=asked)
+
+
+def start() -> None:
+    """Parse the command line of this process and carry it out."""
+    logging.set_verbosity(logging.WARNING)  # libraries report at INFO what is usual here
+    # Where one write of a checkpoint fails, many do; the first is reported, the others would leave a traceback each.
+    python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)
+    parse = partial(command_line.parse_flags, say=partial(print, flush=True))
+    app.run(
+        partial(scripts.exit_on_user_error, run),
+        flags_parser=partial(scripts.exit_on_user_error, parse),
+    )

@@ -1,0 +1,31 @@
+"""The modes of the command: what each does, and what it needs. Light, so that the command can name them at once."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """What a mode does.
+
+    Attributes:
+      does: one phrase, shown by `--help`.
+      of_a_workdir: whether the configuration of an existing workdir is enough, so that none need be given.
+      computes: whether training or sampling is measured or done, for which the allocator is set.
+    """
+
+    does: str
+    of_a_workdir: bool = False
+    computes: bool = True
+
+
+MODES = {
+    "plan": Mode("say what computation, time, disk and memory the study takes; train nothing"),
+    "train": Mode("only train"),
+    "eval": Mode("read concept space at the checkpoints", of_a_workdir=True),
+    "elicit": Mode("ask the checkpoints with the protocols of elicit.protocols", of_a_workdir=True),
+    "replay": Mode("train steps between the saves again, bit for bit (--steps or --around)", of_a_workdir=True),
+    "figures": Mode("draw again from stored results", of_a_workdir=True, computes=False),
+    "report": Mode("write the page report.html from stored results", of_a_workdir=True, computes=False),
+    "all": Mode("everything that is not done yet (the default)"),
+}
+OF_A_STUDY = tuple(name for name in MODES if name != "plan")  # modes that carry something out in a workdir
