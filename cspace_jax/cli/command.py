@@ -43,7 +43,8 @@ def run(argv: Sequence[str]) -> None:
     request = (command_line.step_list(FLAGS.steps), FLAGS.around or "", FLAGS.width, FLAGS.count)
     chosen = config is not None and ":" not in config_flags.get_config_filename(FLAGS["config"])
     asked = api.Request(*request) if mode == "replay" else None
-    api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen, replay=asked)
+    shown = {"outdir": FLAGS.outdir, "verbose": FLAGS.verbose}
+    api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen, replay=asked, **shown)
 
 
 def start() -> None:

@@ -42,6 +42,10 @@ flags.DEFINE_string("steps", None, 'With --mode=replay: the steps, such as "(120
 flags.DEFINE_string("around", None, "With --mode=replay: turn, for --count steps around each run's own turning step.")
 flags.DEFINE_integer("width", 200, "With --around: steps from the first to the last.")
 flags.DEFINE_integer("count", 20, "With --around: number of steps.")
+flags.DEFINE_string(
+    "outdir", None, "With --mode=figures: folder that figures go to; nothing is written in the workdir then."
+)
+flags.DEFINE_bool("verbose", False, "Name each figure that does not apply to the study, and say why.")
 config_flags.DEFINE_config_file(
     "config",
     None,

@@ -54,6 +54,8 @@ def run(
     command_line: str | Sequence[str] = "",
     scale_chosen: bool = False,
     replay: Request | None = None,
+    outdir: PathLike | None = None,
+    verbose: bool = False,
 ) -> Study:
     """Carry out a study in a workdir and return it; what is done already is not done again.
 
@@ -67,16 +69,22 @@ def run(
       command_line: kept in env.json.
       scale_chosen: whether the scale was chosen by the device, which the first line then says.
       replay: the steps of the mode "replay".
+      outdir: folder that the mode "figures" writes to; nothing is written in the workdir then, which may be read-only.
+      verbose: whether figures that do not apply to the study are named, each with its reason.
 
     Raises:
       UserError: anything the user can put right, one line; nothing of another study is overwritten.
     """
     startup.set_up_jax()
+    stages.check_outdir(mode, outdir)
     if mode == "replay":
         stages.check_replay(workdir, replay or Request())
-    study = stages.reopen(workdir, mode) if config is None else stages.prepare(config, workdir, mode, command_line)
+    if config is None or outdir is not None:
+        study = stages.reopen(workdir, mode, config)
+    else:
+        study = stages.prepare(config, workdir, mode, command_line)
     stages.announce(study, mode, scale_chosen)
-    stages.carry_out(study, mode, replay)
+    stages.carry_out(study, mode, replay, stages.Output(outdir, verbose))
     return study
 
 

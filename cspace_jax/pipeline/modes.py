@@ -11,11 +11,13 @@ class Mode:
       does: one phrase, shown by `--help`.
       of_a_workdir: whether the configuration of an existing workdir is enough, so that none need be given.
       computes: whether training or sampling is measured or done, for which the allocator is set.
+      only_reads: whether it writes nothing but what it shows, which --outdir then takes instead of the workdir.
     """
 
     does: str
     of_a_workdir: bool = False
     computes: bool = True
+    only_reads: bool = False
 
 
 MODES = {
@@ -24,8 +26,8 @@ MODES = {
     "eval": Mode("read concept space at the checkpoints", of_a_workdir=True),
     "elicit": Mode("ask the checkpoints with the protocols of elicit.protocols", of_a_workdir=True),
     "replay": Mode("train steps between the saves again, bit for bit (--steps or --around)", of_a_workdir=True),
-    "figures": Mode("draw again from stored results", of_a_workdir=True, computes=False),
-    "report": Mode("write the page report.html from stored results", of_a_workdir=True, computes=False),
+    "figures": Mode("draw again from stored results", of_a_workdir=True, computes=False, only_reads=True),
+    "report": Mode("write the page report.html from stored results", of_a_workdir=True, computes=False, only_reads=True),
     "all": Mode("everything that is not done yet (the default)"),
 }
 OF_A_STUDY = tuple(name for name in MODES if name != "plan")  # modes that carry something out in a workdir

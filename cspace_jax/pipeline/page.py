@@ -38,13 +38,14 @@ class Page:
         return f'<iframe srcdoc="{html.escape(self.text)}" width="100%" height="{HEIGHT}" style="border:0"></iframe>'
 
 
-def write(study: Study) -> epath.Path:
-    """Write the page of a study to report.html in its workdir, and return the path.
+def write(study: Study, folder: PathLike | None = None) -> epath.Path:
+    """Write the page of a study to report.html in a folder (None: its workdir), and return the path.
 
     Raises:
       UserError: there are no results, they are damaged, or the file cannot be written.
     """
-    return make(study).save(study.workdir.report)
+    own = study.workdir.report
+    return make(study).save(own if folder is None else epath.Path(folder).expanduser() / own.name)
 
 
 def make(study: Study) -> Page:

@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 
 import jax
+from etils import epath
 
 from cspace_jax import processes, startup
 from cspace_jax.analysis import report, summary, zoom
@@ -27,6 +29,19 @@ from cspace_jax.storage.files import PathLike, write_atomic
 from cspace_jax.storage.metrics import merge_metrics
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.text import minutes
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where and how the results of a study are shown.
+
+    Attributes:
+      folder: that figures are written to; None = that of the workdir.
+      verbose: whether each figure that does not apply to the study is named, with its reason.
+    """
+
+    folder: PathLike | None = None
+    verbose: bool = False
 
 
 def prepare(config: Config, path: PathLike, mode: str, command_line: str | Sequence[str] = "") -> Study:
@@ -56,14 +71,24 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
     return Study(config, folder, plan or planning.resolve(config, folder, *what))
 
 
-def reopen(path: PathLike, mode: str) -> Study:
-    """Return the study of an existing workdir, with its stored configuration; writes nothing.
+def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
+    """Return the study of an existing workdir; writes nothing.
+
+    Args:
+      path: the workdir.
+      mode: one of `modes.OF_A_STUDY`.
+      config: the same study, perhaps with other figures; None = as the workdir holds it.
 
     Raises:
-      UserError: there is no such workdir, or its study cannot be carried out.
+      UserError: there is no such workdir, it belongs to another study, or its study cannot be carried out.
     """
-    folder, config = workdir.load(path)
-    opening.reopen(folder, config, MODES[mode].computes)
+    folder, stored = workdir.load(path)
+    if config is None:
+        config = stored
+    else:
+        config = dataclasses.replace(config, elicit=stored.elicit)  # as it was asked for, every control spelled out
+        folder = workdir.find(path, config)
+    opening.reopen(folder, config, not MODES[mode].only_reads)
     check(config, mode)
     return Study(config, folder, planning.resolve(config, folder, _trains(mode), mode == "replay"))
 
@@ -79,6 +104,14 @@ def check(config: Config, mode: str) -> None:
         check_names(config)
     if mode == "elicit" and not config.elicit.protocols:
         raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
+
+
+def check_outdir(mode: str, outdir: PathLike | None) -> None:
+    """Raise UserError if another folder is asked for by a mode that writes into the workdir."""
+    reading.one_of("mode", mode, OF_A_STUDY)
+    if outdir is not None and not MODES[mode].only_reads:
+        suited = ", ".join(name for name in OF_A_STUDY if MODES[name].only_reads)
+        reading.fail("outdir", os.fspath(outdir), f"only goes with --mode={suited}")
 
 
 def check_names(config: Config) -> None:
@@ -122,7 +155,7 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     print(f"cspace_jax: {', '.join(parts)}, workdir {study.workdir.root}", flush=True)
 
 
-def carry_out(study: Study, mode: str, request: Request | None = None) -> None:
+def carry_out(study: Study, mode: str, request: Request | None = None, output: Output = Output()) -> None:
     """Carry out what `mode` asks for and is not done yet.
 
     Args:
@@ -130,13 +163,14 @@ def carry_out(study: Study, mode: str, request: Request | None = None) -> None:
       mode: "train", "eval" (with the results written), "elicit" (the battery of protocols on finished checkpoints,
         added to the results), "replay", "figures" and "report" (from stored results only) or "all".
       request: the steps of "replay".
+      output: where figures go, and what is said of those that do not apply.
 
     Raises:
       UserError: something that the user can put right.
     """
     times = _Times(study.workdir)
     probe = None
-    if MODES[mode].computes:
+    if not MODES[mode].only_reads:
         with times.measure("probe"):  # first, so that an unfit probe costs no training
             probe = processes.first_then_others(lambda: _begin(study, mode))
     if _trains(mode):
@@ -153,7 +187,7 @@ def carry_out(study: Study, mode: str, request: Request | None = None) -> None:
             replay.replay(study, probe, request)
     processes.barrier()  # all files of all runs are there
     if processes.is_first():
-        _finish(study, mode, probe, times)
+        _finish(study, mode, probe, times, output)
     processes.barrier()  # no process leaves before the work is done
 
 
@@ -169,9 +203,10 @@ def _begin(study: Study, mode: str) -> Probe:
     return probe
 
 
-def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times") -> None:
+def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times", output: Output) -> None:
     """Merge what the stages measured into results, report and figures."""
-    merge_metrics(study.workdir)
+    if not MODES[mode].only_reads:
+        merge_metrics(study.workdir)
     if mode in ("eval", "elicit", "all"):
         ds = collect.collect(study, probe)
         results.write_results(ds, study.workdir)
@@ -179,9 +214,9 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times") -> No
     if mode == "replay":
         _write_added(study)
     if mode in ("figures", "elicit", "all"):
-        draw(study)
+        draw(study, output)
     if mode == "report" or (mode in ("figures", "elicit", "all") and study.config.figures):
-        print(f"the study as a page: {page.write(study)}")
+        print(f"the study as a page: {page.write(study, output.folder)}")
 
 
 def _write_added(study: Study) -> None:
@@ -194,8 +229,8 @@ def _write_added(study: Study) -> None:
     report.print_turns(zoom.turns(study.dataset, ds))
 
 
-def draw(study: Study) -> None:
-    """Draw the study's figures from its stored results.
+def draw(study: Study, output: Output = Output()) -> None:
+    """Draw the study's figures from its stored results, into its workdir or another folder.
 
     Raises:
       UserError: there are no results, or they are damaged.
@@ -204,8 +239,9 @@ def draw(study: Study) -> None:
 
     ds, data = results.open_results(study.workdir.root), study.config.data
     inputs = Inputs(ds, collect.samples(study), data, collect.examples(study))
-    written = draw_all(inputs, study.workdir.figures, study.config.figures)
-    print(f"{len(written)} files in {study.workdir.figures}")
+    folder = study.workdir.figures if output.folder is None else epath.Path(output.folder).expanduser()
+    written = draw_all(inputs, folder, study.config.figures, verbose=output.verbose)
+    print(f"{len(written)} files in {folder}")
 
 
 class _Times:

@@ -115,11 +115,16 @@ def draw(name: str, inputs: Inputs) -> Figure:
 
 
 def draw_all(
-    inputs: Inputs, outdir: epath.PathLike, chosen: Sequence[str] = (ALL_FIGURES,), show: Callable[[str], None] = print
+    inputs: Inputs,
+    outdir: epath.PathLike,
+    chosen: Sequence[str] = (ALL_FIGURES,),
+    show: Callable[[str], None] = print,
+    verbose: bool = False,
 ) -> list[epath.Path]:
     """Draw the named figures into OUTDIR/NAME.png and .pdf (gif: .gif); returns the files written.
 
-    A figure that this study cannot give is left out with one line to `show`.
+    A figure that this study cannot give is left out. One that was named, or any if `verbose`, gives a line to `show`
+    that says why; of the others one line gives the number.
 
     Raises:
       UserError: a name is unknown, or a file cannot be written.
@@ -128,14 +133,13 @@ def draw_all(
     if not ok_runs(inputs.ds).any():
         show("figures: all runs diverged, only the classes can be drawn")
         wanted = tuple(name for name in wanted if name in ("fig2", "classes"))
-    written: list[epath.Path] = []
-    for name in wanted:
-        reason = inputs.cannot(name)
-        if reason:
-            show(f"figures: {name} left out, {reason}")
-        else:
-            written += _write(name, inputs, outdir)
-    return written
+    left_out = {name: reason for name in wanted if (reason := inputs.cannot(name))}
+    told = [name for name in left_out if verbose or name in chosen]
+    for name in told:
+        show(f"figures: {name} left out, {left_out[name]}")
+    if untold := len(left_out) - len(told):
+        show(f"{untold} {'figures do' if untold > 1 else 'figure does'} not apply to this study; --verbose says why")
+    return [file for name in wanted if name not in left_out for file in _write(name, inputs, outdir)]
 
 
 def _write(name: str, inputs: Inputs, outdir: epath.Path) -> list[epath.Path]:

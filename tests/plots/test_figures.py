@@ -11,7 +11,7 @@ from cspace_jax.analysis.learning import accuracy_curves, default_sigma, describ
 from cspace_jax.analysis.levels import levels
 from cspace_jax.config import Config, DataConfig
 from cspace_jax.errors import UserError
-from cspace_jax.plots import animation, elicitation, pictures, progress, speeds, style, trajectories
+from cspace_jax.plots import animation, elicitation, figures, pictures, progress, speeds, style, trajectories
 from cspace_jax.plots import embeddings as similarity_plots
 from cspace_jax.plots.figures import Inputs, draw_all
 
@@ -237,6 +237,22 @@ def test_draw_all_says_what_it_leaves_out(ds, tmp_path):
     unknown = ds.assign(signal=ds["signal"] * np.nan)
     assert draw_all(Inputs(unknown, {}, CONFIG.data), tmp_path, ("fig3", "gif", "samples"), lines.append) == []
     assert len(lines) == 3 and "signal was not measured" in lines[0]
+
+
+def test_figures_that_nobody_named_are_counted_in_one_line(ds, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "names", lambda: ("fig3", "gif", "samples"))
+    inputs = Inputs(ds.assign(signal=ds["signal"] * np.nan), {}, CONFIG.data)
+    lines = []
+    assert draw_all(inputs, tmp_path, ("all",), lines.append) == []
+    assert draw_all(inputs, tmp_path, ("all", "gif"), lines.append) == []
+    assert [line.split(",")[0] for line in lines] == [
+        "3 figures do not apply to this study; --verbose says why",
+        "figures: gif left out",
+        "2 figures do not apply to this study; --verbose says why",
+    ]
+    lines.clear()
+    assert draw_all(inputs, tmp_path, ("all",), lines.append, verbose=True) == []
+    assert [line.split(",")[0] for line in lines] == [f"figures: {name} left out" for name in figures.names()]
 
 
 @pytest.mark.parametrize("make", ["one level and seed", "all diverged", "two saves"])

@@ -165,6 +165,23 @@ def test_a_page_alone_is_made_from_stored_results(finished, tmp_path):
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == f"the study as a page: {folder / 'report.html'}"
     assert "No sample images" in (folder / "report.html").read_text() and not (folder / "figures").exists()
+def test_figures_can_go_to_another_folder_and_the_workdir_stays_as_it_is(finished, tmp_path):
+    folder, elsewhere = finished["signal"], tmp_path / "figures"
+    before = snapshot(folder)
+    for name, given in [("fig4", ()), ("fig13", (study(),)), ("fig3", ("--verbose",))]:
+        one = f"--config.figures=('{name}', 'fig6')"
+        done = command(*given, "--mode=figures", f"--workdir={folder}", f"--outdir={elsewhere}", one)
+        assert done.code == 0 and f"2 files in {elsewhere}" in done.out, done.err
+    assert {path.stem for path in elsewhere.iterdir()} == {"fig3", "fig4", "fig13", "report"}
+    assert_one_line(
+        command(study(), f"--workdir={folder}", f"--outdir={elsewhere}"),
+        f"outdir = '{elsewhere}': only goes with --mode=figures",
+    )
+    other = command(
+        study(), "--mode=figures", f"--workdir={folder}", f"--outdir={elsewhere}", "--config.optim.batch_size=4"
+    )
+    assert_one_line(other, "belongs to another config, differing in optim.batch_size")
+    assert snapshot(folder) == before
 
 
 def test_evaluation_needs_no_config(finished, tmp_path):
