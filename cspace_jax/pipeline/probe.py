@@ -19,7 +19,6 @@ from etils import epath
 from flax import struct, traverse_util
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Int
-from tqdm import tqdm
 
 from cspace_jax import processes, rng
 from cspace_jax.config import Config, OptimConfig, ProbeConfig, fingerprint, to_dict
@@ -31,6 +30,7 @@ from cspace_jax.engine.placement import shared_pool
 from cspace_jax.engine.schedule import chunks
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss, probabilities
+from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
@@ -141,15 +141,17 @@ def _train(task: _Task, steps_per_call: int) -> list[_Check]:
     steps = task.probe.steps
     stops = [*range(task.check_every, steps, task.check_every), steps]
     checks: list[_Check] = []
-    with tqdm(total=steps, desc="probe", unit="step", leave=False, disable=None) as bar:
+    with progress(steps, "probe", "step", leave=False) as bar:
         for start, count in chunks(0, steps, stops, steps_per_call):
             state, value = _train_chunk(task, state, items, pool, batches, start, count, dropout_key)
             bar.update(count)
             if start + count not in stops:
                 continue
             checks.append(_check(task, state.params, test, pool, start + count))
-            bar.set_postfix(loss=f"{float(value):.1e}", accuracy=f"{checks[-1].accuracy['joint']:.3f}")
+            accuracy = checks[-1].accuracy["joint"]
+            bar.set_postfix_str(f"loss {float(value):.1e}, accuracy {accuracy:.3f}", refresh=False)
             if _settled(checks, steps):
+                bar.total = start + count  # the rest is not needed
                 break
     return checks
 

@@ -1,4 +1,4 @@
-"""Progress bars, the training log and the report of runs that diverge."""
+"""The progress of a stage, the training log and the report of runs that diverge."""
 
 import time
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cspace_jax import processes
+from cspace_jax import bars, processes
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage.metrics import append_metrics
@@ -55,7 +55,8 @@ class Recorder:
         self._report_diverged(step, fetched)
         alive = fetched.diffusion[np.isfinite(fetched.loss)]
         loss = f"{alive.mean():.3f}" if alive.size else "nan"
-        self._bar.set_postfix_str(f"{rate * len(rows):.1f} run-steps/s, diffusion loss {loss} bits/dim")
+        words = f"{rate * len(rows):.1f} run-steps/s, diffusion loss {loss} bits/dim"
+        self._bar.set_postfix_str(words, refresh=False)  # shown with the next step
 
     def _report_diverged(self, step: int, metrics: StepMetrics) -> None:
         for i in np.flatnonzero(~np.isfinite(metrics.loss)):
@@ -73,9 +74,6 @@ class Recorder:
         self._bar.close()
 
 
-def progress(total: int, label: str, unit: str, initial: int = 0) -> tqdm:
-    """Return a progress bar with ETA on standard error; it shows the share of the first process, others have none."""
-    silent = not processes.is_first()
-    return tqdm(
-        total=total, initial=initial, desc=label, unit=unit, dynamic_ncols=True, mininterval=0.5, disable=silent
-    )
+def progress(total: int, label: str, unit: str, initial: int = 0, leave: bool = True) -> tqdm:
+    """Return the progress of a stage (`bars.bar`); it shows the share of the first process, others show none."""
+    return bars.bar(total, label, unit, initial=initial, leave=leave, silent=not processes.is_first())

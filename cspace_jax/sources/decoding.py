@@ -15,8 +15,8 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
+from cspace_jax.bars import bar
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
 from cspace_jax.sources.listing import Listing, refuse
@@ -134,12 +134,12 @@ def _write(output: BinaryIO, listing: Listing, image_size: int, crop: int) -> No
     with (
         _strict_warnings(),
         concurrent.futures.ThreadPoolExecutor(workers) as pool,
-        tqdm(total=n, desc="pictures", unit="picture", leave=False, disable=None) as bar,
+        bar(n, "pictures", "picture", leave=False) as shown,
     ):
         for start in range(0, n, chunk):
             for picture in pool.map(one, range(start, min(start + chunk, n))):
                 output.write(picture.tobytes())
-                bar.update()
+                shown.update()
 
 
 def _one(listing: Listing, image_size: int, crop: int) -> Callable[[int], np.ndarray]:
