@@ -1,6 +1,5 @@
 """What `--help` and `--version` print: one screen, from the studies' own first lines and the table of modes."""
 
-import ast
 import platform
 
 from cspace_jax.pipeline.modes import MODES
@@ -31,7 +30,7 @@ All flags and fields: cspace --helpfull; what is allowed: docs/config.md; cspace
 
 def screen() -> str:
     """Return one screen: what the command does, its studies, scales, modes and common overrides."""
-    studies = [(name, first_line(name)) for name in loading.STUDIES]
+    studies = [(name, loading.question(name)) for name in loading.STUDIES]
     parts = [
         _TOP,
         _table("STUDY, one of these or a Python file of your own:", studies),
@@ -41,12 +40,6 @@ def screen() -> str:
         _END,
     ]
     return "\n".join(parts)
-
-
-def first_line(study: str) -> str:
-    """Return what a study says of itself: the first line of its file."""
-    text = ast.get_docstring(ast.parse(loading.file_of(study).read_text())) or ""
-    return text.partition("\n")[0]
 
 
 def version() -> str:

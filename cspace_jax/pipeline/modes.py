@@ -27,7 +27,9 @@ MODES = {
     "elicit": Mode("ask the checkpoints with the protocols of elicit.protocols", of_a_workdir=True),
     "replay": Mode("train steps between the saves again, bit for bit (--steps or --around)", of_a_workdir=True),
     "figures": Mode("draw again from stored results", of_a_workdir=True, computes=False, only_reads=True),
-    "report": Mode("write the page report.html from stored results", of_a_workdir=True, computes=False, only_reads=True),
+    "report": Mode(
+        "write the page report.html from stored results", of_a_workdir=True, computes=False, only_reads=True
+    ),
     "all": Mode("everything that is not done yet (the default)"),
 }
 OF_A_STUDY = tuple(name for name in MODES if name != "plan")  # modes that carry something out in a workdir

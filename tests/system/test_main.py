@@ -147,7 +147,7 @@ def page_of(folder):
     text = (folder / "report.html").read_text()
     data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
     assert len(data["images"]["sheets"]) == len(data["runs"]) == RUNS["signal"] and data["steps"] == [2, 3, 6]
-    assert "how the colour signal" in text.lower() and data["charts"].keys() == {
+    assert "the colour signal decides" in text.lower() and data["charts"].keys() == {
         "curves",
         "speeds",
         "losses",
@@ -165,6 +165,8 @@ def test_a_page_alone_is_made_from_stored_results(finished, tmp_path):
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == f"the study as a page: {folder / 'report.html'}"
     assert "No sample images" in (folder / "report.html").read_text() and not (folder / "figures").exists()
+
+
 def test_figures_can_go_to_another_folder_and_the_workdir_stays_as_it_is(finished, tmp_path):
     folder, elsewhere = finished["signal"], tmp_path / "figures"
     before = snapshot(folder)
@@ -175,7 +177,7 @@ def test_figures_can_go_to_another_folder_and_the_workdir_stays_as_it_is(finishe
     assert {path.stem for path in elsewhere.iterdir()} == {"fig3", "fig4", "fig13", "report"}
     assert_one_line(
         command(study(), f"--workdir={folder}", f"--outdir={elsewhere}"),
-        f"outdir = '{elsewhere}': only goes with --mode=figures",
+        f"outdir = '{elsewhere}': only goes with --mode=figures, report",
     )
     other = command(
         study(), "--mode=figures", f"--workdir={folder}", f"--outdir={elsewhere}", "--config.optim.batch_size=4"
