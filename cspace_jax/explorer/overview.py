@@ -66,7 +66,7 @@ def facts(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str
         ("Scale", str(summary["scale"])),
         ("Runs", f"{runs['total']}" + (f", {runs['diverged']} diverged and left out" if runs["diverged"] else "")),
         ("Seeds", ", ".join(map(str, sorted({seed for level in summary["levels"] for seed in level["seeds"]})))),
-        ("Interval", intervals.missing(_least(summary), intervals.LEAST_MEDIAN) or "95 % over seeds"),
+        ("Medians", intervals.missing(_least(summary), intervals.LEAST_MEDIAN) or "with 95 % intervals over seeds"),
         ("Device", f"{env.get('device_count')} x {env.get('device_kind')}" if env.get("device_kind") else ""),
         ("Time", minutes(seconds) + _stages(times) if seconds else ""),
         ("Date", str(env.get("time", ""))),
