@@ -53,6 +53,7 @@ class Lines(tqdm):
     def close(self) -> None:
         """Write the last line."""
         if not self.disable and self._shown != self.n:
+            self._ema_dt = lambda: None  # as tqdm does: the last rate is that of all units
             self.display()
         self.leave = False
         super().close()

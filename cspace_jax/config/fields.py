@@ -19,7 +19,18 @@ class Interval:
     open_low: bool = False
     open_high: bool = False
 
+    def met(self, value: float) -> float:
+        """Return a closed end that `value` misses by no more than a rounding to float32, else `value` itself."""
+        closed = [
+            float(end) for end, is_open in ((self.low, self.open_low), (self.high, self.open_high)) if not is_open
+        ]
+        near = [end for end in closed if math.isclose(value, end, rel_tol=2**-23)]
+        return near[0] if near and isinstance(value, float) and not self._holds(value) else value
+
     def __contains__(self, value: float) -> bool:
+        return self._holds(self.met(value))
+
+    def _holds(self, value: float) -> bool:
         above = operator.gt if self.open_low else operator.ge
         below = operator.lt if self.open_high else operator.le
         return above(value, self.low) and below(value, self.high)

@@ -8,9 +8,11 @@ import types
 from cspace_jax.errors import UserError
 
 
-def reason(error: Exception) -> str:
-    """Return in one line what a user's Python file raised, and where."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+def reason(error: Exception, file: str | pathlib.Path | None = None) -> str:
+    """Return in one line what a user's Python file raised, and where; if `file` is given, at which line of it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if file is not None and one.filename == str(pathlib.Path(file).resolve())]
+    last = (own or frames)[-1]
     where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 

@@ -8,6 +8,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from cspace_jax.errors import UserError
 from cspace_jax.text import closest
 
@@ -32,7 +34,9 @@ def one_of(path: str, value: str, names: Iterable[str]) -> None:
 def read(kind: type[T], source: Any, path: str = "") -> T:
     """Build the dataclass `kind` from a mapping; `path` is its dotted place in the configuration.
 
-    Absent fields take their defaults. Integers pass for floats, lists for tuples and a scalar for a tuple of one.
+    Absent fields take their defaults. Integers pass for floats, whole floats for integers, lists, ranges and arrays for
+    tuples and a scalar for a tuple of one. A number that misses a closed bound of its field by no more than a rounding
+    to float32 becomes the bound.
 
     Raises:
       UserError: a field is unknown or missing, of a wrong type, NaN or infinite.
@@ -43,7 +47,28 @@ def read(kind: type[T], source: Any, path: str = "") -> T:
     _refuse_unknown(source, hints, path)
     values = {name: _value(hints[name], source[name], _join(path, name)) for name in hints if name in source}
     _refuse_missing(kind, values, path)
-    return kind(**values)
+    return kind(**values | _met(kind, values))
+
+
+def _met(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with a declared interval, numbers that miss one of its ends by rounding put there."""
+    intervals = {one.name: one.metadata["declared"].interval for one in dataclasses.fields(kind) if one.metadata}
+    found = {name: (values[name], interval) for name, interval in intervals.items() if interval and name in values}
+    return {
+        name: tuple(map(interval.met, value)) if isinstance(value, tuple) else interval.met(value)
+        for name, (value, interval) in found.items()
+    }
+
+
+def sequence(value: Any) -> Any:
+    """Return a range or an array as tuples of plain numbers, a NumPy scalar as a plain one, all else as it is."""
+    if isinstance(value, np.ndarray | np.generic):
+        return _as_tuples(value.tolist())
+    return tuple(value) if isinstance(value, range) else value
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def plain(value: Any) -> Any:
@@ -98,7 +123,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
 
 def _tuple(hints: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     """Convert a list, a tuple or a scalar to a tuple typed `hints`, which is (type, ...) or one type an entry."""
-    variadic = hints[-1] is Ellipsis
+    value, variadic = sequence(value), hints[-1] is Ellipsis
     if not isinstance(value, list | tuple):
         if not variadic or typing.get_origin(hints[0]) is tuple:
             fail(path, value, f"must be a list, not {_type_name(value)}")

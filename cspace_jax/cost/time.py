@@ -9,11 +9,13 @@ from cspace_jax.config import Config
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import operations
 from cspace_jax.engine.placement import at_once, local_devices
+from cspace_jax.text import minutes
 from cspace_jax.training import microbatch
 from cspace_jax.training.run import TrainSpec
 
 # Share of the speed of a large matrix product that whole training steps were measured to reach (docs/performance.md).
 _EFFICIENCY = {"cpu": 0.5, "gpu": 0.3, "tpu": 0.2}
+FACTOR = 2.0
 _OVERHEAD_SECONDS = 60.0  # compilation, probe, figures
 
 
@@ -31,12 +33,18 @@ def matmul_speed(size: int = 1024, repeats: int = 5) -> float:
 
 
 def estimate_seconds(config: Config, plan: Plan) -> float:
-    """Estimate the time of the whole study on this machine, good to about a factor of two."""
+    """Estimate the time of the whole study on this machine, good to about the factor `FACTOR` either way."""
     backend = jax.default_backend()
     # CPU devices share the cores.
     devices = 1 if backend == "cpu" else len(local_devices(plan))
     speed = matmul_speed() * _EFFICIENCY.get(backend, 0.2) * devices * jax.process_count()
     return sum(operations.study_flops(config).values()) / speed + _OVERHEAD_SECONDS
+
+
+def describe_time(config: Config, plan: Plan) -> str:
+    """Return in words between what the time of the whole study lies on this machine, by `estimate_seconds`."""
+    seconds = estimate_seconds(config, plan)
+    return f"{minutes(seconds / FACTOR)} to {minutes(seconds * FACTOR)}"
 
 
 def describe_plan(config: Config, plan: Plan) -> str:

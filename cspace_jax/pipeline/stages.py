@@ -14,7 +14,7 @@ from cspace_jax import processes, startup
 from cspace_jax.analysis import report, summary, zoom
 from cspace_jax.config import ALL_FIGURES, Config, reading
 from cspace_jax.cost import disk
-from cspace_jax.cost.time import describe_plan, estimate_seconds
+from cspace_jax.cost.time import describe_plan, describe_time
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import collect, elicit, opening, page, planning, probe_levels, replay, waves
@@ -28,7 +28,6 @@ from cspace_jax.storage import results, workdir
 from cspace_jax.storage.files import PathLike, write_atomic
 from cspace_jax.storage.metrics import merge_metrics
 from cspace_jax.storage.workdir import Workdir
-from cspace_jax.text import minutes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +147,7 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     many = f"{jax.process_count()} processes with " if processes.are_many() else ""
     parts.append(f"{many}{len(devices)} x {devices[0].device_kind}")
     if _trains(mode):
-        parts += [f"about {minutes(estimate_seconds(config, study.plan))} if nothing is done yet"]
+        parts += [f"{describe_time(config, study.plan)} if nothing is done yet (a guess; progress tells)"]
         parts += [describe_plan(config, study.plan), planning.describe(study), disk.describe(config)]
     if startup.restarted():
         parts.append("restarted with glibc keeping its memory")

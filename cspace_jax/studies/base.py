@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from cspace_jax import startup
 from cspace_jax.config import SCALES, Config, reading, to_dict
+from cspace_jax.text import closest
 
 
 def get_config(study: str, scale: str | None = None) -> Any:
@@ -35,7 +36,22 @@ def get_config(study: str, scale: str | None = None) -> Any:
 
 def to_config_dict(config: Config) -> Any:
     """Return the configuration as a ConfigDict, whose tuples a command line can override."""
-    return ConfigDict(_with_tuples(to_dict(config)))
+    fields = _Group()
+    for name, value in _with_tuples(to_dict(config)).items():
+        fields[name] = _Group(value) if isinstance(value, dict) else value
+    return fields.lock()
+
+
+class _Group(ConfigDict):
+    """A ConfigDict that takes ranges, arrays and whole floats too, and no field that does not exist."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if self.is_locked and key not in self:
+            raise AttributeError(f"unknown field {key!r}{closest(key, self)}")
+        value = reading.sequence(value)
+        if isinstance(value, float) and type(self.get(key)) is int and value.is_integer():
+            value = int(value)
+        super().__setitem__(key, value)
 
 
 def _with_tuples(value: Any) -> Any:

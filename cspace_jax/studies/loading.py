@@ -34,7 +34,7 @@ def fields(name: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # whatever the file does
-        raise UserError(f"config = {path!r}: cannot be used, {files.reason(error)}") from error
+        raise UserError(f"config = {path!r}: cannot be used, {files.reason(error, path)}") from error
 
 
 def _module(path: str) -> Any:

@@ -300,3 +300,23 @@ def test_precision_is_part_of_a_workdir():
 
 def test_figure_names_are_free_of_repetitions():
     assert len(set(names())) == len(names()) == 21
+
+
+def test_a_closed_bound_is_met_by_its_float32_rounding_and_an_open_one_is_not():
+    rounded = float(np.float32(0.8))
+    assert rounded > 0.8
+    assert changed(grid__sep_col=(rounded,), probe__data=((rounded, 0.1, 0.2, True),)).grid.sep_col == (0.8,)
+    with pytest.raises(UserError, match=r"grid.sep_col\[0\] = 0.80001: must be in"):
+        changed(grid__sep_col=(0.80001,))
+    with pytest.raises(UserError, match="optim.b2 = 1.0: must be in"):
+        changed(optim__b2=1.0)
+    kept = changed(grid__mask=(0.0,)).grid.mask[0]
+    assert type(kept) is float and kept == 0.0
+
+
+def test_arrays_ranges_and_whole_floats_are_taken_for_tuples_and_integers():
+    config = changed(grid__seeds=range(3), grid__sep_col=np.linspace(0.2, 0.8, 3), optim__steps=1e3)
+    assert (config.grid.seeds, config.grid.sep_col, config.optim.steps) == ((0, 1, 2), (0.2, 0.5, 0.8), 1000)
+    assert type(config.optim.steps) is int
+    rows = changed(probe__data=np.array([(0.2, 0.1, 0.2, False)], dtype=object)).probe.data
+    assert rows == ((0.2, 0.1, 0.2, False),)

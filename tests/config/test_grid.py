@@ -106,8 +106,8 @@ def test_a_new_swept_number_is_one_field_of_the_setting(tmp_path):
     """With it come an axis, a limit, a flag, a coordinate and a row of the page of fields."""
     root = pathlib.Path(__file__).resolve().parents[2]
     shutil.copytree(root / "cspace_jax", tmp_path / "cspace_jax", ignore=shutil.ignore_patterns("__pycache__"))
-    file = tmp_path / "cspace_jax" / "config" / "setting.py"
-    field = '    warmth: jax.typing.ArrayLike = field(0.5, "a made-up number", above=0, at_most=2)\n'
+    file = tmp_path / "cspace_jax" / "config" / "swept.py"
+    field = '    warmth: ArrayLike = field(0.5, "a made-up number", above=0, at_most=2)\n'
     text, end = file.read_text(), "\n\n# The settings besides"
     assert text.count(end) == 1
     file.write_text(text.replace(end, field + end))

@@ -1,6 +1,7 @@
 """The config files: valid at every scale, faithful at the paper's, loadable from anywhere."""
 
 import ast
+import json
 import os
 import pathlib
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from cspace_jax.config import SCALES, Config, files, from_config_dict, reading, save_steps, to_dict
 from cspace_jax.errors import UserError
+from cspace_jax.studies import loading
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STUDIES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "base")
@@ -128,3 +130,41 @@ def test_a_copied_study_works_from_anywhere(tmp_path):
 def test_missing_config_file_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="no such Python file"):
         files.load(tmp_path / "absent.py")
+
+
+def own_file(tmp_path: pathlib.Path, *lines: str) -> str:
+    """The study of a user in another folder, as docs/studies.md shows it."""
+    head = ["import numpy as np", "from cspace_jax.studies import base", "", "", "def get_config(scale=None):"]
+    body = ["    config = base.get_config('mine', scale)", *(f"    {line}" for line in lines), "    return config", ""]
+    (tmp_path / "mine.py").write_text("\n".join([*head, *body]))
+    return f"{tmp_path / 'mine.py'}:smoke"
+
+
+def test_a_study_of_ones_own_may_hold_ranges_arrays_and_whole_floats(tmp_path):
+    name = own_file(
+        tmp_path, "config.grid.sep_col = np.linspace(0.2, 0.8, 3, dtype=np.float32)", "config.grid.seeds = range(3)",
+        "config.save.steps = np.array([2.0, 4.0])", "config.optim.steps = 1e1", "config.optim.clip = np.float64(0.5)",
+    )  # fmt: skip
+    config = loading.configure(name, {})
+    assert config.grid.sep_col == (pytest.approx(0.2), 0.5, 0.8) and config.grid.sep_col[2] == 0.8
+    assert (config.grid.seeds, config.save.steps, config.optim.steps) == ((0, 1, 2), (2, 4), 10)
+    assert type(config.optim.clip) is float and json.loads(json.dumps(to_dict(config)))["grid"]["seeds"] == [0, 1, 2]
+    swept = loading.configure(name, {"sep_size": np.linspace(0.2, 0.4, 2), "seeds": range(2)})
+    assert (swept.grid.sep_size, swept.grid.seeds) == ((0.2, 0.4), (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("config.grid.sep_colour = (0.2,)", "AttributeError: unknown field 'sep_colour', did you mean 'sep_col'?"),
+        ("config.optim.steps = 'many'", "TypeError: "),
+        ("config.optim.steps = 1.5", "TypeError: "),
+        ("config.optim.steps = missing", "NameError: name 'missing' is not defined"),
+        ("np.linspace(0, 1, 'three')", "TypeError: "),
+    ],
+)
+def test_a_mistake_in_a_study_of_ones_own_names_its_line(line, words, tmp_path):
+    name = own_file(tmp_path, "config.grid.seeds = (1,)", line)
+    with pytest.raises(UserError) as raised:
+        loading.configure(name, {})
+    assert words in str(raised.value) and str(raised.value).endswith(f"({tmp_path / 'mine.py'}, line 8)")

@@ -53,7 +53,7 @@ def finished(tmp_path_factory):
         first = done.out.splitlines()[0]
         assert (
             f"study {name}, scale smoke, {RUNS[name]} runs x 6 steps" in first
-            and "about" in first
+            and "if nothing is done yet" in first
             and "run-steps/s" in done.err
         )
     return folders
