@@ -162,6 +162,16 @@ def test_fig12_shows_loss_above_its_minimum_and_the_turn(ds):
     assert "mean of 2 seeds" in fig.get_suptitle()
 
 
+def test_fig12_shows_the_diffusion_term_where_the_other_terms_are_constants():
+    fixed = synthetic.dataset(levels=(0.2,), seeds=(0, 1), config={"diffusion": {"schedule": "fixed_linear"}})
+    diffusion = xr.DataArray(np.linspace(2, 1, fixed.sizes["step"]), dims="step")
+    fixed["loss"] = xr.where(fixed["term"] == "diffusion", diffusion, 650.0).broadcast_like(fixed["loss"])
+    loss = panels(progress.fig12(fixed))[0]
+    assert loss.get_ylabel() == "diffusion term of the loss  [bits / dim]" and len(loss.lines) == 2
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), diffusion)
+    assert loss.get_ylim()[1] < 3
+
+
 def test_fig12_takes_the_weakest_level_that_is_learned(ds):
     assert progress.choose_level(levels(ds), ds, "naive") == 1
 
