@@ -1,16 +1,18 @@
 """The front door: what the command, notebooks and experiments call. Names are public as `cspace_jax.NAME`."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 from cspace_jax import startup
 from cspace_jax.config import Config
 from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import opening, stages
+from cspace_jax.pipeline import opening, several, stages
 from cspace_jax.pipeline.replay import Request
+from cspace_jax.pipeline.several import Studies
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import PathLike
 from cspace_jax.studies import loading
@@ -88,10 +90,26 @@ def run(
     return study
 
 
-def open_study(workdir: PathLike) -> Study:
-    """Return the study of an existing workdir; writes and computes nothing.
+@overload
+def open_study(workdir: PathLike) -> Study: ...
+
+
+@overload
+def open_study(workdir: list[Any] | tuple[Any, ...]) -> Studies: ...
+
+
+def open_study(workdir: Any) -> Study | Studies:
+    """Return the study of an existing workdir, or of several together; writes and computes nothing.
+
+        cs.open_study("runs/signal").dataset
+        cs.open_study("runs/*").dataset  # one dataset, with a coordinate `study`
+
+    Args:
+      workdir: path of a workdir; a pattern, or a list of paths and patterns, gives `Studies`.
 
     Raises:
-      UserError: there is no such workdir, or it is damaged.
+      UserError: there is no such workdir, or one is damaged.
     """
-    return stages.reopen(workdir, "figures")
+    if isinstance(workdir, str | os.PathLike) and not several.is_several(workdir):
+        return stages.reopen(workdir, "figures")
+    return several.open_several(workdir)

@@ -1,14 +1,22 @@
 """A dataset with known truth: logistic learning curves at chosen times, put through the real merging code."""
 
+import json
+import pathlib
+
 import numpy as np
 import xarray as xr
+from etils import epath
 from scipy import special
 
 from cspace_jax.analysis import capability
 from cspace_jax.analysis.dataset import Measurements, build_dataset
 from cspace_jax.analysis.embeddings import extend_embeddings
+from cspace_jax.config import to_dict
 from cspace_jax.config.setting import SWEPT
 from cspace_jax.data import concepts
+from cspace_jax.storage import results
+from cspace_jax.storage.workdir import Workdir
+from cspace_jax.studies import loading
 
 STEPS = tuple(int(one) for one in np.unique(np.linspace(np.sqrt(500), np.sqrt(20000), 60) ** 2 // 1))
 
@@ -131,3 +139,13 @@ def embedded(ds):
     }
     blocks = {"down_0_block_0": 4, "mid_block_1": 2}
     return extend_embeddings(ds, raw, blocks, ("red", "blue", "large", "small")), raw
+
+
+def workdir(folder, name="signal:quick", levels=(0.1, 0.8), seeds=(0, 100, 200), overrides=None, **more):
+    """Make the workdir of a finished study of known truth: config.json and the results, nothing else."""
+    config = loading.configure(name, {"grid.sep_col": levels, "grid.seeds": seeds} | (overrides or {}))
+    pathlib.Path(folder).mkdir(parents=True)
+    (pathlib.Path(folder) / "config.json").write_text(json.dumps(to_dict(config)))
+    ds = dataset(levels, seeds, config=to_dict(config), **more)
+    results.write_results(ds, Workdir(epath.Path(folder)))
+    return ds

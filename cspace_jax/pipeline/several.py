@@ -1,0 +1,111 @@
+"""Several finished studies, opened together: one dataset, one table."""
+
+import dataclasses
+import functools
+import glob
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+from etils import epath
+
+from cspace_jax.analysis import joining
+from cspace_jax.errors import UserError
+from cspace_jax.pipeline import stages
+from cspace_jax.pipeline.study import Study
+from cspace_jax.storage.files import PathLike, quoted
+from cspace_jax.storage.workdir import Workdir
+
+WILDCARDS = "*?["
+
+
+@dataclasses.dataclass(frozen=True)
+class Studies:
+    """Studies by name: that of the folder, or the whole path where two folders share a name.
+
+    Attributes:
+      by_name: the studies, in the order in which they were named or found.
+    """
+
+    by_name: Mapping[str, Study]
+
+    def __getitem__(self, name: str) -> Study:
+        return self.by_name[name]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the studies, as in the coordinate `study` of the dataset."""
+        return list(self.by_name)
+
+    @functools.cached_property
+    def dataset(self) -> xr.Dataset:
+        """The results of all studies as one labelled dataset, with the coordinate `study` along `run`.
+
+        See `analysis.joining.join`: runs are numbered anew, and steps or protocols that a study does not have are NaN.
+
+        Raises:
+          UserError: a study has no results, or their concepts or classes differ.
+        """
+        return joining.join({name: study.dataset for name, study in self.by_name.items()})
+
+    def summary(self, name: str = "") -> Any:
+        """Return the numbers of every study on its own, as `Study.summary` does.
+
+        Args:
+          name: of a table, such as "learning_times", which gets `study` as the first part of its index; of a block of
+            the summary, which is a dict by study; "" = the whole summaries, by study.
+
+        Raises:
+          UserError: there is nothing of that name, or a study has no results.
+        """
+        found = {study: one.summary(name) for study, one in self.by_name.items()}
+        if all(isinstance(one, pd.DataFrame) for one in found.values()):
+            return pd.concat(found, names=["study"])
+        return found
+
+
+def is_several(workdir: Any) -> bool:
+    """Return whether this names several workdirs: a list of paths, or a path with a wildcard that is no folder."""
+    if not isinstance(workdir, str | os.PathLike):
+        return True
+    return any(sign in os.fspath(workdir) for sign in WILDCARDS) and not epath.Path(os.fspath(workdir)).exists()
+
+
+def open_several(workdirs: PathLike | Sequence[PathLike]) -> Studies:
+    """Return the studies of a pattern such as "runs/*", or of a list of paths and patterns.
+
+    A pattern passes over what is no workdir.
+
+    Raises:
+      UserError: a pattern finds no workdir, a path is none, or one is named twice.
+    """
+    several = [workdirs] if isinstance(workdirs, str | os.PathLike) else list(workdirs)
+    paths = [path for one in several for path in (_matching(one) if is_several(one) else [os.fspath(one)])]
+    if not paths:
+        raise UserError("workdirs is empty: must hold the path of at least one workdir")
+    repeated = [path for path, count in Counter(paths).items() if count > 1]
+    if repeated:
+        raise UserError(f"workdirs: {quoted(repeated[0])} is named twice")
+    return Studies({name: stages.reopen(path, "figures") for name, path in zip(names_of(paths), paths, strict=True)})
+
+
+def _matching(pattern: PathLike) -> list[str]:
+    text = os.path.expanduser(os.fspath(pattern))
+    if "://" in text:
+        root = epath.Path(text)
+        found = [os.fspath(path) for path in root.parent.glob(root.name)]
+    else:
+        found = glob.glob(text)
+    kept = sorted(path for path in found if Workdir(epath.Path(path)).config.exists())
+    if not kept:
+        raise UserError(f"workdir = {os.fspath(pattern)!r}: no workdir of cspace_jax is named like this")
+    return kept
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """Return a name for each of different paths: its last part, or all of it where that is not unique."""
+    last = [epath.Path(path).name for path in paths]
+    return [path if last.count(name) > 1 or not name else name for name, path in zip(last, paths, strict=True)]
