@@ -50,7 +50,7 @@ def stack(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     """
     queries = list(dict.fromkeys(query for ds in parts for query in _named(ds)))
     parts = [_numbered(ds, queries) for ds in parts]
-    axes = dict.fromkeys(str(name) for ds in parts for name in ds.indexes if name != "run")
+    axes = dict.fromkeys(name for ds in parts for name in map(str, ds.indexes) if name != "run")
     labels = {axis: _union(axis, parts) for axis in axes}
     aligned = [ds.reindex({axis: found for axis, found in labels.items() if axis in ds.indexes}) for ds in parts]
     one = xr.concat(aligned, "run", data_vars="minimal", coords="minimal", compat="override", join="exact")

@@ -11,10 +11,11 @@ import pytest
 import synthetic
 from etils import epath
 
-from cspace_jax.analysis.levels import levels
+from cspace_jax.analysis import published
 from cspace_jax.cli import scripts
 from cspace_jax.config import files, from_config_dict, to_dict
 from cspace_jax.errors import UserError
+from cspace_jax.plots import published as drawing
 from cspace_jax.storage import results
 from cspace_jax.storage.workdir import Workdir
 
@@ -167,49 +168,25 @@ def test_concept_signal_measures_the_closed_form(tmp_path, capsys):
         assert out.with_suffix(ending).stat().st_size > 1000
 
 
-def test_published_numbers_are_complete():
-    published = compare_published.load_published()
-    assert all(part["origin"] for part in published.values())
-    trajectories = compare_published.trajectory_levels(published)
-    assert len(trajectories) == 9 and np.isnan(trajectories[0.174, 0.4]["t80_color"])
-    learned = compare_published.learned_levels(published)
-    assert len(learned) == 49 and learned[0.2, 0.366] == {"color": 17600, "size": 6727}
-    for one in published["trajectories"]["curves"]:
-        row = trajectories[one["sep_col"], 0.4]
-        np.testing.assert_allclose([one["blue"][-1], one["small"][-1]], [row["final_blue"], row["final_small"]])
-        late = np.array(one["blue"])[np.array(published["trajectories"]["steps"]) > 1500]
-        assert abs(late.min() - row["min_blue"]) <= 0.02
-
-
 def test_comparison_at_paper_scale_matches_levels_exactly(at_paper_scale, capsys):
     folder, config, ds = at_paper_scale
-    assert compare_published.deviations(config) == []
+    assert published.deviations(config) == []
     compare_published.run([f"--workdir={folder}"])
     text = capsys.readouterr().out
     assert text.startswith("At the paper's setting") and "Seeds: 3, published 5" in text and "~" not in text
-    trajectories = compare_published.trajectory_levels(compare_published.load_published())
-    rows = compare_published.match(ds, trajectories, compare_published.measure_trajectory, nearest=False)
+    trajectories = published.trajectory_levels(published.load_published())
+    rows = published.match(ds, trajectories, published.measure_trajectory, nearest=False)
     assert [row.at for row in rows] == [(0.1, 0.4), (0.174, 0.4), (0.8, 0.4)]  # 0.35 was not published
     assert np.isnan(rows[0].ours["t80_color"]) and rows[0].ours["min_blue"] < 0.2  # never blue, held back
     crossing = 1000 + 500 / 0.8 + 300 + 1500  # centre of the strongest level's rise, mean over seeds
     assert crossing < rows[2].ours["t80_color"] < crossing + 1000  # 80 % comes after the centre
-    assert compare_published.agreement(rows, "t80_color") == pytest.approx(np.sqrt(0.75))  # theirs ties two at never
+    assert published.agreement(rows, "t80_color") == pytest.approx(np.sqrt(0.75))  # theirs ties two at never
     assert (folder / "figures" / "published.png").exists() and (folder / "figures" / "published.pdf").exists()
-    parts, published = [(rows, compare_published.TRAJECTORY)], compare_published.load_published()
+    parts = [published.Part("", published.TRAJECTORY, rows)]
     for comparable in (True, False):  # the line of equality and the warning exclude each other
-        fig = compare_published.figure(ds, parts, published, comparable)
+        fig = drawing.figure(ds, parts, comparable)
         diagonals = [line for line in fig.axes[0].lines if getattr(line, "_slope", None) == 1]
         assert len(diagonals) == comparable and bool(fig.get_suptitle()) != comparable
-
-
-def test_learned_counts_never_as_the_last_step():
-    ds = synthetic.dataset(levels=(0.2, 0.8), diverged=(5,))
-    learned = compare_published.learned_levels(compare_published.load_published())
-    rows = compare_published.match(ds, learned, compare_published.measure_learned, nearest=False)
-    assert [len(row.level.runs) for row in rows] == [3, 2]
-    assert rows[0].ours["color"] > rows[1].ours["color"]
-    assert compare_published.agreement(rows, "color") == pytest.approx(1)
-    assert compare_published._capped_mean(np.arange(1, 9) * 100, np.zeros((2, 8))) == 800
 
 
 def test_comparison_away_from_paper_scale_compares_order_only(executed, study, tmp_path, capsys):
@@ -308,14 +285,6 @@ def test_scripts_start_as_modules(tmp_path):
     done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: workdir = {str(tmp_path / 'none')!r}: no such folder\n"
-
-
-def test_a_level_without_runs_is_left_out():
-    ds = synthetic.dataset(levels=(0.2, 0.8), diverged=(0, 1, 2))
-    learned = compare_published.learned_levels(compare_published.load_published())
-    rows = compare_published.match(ds, learned, compare_published.measure_learned, nearest=True)
-    assert [row.level for row in rows] == levels(ds)[1:]
-    assert np.isnan(compare_published.agreement(rows, "color"))  # one level has no order
 
 
 def test_landscapes_are_drawn_and_fitted_to_a_study(executed, study, tmp_path, monkeypatch, capsys):
