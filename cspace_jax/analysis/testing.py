@@ -34,8 +34,8 @@ class Outcome(NamedTuple):
 
     @property
     def two_sided(self) -> float:
-        """Return the two-sided p-value: twice the smaller one, at most 1."""
-        return min(1.0, 2 * min(self.greater, self.less))
+        """Return the two-sided p-value: twice the smaller one, at most 1; NaN where there is nothing to tell from."""
+        return min(2 * min(self.greater, self.less), 1.0)  # in this order: min(1.0, NaN) would be 1
 
 
 UNTOLD = Outcome(math.nan, math.nan, math.nan, math.nan)

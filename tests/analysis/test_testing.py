@@ -93,3 +93,8 @@ def test_false_alarms_are_at_most_what_is_said(seeds):
     flips = [testing.sign_flip(rng.normal(0, 1, seeds)).two_sided <= 0.05 for _ in range(300)]
     for found in (trends, flips):
         assert np.mean(found) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / 300)
+
+
+def test_nothing_to_tell_from_has_no_two_sided_p_value():
+    assert math.isnan(testing.sign_flip(np.zeros(6)).two_sided)
+    assert testing.sign_flip(np.array([1.0, -1.0, 1.0, -1.0])).two_sided == 1
