@@ -23,6 +23,7 @@ _HOMES = {
     "Study": "pipeline.study",
     "Target": "evaluation.query",
     "UserError": "errors",
+    "compare": "pipeline.compare",
     "figure": "plots.registry",
     "load_config": "pipeline.api",
     "open_study": "pipeline.api",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from cspace_jax.evaluation.protocols import protocol
     from cspace_jax.evaluation.query import Query, Target
     from cspace_jax.pipeline.api import load_config, open_study, preview, run
+    from cspace_jax.pipeline.compare import compare
     from cspace_jax.pipeline.model import Model
     from cspace_jax.pipeline.study import Study
     from cspace_jax.plots.registry import figure
@@ -59,6 +61,7 @@ __all__ = [
     "Target",
     "UserError",
     "analysis",
+    "compare",
     "data",
     "evaluation",
     "figure",

@@ -5,6 +5,7 @@ python -m cspace_jax.main --config=configs/signal.py:paper --workdir=runs/signal
 python -m cspace_jax.main --mode=figures --workdir=runs/signal
 srun python -m cspace_jax.main --distributed --config=configs/signal.py:paper --workdir=/shared/signal
 python -m cspace_jax.main --mode=elicit --workdir=runs/signal --config.elicit.protocols="('overprompt', 'latent')"
+python -m cspace_jax.main --mode=compare --workdirs="('runs/a', 'runs/b')"
 python -m cspace_jax.main --mode=replay --workdir=runs/signal --around=turn --width=200 --count=20
 """
 

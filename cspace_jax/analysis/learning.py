@@ -36,6 +36,20 @@ def accuracy_curves(
     return chosen.transpose("klass", "run", "step", "concept").values.mean(axis=0)
 
 
+def curves_by_concept(
+    ds: xr.Dataset, runs: Iterable[int], classes: Iterable[int], protocol: str
+) -> dict[str, Float[np.ndarray, "r t"]]:
+    """Return the accuracy [r, t] of the given runs by concept, and "joint" for all concepts at once.
+
+    Averaged over the given classes.
+    """
+    runs, classes = list(runs), list(classes)
+    accuracy = accuracy_curves(ds, runs, classes, protocol)
+    joint = ds["joint_accuracy"].sel(protocol=protocol).isel(run=runs, klass=classes)
+    by_name = {str(name): accuracy[..., i] for i, name in enumerate(ds["concept"].values)}
+    return by_name | {"joint": joint.transpose("klass", "run", "step").values.mean(axis=0)}
+
+
 def learning_times(
     steps: Real[np.ndarray, " t"], accuracy: Float[np.ndarray, "r t"]
 ) -> dict[str, Float[np.ndarray, " r"]]:

@@ -68,7 +68,7 @@ def _elicitation_table(axis: str, labels: list[str], levels: list[dict[str, Any]
                 numbers = (one["final_split"], one["best_split"], one["final"])
                 cells = [f"{number:.2f}" if _known(number) else "" for number in numbers]
                 spread = f"{one['emergence_std']:,.0f}" if _known(one["emergence_std"]) else ""
-                table.add_row(label, klass, name, _time(one["emergence"]), spread, sooner, *cells)
+                table.add_row(label, klass, name, time_text(one["emergence"]), spread, sooner, *cells)
                 label = klass = ""
         table.add_section()
     return table
@@ -91,7 +91,7 @@ def _mask_table(summary: Mapping[str, Any]) -> Table:
         interval = f" [{low:.2f}, {high:.2f}]" if _known(low) else ""
         table.add_row(
             f"{level['mask']:g}",
-            *(_time(level["steps_to_80"][name]) for name in names),
+            *(time_text(level["steps_to_80"][name]) for name in names),
             ", ".join(f"{level['prob'][name]['mean']:.2f}" for name in names),
             ", ".join(f"{channel['mean']:.2f}" for channel in level["rgb"].values()),
             f"{level['redness']['mean']:.2f}{interval}",
@@ -110,7 +110,7 @@ def _elicited_table(found: Mapping[str, Any], concept: str) -> Table:
     for name in (concept, "end", "class", "end"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, block in found["protocols"].items():
-        cells = [(_time(one["steps_to_80"]), f"{one['final']['mean']:.2f}") for one in block.values()]
+        cells = [(time_text(one["steps_to_80"]), f"{one['final']['mean']:.2f}") for one in block.values()]
         table.add_row(name, *cells[0], *cells[1])
     return table
 
@@ -178,7 +178,8 @@ def print_turns(turns: Sequence[RunTurn], console: Console | None = None) -> Non
     console.print(table)
 
 
-def _time(times: Mapping[str, Any]) -> str:
+def time_text(times: Mapping[str, Any]) -> str:
+    """Return a median of times as text, and how many seeds learned if not all did."""
     median, learned, seeds = times["median"], times["learned"], times["seeds"]
     text = "never" if not _known(median) else f"{median:,.0f}"
     return text if learned == seeds else f"{text} {learned}/{seeds}"
@@ -232,11 +233,11 @@ def _labels(labels: list[str]) -> tuple[str, list[str]]:
 
 def _add_level(table: Table, label: str, level: Mapping[str, Any], concepts: list[str], shown: str) -> None:
     times = level["training_classes"]["learning_times"]
-    table.add_row(label, "seen", *(_time(times[name][shown]) for name in [*concepts, "joint"]))
+    table.add_row(label, "seen", *(time_text(times[name][shown]) for name in [*concepts, "joint"]))
     for name, block in level["classes"].items():
         if not block["trained"]:
             times, found, count = block["learning_times"], block["memorisation"], block["reached_80"]
-            cells = [_time(times[concept][shown]) for concept in [*concepts, "joint"]]
+            cells = [time_text(times[concept][shown]) for concept in [*concepts, "joint"]]
             counts = f"{count['momentary']}, {count['persistent']} of {count['seeds']}"
             table.add_row("", name, *cells, _mistaken(found), _turning(found), counts)
     table.add_section()

@@ -21,7 +21,7 @@ from cspace_jax.analysis import (
 )
 from cspace_jax.analysis.blocks import BLOCKS
 from cspace_jax.analysis.learning import (
-    accuracy_curves,
+    curves_by_concept,
     default_sigma,
     definition_of,
     describe_times,
@@ -63,13 +63,9 @@ def _per_concept(ds: xr.Dataset, values: Float[np.ndarray, " c"]) -> dict[str, f
 
 def _times_block(ds: xr.Dataset, level: Level, classes: list[int], protocol: str) -> dict[str, Any]:
     steps = ds["step"].values
-    accuracy = accuracy_curves(ds, level.runs, classes, protocol)
-    joint = ds["joint_accuracy"].sel(protocol=protocol).isel(run=list(level.runs), klass=classes)
-    by_name = {str(name): accuracy[..., i] for i, name in enumerate(ds["concept"].values)}
-    by_name["joint"] = joint.transpose("klass", "run", "step").values.mean(axis=0)
     return {
         name: {kind: describe_times(times) for kind, times in learning_times(steps, curve).items()}
-        for name, curve in by_name.items()
+        for name, curve in curves_by_concept(ds, level.runs, classes, protocol).items()
     }
 
 

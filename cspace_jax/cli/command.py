@@ -28,6 +28,10 @@ def run(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"command line: unexpected argument {argv[1]!r}; flags start with --")
     mode = FLAGS.mode
+    if mode == "compare":
+        return _compare()
+    if FLAGS.workdirs:
+        raise UserError("workdirs: only goes with --mode=compare")
     config = None if FLAGS.config is None else from_config_dict(FLAGS.config)
     if config is None and not MODES[mode].of_a_workdir:
         raise UserError("config is not given: for example --config=signal; --help lists the studies")
@@ -45,6 +49,17 @@ def run(argv: Sequence[str]) -> None:
     asked = api.Request(*request) if mode == "replay" else None
     shown = {"outdir": FLAGS.outdir, "verbose": FLAGS.verbose}
     api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen, replay=asked, **shown)
+
+
+def _compare() -> None:
+    """Show two studies side by side, and write the numbers and figures into a folder of their own."""
+    workdirs = command_line.two_workdirs(FLAGS.workdirs)
+    from cspace_jax.pipeline import compare  # here, because it takes seconds: mistakes are told before
+
+    comparison = compare.compare(*workdirs)
+    comparison.show()
+    outdir = FLAGS.outdir or compare.default_outdir(comparison)
+    print(f"{len(comparison.save(outdir))} files in {outdir}")
 
 
 def start() -> None:

@@ -38,12 +38,21 @@ config_flags.register_flag_parser_for_type(int, _WholeNumber())
 
 flags.DEFINE_string("workdir", None, "Folder of checkpoints, results and figures; an existing one is resumed.")
 flags.DEFINE_string("mode", "all", " ".join(f"{name}: {mode.does}." for name, mode in MODES.items()))
+flags.DEFINE_string(
+    "workdirs",
+    None,
+    "With --mode=compare: two workdirs, or one and published:signal or published:signal_grid, such as "
+    "\"('runs/a', 'runs/b')\".",
+)
 flags.DEFINE_string("steps", None, 'With --mode=replay: the steps, such as "(1200, 1210)".')
 flags.DEFINE_string("around", None, "With --mode=replay: turn, for --count steps around each run's own turning step.")
 flags.DEFINE_integer("width", 200, "With --around: steps from the first to the last.")
 flags.DEFINE_integer("count", 20, "With --around: number of steps.")
 flags.DEFINE_string(
-    "outdir", None, "With --mode=figures: folder that figures go to; nothing is written in the workdir then."
+    "outdir",
+    None,
+    "Folder that figures and page go to, with --mode=figures and report, when nothing is written in the workdir; with "
+    "--mode=compare (none: comparison_A_B).",
 )
 flags.DEFINE_bool("verbose", False, "Name each figure that does not apply to the study, and say why.")
 config_flags.DEFINE_config_file(
@@ -143,6 +152,19 @@ def step_list(text: str | None) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise UserError(f'steps = {text!r}: must be whole numbers, for example --steps="(1200, 1210)"')
     return tuple(map(int, parts))
+
+
+def two_workdirs(text: str | None) -> tuple[str, str]:
+    """Return the two paths of --workdirs, "('runs/a', 'runs/b')" or "runs/a,runs/b".
+
+    Raises:
+      UserError: the text is not two paths.
+    """
+    parts = [part.strip().strip("'\"") for part in (text or "").strip().strip("()[]").split(",")]
+    parts = [part for part in parts if part]
+    if len(parts) != 2:
+        raise UserError(f"workdirs = {text!r}: must be two paths, for example --workdirs=\"('runs/a', 'runs/b')\"")
+    return parts[0], parts[1]
 
 
 def _with_stored_config(argv: Sequence[str]) -> list[str]:

@@ -1,6 +1,13 @@
 """The configuration of one study: typed, checked, written to JSON, compared."""
 
-from cspace_jax.config.conversion import differing_fields, fingerprint, from_config_dict, to_dict
+from cspace_jax.config.conversion import (
+    Difference,
+    differences,
+    differing_fields,
+    fingerprint,
+    from_config_dict,
+    to_dict,
+)
 from cspace_jax.config.schema import (
     ALL_FIGURES,
     CONCEPTS,
@@ -25,6 +32,7 @@ __all__ = [
     "SCALES",
     "Config",
     "DataConfig",
+    "Difference",
     "DiffusionConfig",
     "ElicitConfig",
     "EngineConfig",
@@ -34,6 +42,7 @@ __all__ = [
     "OptimConfig",
     "ProbeConfig",
     "SaveConfig",
+    "differences",
     "differing_fields",
     "fingerprint",
     "from_config_dict",

@@ -4,6 +4,7 @@ A ConfigDict is turned into frozen dataclasses once, by `from_config_dict`, and 
 changes a shape or a program lives here; numbers that vary over the grid of runs become a `Setting`.
 """
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -36,7 +37,26 @@ def fingerprint(text: str, digits: int = 64) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A field in which two configurations differ: its dotted name, both plain values, whether it affects results."""
+
+    field: str
+    first: Any
+    second: Any
+    affects_results: bool
+
+
+def differences(first: Config, second: Config) -> list[Difference]:
+    """Return every field in which two configurations differ, in field order."""
+    left, right = reading.flatten(to_dict(first)), reading.flatten(to_dict(second))
+    return [
+        Difference(name, left[name], right[name], what.affects_results)
+        for name, _, what in declared(Config)
+        if left[name] != right[name]
+    ]
+
+
 def differing_fields(first: Config, second: Config) -> list[str]:
     """Return the dotted names, in field order, of the fields that differ and could change a stored result."""
-    left, right = reading.flatten(to_dict(first)), reading.flatten(to_dict(second))
-    return [name for name, _, what in declared(Config) if what.affects_results and left[name] != right[name]]
+    return [one.field for one in differences(first, second) if one.affects_results]

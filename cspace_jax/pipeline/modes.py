@@ -30,6 +30,9 @@ MODES = {
     "report": Mode(
         "write the page report.html from stored results", of_a_workdir=True, computes=False, only_reads=True
     ),
+    "compare": Mode("put two studies, or one and published numbers, side by side (--workdirs)", computes=False),
     "all": Mode("everything that is not done yet (the default)"),
 }
-OF_A_STUDY = tuple(name for name in MODES if name != "plan")  # modes that carry something out in a workdir
+OF_A_STUDY = tuple(
+    name for name in MODES if name not in ("plan", "compare")
+)  # modes that carry something out in a workdir
