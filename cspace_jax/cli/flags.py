@@ -60,7 +60,7 @@ config_flags.DEFINE_config_file(
     None,
     "Study and scale, such as configs/signal.py:quick (scales: smoke, quick, paper; none: quick on a CPU, paper on an "
     "accelerator). Any field can be overridden: --config.optim.steps=4000. Not needed for an existing workdir with "
-    "--mode=eval, elicit, replay, figures or report. Its fields, with their defaults at paper scale:\n"
+    "--mode=eval, elicit, replay, figures, report or extend. Its fields, with their defaults at paper scale:\n"
     + reference.help_text(72),
 )
 flags.DEFINE_bool(
@@ -173,7 +173,8 @@ def _with_stored_config(argv: Sequence[str]) -> list[str]:
     suits = any(MODES[mode].of_a_workdir for mode in modes if mode in MODES)
     if not arguments.overrides(argv) or arguments.values(argv, "config") or not folders or not suits:
         return list(argv)
-    stored = pathlib.Path(__file__).with_name("stored_config.py")
+    name = "extended_config.py" if modes[-1] == "extend" else "stored_config.py"
+    stored = pathlib.Path(__file__).with_name(name)
     return [argv[0], f"--config={stored}:{folders[-1]}", *argv[1:]]
 
 

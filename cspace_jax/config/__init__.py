@@ -8,6 +8,7 @@ from cspace_jax.config.conversion import (
     from_config_dict,
     to_dict,
 )
+from cspace_jax.config.saving import later_steps, save_steps
 from cspace_jax.config.schema import (
     ALL_FIGURES,
     CONCEPTS,
@@ -23,7 +24,6 @@ from cspace_jax.config.schema import (
     OptimConfig,
     ProbeConfig,
     SaveConfig,
-    save_steps,
 )
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "differing_fields",
     "fingerprint",
     "from_config_dict",
+    "later_steps",
     "save_steps",
     "to_dict",
 ]

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from cspace_jax.config.fields import Declared, declared
 from cspace_jax.config.reading import fail, flatten, one_of, plain
+from cspace_jax.config.saving import save_steps
 from cspace_jax.config.schema import (
     CONCEPTS,
     DGP,
     Config,
     masked_of,
-    save_steps,
     trained_of,
 )
 

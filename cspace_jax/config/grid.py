@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -41,3 +42,45 @@ def _column(settings: list[dict[str, Any]], name: str) -> jnp.ndarray:
 def example_setting(grid: GridConfig) -> Setting:
     """Return the setting of the first run, scalars: for shapes, and for what does not hang on its values."""
     return jax.tree.map(lambda leaf: leaf[0], stack(grid_settings(grid)[:1]))
+
+
+def missing(wanted: GridConfig, there: Sequence[GridConfig]) -> list[GridConfig]:
+    """Return grids, cut axis by axis, whose runs are those of `wanted` that are in none of `there`, each once.
+
+    Runs are equal where their settings are equal as they are trained: a uint32 seed, all others float32.
+    """
+    known = {_run(setting) for one in there for setting in grid_settings(one)}
+    rows = [tuple(setting.values()) for setting in grid_settings(wanted) if _run(setting) not in known]
+    return [GridConfig(**dict(zip(AXES, product, strict=True))) for product in _products(rows)] if rows else []
+
+
+def union(grids: Sequence[GridConfig]) -> GridConfig:
+    """Return the grid of all values of every axis, in the order of their first appearance."""
+    axes = {}
+    for name, axis in zip(ORDER, AXES, strict=True):
+        values: dict[float, float] = {}
+        for value in (value for one in grids for value in getattr(one, axis)):
+            values.setdefault(_value(name, value), value)
+        axes[axis] = tuple(values.values())
+    return GridConfig(**axes)
+
+
+def _run(setting: dict[str, Any]) -> tuple[float, ...]:
+    return tuple(_value(name, value) for name, value in setting.items())
+
+
+def _value(name: str, value: float) -> float:
+    return int(value) if name == "seed" else float(np.float32(value))
+
+
+def _products(rows: Sequence[tuple[Any, ...]]) -> list[tuple[tuple[Any, ...], ...]]:
+    """Cut different rows of equal length into products, each given by the values of every column."""
+    if not rows[0]:
+        return [()]
+    followed: dict[Any, list[tuple[Any, ...]]] = {}
+    for first, *rest in rows:
+        followed.setdefault(first, []).append(tuple(rest))
+    alike: dict[tuple[Any, ...], list[Any]] = {}
+    for first, rest in followed.items():
+        alike.setdefault(tuple(rest), []).append(first)
+    return [(tuple(firsts), *product) for rest, firsts in alike.items() for product in _products(rest)]

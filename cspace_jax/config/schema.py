@@ -10,8 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cspace_jax.config.definitions import LEARNED, STAYS_80
 from cspace_jax.config.fields import Declared, field
 from cspace_jax.config.swept import MAX_SEED, SWEPT, Setting
@@ -364,20 +362,6 @@ class Config:
     engine: EngineConfig = EngineConfig()
     figures: tuple[str, ...] = field((ALL_FIGURES,), "which figures are drawn: names, or all", affects_results=False)
     learned: str = field(STAYS_80, "definition of learned that is shown", one_of=tuple(LEARNED), affects_results=False)
-
-
-def save_steps(save: SaveConfig, total: int) -> tuple[int, ...]:
-    """Return the increasing steps, in 1..total, at which runs are saved and evaluated.
-
-    An explicit list wins. Otherwise `count` points lie at squares of evenly spaced roots from sqrt(start) to
-    sqrt(total), truncated; the last is `total` and repetitions are dropped (reference implementation).
-    """
-    if save.steps:
-        return save.steps
-    points = (np.linspace(math.sqrt(save.start), math.sqrt(total), save.count) ** 2).astype(int)
-    points = np.maximum(points, save.start)  # the square of a rounded root may fall just below the start
-    points[-1] = total
-    return tuple(int(step) for step in np.unique(points))
 
 
 def trained_of(concepts: int, held_out: Sequence[str] = ()) -> list[str]:

@@ -67,7 +67,8 @@ def run(
         finished one only draws its figures again.
       mode: "train", "eval" (read concept space at the checkpoints), "elicit" (ask finished checkpoints with the
         protocols of `elicit.protocols`), "replay" (train steps between the saves again and evaluate them), "figures"
-        (draw again from stored results), "report" (write the page report.html from them) or "all".
+        (draw again from stored results), "report" (write the page report.html from them), "extend" (add the runs of the
+        configuration's grid that are missing, and its steps) or "all".
       command_line: kept in env.json.
       scale_chosen: whether the scale was chosen by the device, which the first line then says.
       replay: the steps of the mode "replay".
@@ -81,7 +82,9 @@ def run(
     stages.check_outdir(mode, outdir)
     if mode == "replay":
         stages.check_replay(workdir, replay or Request())
-    if config is None or outdir is not None:
+    if mode == "extend":
+        study = stages.prepare_extension(config, workdir, command_line)
+    elif config is None or outdir is not None:
         study = stages.reopen(workdir, mode, config)
     else:
         study = stages.prepare(config, workdir, mode, command_line)

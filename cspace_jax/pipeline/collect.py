@@ -79,7 +79,10 @@ def added(study: Study) -> xr.Dataset | None:
     Raises:
       UserError: a file is damaged.
     """
-    runs = [one for one in (_added_run(study, run) for run in range(study.config.grid.num_runs)) if one is not None]
+    runs = []
+    for part, first in zip(study.parts, study.first_runs, strict=False):
+        found = {first + run: _added_run(part, run) for run in range(part.config.grid.num_runs)}
+        runs += [one.assign_coords(run=[run]) for run, one in found.items() if one is not None]
     if not runs:
         return None
     return xr.concat(runs, "run", data_vars="all", coords="minimal", compat="override", join="outer").sortby("step")
@@ -98,7 +101,7 @@ def _added_run(study: Study, run: int) -> xr.Dataset | None:
     if config.elicit.protocols and all(path.exists() for path in answers.values()):
         asked = {step: read_evaluation(path, ELICITED) for step, path in answers.items()}
         ds = capability.extend(ds, asked | {0: _initial_answers(study, run)}, *elicit.names_and_values(config))
-    return ds.assign_coords(run=[run])
+    return ds
 
 
 def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:
@@ -108,9 +111,16 @@ def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:
     return {name: values[row : row + 1] for name, values in stored.items()}
 
 
-def samples(study: Study) -> dict[int, np.ndarray]:
-    """Return the kept sample images by step: uint8 [r, k, n, h, w, 3]; axis h is the x coordinate."""
-    return {step: _merge_runs(study, step, ("samples",))["samples"] for step in study.steps}
+def samples(study: Study, ds: xr.Dataset) -> dict[int, np.ndarray]:
+    """Return the kept sample images of the runs of a dataset by step: uint8 [r, k, n, h, w, 3]; axis h is x.
+
+    What was added to the study since the dataset was written is left out.
+    """
+    parts = [part for part, end in zip(study.parts, study.first_runs[1:], strict=True) if end <= ds.sizes["run"]]
+    return {
+        step: np.concatenate([_merge_runs(part, step, ("samples",))["samples"] for part in parts])
+        for step in map(int, ds["step"].values)
+    }
 
 
 def keep_examples(study: Study) -> None:

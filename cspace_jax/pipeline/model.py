@@ -1,5 +1,6 @@
 """One run at one checkpoint, to be looked at and sampled by hand."""
 
+import bisect
 import dataclasses
 import functools
 from typing import Any
@@ -30,7 +31,7 @@ class Model:
       spec: static description of evaluation, the network among it.
       params: parameters that evaluation uses (the average of the weights if there is one).
       setting: the run's swept numbers.
-      run: its row of the grid.
+      run: its number, a row of the grid.
       step: training steps done.
     """
 
@@ -84,8 +85,11 @@ def restore(study: Study, run: int = 0, step: int | None = None) -> Model:
     Raises:
       UserError: there is no such run, the step was not saved, or its checkpoint is missing or damaged.
     """
-    if not 0 <= run < study.config.grid.num_runs:
-        fail("run", run, f"must be in [0, {study.config.grid.num_runs - 1}], a row of the grid")
+    first = study.first_runs
+    if not 0 <= run < first[-1]:
+        fail("run", run, f"must be in [0, {first[-1] - 1}], a row of the grid")
+    number, place = run, bisect.bisect_right(first, run) - 1
+    study, run = study.parts[place], run - first[place]
     step = study.steps[-1] if step is None else step
     if step not in study.steps:
         fail("step", step, f"must be a saved step, one of {', '.join(map(str, study.steps))}")
@@ -97,4 +101,4 @@ def restore(study: Study, run: int = 0, step: int | None = None) -> Model:
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(wave.rows), *leaf.shape), leaf.dtype), one)
     params = checkpoint.restore_run(wave.params_folder, step, stacked, wave.rows.index(run))
     spec = EvalSpec.from_config(study.config, train, ProbeSpec.from_config(study.config, study.plan))
-    return Model(spec, params, setting, run, step)
+    return Model(spec, params, setting, number, step)

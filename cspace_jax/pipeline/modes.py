@@ -30,6 +30,7 @@ MODES = {
     "report": Mode(
         "write the page report.html from stored results", of_a_workdir=True, computes=False, only_reads=True
     ),
+    "extend": Mode("train the missing runs of a larger grid, or more steps, and add them", of_a_workdir=True),
     "compare": Mode("put two studies, or one and published numbers, side by side (--workdirs)", computes=False),
     "all": Mode("everything that is not done yet (the default)"),
 }

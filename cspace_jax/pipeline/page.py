@@ -5,6 +5,7 @@ import html
 import json
 from typing import Any
 
+import xarray as xr
 from etils import epath
 
 from cspace_jax.analysis import report, summary
@@ -60,13 +61,14 @@ def make(study: Study) -> Page:
     found = report.to_json(summary.summarise(ds))
     question, config = loading.question(study.config.study), to_dict(study.config)
     env, times = _stored(workdir.env), _stored(workdir.times)
-    return Page(page.render(page.Inputs(ds, found, question, config, env, times, _samples(study))))
+    return Page(page.render(page.Inputs(ds, found, question, config, env, times, _samples(study, ds))))
 
 
-def _samples(study: Study) -> Any:
+def _samples(study: Study, ds: xr.Dataset) -> Any:
     """Return the stored samples by step; {} where they were removed to free the disk."""
-    files = [wave.eval_file(step) for wave in study.waves for step in study.steps]
-    return collect.samples(study) if all(path.exists() and holds(path, ("samples",)) for path in files) else {}
+    files = [w.eval_file(step) for part in study.parts for w in part.waves for step in map(int, ds["step"].values)]
+    there = all(path.exists() and holds(path, ("samples",)) for path in files)
+    return collect.samples(study, ds) if there else {}
 
 
 def _stored(path: epath.Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from cspace_jax.analysis import joining
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import stages
 from cspace_jax.pipeline.study import Study
+from cspace_jax.storage import workdir
 from cspace_jax.storage.files import PathLike, quoted
-from cspace_jax.storage.workdir import Workdir
 
 WILDCARDS = "*?["
 
@@ -67,11 +67,11 @@ class Studies:
         return found
 
 
-def is_several(workdir: Any) -> bool:
+def is_several(path: Any) -> bool:
     """Return whether this names several workdirs: a list of paths, or a path with a wildcard that is no folder."""
-    if not isinstance(workdir, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike):
         return True
-    return any(sign in os.fspath(workdir) for sign in WILDCARDS) and not epath.Path(os.fspath(workdir)).exists()
+    return any(sign in os.fspath(path) for sign in WILDCARDS) and not epath.Path(os.fspath(path)).exists()
 
 
 def open_several(workdirs: PathLike | Sequence[PathLike]) -> Studies:
@@ -99,7 +99,7 @@ def _matching(pattern: PathLike) -> list[str]:
         found = [os.fspath(path) for path in root.parent.glob(root.name)]
     else:
         found = glob.glob(text)
-    kept = sorted(path for path in found if Workdir(epath.Path(path)).config.exists())
+    kept = sorted(filter(workdir.is_workdir, found))
     if not kept:
         raise UserError(f"workdir = {os.fspath(pattern)!r}: no workdir of cspace_jax is named like this")
     return kept

@@ -8,26 +8,31 @@ import time
 from collections.abc import Iterator, Sequence
 
 import jax
+import xarray as xr
 from etils import epath
 
 from cspace_jax import processes, startup
-from cspace_jax.analysis import report, summary, zoom
+from cspace_jax.analysis import joining, report, summary, zoom
 from cspace_jax.config import ALL_FIGURES, Config, reading
 from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, describe_time
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import collect, elicit, opening, page, planning, probe_levels, replay, waves
+from cspace_jax.pipeline import collect, elicit, extension, opening, page, planning, probe_levels, replay, waves
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.modes import MODES, OF_A_STUDY
 from cspace_jax.pipeline.probe import Probe, load_or_train
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.train import train
-from cspace_jax.storage import results, workdir
-from cspace_jax.storage.files import PathLike, write_atomic
+from cspace_jax.storage import extensions, results, workdir
+from cspace_jax.storage.extensions import Extensions
+from cspace_jax.storage.files import PathLike, write_atomic, writing
 from cspace_jax.storage.metrics import merge_metrics
 from cspace_jax.storage.workdir import Workdir
+
+_READS = ("eval", "elicit", "extend", "all")  # modes that write results
+_DRAWS = ("figures", "elicit", "extend", "all")  # modes that draw figures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +62,71 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
     Raises:
       UserError: the study cannot be carried out, or the workdir belongs to another.
     """
+    config = _as_made(config, path)
     source = opening.open_and_check(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
     check(config, mode)
-    opening.require_same(workdir.find(path, config), source)
-    what = _trains(mode), mode == "replay"
+    found = workdir.find(path, config)
+    opening.require_same(found, source)
+    now, what = extensions.lengthened(config, extensions.read(found)), (_trains(mode), mode == "replay")
     known = config.engine.plan == "known"  # else it is measured, once the workdir is ours
-    plan = planning.resolve(config, workdir.find(path, config), *what) if known else None
+    plan = planning.resolve(now, found, *what) if known else None
     folder = processes.first_then_others(lambda: workdir.prepare(path, config, command_line))
     if processes.is_first():
         opening.keep(folder, source)
-    return Study(config, folder, plan or planning.resolve(config, folder, *what))
+    return Study(now, folder, plan or planning.resolve(now, folder, *what))
+
+
+def _as_made(config: Config, path: PathLike) -> Config:
+    """Return the configuration of an open study as its workdir keeps it: without the steps that were added."""
+    if not workdir.is_workdir(path):
+        return config
+    folder, made = workdir.load(path)
+    return extensions.as_made(config, made, extensions.read(folder))
+
+
+def prepare_extension(asked: Config | None, path: PathLike, command_line: str | Sequence[str] = "") -> Study:
+    """Check what is added to the study of a workdir, write it down, and prepare the study with it.
+
+    Nothing is written before everything is checked.
+
+    Args:
+      asked: the study as it should become: its grid is a product of which missing runs are added, its steps are those
+        that all runs are trained to; None = nothing is added, what was added before goes on.
+      path: the workdir of a study that is trained and read.
+      command_line: kept in env.json.
+
+    Raises:
+      UserError: the workdir is none, or what is asked for cannot be added.
+    """
+    folder, made = workdir.load(path)
+    if asked is None:
+        return prepare(made, path, "extend", command_line)
+    kept, added = extension.request(folder, made, asked)
+    before = extensions.read(folder)
+    _check_added(reopen(path, "eval"), dataclasses.replace(kept, grid=asked.grid), before, added)
+    if processes.is_first():
+        print(f"extend: {extension.describe(before, added)}", flush=True)
+    if added != before:
+        processes.first_then_others(lambda: extensions.write(folder, added))
+    return prepare(kept, path, "extend", command_line)
+
+
+def _check_added(study: Study, asked: Config, before: Extensions, added: Extensions) -> None:
+    """Raise UserError, before it is written down, for what could not be trained, read or asked."""
+    opening.open_and_check(asked)
+    check(asked, "all")
+    new = [
+        (dataclasses.replace(extensions.lengthened(asked, added), grid=one), study.workdir.extension(i))
+        for i, one in enumerate(added.grids)
+        if i >= len(before.grids)
+    ]
+    for config, folder in new:
+        planning.resolve(config, folder, trains=True)
+    if new and processes.is_first():
+        probe = load_or_train(study, train=False)
+        for config, _ in new:
+            probe_levels.check(dataclasses.replace(study, config=config), probe)
 
 
 def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
@@ -81,19 +140,18 @@ def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
     Raises:
       UserError: there is no such workdir, it belongs to another study, or its study cannot be carried out.
     """
-    folder, stored = workdir.load(path)
-    if config is None:
-        config = stored
-    else:
-        config = dataclasses.replace(config, elicit=stored.elicit)  # as it was asked for, every control spelled out
-        folder = workdir.find(path, config)
-    opening.reopen(folder, config, not MODES[mode].only_reads)
-    check(config, mode)
+    folder, made = workdir.load(path)
+    if config is not None:
+        config = dataclasses.replace(_as_made(config, path), elicit=made.elicit)  # as it was asked for, with controls
+        folder, made = workdir.find(path, config), config
+    opening.reopen(folder, made, not MODES[mode].only_reads)
+    check(made, mode)
+    config = extensions.lengthened(made, extensions.read(folder))
     return Study(config, folder, planning.resolve(config, folder, _trains(mode), mode == "replay"))
 
 
 def _trains(mode: str) -> bool:
-    return mode in ("train", "all")
+    return mode in ("train", "extend", "all")
 
 
 def check(config: Config, mode: str) -> None:
@@ -128,7 +186,7 @@ def check_replay(path: PathLike, request: Request) -> None:
     To be called before the workdir is prepared, which records this machine.
     """
     folder, config = workdir.load(path)
-    replay.check(config, request)
+    replay.check(extensions.lengthened(config, extensions.read(folder)), request)
     replay.require_same_machine(folder)
 
 
@@ -140,7 +198,7 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     if not processes.is_first():
         return
     config = study.config
-    runs, steps = config.grid.num_runs, config.optim.steps
+    runs, steps = study.first_runs[-1], config.optim.steps
     devices = jax.local_devices()
     reason = f" (chosen for a {jax.default_backend()})" if scale_chosen else ""
     parts = [f"study {config.study}", f"scale {config.scale}{reason}", f"{runs} runs x {steps:,} steps"]
@@ -160,7 +218,8 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
     Args:
       study: prepared.
       mode: "train", "eval" (with the results written), "elicit" (the battery of protocols on finished checkpoints,
-        added to the results), "replay", "figures" and "report" (from stored results only) or "all".
+        added to the results), "replay", "figures" and "report" (from stored results only), "extend" (with what was
+        added to the study) or "all".
       request: the steps of "replay".
       output: where figures go, and what is said of those that do not apply.
 
@@ -168,34 +227,55 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
       UserError: something that the user can put right.
     """
     times = _Times(study.workdir)
-    probe = None
+    probe, parts = None, _parts(study, mode)
     if not MODES[mode].only_reads:
         with times.measure("probe"):  # first, so that an unfit probe costs no training
-            probe = processes.first_then_others(lambda: _begin(study, mode))
+            probe = processes.first_then_others(lambda: _begin(parts, mode))
     if _trains(mode):
         with times.measure("train"):
-            train(study, probe)
-    if probe is not None and mode in ("eval", "elicit", "all"):
+            for part in parts:
+                train(part, probe)
+    if probe is not None and mode in _READS:
         with times.measure("evaluate"):
-            evaluate(study, probe)
-        if study.config.elicit.protocols and mode in ("elicit", "all"):
+            for part in parts:
+                evaluate(part, probe)
+        if study.config.elicit.protocols and mode != "eval":
             with times.measure("elicit"):
-                elicit.ask(study, probe)
+                for part in parts:
+                    elicit.ask(part, probe)
     if probe is not None and request is not None:
         with times.measure("replay"):
-            replay.replay(study, probe, request)
+            for part in parts:
+                replay.replay(part, probe, request)
     processes.barrier()  # all files of all runs are there
     if processes.is_first():
         _finish(study, mode, probe, times, output)
     processes.barrier()  # no process leaves before the work is done
 
 
-def _begin(study: Study, mode: str) -> Probe:
+def _parts(study: Study, mode: str) -> list[Study]:
+    """Return the parts of a study (`Study.parts`), each with a plan of its own.
+
+    Raises:
+      UserError: what was added is not trained to its end, and `mode` needs it.
+    """
+    if mode in ("eval", "elicit", "replay"):
+        extension.require_finished(study.workdir, study.config)
+    if mode == "figures":
+        return [study]
+    plans = [planning.resolve(one.config, one.workdir, _trains(mode), mode == "replay") for one in study.parts[1:]]
+    return [study, *(dataclasses.replace(one, plan=plan) for one, plan in zip(study.parts[1:], plans, strict=True))]
+
+
+def _begin(parts: Sequence[Study], mode: str) -> Probe:
     """Return the probe; the first process trains it, and puts the rest of the workdir in order for all of them."""
-    if processes.is_first():
-        waves.record(study.workdir, study.config, study.plan.wave, jax.process_count())
-        merge_metrics(study.workdir)  # of processes that were interrupted
-        collect.keep_examples(study)
+    study = parts[0]
+    for part in parts if processes.is_first() else ():
+        with writing(part.workdir.root):
+            part.workdir.root.mkdir(parents=True, exist_ok=True)
+        waves.record(part.workdir, part.config, part.plan.wave, jax.process_count())
+        merge_metrics(part.workdir)  # of processes that were interrupted
+        collect.keep_examples(part)
     probe = load_or_train(study, train=processes.is_first() and _trains(mode))
     if processes.is_first() and _trains(mode):
         probe_levels.check(study, probe)
@@ -205,17 +285,27 @@ def _begin(study: Study, mode: str) -> Probe:
 def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times", output: Output) -> None:
     """Merge what the stages measured into results, report and figures."""
     if not MODES[mode].only_reads:
-        merge_metrics(study.workdir)
-    if mode in ("eval", "elicit", "all"):
-        ds = collect.collect(study, probe)
-        results.write_results(ds, study.workdir)
+        for part in study.parts:
+            merge_metrics(part.workdir)
+    if mode in _READS:
+        ds = _write_results(study, probe)
         report.report(summary.summarise(ds, wall_times=times.seconds), study.workdir)
     if mode == "replay":
         _write_added(study)
-    if mode in ("figures", "elicit", "all"):
+    if mode in _DRAWS:
         draw(study, output)
-    if mode == "report" or (mode in ("figures", "elicit", "all") and study.config.figures):
+    if mode == "report" or (mode in _DRAWS and study.config.figures):
         print(f"the study as a page: {page.write(study, output.folder)}")
+
+
+def _write_results(study: Study, probe: Probe | None) -> xr.Dataset:
+    """Write the results of all runs into the workdir, and those of each added grid into its own folder; return all."""
+    found = [collect.collect(part, probe) for part in study.parts]
+    for part, ds in zip(study.parts[1:], found[1:], strict=True):
+        results.write_results(ds, part.workdir)
+    merged = joining.stack(found) if len(found) > 1 else found[0]
+    results.write_results(merged, study.workdir)
+    return merged
 
 
 def _write_added(study: Study) -> None:
@@ -237,7 +327,7 @@ def draw(study: Study, output: Output = Output()) -> None:
     from cspace_jax.plots.figures import Inputs, draw_all  # Matplotlib is loaded where something is drawn
 
     ds, data = results.open_results(study.workdir.root), study.config.data
-    inputs = Inputs(ds, collect.samples(study), data, collect.examples(study))
+    inputs = Inputs(ds, collect.samples(study, ds), data, collect.examples(study))
     folder = study.workdir.figures if output.folder is None else epath.Path(output.folder).expanduser()
     written = draw_all(inputs, folder, study.config.figures, verbose=output.verbose)
     print(f"{len(written)} files in {folder}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from cspace_jax.config import Config, from_config_dict, save_steps, to_dict
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import disk
 from cspace_jax.engine.engine import Engine
-from cspace_jax.pipeline import waves
+from cspace_jax.pipeline import extension, waves
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import results
 from cspace_jax.storage.workdir import Workdir
@@ -41,6 +42,21 @@ class Study:
     def steps(self) -> tuple[int, ...]:
         """Return the steps at which runs are saved and evaluated."""
         return save_steps(self.config.save, self.config.optim.steps)
+
+    @functools.cached_property
+    def parts(self) -> "list[Study]":
+        """Return the study and one more for each grid of runs that was added, in the order of the numbers of runs.
+
+        They differ in their grid and folder alone, and number their runs from 0; `first_runs` has the numbers that the
+        results give them.
+        """
+        found = extension.parts_of(self.config, self.workdir)
+        return [self, *(dataclasses.replace(self, config=config, workdir=folder) for config, folder in found)]
+
+    @property
+    def first_runs(self) -> list[int]:
+        """Return the number of the first run of each of `parts`, and last the number of all runs."""
+        return list(itertools.accumulate((part.config.grid.num_runs for part in self.parts), initial=0))
 
     @functools.cached_property
     def kept(self) -> frozenset[int]:
@@ -120,8 +136,8 @@ class Study:
         from cspace_jax.pipeline import collect
         from cspace_jax.plots import figures
 
-        data, examples = self.config.data, collect.examples(self)
-        return figures.draw(name, figures.Inputs(self.dataset, collect.samples(self), data, examples))
+        ds, data, examples = self.dataset, self.config.data, collect.examples(self)
+        return figures.draw(name, figures.Inputs(ds, collect.samples(self, ds), data, examples))
 
     def page(self) -> "Page":
         """Return the page of the study (report.html), made anew; a notebook shows it inline.
@@ -149,6 +165,27 @@ class Study:
         fields["elicit"] |= {"protocols": protocols, **values}
         study = stages.prepare(from_config_dict({**fields, "figures": ()}), self.workdir.root, "elicit", "Study.elicit")
         stages.carry_out(study, "elicit")
+        return study
+
+    def extend(self, *, steps: int = 0, **axes: Any) -> "Study":
+        """Train runs that are missing, or all runs longer, add them to the results, and return the study.
+
+            study.extend(seeds=(500, 600))  # at all levels that are there
+            study.extend(sep_col=(0.5,), steps=4000)
+
+        Args:
+          steps: that all runs are trained to; 0 = as they are.
+          **axes: values of axes of the grid; of the product with all values of the other axes that are there, what is
+            missing is trained.
+
+        Raises:
+          UserError: what is asked for cannot be added to this study.
+        """
+        from cspace_jax.pipeline import stages
+
+        asked = extension.wanted(self.workdir.root, axes, steps)
+        study = stages.prepare_extension(asked, self.workdir.root, "Study.extend")
+        stages.carry_out(study, "extend")
         return study
 
     def model(self, run: int = 0, step: int | None = None) -> "Model":

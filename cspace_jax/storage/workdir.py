@@ -127,6 +127,15 @@ class Workdir:
         return self.root / "report.html"
 
     @property
+    def extensions(self) -> epath.Path:
+        """Return what was added to the study after it was made: grids of further runs, and more steps, JSON."""
+        return self.root / "extensions.json"
+
+    def extension(self, number: int) -> "Workdir":
+        """Return the folder of the runs of one added grid, laid out as a workdir without a configuration."""
+        return Workdir(self.root / "extensions" / f"{number:03d}")
+
+    @property
     def figures(self) -> epath.Path:
         """Return the folder of figures and sample images."""
         return self.root / "figures"
@@ -159,6 +168,11 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
         write_atomic(workdir.config, _json(to_dict(config)))
         write_atomic(workdir.env, _json(_with_earlier(workdir.env, environment(command_line))))
     return workdir
+
+
+def is_workdir(path: PathLike) -> bool:
+    """Return whether a path is a folder with a configuration."""
+    return bool(os.fspath(path).strip()) and Workdir(_root(path)).config.exists()
 
 
 def load(path: PathLike) -> tuple[Workdir, Config]:
@@ -196,7 +210,9 @@ def _refuse_foreign(workdir: Workdir, config: Config) -> None:
     differing = differing_fields(_read_config(workdir), config)
     if differing:
         names = ", ".join(differing)
-        raise UserError(f"workdir = {quoted(workdir.root)}: belongs to another config, differing in {names}")
+        more = all(name.startswith("grid.") or name == "optim.steps" for name in differing)
+        hint = "; --mode=extend adds runs and steps to it" if more else ""
+        raise UserError(f"workdir = {quoted(workdir.root)}: belongs to another config, differing in {names}{hint}")
 
 
 def _refuse_other_files(workdir: Workdir) -> None:

@@ -3,10 +3,11 @@
 import ast
 import importlib
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from cspace_jax.config import Config, files, from_config_dict
+from cspace_jax.config import Config, differences, files, from_config_dict
 from cspace_jax.config.fields import declared
 from cspace_jax.config.reading import fail
 from cspace_jax.config.schema import AXES
@@ -95,6 +96,20 @@ def _full_name(given: str, value: Any, known: list[str]) -> str:
         fail(given, value, f"stands for several fields, name one in full: {', '.join(found)}")
     last = [path.rpartition(".")[2] for path in known]
     fail(given, value, f"unknown field{closest(given, [*known, *last])}; docs/config.md lists them")
+
+
+def command_of(config: Config, made: Config) -> str:
+    """Return the command that carries out a configuration in a new workdir.
+
+    Of a study that the package does not have, the file stays open, and its overrides are those against `made`.
+    """
+    shipped = config.study in STUDIES
+    base = configure(f"{config.study}:{config.scale}", {}) if shipped else made
+    words = [f"--config={config.study if shipped else 'YOUR_FILE.py'}:{config.scale}", "--workdir=NEW"]
+    for one in differences(base, config):
+        value = tuple(one.second) if isinstance(one.second, list) else one.second
+        words.append(shlex.quote(f"--config.{one.field}={value}"))
+    return " ".join(("python -m cspace_jax.main", *words))
 
 
 def require_field(path: str, source: Any) -> None:

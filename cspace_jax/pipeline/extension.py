@@ -1,0 +1,163 @@
+"""What may be added to the study of a workdir, and what is added: runs that are missing, and more steps.
+
+A study trains the product of its axes. What is missing of a larger product is cut into products again: each is a study
+of its own in a folder of the workdir, with the same probe, and its runs are numbered after all earlier ones.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cspace_jax.config import Config, differences, from_config_dict, grid, later_steps, save_steps, to_dict
+from cspace_jax.config.reading import fail
+from cspace_jax.errors import UserError
+from cspace_jax.pipeline import waves
+from cspace_jax.storage import checkpoint, extensions
+from cspace_jax.storage import workdir as workdirs
+from cspace_jax.storage.extensions import Extensions
+from cspace_jax.storage.files import PathLike
+from cspace_jax.storage.workdir import Workdir
+from cspace_jax.studies import loading
+
+
+def grown(path: PathLike) -> Config:
+    """Return the configuration of a workdir with all that was added: all values of its axes, all of its steps.
+
+    Raises:
+      UserError: there is no such workdir, or a file of it is damaged.
+    """
+    folder, made = workdirs.load(path)
+    added = extensions.read(folder)
+    return dataclasses.replace(extensions.lengthened(made, added), grid=grid.union([made.grid, *added.grids]))
+
+
+def wanted(path: PathLike, axes: Mapping[str, Any], steps: int = 0) -> Config:
+    """Return the configuration of a workdir with other values of some axes, and more steps (0: as they are).
+
+    Raises:
+      UserError: there is no such workdir or axis, or a value is not allowed.
+    """
+    fields = to_dict(grown(path))
+    for name, values in axes.items():
+        if name not in grid.AXES:
+            fail(name, values, f"must be an axis of the grid ({', '.join(grid.AXES)}), or steps")
+    fields["grid"] |= axes
+    fields["optim"]["steps"] = steps or fields["optim"]["steps"]
+    return from_config_dict(fields)
+
+
+def request(folder: Workdir, made: Config, asked: Config) -> tuple[Config, Extensions]:
+    """Return the configuration that the workdir keeps, and what is added to its study once it is as asked.
+
+    Args:
+      folder: of the study.
+      made: the configuration that it was made with.
+      asked: what is wanted: its grid is the product of which missing runs are trained.
+
+    Raises:
+      UserError: what is asked for is another study, one line with the command that trains it in a new workdir.
+    """
+    added = extensions.read(folder)
+    now = extensions.lengthened(made, added)
+    kept = extensions.with_steps_of(dataclasses.replace(asked, grid=made.grid), made)
+    for one in differences(made, kept):
+        if one.affects_results:
+            fail(one.field, one.second, f"all runs of a workdir share it, here {one.first}; {_elsewhere(asked, made)}")
+    grids = (*added.grids, *grid.missing(asked.grid, [made.grid, *added.grids]))
+    steps = asked.optim.steps
+    if steps in (made.optim.steps, now.optim.steps):
+        _require_same_saves(asked, (made, now))
+        return kept, dataclasses.replace(added, grids=grids)
+    _check_steps(folder, made, now, asked)
+    return kept, Extensions(grids, steps, _saves(now, asked, made))
+
+
+def _elsewhere(asked: Config, made: Config) -> str:
+    return f"in a new workdir: {loading.command_of(asked, made)}"
+
+
+def _require_same_saves(asked: Config, known: Sequence[Config]) -> None:
+    if asked.save.steps not in [one.save.steps for one in known]:
+        fail("save.steps", asked.save.steps, f"all runs of a workdir share it; {_elsewhere(asked, known[0])}")
+
+
+def _saves(now: Config, asked: Config, made: Config) -> tuple[int, ...]:
+    """Return all saved steps of a longer training: those that are there, then those that are asked for or follow."""
+    saved = save_steps(now.save, now.optim.steps)
+    if asked.save.steps in (made.save.steps, now.save.steps):
+        return (*saved, *later_steps(saved, asked.optim.steps))
+    if (
+        asked.save.steps[: len(saved)] != saved
+        or min((*asked.save.steps[len(saved) :], asked.optim.steps)) <= saved[-1]
+    ):
+        fail("save.steps", asked.save.steps, f"must begin with the {len(saved)} saved steps that are there: {saved}")
+    return asked.save.steps
+
+
+def _check_steps(folder: Workdir, made: Config, now: Config, asked: Config) -> None:
+    """Raise UserError unless the training can go on from its last state to the steps that are asked for."""
+    steps, last = asked.optim.steps, now.optim.steps
+    if steps < last:
+        fail("optim.steps", steps, f"must be at least the {last} steps that are trained")
+    if now.optim.decay != "constant":
+        fail("optim.steps", steps, f"the learning rate falls to 0 over {last} steps (optim.decay = {now.optim.decay}), "
+             f"so that a longer training differs from its first step on; {_elsewhere(asked, made)}")  # fmt: skip
+    parts = [(folder, now)] + [
+        (folder.extension(i), dataclasses.replace(now, grid=one)) for i, one in enumerate(extensions.read(folder).grids)
+    ]
+    for part, config in parts:
+        _require_states(part, config, steps, f"; {_elsewhere(asked, made)}")
+        _refuse_patching(part, steps)
+
+
+def _require_states(folder: Workdir, config: Config, steps: int, otherwise: str) -> None:
+    for wave in waves.load(folder, config):
+        if wave.is_trained(config) and checkpoint.latest_step(wave.state_folder) != config.optim.steps:
+            state = wave.state_folder / str(config.optim.steps)
+            fail("optim.steps", steps, f"the last state {state} was removed, there is nothing to go on from{otherwise}")
+
+
+def _refuse_patching(folder: Workdir, steps: int) -> None:
+    """Raise UserError if answers were taken with the projections of the last save, which would be another one."""
+    for file in folder.elicit.glob("*/battery.json"):
+        names = json.loads(file.read_text()).get("protocols", [])
+        if any("patch" in name for name in names):
+            fail("optim.steps", steps, f"the answers in {file.parent} use the last save (elicit.patch_step), "
+                 "which would no longer be the last; remove the folder, and ask again afterwards")  # fmt: skip
+
+
+def parts_of(config: Config, workdir: Workdir) -> list[tuple[Config, Workdir]]:
+    """Return the configuration and the folder of every added grid.
+
+    Args:
+      config: of the study, with the steps that were added.
+      workdir: of the study.
+    """
+    grids = extensions.read(workdir).grids
+    return [(dataclasses.replace(config, grid=one), workdir.extension(i)) for i, one in enumerate(grids)]
+
+
+def describe(before: Extensions, after: Extensions) -> str:
+    """Return in words what a request adds."""
+    runs = sum(one.num_runs for one in after.grids[len(before.grids) :])
+    parts = [f"{runs} runs"] if runs else []
+    parts += [f"steps up to {after.steps:,}"] if after.steps != before.steps else []
+    return f"adds {' and '.join(parts)}" if parts else "adds nothing new"
+
+
+def require_finished(workdir: Workdir, config: Config) -> None:
+    """Raise UserError if something that was added is not trained to its end.
+
+    Args:
+      workdir: of the study.
+      config: of the study, with the steps that were added.
+    """
+    parts = parts_of(config, workdir)
+    parts += [(config, workdir)] if extensions.read(workdir).steps else []
+    if all(wave.is_trained(one) for one, folder in parts for wave in waves.load(folder, one)):
+        return
+    raise UserError(
+        f"workdir = {str(workdir.root)!r}: what was added is not trained to its end; --mode=extend --workdir="
+        f"{workdir.root} goes on with it"
+    )

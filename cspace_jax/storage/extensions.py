@@ -1,0 +1,71 @@
+"""What was added to a finished study: further runs, each grid in a folder of its own, and more steps for all runs.
+
+`config.json` stays as the study was made, so that its first command goes on to be its command.
+"""
+
+import dataclasses
+import json
+
+from cspace_jax.config import Config, GridConfig, reading
+from cspace_jax.errors import UserError
+from cspace_jax.storage.files import quoted, write_atomic
+from cspace_jax.storage.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Extensions:
+    """What was added to a study.
+
+    Attributes:
+      grids: of further runs, in the order in which they were added; none has a run of another.
+      steps: that all runs are trained to; 0 = as the configuration says.
+      saves: all saved steps of the longer training, those of the configuration first; () = as it says.
+    """
+
+    grids: tuple[GridConfig, ...] = ()
+    steps: int = 0
+    saves: tuple[int, ...] = ()
+
+
+def read(workdir: Workdir) -> Extensions:
+    """Return what was added to the study of a workdir.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    try:
+        return reading.read(Extensions, json.loads(workdir.extensions.read_text()), "extensions")
+    except (FileNotFoundError, NotADirectoryError):
+        return Extensions()
+    except (OSError, ValueError, UserError) as error:
+        raise UserError(f"{quoted(workdir.extensions)} is damaged ({error}): restore it") from error
+
+
+def write(workdir: Workdir, added: Extensions) -> None:
+    """Write what was added to the study of a workdir, atomically.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    write_atomic(workdir.extensions, json.dumps(reading.plain(added), indent=2) + "\n")
+
+
+def lengthened(config: Config, added: Extensions) -> Config:
+    """Return the configuration of a study with the steps that were added."""
+    if not added.steps:
+        return config
+    optim = dataclasses.replace(config.optim, steps=added.steps)
+    return dataclasses.replace(config, optim=optim, save=dataclasses.replace(config.save, steps=added.saves))
+
+
+def as_made(config: Config, made: Config, added: Extensions) -> Config:
+    """Return a configuration with the steps of the one that the workdir was made with, if it has the added ones."""
+    if not added.steps or (config.optim.steps, config.save.steps) != (added.steps, added.saves):
+        return config
+    return with_steps_of(config, made)
+
+
+def with_steps_of(config: Config, made: Config) -> Config:
+    """Return a configuration with the steps of another, of training and of the saves."""
+    optim = dataclasses.replace(config.optim, steps=made.optim.steps)
+    return dataclasses.replace(config, optim=optim, save=dataclasses.replace(config.save, steps=made.save.steps))
