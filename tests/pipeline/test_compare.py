@@ -87,4 +87,5 @@ def test_a_mistake_is_one_line(runs, arguments, words):
 
 
 def test_its_flags_go_with_no_other_mode(runs):
-    assert_one_line(command("--mode=figures", f"--workdir={runs / 'a'}", "--outdir=x"), "only go with --mode=compare")
+    done = command("--mode=figures", f"--workdir={runs / 'a'}", "--workdirs=a,b")
+    assert_one_line(done, "workdirs: only goes with --mode=compare")
