@@ -15,7 +15,7 @@ from cspace_jax.training.run import TrainSpec
 
 # Share of the speed of a large matrix product that whole training steps were measured to reach (docs/performance.md).
 _EFFICIENCY = {"cpu": 0.5, "gpu": 0.3, "tpu": 0.2}
-FACTOR = 2.0
+FACTOR = 2.0  # on a busy machine with two cores, shares of 0.38 to 0.60 were measured at quick scale instead of 0.5
 _OVERHEAD_SECONDS = 60.0  # compilation, probe, figures
 
 

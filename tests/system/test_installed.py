@@ -35,8 +35,8 @@ def site(tmp_path_factory):
     return root / "site"
 
 
-def run(site, cwd, *line):
-    env = {**os.environ, "PYTHONPATH": str(site), "JAX_PLATFORMS": "cpu", "CSPACE_JAX_RESTARTED": "1"}
+def run(site, cwd, *line, **more):
+    env = {**os.environ, "PYTHONPATH": str(site), "JAX_PLATFORMS": "cpu", "CSPACE_JAX_RESTARTED": "1", **more}
     return subprocess.run([sys.executable, *line], cwd=cwd, env=env, capture_output=True, text=True, timeout=1200)
 
 
@@ -46,8 +46,15 @@ def test_studies_are_known_by_name_outside_the_repository(site, tmp_path):
     assert done.stdout == "[6, 6, 8, 5, 4, 15]\n"
 
 
+def test_the_wheel_has_the_command_and_says_that_it_is_typed(site):
+    (entries,) = site.glob("cspace_jax-*.dist-info/entry_points.txt")
+    assert entries.read_text().split() == ["[console_scripts]", "cspace", "=", "cspace_jax.main:main"]
+    assert (site / "cspace_jax" / "py.typed").exists()
+
+
 def test_the_command_takes_a_study_by_name(site, tmp_path):
-    line = ("-m", "cspace_jax.main", "--config=signal:smoke", "--workdir=w", "--config.optim.clip=0.0")
-    done = run(site, tmp_path, *line)
+    (tmp_path / "cspace").write_text("import sys\nfrom cspace_jax.main import main\nsys.exit(main())\n")  # as pip's
+    line = ("cspace", "--config=signal:quick", "--workdir=w", "--config.optim.clip=0.0")
+    done = run(site, tmp_path, *line, CSPACE_JAX_RESTARTED="", GLIBC_TUNABLES="")
     assert (done.returncode, done.stderr) == (2, "error: optim.clip = 0.0: must be above 0\n")
     assert not (tmp_path / "w").exists()
