@@ -1,12 +1,15 @@
 """Command line: train a grid of runs, read concept space at its checkpoints, draw the figures.
 
-python -m cspace_jax.main --config=configs/signal.py --workdir=runs/signal
-python -m cspace_jax.main --config=configs/signal.py:paper --workdir=runs/signal --config.grid.seeds="(0, 1)"
-python -m cspace_jax.main --mode=figures --workdir=runs/signal
-srun python -m cspace_jax.main --distributed --config=configs/signal.py:paper --workdir=/shared/signal
-python -m cspace_jax.main --mode=elicit --workdir=runs/signal --config.elicit.protocols="('overprompt', 'latent')"
-python -m cspace_jax.main --mode=compare --workdirs="('runs/a', 'runs/b')"
-python -m cspace_jax.main --mode=replay --workdir=runs/signal --around=turn --width=200 --count=20
+cspace --config=signal --workdir=runs/signal
+cspace --config=signal:paper --workdir=runs/signal --config.grid.seeds="(0, 1)"
+cspace --mode=figures --workdir=runs/signal
+srun cspace --distributed --config=signal:paper --workdir=/shared/signal
+cspace --mode=elicit --workdir=runs/signal --config.elicit.protocols="('overprompt', 'latent')"
+cspace --mode=compare --workdirs="('runs/a', 'runs/b')"
+cspace --mode=extend --workdir=runs/signal --config.grid.seeds="(500, 600)"
+cspace --mode=replay --workdir=runs/signal --around=turn --width=200 --count=20
+
+What is imported here is light: help and mistakes are told before JAX is loaded.
 """
 
 import sys

@@ -51,8 +51,9 @@ flags.DEFINE_integer("count", 20, "With --around: number of steps.")
 flags.DEFINE_string(
     "outdir",
     None,
-    "Folder that figures and page go to, with --mode=figures and report, when nothing is written in the workdir; with "
-    "--mode=compare (none: comparison_A_B).",
+    f"With --mode={' or '.join(name for name, mode in MODES.items() if mode.only_reads)}: folder that is written to "
+    "instead of the workdir, which may be read-only. With --mode=compare: folder for figures and comparison.json (none: "
+    "comparison_A_B).",
 )
 flags.DEFINE_bool("verbose", False, "Name each figure that does not apply to the study, and say why.")
 config_flags.DEFINE_config_file(
@@ -60,8 +61,8 @@ config_flags.DEFINE_config_file(
     None,
     "Study and scale, such as configs/signal.py:quick (scales: smoke, quick, paper; none: quick on a CPU, paper on an "
     "accelerator). Any field can be overridden: --config.optim.steps=4000. Not needed for an existing workdir with "
-    "--mode=eval, elicit, replay, figures, report or extend. Its fields, with their defaults at paper scale:\n"
-    + reference.help_text(72),
+    f"--mode={' or '.join(name for name, mode in MODES.items() if mode.of_a_workdir)}. Its fields, with their defaults "
+    "at paper scale:\n" + reference.help_text(72),
 )
 flags.DEFINE_bool(
     "compile",

@@ -46,6 +46,7 @@ def test_the_version_is_that_of_the_package_of_jax_and_of_python():
     assert overview.version() == f"cspace_jax 0.1.0 (jax {jax.__version__}, python {platform.python_version()})"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
