@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from cspace_jax.config import Config, fingerprint, grid, save_steps, to_dict
+from cspace_jax.config import Config, ElicitConfig, fingerprint, grid, reading, save_steps, to_dict
 from cspace_jax.config.names import controlled, is_control
 from cspace_jax.cost import disk
 from cspace_jax.data.opened import source_of
@@ -36,6 +36,7 @@ from cspace_jax.storage.files import write_atomic
 _SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
 IMAGES_PER_CALL = 4096  # of all runs of an accelerator, where the config leaves it open
 DESCRIPTION = "battery.json"
+FIELDS = "elicit"  # in a description: the fields of the configuration, to ask it again; older versions left them out
 
 
 def check(config: Config) -> None:
@@ -124,9 +125,34 @@ def describe_battery(study: Study, root: epath.Path) -> None:
     """Write what a battery asks into its folder."""
     names, labels = names_and_values(study.config)
     described = {
-        "protocols": names, "values": labels, "samples": study.config.elicit.samples, "controls": protocols.CONTROLS
+        "protocols": names, "values": labels, "samples": study.config.elicit.samples, "controls": protocols.CONTROLS,
+        FIELDS: to_dict(study.config)["elicit"],
     }  # fmt: skip
     write_atomic(root / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
+
+
+def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
+    """Return the study as it asks each battery of its workdir, its own first, and the folders of those it cannot ask.
+
+    It cannot ask one whose description does not say all of it, or one of protocols that are written otherwise by now.
+    """
+    asked = {folder(study): study} if study.config.elicit.protocols else {}
+    unknown = []
+    for root in sorted(file.parent for file in study.workdir.elicit.glob(f"*/{DESCRIPTION}")):
+        fields = json.loads((root / DESCRIPTION).read_text()).get(FIELDS)
+        if root in asked:
+            continue
+        again = study if fields is None else with_battery(study, reading.read(ElicitConfig, fields, FIELDS))
+        if fields is not None and folder(again) == root:
+            asked[root] = again
+        else:
+            unknown.append(root)
+    return list(asked.values()), unknown
+
+
+def with_battery(study: Study, fields: ElicitConfig) -> Study:
+    """Return a study that asks another battery."""
+    return dataclasses.replace(study, config=dataclasses.replace(study.config, elicit=fields))
 
 
 def patch_step(study: Study) -> int:

@@ -53,7 +53,7 @@ def request(folder: Workdir, made: Config, asked: Config) -> tuple[Config, Exten
     Args:
       folder: of the study.
       made: the configuration that it was made with.
-      asked: what is wanted: its grid is the product of which missing runs are trained.
+      asked: what is wanted: its grid is the product of which missing runs are added; none if it is that of `grown`.
 
     Raises:
       UserError: what is asked for is another study, one line with the command that trains it in a new workdir.
@@ -64,7 +64,9 @@ def request(folder: Workdir, made: Config, asked: Config) -> tuple[Config, Exten
     for one in differences(made, kept):
         if one.affects_results:
             fail(one.field, one.second, f"all runs of a workdir share it, here {one.first}; {_elsewhere(asked, made)}")
-    grids = (*added.grids, *grid.missing(asked.grid, [made.grid, *added.grids]))
+    there = [made.grid, *added.grids]
+    named = asked.grid != grid.union(there)  # else no axis was given a value, and holes of the product stay holes
+    grids = (*added.grids, *(grid.missing(asked.grid, there) if named else ()))
     steps = asked.optim.steps
     if steps in (made.optim.steps, now.optim.steps):
         _require_same_saves(asked, (made, now))

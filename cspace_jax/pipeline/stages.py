@@ -123,6 +123,10 @@ def _check_added(study: Study, asked: Config, before: Extensions, added: Extensi
     ]
     for config, folder in new:
         planning.resolve(config, folder, trains=True)
+    unknown = elicit.batteries(study)[1] if added.steps != before.steps else []
+    if unknown:
+        reading.fail("optim.steps", added.steps, f"an older version asked the battery in {unknown[0]}, and it cannot be asked "
+             "at further saves; remove the folder, or train in a new workdir")  # fmt: skip
     if new and processes.is_first():
         probe = load_or_train(study, train=False)
         for config, _ in new:
@@ -239,10 +243,8 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
         with times.measure("evaluate"):
             for part in parts:
                 evaluate(part, probe)
-        if study.config.elicit.protocols and mode != "eval":
-            with times.measure("elicit"):
-                for part in parts:
-                    elicit.ask(part, probe)
+        if mode != "eval":
+            _ask(parts, probe, times)
     if probe is not None and request is not None:
         with times.measure("replay"):
             for part in parts:
@@ -251,6 +253,20 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
     if processes.is_first():
         _finish(study, mode, probe, times, output)
     processes.barrier()  # no process leaves before the work is done
+
+
+def _ask(parts: Sequence[Study], probe: Probe, times: "_Times") -> None:
+    """Ask the battery of the study, and where something was added, also all others that the workdir holds."""
+    study, unknown = parts[0], []
+    asked = [study] if study.config.elicit.protocols else []
+    if len(parts) > 1 or extensions.read(study.workdir).steps:
+        asked, unknown = elicit.batteries(study)
+    for root in unknown:
+        print(f"elicit: {root} is not asked of what was added: an older version asked it")
+    for one in asked:
+        with times.measure("elicit"):
+            for part in parts:
+                elicit.ask(elicit.with_battery(part, one.config.elicit), probe)
 
 
 def _parts(study: Study, mode: str) -> list[Study]:

@@ -15,9 +15,14 @@ from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import api, extension
 from cspace_jax.storage import checkpoint
 
-# Studies are trained.
-pytestmark = pytest.mark.system
-CONFIG = tiny.study(network=tiny.NARROW, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0})
+# Studies are trained. The filter is for how ml_collections loads config files.
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning"),
+]
+CONFIG = tiny.study(
+    network=tiny.NARROW, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0}, evaluate={"losses": False}
+)
 SEEDS, LEVELS = (0, 9), (0.2, 0.5)
 STEPS, SAVES = 9, (2, 5, 6, 8, 9)  # roots go on at their mean distance, 0.52
 
@@ -95,15 +100,14 @@ def test_added_runs_and_steps_are_those_of_a_new_study(longer, wider, root):
     assert set(of_wider) <= set(numbers(rows(new)))
 
 
-def test_the_same_request_again_adds_nothing(longer, wider, capsys):
-    for study, asked in ((wider, {"seeds": SEEDS, "sep_col": LEVELS}), (longer, {"steps": STEPS}), (longer, {})):
-        before = snapshot(study.workdir.root, ("env.json", "times.json", "summary.json", "concept_space.nc"))
-        study.extend(**asked)
-        assert "extend: adds nothing new" in capsys.readouterr().out
-        after = snapshot(study.workdir.root, ("env.json", "times.json", "summary.json", "concept_space.nc"))
-        assert {name: data for name, (_, data) in after.items()} == {name: data for name, (_, data) in before.items()}
-        assert not [n for n in before if before[n][0] != after[n][0] and ("check" in n or "eval" in n or "ext" in n)
-                    and "concept_space" not in n]  # fmt: skip
+def test_the_same_request_again_adds_nothing(longer, capsys):
+    made_again = ("env.json", "times.json", "summary.json", "concept_space.nc", "concept_space.csv")
+    before, table = snapshot(longer.workdir.root, made_again), rows(longer)
+    longer.extend(seeds=SEEDS, sep_col=LEVELS, steps=STEPS)
+    assert "extend: adds nothing new" in capsys.readouterr().out
+    after = snapshot(longer.workdir.root, made_again)
+    assert {name for name in after if after[name] != before.get(name)} <= {"config.json"} and rows(longer) == table
+    assert after["config.json"][1] == before["config.json"][1]
 
 
 def test_the_first_command_is_still_that_of_the_workdir(longer):
@@ -114,25 +118,25 @@ def test_the_first_command_is_still_that_of_the_workdir(longer):
         cs.run(tiny.changed(CONFIG, grid={"seeds": (0, 7, 9)}), longer.workdir.root)
 
 
-@pytest.mark.parametrize(("asked", "calls"), [({"seeds": (9,)}, 1), ({"steps": STEPS}, 2)])
-def test_a_killed_extension_goes_on_with_the_same_request(asked, calls, finished, root, tmp_path, monkeypatch):
-    whole = copied(finished, tmp_path / "whole").extend(**asked)
+def test_a_killed_extension_goes_on_with_the_same_request(finished, longer, tmp_path, monkeypatch):
+    """Killed in the steps that are added to the old runs, then in the training of added ones."""
     study = copied(finished, tmp_path / "killed")
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        advance, count = Engine.train, iter(range(100))
+    for calls in (1, 3):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            advance, count = Engine.train, iter(range(100))
 
-        def killed(*arguments):
-            if next(count) >= calls:
-                raise Killed
-            return advance(*arguments)
+            def killed(*arguments, advance=advance, count=count, calls=calls):
+                if next(count) >= calls:
+                    raise Killed
+                return advance(*arguments)
 
-        patch.setattr(Engine, "train", killed)
-        study.extend(**asked)
-    assert rows(study) == rows(finished)
+            patch.setattr(Engine, "train", killed)
+            study.extend(seeds=SEEDS, sep_col=LEVELS, steps=STEPS)
+    assert rows(study) == rows(finished) and (study.workdir.root / "extensions" / "000" / "checkpoints").exists()
     with pytest.raises(cs.UserError, match="what was added is not trained to its end; --mode=extend --workdir="):
         api.run(None, study.workdir.root, "eval")
     assert api.run(None, study.workdir.root, "figures").dataset.sizes["run"] == 4
-    assert rows(api.run(None, study.workdir.root, "extend")) == rows(whole)
+    assert rows(api.run(None, study.workdir.root, "extend")) == rows(longer)
     assert not study.workdir.aside.exists()
 
 
@@ -151,6 +155,20 @@ def test_everything_reads_all_parts(longer, tmp_path):
     assert asked["capability"].sel(klass="11").notnull().all() and asked.sizes["run"] == 7
     plain = {line.rsplit(b",", 2)[0] for line in rows(study) if b",overprompt," not in line}
     assert plain == set(before)
+
+
+def test_all_batteries_of_a_workdir_are_asked_of_what_is_added(finished, tmp_path):
+    study = copied(finished, tmp_path / "w").elicit("overprompt", samples=2, overprompt=(1.0,))
+    before = rows(study.elicit("latent", samples=2, alpha=(1.0,)))
+    added = study.extend(seeds=(9,), steps=STEPS).dataset
+    assert added["protocol"].values.tolist() == ["naive", "latent", "overprompt"]
+    assert added["capability"].sel(klass="11").notnull().all() and added.sizes["run"] == 6
+    assert set(before) <= set(rows(study))
+    for file in study.workdir.elicit.glob("*/battery.json"):
+        described = json.loads(file.read_text())
+        file.write_text(json.dumps({name: value for name, value in described.items() if name != "elicit"}))
+    with pytest.raises(cs.UserError, match="an older version asked the battery in .*cannot be asked at further saves"):
+        study.extend(steps=STEPS + 1)
 
 
 def test_the_command_takes_the_values_that_are_there_for_the_other_axes(wider, tmp_path):
