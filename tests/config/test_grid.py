@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cspace_jax.config import GridConfig
+from cspace_jax.config import GridConfig, grid
 from cspace_jax.config.grid import AXES, grid_settings, stack
 from cspace_jax.config.setting import Setting
 from cspace_jax.rng import run_key
@@ -122,3 +122,20 @@ def test_a_new_swept_number_is_one_field_of_the_setting(tmp_path):
     done = run("(0.5, 1.5)")
     assert done.stdout.splitlines() == ["2 [0.5, 1.5] True", "[0.5, 1.5] True"], done.stderr
     assert "grid.warmth[0] = 3.0: must be in (0, 2]" in run("(3.0,)").stderr
+
+
+def test_every_added_grid_has_no_run_of_another():
+    there = [GridConfig(seeds=(0, 1), sep_col=(0.2, 0.8)), GridConfig(seeds=(5,), sep_col=(0.5,))]
+    wanted = GridConfig(seeds=(0, 5, 1), sep_col=(0.5, 0.8, float(np.float32(0.2))), mask=(0.0, 0.5))
+    added = grid.missing(wanted, there)
+
+    def runs(*grids):
+        found = [grid._run(setting) for one in grids for setting in grid.grid_settings(one)]
+        assert len(found) == len(set(found))
+        return set(found)
+
+    assert runs(*there, *added) == runs(*there) | runs(wanted)
+    assert grid.missing(wanted, [*there, *added]) == []
+    assert grid.missing(wanted, []) == [wanted]
+    whole = grid.union([*there, wanted])
+    assert (whole.seeds, whole.sep_col, whole.mask) == ((0, 1, 5), (0.2, 0.8, 0.5), (0.0, 0.5))

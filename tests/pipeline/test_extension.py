@@ -10,7 +10,7 @@ import tiny
 from commands import assert_one_line, command, snapshot
 
 import cspace_jax as cs
-from cspace_jax.config import GridConfig, grid
+from cspace_jax.config import GridConfig
 from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import api, extension
 from cspace_jax.storage import checkpoint
@@ -235,20 +235,3 @@ def test_mistakes_of_the_command_are_one_line(finished, tmp_path):
     damaged.workdir.extensions.write_text('{"grids": 3}')
     with pytest.raises(cs.UserError, match="extensions.json' is damaged"):
         cs.open_study(damaged.workdir.root)
-
-
-def test_every_added_grid_has_no_run_of_another():
-    there = [GridConfig(seeds=(0, 1), sep_col=(0.2, 0.8)), GridConfig(seeds=(5,), sep_col=(0.5,))]
-    wanted = GridConfig(seeds=(0, 5, 1), sep_col=(0.5, 0.8, float(np.float32(0.2))), mask=(0.0, 0.5))
-    added = grid.missing(wanted, there)
-
-    def runs(*grids):
-        found = [grid._run(setting) for one in grids for setting in grid.grid_settings(one)]
-        assert len(found) == len(set(found))
-        return set(found)
-
-    assert runs(*there, *added) == runs(*there) | runs(wanted)
-    assert grid.missing(wanted, [*there, *added]) == []
-    assert grid.missing(wanted, []) == [wanted]
-    whole = grid.union([*there, wanted])
-    assert (whole.seeds, whole.sep_col, whole.mask) == ((0, 1, 5), (0.2, 0.8, 0.5), (0.0, 0.5))

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 
@@ -168,3 +169,21 @@ def test_a_mistake_in_a_study_of_ones_own_names_its_line(line, words, tmp_path):
     with pytest.raises(UserError) as raised:
         loading.configure(name, {})
     assert words in str(raised.value) and str(raised.value).endswith(f"({tmp_path / 'mine.py'}, line 8)")
+
+
+def test_the_command_of_a_configuration_leads_back_to_it():
+    from cspace_jax.cli import arguments
+    from cspace_jax.studies import loading
+
+    overrides = {"grid.seeds": (3, 4), "network.channels": (8, 16), "optim.decay": "cosine", "data.blur": 0.5}
+    config = loading.configure("signal:quick", overrides | {"elicit.protocols": ("overprompt", "latent")})
+    command = loading.command_of(config, config)
+    assert command.startswith("python -m cspace_jax.main --config=signal:quick --workdir=NEW ")
+    words = shlex.split(command)[3:]
+    fields = dict(word.removeprefix("--config.").split("=", 1) for word in words if word.startswith("--config."))
+    read = {name: ast.literal_eval(value) if value[0] in "(0123456789" else value for name, value in fields.items()}
+    assert loading.configure("signal:quick", read) == config
+    mine = from_config_dict(to_dict(config) | {"study": "mine"})
+    other = loading.command_of(from_config_dict(to_dict(mine) | {"grid": {"seeds": (5,)}}), mine)
+    assert "--config=YOUR_FILE.py:quick" in other and "--config.grid.seeds=(5,)" in other
+    assert arguments.values(words, "config") == ["signal:quick"]

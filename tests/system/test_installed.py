@@ -14,6 +14,8 @@ PROGRAM = """
 import pathlib, sys
 import cspace_jax as cs
 assert pathlib.Path(cs.__file__).is_relative_to(sys.argv[1]), cs.__file__
+from cspace_jax.analysis import published
+assert len(published.load_published()) == 2
 names = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec")
 print([cs.load_config(f"{name}:quick").grid.num_runs for name in names])
 """
