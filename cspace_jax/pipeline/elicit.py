@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from cspace_jax import processes
 from cspace_jax.config import Config, ElicitConfig, fingerprint, grid, reading, save_steps, to_dict
 from cspace_jax.config.names import controlled, is_control
 from cspace_jax.cost import disk
@@ -106,6 +107,8 @@ def ask(study: Study, probe: Probe) -> None:
         if missing:
             require_checkpoints(wave, [patch_step(study)])
     if not any(missing for _, missing in todo):
+        if processes.is_first() and FIELDS not in json.loads((root / DESCRIPTION).read_text()):
+            describe_battery(study, root)
         return
     describe_battery(study, root)
     with progress(sum(len(missing) for _, missing in todo), "elicit", "checkpoint") as bar:
@@ -148,6 +151,16 @@ def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
         else:
             unknown.append(root)
     return list(asked.values()), unknown
+
+
+def require_known(study: Study) -> None:
+    """Raise UserError if the workdir holds a battery that cannot be asked of further runs and saves."""
+    _, unknown = batteries(study)
+    if unknown:
+        raise UserError(
+            f"extend: the battery in {unknown[0]} cannot be asked of what is added, an older version did not write all "
+            "of it down: ask it once more with --mode=elicit, or remove the folder"
+        )
 
 
 def with_battery(study: Study, fields: ElicitConfig) -> Study:

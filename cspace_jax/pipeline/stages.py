@@ -107,8 +107,9 @@ def prepare_extension(asked: Config | None, path: PathLike, command_line: str | 
     _check_added(reopen(path, "eval"), dataclasses.replace(kept, grid=asked.grid), before, added)
     if processes.is_first():
         print(f"extend: {extension.describe(before, added)}", flush=True)
-    if added != before:
-        processes.first_then_others(lambda: extensions.write(folder, added))
+        if added != before:
+            extensions.write(folder, added)
+    processes.barrier()
     return prepare(kept, path, "extend", command_line)
 
 
@@ -123,10 +124,8 @@ def _check_added(study: Study, asked: Config, before: Extensions, added: Extensi
     ]
     for config, folder in new:
         planning.resolve(config, folder, trains=True)
-    unknown = elicit.batteries(study)[1] if added.steps != before.steps else []
-    if unknown:
-        reading.fail("optim.steps", added.steps, f"an older version asked the battery in {unknown[0]}, and it cannot be asked "
-             "at further saves; remove the folder, or train in a new workdir")  # fmt: skip
+    if new or added.steps != before.steps:
+        elicit.require_known(study)
     if new and processes.is_first():
         probe = load_or_train(study, train=False)
         for config, _ in new:
@@ -239,30 +238,34 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
         with times.measure("train"):
             for part in parts:
                 train(part, probe)
-    if probe is not None and mode in _READS:
-        with times.measure("evaluate"):
-            for part in parts:
-                evaluate(part, probe)
-        if mode != "eval":
-            _ask(parts, probe, times)
-    if probe is not None and request is not None:
-        with times.measure("replay"):
-            for part in parts:
-                replay.replay(part, probe, request)
+    if probe is not None:
+        _read(parts, mode, probe, request, times)
     processes.barrier()  # all files of all runs are there
     if processes.is_first():
         _finish(study, mode, probe, times, output)
     processes.barrier()  # no process leaves before the work is done
 
 
+def _read(parts: Sequence[Study], mode: str, probe: Probe, request: Request | None, times: "_Times") -> None:
+    """Read concept space at the checkpoints, ask the protocols and train steps again, as `mode` asks for."""
+    if mode in _READS:
+        with times.measure("evaluate"):
+            for part in parts:
+                evaluate(part, probe)
+        if mode != "eval":
+            _ask(parts, probe, times)
+    if request is not None:
+        with times.measure("replay"):
+            for part in parts:
+                replay.replay(part, probe, request)
+
+
 def _ask(parts: Sequence[Study], probe: Probe, times: "_Times") -> None:
     """Ask the battery of the study, and where something was added, also all others that the workdir holds."""
-    study, unknown = parts[0], []
+    study = parts[0]
     asked = [study] if study.config.elicit.protocols else []
     if len(parts) > 1 or extensions.read(study.workdir).steps:
-        asked, unknown = elicit.batteries(study)
-    for root in unknown:
-        print(f"elicit: {root} is not asked of what was added: an older version asked it")
+        asked, _ = elicit.batteries(study)
     for one in asked:
         with times.measure("elicit"):
             for part in parts:

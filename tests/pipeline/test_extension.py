@@ -167,8 +167,12 @@ def test_all_batteries_of_a_workdir_are_asked_of_what_is_added(finished, tmp_pat
     for file in study.workdir.elicit.glob("*/battery.json"):
         described = json.loads(file.read_text())
         file.write_text(json.dumps({name: value for name, value in described.items() if name != "elicit"}))
-    with pytest.raises(cs.UserError, match="an older version asked the battery in .*cannot be asked at further saves"):
-        study.extend(steps=STEPS + 1)
+    for asked in ({"steps": STEPS + 1}, {"seeds": (11,)}):
+        with pytest.raises(cs.UserError, match="extend: the battery in .* cannot be asked of what is added, an older"):
+            study.extend(**asked)
+    for name, values in (("overprompt", {"overprompt": (1.0,)}), ("latent", {"alpha": (1.0,)})):
+        study.elicit(name, samples=2, **values)  # once more, which measures nothing
+    assert study.extend(seeds=(9,)).dataset.sizes["run"] == 6
 
 
 def test_the_command_takes_the_values_that_are_there_for_the_other_axes(wider, tmp_path):
