@@ -107,7 +107,7 @@ def ask(study: Study, probe: Probe) -> None:
         if missing:
             require_checkpoints(wave, [patch_step(study)])
     if not any(missing for _, missing in todo):
-        if processes.is_first() and FIELDS not in json.loads((root / DESCRIPTION).read_text()):
+        if processes.is_first() and FIELDS not in (_stored(root) or {FIELDS: None}):
             describe_battery(study, root)
         return
     describe_battery(study, root)
@@ -142,7 +142,7 @@ def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
     asked = {folder(study): study} if study.config.elicit.protocols else {}
     unknown = []
     for root in sorted(file.parent for file in study.workdir.elicit.glob(f"*/{DESCRIPTION}")):
-        fields = json.loads((root / DESCRIPTION).read_text()).get(FIELDS)
+        fields = (_stored(root) or {}).get(FIELDS)
         if root in asked:
             continue
         again = study if fields is None else with_battery(study, reading.read(ElicitConfig, fields, FIELDS))
@@ -151,6 +151,14 @@ def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
         else:
             unknown.append(root)
     return list(asked.values()), unknown
+
+
+def _stored(root: epath.Path) -> dict[str, Any] | None:
+    """Return the description of a battery as it is stored; None if it is damaged, which `load` says."""
+    try:
+        return dict(json.loads((root / DESCRIPTION).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def require_known(study: Study) -> None:
