@@ -52,7 +52,7 @@ flags.DEFINE_string(
     "outdir",
     None,
     f"With --mode={' or '.join(name for name, mode in MODES.items() if mode.only_reads)}: folder that is written to "
-    "instead of the workdir, which may be read-only. With --mode=compare: folder for figures and comparison.json; none: "
+    "instead of the workdir, which may be read-only. With --mode=compare: for figures and comparison.json; none: "
     "comparison_A_B.",
 )
 flags.DEFINE_bool("verbose", False, "Name each figure that does not apply to the study, and say why.")
