@@ -4,6 +4,8 @@ An interval of 95 % that does not exist for so few seeds is NaN, NaN: there is n
 and none of a median below `LEAST_MEDIAN`.
 """
 
+import functools
+
 import numpy as np
 from jaxtyping import Float, Real
 from scipy import special, stats
@@ -73,6 +75,7 @@ def _split(
     return np.asarray(np.where(told, ends[0], np.inf)), np.asarray(np.where(told, ends[1], -np.inf))
 
 
+@functools.cache  # curves ask for few pairs many times, and each takes 10 ms
 def count_interval(count: int, seeds: int) -> tuple[float, float]:
     """Return Clopper and Pearson's exact interval of the share of seeds of which `count` of `seeds` did something."""
     if seeds < 1:

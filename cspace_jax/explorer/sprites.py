@@ -58,7 +58,9 @@ def _sheet(samples: Samples, run: int, steps: list[int], number: int) -> UInt8[n
 
 def _encoded(sheet: UInt8[np.ndarray, "row column 3"]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(sheet)).save(buffer, "WEBP", lossless=True, method=4)
+    Image.fromarray(np.ascontiguousarray(sheet)).save(
+        buffer, "WEBP", lossless=True, method=1
+    )  # 7 times faster than 4, and smaller
     return buffer.getvalue()
 
 
