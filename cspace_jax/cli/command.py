@@ -39,6 +39,8 @@ def run(argv: Sequence[str]) -> None:
         raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
     if mode != "replay" and (FLAGS.steps or FLAGS.around):
         raise UserError("steps and around: only go with --mode=replay")
+    if mode != "export" and (FLAGS.to or FLAGS.weights):
+        raise UserError("to and weights: only go with --mode=export")
     startup.set_up_jax(arguments.is_smoke(command_line.expanded(sys.argv)))
     from cspace_jax.pipeline import api  # here, because it takes seconds: mistakes are told before
 
@@ -48,6 +50,8 @@ def run(argv: Sequence[str]) -> None:
     chosen = config is not None and ":" not in config_flags.get_config_filename(FLAGS["config"])
     asked = api.Request(*request) if mode == "replay" else None
     shown = {"outdir": FLAGS.outdir, "verbose": FLAGS.verbose}
+    if mode == "export":
+        shown["export"] = api.Export(FLAGS.to or "", FLAGS.weights or "")
     api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen, replay=asked, **shown)
 
 

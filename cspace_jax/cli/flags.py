@@ -55,6 +55,14 @@ flags.DEFINE_string(
     "instead of the workdir, which may be read-only. With --mode=compare: for figures and comparison.json; none: "
     "comparison_A_B.",
 )
+flags.DEFINE_string(
+    "to", None, "With --mode=export: the new folder of the dataset, or with --weights the .safetensors file."
+)
+flags.DEFINE_string(
+    "weights",
+    None,
+    "With --mode=export: RUN or RUN:STEP, whose weights are written under the names of the reference implementation.",
+)
 flags.DEFINE_bool("verbose", False, "Name each figure that does not apply to the study, and say why.")
 config_flags.DEFINE_config_file(
     "config",

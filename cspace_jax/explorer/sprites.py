@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cspace_jax.plots.registry import Samples
+from cspace_jax.storage.pictures import upright
 
 BUDGET = 6_000_000  # bytes of all sheets of a page
 COUNTS = (8, 6, 4, 2, 1)  # samples of a class
@@ -51,9 +52,9 @@ def _first_size(samples: Samples, steps: list[int], number: int, every: int) -> 
 def _sheet(samples: Samples, run: int, steps: list[int], number: int) -> UInt8[np.ndarray, "row column 3"]:
     """Return the sheet of one run; images stand upright: y upwards."""
     images = np.stack([samples[step][run, :, :number] for step in steps])  # [t, k, n, h, w, 3]
-    upright = np.flip(images.swapaxes(3, 4), axis=3)  # rows of the picture from the top
-    t, k, n, rows, columns, _ = upright.shape
-    return upright.transpose(1, 2, 3, 0, 4, 5).reshape(k * n * rows, t * columns, 3)
+    shown = upright(images)
+    t, k, n, rows, columns, _ = shown.shape
+    return shown.transpose(1, 2, 3, 0, 4, 5).reshape(k * n * rows, t * columns, 3)
 
 
 def _encoded(sheet: UInt8[np.ndarray, "row column 3"]) -> bytes:

@@ -1,8 +1,8 @@
-"""Read weights under the authors' PyTorch names into our parameter trees (U-Net with schedule, and probe).
+"""Read weights under the authors' PyTorch names into our parameter trees (U-Net with schedule, and probe), and back.
 
 Only names and shapes are known here; no weights are shipped. Convolution kernels go from OIHW to HWIO (transposed ones
 from IOHW), linear weights from [out, in] to [in, out]. The reference networks own a few layers that they never call
-(the last `down` and the last `up`); their arrays are accepted and dropped.
+(the last `down` and the last `up`); their arrays are accepted and dropped, and written as zeros.
 
 Two things follow from what the arrays are named, not from a configuration: a model without dropout counts one module
 less in its blocks, so that its second convolution is `net2.2` and not `net2.3`; and a fixed noise schedule has no
@@ -113,10 +113,17 @@ def _unused_names(spec: UNetSpec) -> set[str]:
     return {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
 
 
+_AXES = {"conv": (2, 3, 1, 0), "conv_transposed": (2, 3, 0, 1), "linear": (1, 0)}  # of theirs, in our order
+
+
 def _convert(array: np.ndarray, layout: str) -> np.ndarray:
-    axes = {"conv": (2, 3, 1, 0), "conv_transposed": (2, 3, 0, 1), "linear": (1, 0)}.get(layout)
     array = np.asarray(array, np.float32)
-    return array if axes is None else array.transpose(axes)
+    return array.transpose(_AXES[layout]) if layout in _AXES else array
+
+
+def _convert_back(array: Any, layout: str) -> np.ndarray:
+    array = np.asarray(array, np.float32)
+    return np.ascontiguousarray(array.transpose(np.argsort(_AXES[layout]))) if layout in _AXES else array
 
 
 def _insert(tree: dict, path: tuple[str, ...], value: np.ndarray) -> None:
@@ -154,7 +161,11 @@ def _rows_of(spec: UNetSpec, state: dict[str, np.ndarray], ours: str, theirs: st
             f"weights do not fit the network: the second convolution of some blocks is {_WITH_DROPOUT} (with dropout), "
             f"of others {_WITHOUT} (without)"
         )
-    second = _WITHOUT if found == {_WITHOUT} else _WITH_DROPOUT
+    return _rows_with(spec, found != {_WITHOUT}, ours, theirs)
+
+
+def _rows_with(spec: UNetSpec, dropout: bool, ours: str, theirs: str) -> list[Row]:
+    second = _WITH_DROPOUT if dropout else _WITHOUT
     return [
         ((ours, *path), f"{theirs}.{name.replace(f'.{_WITH_DROPOUT}.', f'.{second}.')}", layout)
         for path, name, layout in _network_rows(spec)
@@ -191,6 +202,48 @@ def vdm_params(spec: UNetSpec, state: dict[str, np.ndarray], schedule: str = "")
     return {"schedule": {}} | params
 
 
+def vdm_state(spec: UNetSpec, params: dict) -> dict[str, np.ndarray]:
+    """Return a diffusion model's tree as the reference implementation's `state_dict`: the way back of `vdm_params`.
+
+    It has every array of the reference's own, so that PyTorch's strict loading takes it; the layers that are never
+    called are zeros.
+
+    Args:
+      spec: the network; without dropout its blocks count one module less.
+      params: {"network": ..., "schedule": ...}, as `vdm.init_params` makes them.
+    """
+    rows = _rows_with(spec, spec.dropout > 0, "network", "score_model")
+    rows += [(("schedule", name), f"gamma.{name}", "vector") for name in params["schedule"]]
+    flat: dict[tuple[str, ...], Any] = dict(flatten_dict(params))
+    state = {theirs: _convert_back(flat[ours], layout) for ours, theirs, layout in rows}
+    return state | {f"score_model.{name}": array for name, array in _unused_arrays(spec).items()}
+
+
+def _unused_arrays(spec: UNetSpec) -> dict[str, np.ndarray]:
+    """Return zeros for the layers that the reference never calls: 2 x 2 convolutions that keep the channels."""
+    channels = (spec.channels[-1], spec.channels[0])  # of the last `down` and of the last `up`
+    names = sorted(_unused_names(spec))  # downs before ups, bias before weight
+    shapes = [shape for c in channels for shape in ((c,), (c, c, 2, 2))]
+    return {name: np.zeros(shape, np.float32) for name, shape in zip(names, shapes, strict=True)}
+
+
+def write_safetensors(state: dict[str, np.ndarray], facts: dict[str, str]) -> bytes:
+    """Return arrays by name as the bytes of a .safetensors file; `facts` stand in its header.
+
+    Raises:
+      UserError: the package safetensors is not installed.
+    """
+    return _safetensors("a .safetensors file").save(state, {"format": "pt", **facts})
+
+
+def _safetensors(what: str) -> Any:
+    try:
+        from safetensors import numpy
+    except ImportError as error:
+        raise UserError(f"{what} needs the package safetensors: pip install 'cspace_jax[export]'") from error
+    return numpy
+
+
 def probe_params(spec: UNetSpec, state: dict[str, np.ndarray]) -> dict:
     """Convert a probe's `state_dict`, of a probe with dropout or without, into {"backbone": ..., "head": ...}.
 
@@ -205,10 +258,10 @@ def probe_params(spec: UNetSpec, state: dict[str, np.ndarray]) -> dict:
 
 
 def read_state_dict(path: str) -> dict[str, np.ndarray]:
-    """Read arrays by name from an .npz file, or from a .pth file with PyTorch (weights only, nothing is executed).
+    """Read arrays by name from an .npz or .safetensors file, or from a .pth file with PyTorch (nothing is executed).
 
     Raises:
-      UserError: the file is missing, of another kind, or needs PyTorch, which is not installed.
+      UserError: the file is missing, damaged, of another kind, or needs a package that is not installed.
     """
     file = pathlib.Path(path)
     if not file.is_file():
@@ -216,11 +269,23 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     if file.suffix == ".npz":
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
+    if file.suffix == ".safetensors":
+        return _read_safetensors(path)
     if file.suffix not in (".pth", ".pt"):
-        raise UserError(f"weights file {path!r}: allowed are .npz, .pth and .pt")
+        raise UserError(f"weights file {path!r}: allowed are .npz, .safetensors, .pth and .pt")
     try:
         import torch  # type: ignore[import-not-found]
     except ImportError as error:
         raise UserError(f"weights file {path!r} needs PyTorch: pip install torch, or convert it to .npz") from error
     state = torch.load(file, map_location="cpu", weights_only=True)
     return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+def _read_safetensors(path: str) -> dict[str, np.ndarray]:
+    reader = _safetensors(f"weights file {path!r}")
+    from safetensors import SafetensorError
+
+    try:
+        return dict(reader.load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"weights file {path!r} cannot be read ({error})") from error

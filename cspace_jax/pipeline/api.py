@@ -11,6 +11,7 @@ from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
 from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import opening, several, stages
+from cspace_jax.pipeline.export import Request as Export
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.several import Studies
 from cspace_jax.pipeline.study import Study
@@ -58,6 +59,7 @@ def run(
     replay: Request | None = None,
     outdir: PathLike | None = None,
     verbose: bool = False,
+    export: Export | None = None,
 ) -> Study:
     """Carry out a study in a workdir and return it; what is done already is not done again.
 
@@ -67,13 +69,16 @@ def run(
         finished one only draws its figures again.
       mode: "train", "eval" (read concept space at the checkpoints), "elicit" (ask finished checkpoints with the
         protocols of `elicit.protocols`), "replay" (train steps between the saves again and evaluate them), "figures"
-        (draw again from stored results), "report" (write the page report.html from them), "extend" (add the runs of the
-        configuration's grid that are missing, and its steps) or "all".
+        (draw again from stored results), "report" (write the page report.html from them), "export" (write them as a
+        dataset, or weights), "extend" (add the runs of the configuration's grid that are missing, and its steps) or
+        "all".
       command_line: kept in env.json.
       scale_chosen: whether the scale was chosen by the device, which the first line then says.
       replay: the steps of the mode "replay".
-      outdir: folder that the mode "figures" writes to; nothing is written in the workdir then, which may be read-only.
+      outdir: folder that the modes "figures" and "report" write to; nothing is written in the workdir then, which may
+        be read-only.
       verbose: whether figures that do not apply to the study are named, each with its reason.
+      export: what the mode "export" writes, and where to.
 
     Raises:
       UserError: anything the user can put right, one line; nothing of another study is overwritten.
@@ -84,12 +89,12 @@ def run(
         stages.check_replay(workdir, replay or Request())
     if mode == "extend":
         study = stages.prepare_extension(config, workdir, command_line)
-    elif config is None or outdir is not None:
+    elif config is None or outdir is not None or mode == "export":
         study = stages.reopen(workdir, mode, config)
     else:
         study = stages.prepare(config, workdir, mode, command_line)
     stages.announce(study, mode, scale_chosen)
-    stages.carry_out(study, mode, replay, stages.Output(outdir, verbose))
+    stages.carry_out(study, mode, replay, stages.Output(outdir, verbose, export))
     return study
 
 

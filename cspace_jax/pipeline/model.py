@@ -3,11 +3,14 @@
 import bisect
 import dataclasses
 import functools
+import json
+import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from cspace_jax import rng
 from cspace_jax.config import grid
@@ -17,9 +20,11 @@ from cspace_jax.evaluation import sampling
 from cspace_jax.evaluation.probe import ProbeSpec
 from cspace_jax.evaluation.prompts import Prompts
 from cspace_jax.evaluation.spec import EvalSpec
+from cspace_jax.model import torch_weights
 from cspace_jax.pipeline.evaluate import require_checkpoints
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import checkpoint
+from cspace_jax.storage.files import PathLike, write_atomic
 from cspace_jax.training.run import TrainSpec
 
 
@@ -74,6 +79,29 @@ class Model:
         prompts = Prompts(jnp.repeat(several, n, axis=0), noise_key, weights)
         images = np.clip(_draw(spec, self.params, prompts), 0.0, 1.0)
         return images.reshape(*vectors.shape[:-1], n, *images.shape[1:])
+
+    def save(self, path: PathLike) -> epath.Path:
+        """Write the weights as a .safetensors file under the names of the reference implementation, atomically.
+
+        Its network loads them (`load_state_dict(safetensors.torch.load_file(path))`), and so does
+        `model.torch_weights`. The header names run, step, swept numbers and network.
+
+        Raises:
+          UserError: the name does not end in .safetensors, the file exists, the package safetensors is not installed,
+            or the file cannot be written.
+        """
+        file = epath.Path(os.fspath(path)).expanduser()
+        if file.suffix != ".safetensors":
+            fail("to", os.fspath(path), "must end in .safetensors")
+        if file.exists():
+            fail("to", os.fspath(path), "exists; choose another name")
+        network = self.spec.train.vdm.network
+        setting = {name: np.asarray(value).item() for name, value in vars(self.setting).items()}
+        plain = {"run": self.run, "step": self.step, "setting": setting, "network": dataclasses.asdict(network)}
+        facts = {"written_by": "cspace_jax", **{name: json.dumps(value) for name, value in plain.items()}}
+        state = torch_weights.vdm_state(network, jax.device_get(self.params))
+        write_atomic(file, torch_weights.write_safetensors(state, facts))
+        return file
 
 
 _draw = jax.jit(sampling.draw, static_argnums=0)

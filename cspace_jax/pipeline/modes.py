@@ -11,7 +11,7 @@ class Mode:
       does: one phrase, shown by `--help`.
       of_a_workdir: whether the configuration of an existing workdir is enough, so that none need be given.
       computes: whether training or sampling is measured or done, for which the allocator is set.
-      only_reads: whether it writes nothing but what it shows, which --outdir then takes instead of the workdir.
+      only_reads: whether it writes nothing but what it shows, outside the workdir if asked to.
     """
 
     does: str
@@ -29,6 +29,12 @@ MODES = {
     "figures": Mode("draw again from stored results", of_a_workdir=True, computes=False, only_reads=True),
     "report": Mode(
         "write the page report.html from stored results", of_a_workdir=True, computes=False, only_reads=True
+    ),
+    "export": Mode(
+        "write a dataset of PNG and CSV, or a run's weights (--to, --weights)",
+        of_a_workdir=True,
+        computes=False,
+        only_reads=True,
     ),
     "extend": Mode("train the missing runs of a larger grid, or more steps, and add them", of_a_workdir=True),
     "compare": Mode("put two studies, or one and published numbers, side by side (--workdirs)", computes=False),

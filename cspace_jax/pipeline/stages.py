@@ -18,7 +18,7 @@ from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, describe_time
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import collect, elicit, extension, opening, page, planning, probe_levels, replay, waves
+from cspace_jax.pipeline import collect, elicit, export, extension, opening, page, planning, probe_levels, replay, waves
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.modes import MODES, OF_A_STUDY
 from cspace_jax.pipeline.probe import Probe, load_or_train
@@ -31,6 +31,7 @@ from cspace_jax.storage.files import PathLike, write_atomic, writing
 from cspace_jax.storage.metrics import merge_metrics
 from cspace_jax.storage.workdir import Workdir
 
+_SHOWS = ("figures", "report")  # modes whose output may go to another folder
 _READS = ("eval", "elicit", "extend", "all")  # modes that write results
 _DRAWS = ("figures", "elicit", "extend", "all")  # modes that draw figures
 
@@ -42,10 +43,12 @@ class Output:
     Attributes:
       folder: that figures are written to; None = that of the workdir.
       verbose: whether each figure that does not apply to the study is named, with its reason.
+      exported: what "export" writes; None = the study, to a folder in the current one.
     """
 
     folder: PathLike | None = None
     verbose: bool = False
+    exported: export.Request | None = None
 
 
 def prepare(config: Config, path: PathLike, mode: str, command_line: str | Sequence[str] = "") -> Study:
@@ -169,9 +172,8 @@ def check(config: Config, mode: str) -> None:
 def check_outdir(mode: str, outdir: PathLike | None) -> None:
     """Raise UserError if another folder is asked for by a mode that writes into the workdir."""
     reading.one_of("mode", mode, OF_A_STUDY)
-    if outdir is not None and not MODES[mode].only_reads:
-        suited = ", ".join(name for name in OF_A_STUDY if MODES[name].only_reads)
-        reading.fail("outdir", os.fspath(outdir), f"only goes with --mode={suited}")
+    if outdir is not None and mode not in _SHOWS:
+        reading.fail("outdir", os.fspath(outdir), f"only goes with --mode={', '.join(_SHOWS)}")
 
 
 def check_names(config: Config) -> None:
@@ -221,8 +223,8 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
     Args:
       study: prepared.
       mode: "train", "eval" (with the results written), "elicit" (the battery of protocols on finished checkpoints,
-        added to the results), "replay", "figures" and "report" (from stored results only), "extend" (with what was
-        added to the study) or "all".
+        added to the results), "replay", "figures", "report" and "export" (from stored results only), "extend" (with
+        what was added to the study) or "all".
       request: the steps of "replay".
       output: where figures go, and what is said of those that do not apply.
 
@@ -313,6 +315,8 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times", outpu
         _write_added(study)
     if mode in _DRAWS:
         draw(study, output)
+    if mode == "export":
+        print(export.export(study, output.exported))
     if mode == "report" or (mode in _DRAWS and study.config.figures):
         print(f"the study as a page: {page.write(study, output.folder)}")
 

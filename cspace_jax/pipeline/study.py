@@ -17,6 +17,7 @@ from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import extension, waves
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import results
+from cspace_jax.storage.files import PathLike
 from cspace_jax.storage.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -148,6 +149,19 @@ class Study:
         from cspace_jax.pipeline import page
 
         return page.make(self)
+
+    def export(self, to: PathLike) -> int:
+        """Write the study as a plain dataset into a new folder, and return the number of its pictures.
+
+        Kept samples as PNG with their probe readings, examples of the images, the results as CSV, and a README.md; it
+        has the layout of the Hugging Face `imagefolder`. `Model.save` writes the weights of a run.
+
+        Raises:
+          UserError: the folder exists and is not empty, there are no results or samples, or it cannot be written.
+        """
+        from cspace_jax.pipeline import export
+
+        return export.write(self, to)
 
     def elicit(self, *protocols: str, **values: Any) -> "Study":
         """Ask the finished checkpoints with further protocols, add them to the results, and return the study.

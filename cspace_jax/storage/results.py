@@ -43,17 +43,18 @@ def to_table(ds: xr.Dataset) -> pd.DataFrame:
     for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
         values = ds[name].transpose("run", "step", "protocol", "klass", ...).values
         values = values if values.ndim == 5 else values[..., None]
-        columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
+        columns[name] = np.broadcast_to(shortest(values), shape).reshape(-1)
     repeated = ("naive_split",) if REPEATED in ds["protocol"].values else ()
     for name in ("capability", "capability_split", *repeated):  # where further protocols were measured
         if name in ds:
             values = ds[name].transpose("run", "step", "protocol", "klass").values[..., None]
-            columns[name] = np.broadcast_to(_shortest(values), shape).reshape(-1)
+            columns[name] = np.broadcast_to(shortest(values), shape).reshape(-1)
     asked = (index["protocol"] == 0) | ~ds["trained"].values[index["klass"]]
     return pd.DataFrame({name: values[asked] for name, values in columns.items()})
 
 
-def _shortest(values: np.ndarray) -> np.ndarray:
+def shortest(values: np.ndarray) -> np.ndarray:
+    """Return measurements as the shortest text that reads back as the same float32; "" for NaN."""
     text = np.asarray(values, dtype=np.float32).astype(str)
     return np.where(np.isnan(values), "", text)
 

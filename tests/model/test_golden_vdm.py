@@ -5,6 +5,7 @@ If one of these tests fails after a change, the change altered the model, not on
 """
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -181,6 +182,9 @@ def test_weights_of_every_kind_of_conditioning(golden, conditioning):
                 layer = layer[part]
             np.testing.assert_array_equal(layer["kernel"], state[f"{prefix}weight"].T)
             np.testing.assert_array_equal(layer["bias"], state[f"{prefix}bias"])
+    back = torch_weights.vdm_state(model.network, found)
+    assert back.keys() == state.keys()
+    assert all(np.array_equal(back[name], state[name]) for name in state if ".cond_projs." in name)
 
 
 def test_a_mix_of_weights_is_one_line(golden):
@@ -214,3 +218,27 @@ def test_names_that_do_not_fit_are_listed(golden):
     state["score_model.extra.weight"] = state.pop("score_model.conv_in.bias")
     with pytest.raises(UserError, match=r"missing \['score_model.conv_in.bias'\].*score_model.extra.weight"):
         torch_weights.vdm_params(model.network, state)
+
+
+@pytest.mark.parametrize(("dropout", "schedule"), [(0.1, "learned_linear"), (0.0, "fixed_linear")])
+def test_weights_are_written_under_every_name_of_the_reference_and_read_back(golden, dropout, schedule, tmp_path):
+    spec = dataclasses.replace(vdm.Vdm.from_config(NETWORK, DiffusionConfig(), "xla").network, dropout=dropout)
+    theirs = state_of(golden, dropout > 0, schedule == "learned_linear")
+    file = tmp_path / "weights.safetensors"
+    state = torch_weights.vdm_state(spec, torch_weights.vdm_params(spec, theirs))
+    file.write_bytes(torch_weights.write_safetensors(state, {"run": "3"}))
+    back = torch_weights.read_state_dict(str(file))
+    assert {name: array.shape for name, array in back.items()} == {name: a.shape for name, a in theirs.items()}
+    unused = {name for name in theirs if not back[name].any() and theirs[name].any()}
+    assert {name.rsplit(".", 1)[0] for name in unused} == {"score_model.downs.1.down", "score_model.ups.1.up"}
+    for name in set(theirs) - unused:
+        np.testing.assert_array_equal(back[name], theirs[name], err_msg=name, strict=True)
+
+
+def test_a_weights_file_that_cannot_be_read_or_written_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "cut.safetensors").write_bytes(b"1234")
+    with pytest.raises(UserError, match="cut.safetensors' cannot be read"):
+        torch_weights.read_state_dict(str(tmp_path / "cut.safetensors"))
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(UserError, match=r"needs the package safetensors: pip install 'cspace_jax\[export\]'"):
+        torch_weights.write_safetensors({}, {})
