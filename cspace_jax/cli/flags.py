@@ -63,6 +63,12 @@ flags.DEFINE_string(
     None,
     "With --mode=export: RUN or RUN:STEP, whose weights are written under the names of the reference implementation.",
 )
+flags.DEFINE_string(
+    "log",
+    None,
+    "tensorboard or wandb (an extra of the package): also log losses, coordinates, learning times and samples, in "
+    "WORKDIR/tensorboard or WORKDIR/wandb.",
+)
 flags.DEFINE_bool("verbose", False, "Name each figure that does not apply to the study, and say why.")
 config_flags.DEFINE_config_file(
     "config",

@@ -10,7 +10,7 @@ from cspace_jax.config import Config
 from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import opening, several, stages
+from cspace_jax.pipeline import log_writers, opening, several, stages
 from cspace_jax.pipeline.export import Request as Export
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.several import Studies
@@ -60,6 +60,7 @@ def run(
     outdir: PathLike | None = None,
     verbose: bool = False,
     export: Export | None = None,
+    log: str | None = None,
 ) -> Study:
     """Carry out a study in a workdir and return it; what is done already is not done again.
 
@@ -79,12 +80,14 @@ def run(
         be read-only.
       verbose: whether figures that do not apply to the study are named, each with its reason.
       export: what the mode "export" writes, and where to.
+      log: "tensorboard" or "wandb", to which losses, coordinates, learning times and samples are written as well.
 
     Raises:
       UserError: anything the user can put right, one line; nothing of another study is overwritten.
     """
     startup.set_up_jax()
     stages.check_outdir(mode, outdir)
+    log_writers.check(log, mode, workdir)
     if mode == "replay":
         stages.check_replay(workdir, replay or Request())
     if mode == "extend":
@@ -94,7 +97,8 @@ def run(
     else:
         study = stages.prepare(config, workdir, mode, command_line)
     stages.announce(study, mode, scale_chosen)
-    stages.carry_out(study, mode, replay, stages.Output(outdir, verbose, export))
+    with log_writers.logging(study, log) as logged:
+        stages.carry_out(logged, mode, replay, stages.Output(outdir, verbose, export))
     return study
 
 

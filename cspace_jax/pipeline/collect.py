@@ -123,6 +123,12 @@ def samples(study: Study, ds: xr.Dataset) -> dict[int, np.ndarray]:
     }
 
 
+def stored_samples(study: Study, ds: xr.Dataset) -> dict[int, np.ndarray]:
+    """Return `samples`, or {} where they were removed to free the disk."""
+    files = [w.eval_file(step) for part in study.parts for w in part.waves for step in map(int, ds["step"].values)]
+    return samples(study, ds) if all(path.exists() and holds(path, ("samples",)) for path in files) else {}
+
+
 def keep_examples(study: Study) -> None:
     """Write some images of each class into the workdir, once; rendered ones can be drawn at any time and are not."""
     source, file = source_of(study.config.data), study.workdir.examples

@@ -40,6 +40,8 @@ MODES = {
     "compare": Mode("put two studies, or one and published numbers, side by side (--workdirs)", computes=False),
     "all": Mode("everything that is not done yet (the default)"),
 }
+LOGGED = ("train", "eval", "elicit", "extend", "all")  # modes that a log takes numbers of
+LOGS = {"tensorboard": "tensorboardX", "wandb": "wandb"}  # what --log may name, and the package that writes it
 OF_A_STUDY = tuple(
     name for name in MODES if name not in ("plan", "compare")
 )  # modes that carry something out in a workdir

@@ -5,7 +5,6 @@ import html
 import json
 from typing import Any
 
-import xarray as xr
 from etils import epath
 
 from cspace_jax.analysis import report, summary
@@ -13,7 +12,6 @@ from cspace_jax.config import to_dict
 from cspace_jax.pipeline import collect
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results
-from cspace_jax.storage.evaluations import holds
 from cspace_jax.storage.files import PathLike, write_atomic
 from cspace_jax.studies import loading
 
@@ -61,14 +59,7 @@ def make(study: Study) -> Page:
     found = report.to_json(summary.summarise(ds))
     question, config = loading.question(study.config.study), to_dict(study.config)
     env, times = _stored(workdir.env), _stored(workdir.times)
-    return Page(page.render(page.Inputs(ds, found, question, config, env, times, _samples(study, ds))))
-
-
-def _samples(study: Study, ds: xr.Dataset) -> Any:
-    """Return the stored samples by step; {} where they were removed to free the disk."""
-    files = [w.eval_file(step) for part in study.parts for w in part.waves for step in map(int, ds["step"].values)]
-    there = all(path.exists() and holds(path, ("samples",)) for path in files)
-    return collect.samples(study, ds) if there else {}
+    return Page(page.render(page.Inputs(ds, found, question, config, env, times, collect.stored_samples(study, ds))))
 
 
 def _stored(path: epath.Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Recorder:
 
     def __init__(self, study: Study, wave: Wave, done: int):
         self._path, self._wave, self._optim = study.workdir.own_metrics, wave, study.config.optim
+        self._more = study.log
         self._bar = progress(self._optim.steps, "train", "step", done)
         self._pending: tuple[int, list[StepMetrics]] | None = None
         self._diverged: set[int] = set()
@@ -52,6 +53,7 @@ class Recorder:
             for i, (run, setting) in enumerate(zip(self._wave.rows, self._wave.settings, strict=True))
         ]
         append_metrics(self._path, rows)
+        self._more.metrics(rows)
         self._report_diverged(step, fetched)
         alive = fetched.diffusion[np.isfinite(fetched.loss)]
         loss = f"{alive.mean():.3f}" if alive.size else "nan"

@@ -1,11 +1,8 @@
 """The whole of a study, stage after stage: probe, training, evaluation, elicitation, results, figures."""
 
-import contextlib
 import dataclasses
-import json
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 import xarray as xr
@@ -18,20 +15,32 @@ from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, describe_time
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import collect, elicit, export, extension, opening, page, planning, probe_levels, replay, waves
+from cspace_jax.pipeline import (
+    collect,
+    elicit,
+    export,
+    extension,
+    opening,
+    page,
+    planning,
+    probe_levels,
+    replay,
+    waves,
+)
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.modes import MODES, OF_A_STUDY
 from cspace_jax.pipeline.probe import Probe, load_or_train
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
-from cspace_jax.pipeline.train import train
+from cspace_jax.pipeline.times import Times
+from cspace_jax.pipeline.train import earlier_metrics, train
 from cspace_jax.storage import extensions, results, workdir
 from cspace_jax.storage.extensions import Extensions
-from cspace_jax.storage.files import PathLike, write_atomic, writing
+from cspace_jax.storage.files import PathLike, writing
 from cspace_jax.storage.metrics import merge_metrics
-from cspace_jax.storage.workdir import Workdir
 
 _SHOWS = ("figures", "report")  # modes whose output may go to another folder
+LOGGED = ("train", "eval", "elicit", "extend", "all")  # modes that a log takes numbers of
 _READS = ("eval", "elicit", "extend", "all")  # modes that write results
 _DRAWS = ("figures", "elicit", "extend", "all")  # modes that draw figures
 
@@ -231,7 +240,7 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
     Raises:
       UserError: something that the user can put right.
     """
-    times = _Times(study.workdir)
+    times = Times(study.workdir)
     probe, parts = None, _parts(study, mode)
     if not MODES[mode].only_reads:
         with times.measure("probe"):  # first, so that an unfit probe costs no training
@@ -240,6 +249,10 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
         with times.measure("train"):
             for part in parts:
                 train(part, probe)
+    elif study.log.writer is not None:
+        for part in parts:
+            for wave in part.own_waves:
+                part.log.begin(wave.rows, earlier_metrics(part, wave, part.config.optim.steps))
     if probe is not None:
         _read(parts, mode, probe, request, times)
     processes.barrier()  # all files of all runs are there
@@ -248,7 +261,7 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
     processes.barrier()  # no process leaves before the work is done
 
 
-def _read(parts: Sequence[Study], mode: str, probe: Probe, request: Request | None, times: "_Times") -> None:
+def _read(parts: Sequence[Study], mode: str, probe: Probe, request: Request | None, times: Times) -> None:
     """Read concept space at the checkpoints, ask the protocols and train steps again, as `mode` asks for."""
     if mode in _READS:
         with times.measure("evaluate"):
@@ -262,7 +275,7 @@ def _read(parts: Sequence[Study], mode: str, probe: Probe, request: Request | No
                 replay.replay(part, probe, request)
 
 
-def _ask(parts: Sequence[Study], probe: Probe, times: "_Times") -> None:
+def _ask(parts: Sequence[Study], probe: Probe, times: Times) -> None:
     """Ask the battery of the study, and where something was added, also all others that the workdir holds."""
     study = parts[0]
     asked = [study] if study.config.elicit.protocols else []
@@ -285,7 +298,8 @@ def _parts(study: Study, mode: str) -> list[Study]:
     if mode == "figures":
         return [study]
     plans = [planning.resolve(one.config, one.workdir, _trains(mode), mode == "replay") for one in study.parts[1:]]
-    return [study, *(dataclasses.replace(one, plan=plan) for one, plan in zip(study.parts[1:], plans, strict=True))]
+    found = zip(study.parts[1:], plans, study.first_runs[1:], strict=False)
+    return [study, *(dataclasses.replace(one, plan=plan, log=study.log.of_part(n)) for one, plan, n in found)]
 
 
 def _begin(parts: Sequence[Study], mode: str) -> Probe:
@@ -303,13 +317,14 @@ def _begin(parts: Sequence[Study], mode: str) -> Probe:
     return probe
 
 
-def _finish(study: Study, mode: str, probe: Probe | None, times: "_Times", output: Output) -> None:
+def _finish(study: Study, mode: str, probe: Probe | None, times: Times, output: Output) -> None:
     """Merge what the stages measured into results, report and figures."""
     if not MODES[mode].only_reads:
         for part in study.parts:
             merge_metrics(part.workdir)
     if mode in _READS:
         ds = _write_results(study, probe)
+        study.log.results(ds, collect.stored_samples(study, ds) if study.log.writer else {})
         report.report(summary.summarise(ds, wall_times=times.seconds), study.workdir)
     if mode == "replay":
         _write_added(study)
@@ -354,35 +369,3 @@ def draw(study: Study, output: Output = Output()) -> None:
     folder = study.workdir.figures if output.folder is None else epath.Path(output.folder).expanduser()
     written = draw_all(inputs, folder, study.config.figures, verbose=output.verbose)
     print(f"{len(written)} files in {folder}")
-
-
-class _Times:
-    """Wall time spent per stage in seconds, added up over all starts of the command in a workdir."""
-
-    def __init__(self, folder: Workdir):
-        self._path = folder.times
-        self.seconds = self._read()
-
-    def _read(self) -> dict[str, float]:
-        try:
-            return {str(stage): float(seconds) for stage, seconds in json.loads(self._path.read_text()).items()}
-        except (OSError, ValueError, AttributeError, TypeError):  # none yet, or damaged: only the sums start anew
-            return {}
-
-    @contextlib.contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time of the body to a stage and store the sums; of many processes, those of the first are kept."""
-        started = time.monotonic()
-        try:
-            yield
-        except BaseException:
-            # The error of the body is the one to report, not that its disk has no space for the time either.
-            with contextlib.suppress(UserError):
-                self._add(stage, time.monotonic() - started)
-            raise
-        self._add(stage, time.monotonic() - started)
-
-    def _add(self, stage: str, seconds: float) -> None:
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 1)
-        if processes.is_first():
-            write_atomic(self._path, json.dumps(self.seconds))

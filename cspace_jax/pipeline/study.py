@@ -15,6 +15,7 @@ from cspace_jax.config.plan import Plan
 from cspace_jax.cost import disk
 from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import extension, waves
+from cspace_jax.pipeline.logs import Log
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import results
 from cspace_jax.storage.files import PathLike
@@ -33,11 +34,13 @@ class Study:
       config: the study.
       workdir: prepared for it.
       plan: how its runs execute.
+      log: what takes its numbers besides its own files.
     """
 
     config: Config
     workdir: Workdir
     plan: Plan
+    log: Log = Log()
 
     @functools.cached_property
     def steps(self) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 from etils import epath
@@ -19,7 +21,7 @@ from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.aside import set_aside
 from cspace_jax.storage.files import write_atomic, writing
-from cspace_jax.storage.metrics import truncate_metrics
+from cspace_jax.storage.metrics import read_metrics, truncate_metrics
 
 
 def train(study: Study, probe: Probe | None = None) -> None:
@@ -55,6 +57,7 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
     last, every = study.config.optim.steps, study.config.optim.log_every
     saves = {*study.steps, last}  # the last step too, else every start would train up to it again
     done = _resumable_step(study, wave)
+    study.log.begin(wave.rows, earlier_metrics(study, wave, done))
     if done == last:
         return
     runner = study.engine(wave)
@@ -68,6 +71,14 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
             if step + count in saves:
                 recorder.flush()  # a state on disk promises the metrics of all steps before it
                 saver.save(step + count, runner, state)
+
+
+def earlier_metrics(study: Study, wave: Wave, done: int) -> Iterator[dict[str, Any]]:
+    """Return the rows that were logged of a wave up to step `done`, by any process."""
+    for path in {study.workdir.metrics, study.workdir.own_metrics}:
+        for row in read_metrics(path):
+            if row.get("run") in wave.rows and row.get("step", 0) <= done:
+                yield row
 
 
 def _resumable_step(study: Study, wave: Wave) -> int:

@@ -8,10 +8,12 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cspace_jax as cs
 from cspace_jax.config.plan import Plan
 from cspace_jax.pipeline import api
+from cspace_jax.storage.metrics import read_metrics
 
 # A study of its own is trained.
 pytestmark = pytest.mark.system
@@ -24,7 +26,7 @@ def config():
 
 @pytest.fixture(scope="module")
 def study(config, tmp_path_factory):
-    return cs.run(config, tmp_path_factory.mktemp("api") / "signal")
+    return cs.run(config, tmp_path_factory.mktemp("api") / "signal", log="tensorboard")
 
 
 PROGRAM = """
@@ -37,6 +39,8 @@ assert not heavy, heavy
 assert took < 5  # a loaded machine; about 0.004 s
 names = [name for name in dir(cs) if getattr(cs, name) is None]
 assert not names
+extras = [name for name in ("tensorboardX", "wandb", "safetensors") if name in sys.modules]
+assert not extras, extras
 import jax
 from jax._src import xla_bridge
 assert not xla_bridge.backends_are_initialized()
@@ -59,6 +63,17 @@ def test_a_notebook_shows_the_page(study, tmp_path):
     shown = html.unescape(page._repr_html_().partition('srcdoc="')[2].partition('" width')[0])
     assert shown == page.text == page.save(tmp_path / "x.html").read_text()
     assert "<h1>signal</h1>" in page.text and "smoke scale, 4 runs" in page.text
+
+
+def test_a_study_that_is_logged_has_events_of_training_and_of_results(study):
+    folders = sorted(path.name for path in (study.workdir.root / "tensorboard").iterdir())
+    assert folders[:2] == ["run_00000 sep_col=0.2 seed=0", "run_00001 sep_col=0.2 seed=1"] and len(folders) == 4
+    found = EventAccumulator(str(study.workdir.root / "tensorboard" / folders[1])).Reload()
+    losses = [row["loss"] for row in read_metrics(study.workdir.metrics) if row["run"] == 1]
+    assert [one.value for one in found.Scalars("train/loss")] == [np.float32(loss) for loss in losses]
+    prob = study.dataset["prob"].sel(run=1, protocol="naive", klass="11", concept="size").values
+    assert [one.value for one in found.Scalars("concept_space/11_size")] == prob.tolist()
+    assert [one.step for one in found.Images("samples")] == [2, 3, 6]
 
 
 def test_the_ten_lines(config, study, tmp_path, capsys):
