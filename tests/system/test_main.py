@@ -280,7 +280,10 @@ MISTAKES = {
     "guidance without training": (["--config.evaluate.guidance=2.0"], "evaluate.guidance = 2.0"),
     "no such figure": (["--config.figures=('fig99',)"], "figures = 'fig99': must be one of all, fig2"),
     "no such plan": (["--config.engine.runs=scan"], "engine.runs = 'scan': must be one of auto, vmap, map"),
-    "unknown mode": (["--mode=fit"], "mode = 'fit': must be one of plan, train, eval, elicit, replay, figures, all"),
+    "unknown mode": (
+        ["--mode=fit"],
+        "mode = 'fit': must be one of plan, train, eval, elicit, replay, figures, report, export, extend, compare, all",
+    ),
     "unknown protocol": (
         ["--config.elicit.protocols=('overpromt',)"],
         "elicit.protocols = 'overpromt': unknown protocol 'overpromt', did you mean 'overprompt'",
