@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The command line prints the message as `error: <message>` and exits with code 2.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython and notebooks show in place of a traceback."""
+        return [f"error: {self}"]

@@ -1,15 +1,23 @@
-"""The package as users install it: a wheel, outside the repository."""
+"""The package as users install it, outside the repository: from a wheel and an sdist, and by the notebook itself."""
 
+import json
 import os
 import pathlib
 import shutil
+import site as sites
 import subprocess
 import sys
+import tarfile
+import venv
 import zipfile
 
 import pytest
+from commands import NARROW, environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "experiments" / "colab.ipynb"
+FILES = ("pyproject.toml", "README.md", "LICENSE", "NOTICE")
+BUILD = "import sys; from setuptools import build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
 PROGRAM = """
 import pathlib, sys
 import cspace_jax as cs
@@ -19,44 +27,180 @@ assert len(published.load_published()) == 2
 names = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec")
 print([cs.load_config(f"{name}:quick").grid.num_runs for name in names])
 """
+EXECUTE = """
+import sys, nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], 4)
+client = nbclient.NotebookClient(notebook, kernel_name="clean", timeout=900, resources={"metadata": {"path": "."}})
+try:
+    client.execute()
+except nbclient.exceptions.CellExecutionError:
+    pass
+nbformat.write(notebook, sys.argv[2])
+"""
+
+
+def build(source, what, out):
+    """Build an sdist or a wheel as pip does; returns the file."""
+    line = [sys.executable, "-c", BUILD, f"build_{what}", str(out)]
+    done = subprocess.run(line, cwd=source, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return next(out.iterdir())
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A folder that a built wheel is unpacked into."""
-    root = tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory):
+    """The wheel, the sdist, and the wheel that is built from the sdist."""
+    root = tmp_path_factory.mktemp("built")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(ROOT / "cspace_jax", root / "source" / "cspace_jax", ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+    for name in FILES:
         shutil.copy(ROOT / name, root / "source")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run([*build, "-w", str(root), str(root / "source")], capture_output=True, text=True, timeout=1200)
+    for out in ("sdist", "wheel", "again"):
+        (root / out).mkdir()
+    sdist, wheel = build(root / "source", "sdist", root / "sdist"), build(root / "source", "wheel", root / "wheel")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(root / "unpacked", filter="data")
+    (unpacked,) = (root / "unpacked").iterdir()
+    return wheel, sdist, build(unpacked, "wheel", root / "again")
+
+
+def clean_environment(root):
+    """Make an environment that has all that the tests have, but not this package; returns its Python."""
+    venv.create(root / "env", with_pip=False)
+    others = root / "others"
+    others.mkdir()
+    for folder in sites.getsitepackages():
+        for entry in pathlib.Path(folder).iterdir():
+            if "cspace_jax" not in entry.name and entry.suffix != ".pth" and not (others / entry.name).exists():
+                (others / entry.name).symlink_to(entry)
+    own = next((root / "env" / "lib").glob("python*/site-packages"))
+    (own / "others.pth").write_text(f"{others}\n")
+    return root / "env" / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def python(built, tmp_path_factory):
+    """The Python of an environment that the wheel was installed into."""
+    found = clean_environment(tmp_path_factory.mktemp("installed"))
+    line = [found, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", built[0]]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600, env=alone())
     assert done.returncode == 0, done.stderr
-    (wheel,) = root.glob("cspace_jax-*.whl")
-    zipfile.ZipFile(wheel).extractall(root / "site")
-    return root / "site"
+    return found
 
 
-def run(site, cwd, *line, **more):
-    env = {**os.environ, "PYTHONPATH": str(site), "JAX_PLATFORMS": "cpu", "CSPACE_JAX_RESTARTED": "1", **more}
-    return subprocess.run([sys.executable, *line], cwd=cwd, env=env, capture_output=True, text=True, timeout=1200)
+def alone(**more):
+    """Environment variables that do not lead to the repository."""
+    return {name: value for name, value in environment(**more).items() if name != "PYTHONPATH"}
 
 
-def test_studies_are_known_by_name_outside_the_repository(site, tmp_path):
-    done = run(site, tmp_path, "-c", PROGRAM, str(site))
+def run(cwd, *line, **more):
+    return subprocess.run(line, cwd=cwd, env=alone(**more), capture_output=True, text=True, timeout=1200)
+
+
+def test_wheel_and_sdist_hold_the_same_files_with_all_that_is_no_module(built):
+    wheel, sdist, again = built
+    contents = [
+        {info.filename: info.CRC for info in zipfile.ZipFile(file).infolist() if not info.filename.endswith("RECORD")}
+        for file in (wheel, again)
+    ]
+    assert contents[0] == contents[1]
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "cspace_jax").rglob("*") if path.is_file()}
+    ours = {name for name in ours if "__pycache__" not in name}
+    assert {name for name in contents[0] if ".dist-info/" not in name} == ours
+    assert {"cspace_jax/py.typed", "cspace_jax/analysis/published.json", "cspace_jax/explorer/assets/page.js"} <= ours
+    with tarfile.open(sdist) as archive:
+        assert {*FILES} <= {name.partition("/")[2] for name in archive.getnames()}
+
+
+def test_studies_are_known_by_name_outside_the_repository(python, tmp_path):
+    done = run(tmp_path, python, "-c", PROGRAM, python.parents[1])
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[6, 6, 8, 5, 4, 15]\n"
 
 
-def test_the_wheel_has_the_command_and_says_that_it_is_typed(site):
-    (entries,) = site.glob("cspace_jax-*.dist-info/entry_points.txt")
-    assert entries.read_text().split() == ["[console_scripts]", "cspace", "=", "cspace_jax.main:main"]
-    assert (site / "cspace_jax" / "py.typed").exists()
-
-
-def test_the_command_takes_a_study_by_name(site, tmp_path):
-    (tmp_path / "cspace").write_text("import sys\nfrom cspace_jax.main import main\nsys.exit(main())\n")  # as pip's
-    line = ("cspace", "--config=signal:quick", "--workdir=w", "--config.optim.clip=0.0")
-    done = run(site, tmp_path, *line, CSPACE_JAX_RESTARTED="", GLIBC_TUNABLES="")
+def test_the_command_takes_a_study_by_name(python, tmp_path):
+    cspace = python.with_name("cspace")
+    again = {"CSPACE_JAX_RESTARTED": "", "GLIBC_TUNABLES": ""}  # so that the allocator is set, which starts it anew
+    done = run(tmp_path, cspace, "--config=signal:quick", "--workdir=w", "--config.optim.clip=0.0", **again)
     assert (done.returncode, done.stderr) == (2, "error: optim.clip = 0.0: must be above 0\n")
     assert not (tmp_path / "w").exists()
+    done = run(tmp_path, cspace, "--version")
+    assert done.returncode == 0 and done.stdout.startswith("cspace_jax 0.1.0 (jax ")
+
+
+def test_the_command_carries_out_a_study_and_writes_its_page(python, tmp_path):
+    line = ("--config=hidden:smoke", "--workdir=w", *NARROW, "--config.figures=('fig6',)")
+    done = run(tmp_path, python.with_name("cspace"), *line)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "w" / "report.html").read_text()
+    assert "<h1>hidden</h1>" in page and "page.js" not in page and (tmp_path / "w" / "figures" / "fig6.png").exists()
+
+
+def execute(notebook, folder, root):
+    """Execute a notebook in a folder with a clean kernel; returns its cells and every output as text."""
+    python = clean_environment(root)
+    spec = {"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "clean"}
+    (root / "kernels" / "clean").mkdir(parents=True)
+    (root / "kernels" / "clean" / "kernel.json").write_text(json.dumps({**spec, "language": "python"}))
+    (root / "in.ipynb").write_text(json.dumps(notebook))
+    # As in a session of its own: the package decides how many devices a CPU has.
+    env = {name: value for name, value in alone(JUPYTER_PATH=str(root)).items() if name != "JAX_NUM_CPU_DEVICES"}
+    line = [sys.executable, "-c", EXECUTE, str(root / "in.ipynb"), str(root / "out.ipynb")]
+    done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr
+    cells = [one for one in json.loads((root / "out.ipynb").read_text())["cells"] if one["cell_type"] == "code"]
+    return cells
+
+
+def shown(cell):
+    """What a cell printed, returned or failed with, as text."""
+    parts = []
+    for one in cell["outputs"]:
+        text = one.get("text") or one.get("traceback") or one.get("data", {}).get("text/plain", "")
+        parts.append("".join(text))
+    return "\n".join(parts)
+
+
+def with_cell(notebook, source):
+    """Return the notebook with one more cell after that of the parameters."""
+    cells = list(notebook["cells"])
+    place = next(i for i, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])) + 1
+    cells.insert(place, {"cell_type": "code", "id": "more", "metadata": {}, "outputs": [], "execution_count": None,
+                         "source": source})  # fmt: skip
+    return {**notebook, "cells": cells}
+
+
+def edited(**values):
+    """Return the notebook with other values of names that are set to text in its cells."""
+    text = NOTEBOOK.read_text()
+    for name, value in values.items():
+        empty = f'"{name} = \\"\\"  # @param'
+        assert text.count(empty) == 1
+        text = text.replace(empty, empty.replace('\\"\\"', f'\\"{value}\\"'))
+    return json.loads(text)
+
+
+def test_the_notebook_without_a_package_stops_with_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    first, *others = execute(edited(), tmp_path / "empty", tmp_path)
+    assert shown(first).startswith("PACKAGE is empty") and shown(first).count("\n") == 0
+    assert not any(cell["outputs"] for cell in others)
+
+
+def test_the_notebook_runs_from_a_wheel_in_an_empty_folder_on_two_devices(built, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "drive").mkdir()
+    fields = dict(one.removeprefix("--config.").split("=", 1) for one in NARROW)
+    more = {name: eval(value) for name, value in fields.items()} | {"figures": ("fig6",)}
+    notebook = edited(PACKAGE=built[0], DRIVE=tmp_path / "drive")
+    cells = execute(with_cell(notebook, f"STUDY, FIELDS = 'hidden:smoke', {more!r}"), tmp_path / "empty", tmp_path)
+    failed = [shown(cell) for cell in cells if any(one["output_type"] == "error" for one in cell["outputs"])]
+    assert failed == []
+    text = "\n".join(map(shown, cells))
+    assert "cpu" in text and "2 x cpu" in text and "2 runs x 6 steps" in text
+    assert len(list((tmp_path / "drive").rglob("report.html"))) == 1 and list((tmp_path / "empty").iterdir()) == []
+    pages = [
+        one["data"]["text/html"] for cell in cells for one in cell["outputs"] if "text/html" in one.get("data", {})
+    ]
+    assert any("<iframe srcdoc=" in "".join(page) for page in pages)
+    assert os.path.getsize(tmp_path / "out.ipynb") > 5_000_000  # the page with its program
