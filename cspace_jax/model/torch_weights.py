@@ -205,8 +205,7 @@ def vdm_params(spec: UNetSpec, state: dict[str, np.ndarray], schedule: str = "")
 def vdm_state(spec: UNetSpec, params: dict) -> dict[str, np.ndarray]:
     """Return a diffusion model's tree as the reference implementation's `state_dict`: the way back of `vdm_params`.
 
-    It has every array of the reference's own, so that PyTorch's strict loading takes it; the layers that are never
-    called are zeros.
+    It has every parameter of the reference's own; the layers that are never called are zeros.
 
     Args:
       spec: the network; without dropout its blocks count one module less.
