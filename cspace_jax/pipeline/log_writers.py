@@ -31,6 +31,8 @@ class TensorBoard:
         import tensorboardX
 
         run = label.partition(" ")[0]
+        if (label, part) in self._open:  # a training that goes on with smaller microbatches
+            self._open.pop((label, part)).close()
         with writing(self._folder):
             for old in self._folder.glob(f"{run}*/*.{part}"):  # an extension may have changed the label
                 old.unlink()

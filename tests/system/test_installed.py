@@ -1,7 +1,7 @@
 """The package as users install it, outside the repository: from a wheel and an sdist, and by the notebook itself."""
 
+import ast
 import json
-import os
 import pathlib
 import shutil
 import site as sites
@@ -16,6 +16,7 @@ from commands import NARROW, environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "experiments" / "colab.ipynb"
+FIGURES = "--config.figures=('fig6',)"
 FILES = ("pyproject.toml", "README.md", "LICENSE", "NOTICE")
 BUILD = "import sys; from setuptools import build_meta as b; getattr(b, sys.argv[1])(sys.argv[2])"
 PROGRAM = """
@@ -128,12 +129,20 @@ def test_the_command_takes_a_study_by_name(python, tmp_path):
     assert done.returncode == 0 and done.stdout.startswith("cspace_jax 0.1.0 (jax ")
 
 
-def test_the_command_carries_out_a_study_and_writes_its_page(python, tmp_path):
-    line = ("--config=hidden:smoke", "--workdir=w", *NARROW, "--config.figures=('fig6',)")
-    done = run(tmp_path, python.with_name("cspace"), *line)
+@pytest.fixture(scope="module")
+def drive(python, tmp_path_factory):
+    """A folder in which the installed command carried out a study, where the notebook keeps it."""
+    folder = tmp_path_factory.mktemp("drive")
+    line = ("--config=hidden:smoke", "--workdir=cspace_jax/hidden_smoke", *NARROW, FIGURES)
+    done = run(folder, python.with_name("cspace"), *line)
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / "w" / "report.html").read_text()
-    assert "<h1>hidden</h1>" in page and "page.js" not in page and (tmp_path / "w" / "figures" / "fig6.png").exists()
+    return folder
+
+
+def test_the_command_carries_out_a_study_and_writes_its_page(drive):
+    workdir = drive / "cspace_jax" / "hidden_smoke"
+    page = (workdir / "report.html").read_text()
+    assert "<h1>hidden</h1>" in page and "page.js" not in page and (workdir / "figures" / "fig6.png").exists()
 
 
 def execute(notebook, folder, root):
@@ -187,20 +196,22 @@ def test_the_notebook_without_a_package_stops_with_one_line(tmp_path):
     assert not any(cell["outputs"] for cell in others)
 
 
-def test_the_notebook_runs_from_a_wheel_in_an_empty_folder_on_two_devices(built, tmp_path):
+def test_the_notebook_goes_on_from_a_wheel_in_an_empty_folder_on_two_devices(built, drive, tmp_path):
+    """What it trains itself is carried out in tests/system/test_experiments.py."""
     (tmp_path / "empty").mkdir()
-    (tmp_path / "drive").mkdir()
-    fields = dict(one.removeprefix("--config.").split("=", 1) for one in NARROW)
-    more = {name: eval(value) for name, value in fields.items()} | {"figures": ("fig6",)}
-    notebook = edited(PACKAGE=built[0], DRIVE=tmp_path / "drive")
-    cells = execute(with_cell(notebook, f"STUDY, FIELDS = 'hidden:smoke', {more!r}"), tmp_path / "empty", tmp_path)
-    failed = [shown(cell) for cell in cells if any(one["output_type"] == "error" for one in cell["outputs"])]
-    assert failed == []
+    workdir = drive / "cspace_jax" / "hidden_smoke"
+    before = [(workdir / name).read_bytes() for name in ("metrics.jsonl", "concept_space.csv")]
+    (workdir / "report.html").unlink()
+    fields = dict(one.removeprefix("--config.").split("=", 1) for one in (*NARROW, FIGURES))
+    more = {name: ast.literal_eval(value) for name, value in fields.items()}
+    notebook = with_cell(edited(PACKAGE=built[0], DRIVE=drive), f"STUDY, FIELDS = 'hidden:smoke', {more!r}")
+    cells = execute(notebook, tmp_path / "empty", tmp_path)
+    outputs = [one for cell in cells for one in cell["outputs"]]
+    assert [one for one in outputs if one["output_type"] == "error"] == []
     text = "\n".join(map(shown, cells))
-    assert "cpu" in text and "2 x cpu" in text and "2 runs x 6 steps" in text
-    assert len(list((tmp_path / "drive").rglob("report.html"))) == 1 and list((tmp_path / "empty").iterdir()) == []
-    pages = [
-        one["data"]["text/html"] for cell in cells for one in cell["outputs"] if "text/html" in one.get("data", {})
-    ]
-    assert any("<iframe srcdoc=" in "".join(page) for page in pages)
-    assert os.path.getsize(tmp_path / "out.ipynb") > 5_000_000  # the page with its program
+    assert "2 x cpu (cpu)" in text and "2 runs x 6 steps" in text and "(8, 8, 8, 3)" in text
+    assert [(workdir / name).read_bytes() for name in ("metrics.jsonl", "concept_space.csv")] == before
+    assert (workdir / "report.html").exists() and list((tmp_path / "empty").iterdir()) == []
+    pages = ["".join(one["data"]["text/html"]) for one in outputs if "text/html" in one.get("data", {})]
+    (page,) = [one for one in pages if one.startswith("<iframe srcdoc=")]
+    assert len(page) > 5_000_000  # with its program
