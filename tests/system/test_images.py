@@ -7,8 +7,10 @@ import shutil
 import faces
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from commands import NARROW, ROOT, command
+from PIL import Image
 
 import cspace_jax as cs
 from cspace_jax.config import DataConfig
@@ -80,6 +82,22 @@ def test_a_model_of_pictures_is_asked_in_their_words(study):
     asked = cs.data.prompt(opened.config, "11")
     np.testing.assert_array_equal(asked, [0, 1, 0, 1])
     assert opened.model(0, 6).sample(asked, n=2).shape == (2, 8, 8, 3)
+
+
+def test_it_is_exported_with_the_pictures_that_the_workdir_kept(study, tmp_path):
+    workdir, _ = study
+    cs.open_study(workdir).export(tmp_path / "dataset")
+    table = pd.read_csv(tmp_path / "dataset" / "examples" / "metadata.csv", dtype={"klass": str})
+    with np.load(workdir / "examples.npz") as stored:
+        kept = stored["images"]
+    kept = kept.reshape(-1, *kept.shape[2:])
+    assert len(table) == len(kept) and set(table["words"]) == {
+        f"{sex} {smile}" for sex in ("female", "male") for smile in ("not smiling", "smiling")
+    }
+    last = np.asarray(Image.open(tmp_path / "dataset" / "examples" / table["file_name"].iloc[-1]))
+    np.testing.assert_array_equal(last, kept[-1].swapaxes(0, 1)[::-1])
+    asked = table[[name for name in table if name.startswith("asked_")]].to_numpy()
+    assert (asked[:, 1::2] == table[["bit_sex", "bit_smiling"]].to_numpy()).all()
 
 
 def test_figures_need_no_pictures_and_evaluation_says_that_it_does(study, tmp_path):
