@@ -1,8 +1,13 @@
-"""What has to be set before JAX starts: memory allocation, CPU devices and the compilation cache."""
+"""What has to be set before JAX starts: memory allocation, CPU devices, settings that decide numbers, the cache."""
 
+import enum
 import os
 import pathlib
+import re
 import sys
+from typing import Any
+
+from cspace_jax.errors import UserError
 
 # XLA:CPU asks malloc for its buffers at every call. With glibc's defaults large ones are given back to the kernel each
 # time, and a good part of a training step is spent on faulting them in again.
@@ -12,6 +17,22 @@ _TUNABLES = {
     "glibc.malloc.trim_threshold": str(1 << 34),
 }
 MAX_CPU_DEVICES = 2  # each device compiles its own copy of a program
+# Settings of JAX that change every number, or that our programs cannot be traced under: always as they are by default.
+FIXED = {
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_softmax_custom_jvp": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+}
+# Those that change numbers by more than rounding, and that a user may have reasons for: recorded, see `numerics`.
+_FREE = {"jax_default_matmul_precision": None, "jax_allow_f16_reductions": True}
+_VARIABLES = ("NVIDIA_TF32_OVERRIDE",)
+_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+_INEXACT = re.compile(r"fast_math|fast_min_max|precision|tf32|bf16|f16|fp8|f8")
 _RESTARTED = "CSPACE_JAX_RESTARTED"
 _set_up = False
 
@@ -43,7 +64,11 @@ def set_up_jax(hurried: bool = False) -> None:
     Args:
       hurried: for studies that take less time than the compilation of their programs: these are then compiled once,
         for one CPU device, and without optimisation (126 s of CPU time become 58 s at smoke scale).
+
+    Raises:
+      UserError: a setting of `FIXED` is held at another value.
     """
+    fix_numerics()
     global _set_up
     if _set_up:
         return
@@ -63,6 +88,42 @@ def set_up_jax(hurried: bool = False) -> None:
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def fix_numerics() -> None:
+    """Put the settings of `FIXED` at their values, and say in a line which of them had another.
+
+    Raises:
+      UserError: one is held at another value, as in the body of `with jax.enable_x64():`.
+    """
+    import jax
+
+    for name, value in FIXED.items():
+        found = _setting(name)
+        if found == value:
+            continue
+        jax.config.update(name, value)
+        if _setting(name) != value:
+            raise UserError(f"{name} = {found}: must be {value} for a study; leave the context that sets it")
+        print(
+            f"cspace_jax: {name} = {found} is set to {value}, its default, which the numbers of a study are made with"
+        )
+
+
+def numerics() -> dict[str, str]:
+    """Return the settings besides `FIXED` that change numbers by more than rounding, without those at their default."""
+    free = {name: str(_setting(name)) for name, default in _FREE.items() if _setting(name) != default}
+    variables = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
+    flags = [flag for name in _FLAGS for flag in os.environ.get(name, "").split()]
+    named = (flag.lstrip("-").partition("=") for flag in flags)
+    return free | variables | {name: value or "true" for name, _, value in named if _INEXACT.search(name)}
+
+
+def _setting(name: str) -> Any:
+    import jax
+
+    value = getattr(jax.config, name)
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def cache_folder() -> pathlib.Path:

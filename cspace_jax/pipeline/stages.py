@@ -74,11 +74,13 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
     Raises:
       UserError: the study cannot be carried out, or the workdir belongs to another.
     """
+    startup.fix_numerics()
     config = _as_made(config, path)
     source = opening.open_and_check(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
     check(config, mode)
     found = workdir.find(path, config)
+    workdir.require_same_numerics(found)
     opening.require_same(found, source)
     now, what = extensions.lengthened(config, extensions.read(found)), (_trains(mode), mode == "replay")
     known = config.engine.plan == "known"  # else it is measured, once the workdir is ours
@@ -155,7 +157,10 @@ def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
     Raises:
       UserError: there is no such workdir, it belongs to another study, or its study cannot be carried out.
     """
+    startup.fix_numerics()
     folder, made = workdir.load(path)
+    if not MODES[mode].only_reads:
+        workdir.require_same_numerics(folder)
     if config is not None:
         config = dataclasses.replace(_as_made(config, path), elicit=made.elicit)  # as it was asked for, with controls
         folder, made = workdir.find(path, config), config

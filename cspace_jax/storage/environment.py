@@ -7,8 +7,12 @@ import pathlib
 import platform
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from cspace_jax import startup
+from cspace_jax.errors import UserError
+from cspace_jax.storage.files import PathLike, quoted
 
 PACKAGES = (
     *("cspace_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
@@ -33,7 +37,27 @@ def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
         "device_count": len(devices),
         "process_count": jax.process_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "numerics": startup.numerics(),
     }
+
+
+def require_same(stored: Mapping[str, Any], here: dict[str, str], workdir: PathLike) -> None:
+    """Raise UserError if a workdir was made under other settings that decide numbers (`startup.numerics`).
+
+    Args:
+      stored: what env.json holds, perhaps of an older version, which recorded none.
+      here: the settings of this process.
+      workdir: named in the message.
+    """
+    before = stored.get("numerics")
+    if not isinstance(before, dict) or before == here:
+        return
+    names = [name for name in {**before, **here} if before.get(name) != here.get(name)]
+    words = ", ".join(f"{name} was {before.get(name, 'not set')}, is {here.get(name, 'not set')}" for name in names)
+    raise UserError(
+        f"workdir = {quoted(workdir)}: its numbers were made under other settings of JAX ({words}); set them as they "
+        "were, or use another workdir"
+    )
 
 
 def version(package: str) -> str | None:

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 from etils import epath
 
-from cspace_jax import processes
+from cspace_jax import processes, startup
 from cspace_jax.config import Config, differing_fields, from_config_dict, to_dict
 from cspace_jax.errors import UserError
-from cspace_jax.storage.environment import environment
+from cspace_jax.storage.environment import environment, require_same
 from cspace_jax.storage.files import PathLike, quoted, write_atomic, writing
 
 MAX_EARLIER = 20  # invocations kept in env.json
@@ -170,6 +170,11 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
     return workdir
 
 
+def require_same_numerics(workdir: Workdir) -> None:
+    """Raise UserError if the last command in a workdir ran under settings of JAX that give other numbers than these."""
+    require_same(_stored_env(workdir.env), startup.numerics(), workdir.root)
+
+
 def is_workdir(path: PathLike) -> bool:
     """Return whether a path is a folder with a configuration."""
     return bool(os.fspath(path).strip()) and Workdir(_root(path)).config.exists()
@@ -238,12 +243,19 @@ def _read_config(workdir: Workdir) -> Config:
 
 def _with_earlier(path: epath.Path, env: dict[str, Any]) -> dict[str, Any]:
     """Return `env` with the invocations recorded at `path` under "earlier", oldest first; none if that is damaged."""
-    try:
-        last = json.loads(path.read_text())
-        earlier = [*last.pop("earlier", []), last]
-    except (OSError, ValueError, AttributeError, TypeError):
-        earlier = []
+    last = _stored_env(path)
+    before = last.pop("earlier", [])
+    earlier = [*before, last] if last and isinstance(before, list) else []
     return {**env, "earlier": earlier[-MAX_EARLIER:]}
+
+
+def _stored_env(path: epath.Path) -> dict[str, Any]:
+    """Return what env.json holds; nothing if it is missing or damaged."""
+    try:
+        stored = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def _json(value: object) -> str:

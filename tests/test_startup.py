@@ -1,0 +1,81 @@
+"""What is set before JAX starts: settings that decide numbers are ours, or known by name."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cspace_jax import startup
+from cspace_jax.errors import UserError
+from cspace_jax.storage import workdir
+
+OTHER = {
+    "jax_enable_x64": True,
+    "jax_default_prng_impl": "rbg",
+    "jax_threefry_partitionable": False,
+    "jax_random_seed_offset": 7,
+    "jax_high_dynamic_range_gumbel": True,
+    "jax_softmax_custom_jvp": True,
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+}
+
+
+@pytest.fixture
+def _restored():
+    before = {name: startup._setting(name) for name in OTHER}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def draw():
+    key = jax.random.key(3)
+    return jax.random.key_data(key), jax.random.normal(key, (7,)), jax.random.gumbel(key, (5,))
+
+
+@pytest.mark.usefixtures("_restored")
+def test_settings_that_change_every_number_are_put_at_their_defaults_and_said(capsys):
+    assert OTHER.keys() == startup.FIXED.keys()
+    assert {name: startup._setting(name) for name in OTHER} == startup.FIXED  # the defaults of this version of JAX
+    expected = draw()
+    for name, value in OTHER.items():
+        jax.config.update(name, value)
+    startup.fix_numerics()
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == len(OTHER) and said[0].startswith("cspace_jax: jax_enable_x64 = True is set to False")
+    for ours, theirs in zip(draw(), expected, strict=True):
+        assert ours.dtype == theirs.dtype and jnp.array_equal(ours, theirs)
+    startup.fix_numerics()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_setting_that_a_context_holds_is_refused():
+    with jax.enable_x64(True), pytest.raises(UserError, match="jax_enable_x64 = True: must be False"):
+        startup.fix_numerics()
+
+
+def test_settings_that_change_numbers_are_known_by_name_and_others_are_not(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/x --xla_cpu_enable_fast_math --xla_allow_excess_precision=false")
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_tpu_bf16_emission_mode=2 --xla_tpu_scoped_vmem_limit_kib=9")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    expected = {
+        "NVIDIA_TF32_OVERRIDE": "0",
+        "xla_cpu_enable_fast_math": "true",
+        "xla_allow_excess_precision": "false",
+        "xla_tpu_bf16_emission_mode": "2",
+    }
+    assert startup.numerics() == expected
+    with jax.default_matmul_precision("highest"):
+        assert startup.numerics() == {"jax_default_matmul_precision": "highest", **expected}
+
+
+def test_a_workdir_is_not_resumed_under_other_settings(tmp_path, monkeypatch):
+    folder = workdir.Workdir(workdir._root(tmp_path))
+    workdir.require_same_numerics(folder)  # no command yet
+    folder.env.write_text('{"xla_flags": ""}')
+    workdir.require_same_numerics(folder)  # of a version that recorded none
+    folder.env.write_text('{"numerics": {}}')
+    workdir.require_same_numerics(folder)
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    with pytest.raises(UserError, match="xla_cpu_enable_fast_math was not set, is true"):
+        workdir.require_same_numerics(folder)
