@@ -48,6 +48,7 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
         jax.distributed.initialize(
             **arguments, heartbeat_timeout_seconds=_silence(), shutdown_timeout_seconds=_SHUTDOWN_SECONDS
         )
+        jax.local_devices()  # the backends of all processes wait for each other as they start
     except UserError:
         raise
     except Exception as error:  # of several kinds, by the cluster
@@ -55,7 +56,6 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
         raise UserError(f"distributed: the processes cannot be joined ({reason}); {_advice()}") from error
     global _joined
     _joined = True
-    jax.local_devices()  # the backends of all processes wait for each other as they start
     if jax.process_index() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 

@@ -33,6 +33,7 @@ _FREE = {"jax_default_matmul_precision": None, "jax_allow_f16_reductions": True}
 _VARIABLES = ("NVIDIA_TF32_OVERRIDE",)
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 _INEXACT = re.compile(r"fast_math|fast_min_max|precision|tf32|bf16|f16|fp8|f8")
+_UNABLE = re.compile(r"^Unable to initialize backend '\w+': ")
 _RESTARTED = "CSPACE_JAX_RESTARTED"
 _set_up = False
 
@@ -88,6 +89,35 @@ def set_up_jax(hurried: bool = False) -> None:
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def start_backend() -> str:
+    """Start JAX's backend, unless it runs, and return its name: "cpu", "gpu" or "tpu".
+
+    Raises:
+      UserError: it cannot be started, for example as JAX_PLATFORMS names one that is not there.
+    """
+    import jax
+
+    try:
+        return jax.default_backend()
+    except Exception as error:  # RuntimeError with JAX's reason; for CUDA without its plug-in an empty AssertionError
+        raise UserError(_unable(error)) from error
+
+
+def backend_failure(error: BaseException) -> str:
+    """Return in one line why JAX's backend could not be started; "" for an error of another kind."""
+    return _unable(error) if _UNABLE.match(str(error)) else ""
+
+
+def _unable(error: BaseException) -> str:
+    import jax
+
+    asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+    reason = _UNABLE.sub("", " ".join(str(error).split())).partition(" (set JAX_PLATFORMS")[0]
+    reason = reason.partition(" (you may need to")[0][:200] or "is a jax for it installed?"
+    name = f"JAX_PLATFORMS = {asked!r}" if asked else "JAX"
+    return f"{name}: the backend cannot be started ({reason}); JAX_PLATFORMS=cpu takes the CPU"
 
 
 def fix_numerics() -> None:

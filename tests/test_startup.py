@@ -1,5 +1,10 @@
 """What is set before JAX starts: settings that decide numbers are ours, or known by name."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -8,6 +13,7 @@ from cspace_jax import startup
 from cspace_jax.errors import UserError
 from cspace_jax.storage import workdir
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 OTHER = {
     "jax_enable_x64": True,
     "jax_default_prng_impl": "rbg",
@@ -79,3 +85,15 @@ def test_a_workdir_is_not_resumed_under_other_settings(tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     with pytest.raises(UserError, match="xla_cpu_enable_fast_math was not set, is true"):
         workdir.require_same_numerics(folder)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda", "cpuu"])
+def test_a_backend_that_cannot_start_is_one_line(platform):
+    code = "from cspace_jax.cli import scripts\nfrom cspace_jax.studies import base\n"
+    code += "scripts.exit_on_user_error(lambda _: base.default_scale(), ())"
+    environment = {**os.environ, "JAX_PLATFORMS": platform, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: JAX_PLATFORMS = '{platform}': the backend cannot be started (")
+    assert line.endswith("JAX_PLATFORMS=cpu takes the CPU")

@@ -46,7 +46,10 @@ def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequ
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         processes.leave(130)
-    except Exception:
+    except Exception as error:
+        if reason := startup.backend_failure(error):
+            print(f"error: {reason}", file=sys.stderr)
+            processes.leave(2)
         if not processes.are_many():
             raise
         traceback.print_exc()  # here, because this process does not come to its orderly end

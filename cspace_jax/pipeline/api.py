@@ -43,6 +43,7 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     `compile_programs` asks the compiler how much memory training needs: minutes at paper scale on a CPU.
     """
     startup.set_up_jax()
+    startup.start_backend()
     source = opening.open_and_check(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
     stages.check_names(config)
@@ -86,6 +87,7 @@ def run(
       UserError: anything the user can put right, one line; nothing of another study is overwritten.
     """
     startup.set_up_jax()
+    startup.start_backend()
     stages.check_outdir(mode, outdir)
     log_writers.check(log, mode, workdir)
     if mode == "replay":

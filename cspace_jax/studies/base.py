@@ -67,9 +67,7 @@ def default_scale() -> str:
     Asking starts JAX's backend, so a program that must first set up several processes names its scale.
     """
     startup.set_up_jax()
-    import jax  # here, so that reading a config at a named scale needs no JAX
-
-    return "quick" if jax.default_backend() == "cpu" else "paper"
+    return "quick" if startup.start_backend() == "cpu" else "paper"
 
 
 def sweep() -> Iterator[dict[str, Any]]:
