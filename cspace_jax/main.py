@@ -15,12 +15,13 @@ What is imported here is light: help and mistakes are told before JAX is loaded.
 import sys
 
 from cspace_jax import startup
-from cspace_jax.cli import arguments
+from cspace_jax.cli import arguments, streams
 from cspace_jax.pipeline.modes import MODES
 
 
 def main() -> None:
     """Start the command line: `cspace`, or `python -m cspace_jax.main`."""
+    streams.outlive_readers()
     if arguments.asks(sys.argv, (*arguments.HELP, *arguments.VERSION)):
         from cspace_jax.cli import overview
 

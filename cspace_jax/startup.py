@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import sys
+import tempfile
 from typing import Any
 
 from cspace_jax.errors import UserError
@@ -86,8 +87,9 @@ def set_up_jax(hurried: bool = False) -> None:
         except RuntimeError:  # the backend runs
             if jax.default_backend() == "cpu" and jax.local_device_count() < wanted:
                 print(f"cspace_jax: JAX already runs with one CPU device; cs.set_up() before it starts gives {wanted}")
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    folder = usable_cache("xla")
+    if jax.config.jax_compilation_cache_dir is None and folder:  # pyright: ignore[reportAttributeAccessIssue]
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
@@ -157,6 +159,25 @@ def _setting(name: str) -> Any:
 
 
 def cache_folder() -> pathlib.Path:
-    """Return the folder of this user for what may be made again: compiled programs, measured plans."""
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home) / "cspace_jax"
+    """Return the folder of this user for what may be made again: compiled programs, measured plans.
+
+    Where there is no home folder, as for a user without an entry in a container, one below the folder of temporary
+    files, named by the number of the user.
+    """
+    home = os.environ.get("XDG_CACHE_HOME")
+    if home:
+        return pathlib.Path(home) / "cspace_jax"
+    try:
+        return pathlib.Path.home() / ".cache" / "cspace_jax"
+    except RuntimeError:
+        return pathlib.Path(tempfile.gettempdir()) / f"cspace_jax_{os.getuid()}"
+
+
+def usable_cache(name: str) -> pathlib.Path | None:
+    """Return a folder of `cache_folder`, made if it is missing; None where nothing can be written."""
+    folder = cache_folder() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None

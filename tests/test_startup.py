@@ -97,3 +97,17 @@ def test_a_backend_that_cannot_start_is_one_line(platform):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: JAX_PLATFORMS = '{platform}': the backend cannot be started (")
     assert line.endswith("JAX_PLATFORMS=cpu takes the CPU")
+
+
+def test_without_a_home_folder_caches_are_elsewhere_or_nowhere(tmp_path, monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pathlib.Path, "home", nobody)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert startup.cache_folder() == tmp_path / f"cspace_jax_{os.getuid()}"
+    assert startup.usable_cache("xla").is_dir()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert startup.usable_cache("xla") is None

@@ -63,8 +63,10 @@ RC: Any = {
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Apply the style inside a with block only; also usable as a decorator."""
-    with matplotlib.rc_context(dict(RC)):
+    """Apply the style inside a with block only, whatever the user's own settings are; also usable as a decorator."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC)
         yield
 
 

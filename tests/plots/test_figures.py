@@ -343,3 +343,13 @@ def test_figures_of_what_was_not_measured_are_left_out(ds, tmp_path):
     names = ("fig6", "fig16", "fig17", "embeddings")
     assert draw_all(Inputs(ds, {}, CONFIG.data), tmp_path, names, lines.append) == []
     assert [line.split(",")[0] for line in lines] == [f"figures: {name} left out" for name in names]
+
+
+def test_the_users_own_settings_of_matplotlib_change_nothing():
+    odd = {"text.usetex": True, "figure.dpi": 17, "axes.titlesize": 40, "savefig.bbox": "tight", "axes.linewidth": 9}
+    with style.styled():
+        usual = dict(matplotlib.rcParams)
+    with matplotlib.rc_context(odd):
+        with style.styled():
+            assert dict(matplotlib.rcParams) == usual
+        assert matplotlib.rcParams["figure.dpi"] == 17  # theirs again

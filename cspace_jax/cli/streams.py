@@ -1,0 +1,53 @@
+"""Output whose reader may go away: printing then stops, and what was being done goes on."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+
+class Patient:
+    """A text stream that writes into nothing once its reader is gone, such as `head` or a pager that was closed.
+
+    Args:
+      stream: written to a file descriptor.
+    """
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, and return its length."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._give_up()
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write lines."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())  # what is still in the buffer goes there too
+        os.close(nowhere)
+        self._stream.flush()
+
+
+def outlive_readers() -> None:
+    """Make standard output and standard error of this process patient; one that is closed from the start is nothing."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
+        setattr(sys, name, Patient(stream))

@@ -1,0 +1,41 @@
+"""A reader of the output that goes away ends the printing and nothing else."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CODE = """
+import sys
+from cspace_jax.cli import streams
+streams.outlive_readers()
+sys.stdin.readline()  # the reader is gone by now
+for i in range(3000):
+    print("line", i, flush=i % 7 == 0)
+    print("warning", i, file=sys.stderr)
+open(sys.argv[1], "w").write("done")
+"""
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_work_goes_on_after_the_reader_is_gone(closed, tmp_path):
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", CODE, str(tmp_path / "f")], env=environment, **streams) as running:
+        getattr(running, closed).close()
+        running.stdin.write("\n")
+        running.stdin.close()
+        left = getattr(running, "stderr" if closed == "stdout" else "stdout").read()
+        assert running.wait(60) == 0
+    assert (tmp_path / "f").read_text() == "done"
+    assert left.count("\n") == 3000 and "Traceback" not in left
+
+
+def test_help_may_be_cut_short():
+    line = f"{sys.executable} -m cspace_jax.main --help | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
