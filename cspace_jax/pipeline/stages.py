@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import jax
 import xarray as xr
-from etils import epath
 
 from cspace_jax import processes, startup
 from cspace_jax.analysis import joining, report, summary, zoom
@@ -36,7 +35,7 @@ from cspace_jax.pipeline.times import Times
 from cspace_jax.pipeline.train import earlier_metrics, train
 from cspace_jax.storage import extensions, results, workdir
 from cspace_jax.storage.extensions import Extensions
-from cspace_jax.storage.files import PathLike, writing
+from cspace_jax.storage.files import PathLike, located, writing
 from cspace_jax.storage.metrics import merge_metrics
 
 _SHOWS = ("figures", "report")  # modes whose output may go to another folder
@@ -371,6 +370,6 @@ def draw(study: Study, output: Output = Output()) -> None:
 
     ds, data = results.open_results(study.workdir.root), study.config.data
     inputs = Inputs(ds, collect.samples(study, ds), data, collect.examples(study))
-    folder = study.workdir.figures if output.folder is None else epath.Path(output.folder).expanduser()
+    folder = study.workdir.figures if output.folder is None else located(output.folder)
     written = draw_all(inputs, folder, study.config.figures, verbose=output.verbose)
     print(f"{len(written)} files in {folder}")

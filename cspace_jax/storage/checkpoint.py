@@ -24,6 +24,7 @@ from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import orbax_calls
+from cspace_jax.storage.files import located
 
 PyTree = Any
 PathLike = str | os.PathLike[str]
@@ -210,8 +211,8 @@ def _restored(path: PathLike, step: int, abstract_state: PyTree) -> dict[str, np
 
 
 def _absolute(path: PathLike) -> epath.Path:
-    path = epath.Path(path).expanduser()
-    return path if "://" in os.fspath(path) else path.absolute()
+    path = located(path)
+    return path if "://" in os.fspath(path) else located(os.path.abspath(path))
 
 
 def _discard(directory: epath.Path) -> None:

@@ -22,6 +22,16 @@ _REASONS = {
 }
 
 
+def located(path: PathLike) -> epath.Path:
+    """Return a path, "~" expanded; one that starts with "/" is of this machine, "gs://bucket/x" is cloud storage.
+
+    epath takes /gs, /s3, /az and /hf for cloud storage too. With two slashes they are the same folders, and local.
+    """
+    text = os.path.expanduser(os.fspath(path))
+    taken = text.startswith("/") and "://" in os.fspath(epath.Path(text))
+    return epath.Path(f"/{text}" if taken else text)
+
+
 def write_atomic(path: PathLike, data: bytes | str) -> None:
     """Write a file so that a reader, or a restart after a kill, sees the old content or the new, never a part.
 
@@ -30,7 +40,7 @@ def write_atomic(path: PathLike, data: bytes | str) -> None:
     Raises:
       UserError: it cannot be written, for example on a full disk.
     """
-    target = epath.Path(path)
+    target = located(path)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)

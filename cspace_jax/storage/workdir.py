@@ -13,7 +13,7 @@ from cspace_jax import processes, startup
 from cspace_jax.config import Config, differing_fields, from_config_dict, to_dict
 from cspace_jax.errors import UserError
 from cspace_jax.storage.environment import environment, require_same
-from cspace_jax.storage.files import PathLike, quoted, write_atomic, writing
+from cspace_jax.storage.files import PathLike, located, quoted, write_atomic, writing
 
 MAX_EARLIER = 20  # invocations kept in env.json
 
@@ -199,7 +199,7 @@ def load(path: PathLike) -> tuple[Workdir, Config]:
 def _root(path: PathLike) -> epath.Path:
     if not os.fspath(path).strip():
         raise UserError(f"workdir = {os.fspath(path)!r}: must be the path of a folder")
-    return epath.Path(os.fspath(path)).expanduser()
+    return located(path)
 
 
 def _refuse_foreign(workdir: Workdir, config: Config) -> None:
@@ -221,12 +221,14 @@ def _refuse_foreign(workdir: Workdir, config: Config) -> None:
 
 
 def _refuse_other_files(workdir: Workdir) -> None:
-    # A kill while config.json was first written leaves only a temporary file.
-    others = sorted(p.name for p in workdir.root.iterdir() if not (p.name.startswith(".") and p.name.endswith(".tmp")))
-    if others:
+    """Raise UserError if a folder without a configuration holds something under a name that a workdir uses."""
+    parts = [name for name, one in vars(Workdir).items() if isinstance(one, property) and name != "own_metrics"]
+    used = {getattr(workdir, name).name for name in parts}
+    found = sorted(p.name for p in workdir.root.iterdir() if p.name in used)
+    if found:
         raise UserError(
-            f"workdir = {quoted(workdir.root)}: is not empty (it holds {others[0]!r}) and has no config.json, "
-            "so it is not a workdir of cspace_jax"
+            f"workdir = {quoted(workdir.root)}: holds {found[0]!r} and no config.json, so it is not a workdir of "
+            "cspace_jax, and that file would be overwritten"
         )
 
 

@@ -118,5 +118,15 @@ def require_field(path: str, source: Any) -> None:
     for name in path.partition("[")[0].split("."):
         found = list(group.keys()) if hasattr(group, "keys") else []
         if name not in found:
-            raise UserError(f"config.{path}: unknown field {name!r}{closest(name, found)}")
+            raise UserError(f"config.{path}: unknown field {name!r}{_nearest(path, closest(name, found))}")
         group = group[name]
+
+
+def _nearest(path: str, beside: str) -> str:
+    """Return a hint at the field that is meant: one of that name in another group, one `beside` it, or one like it."""
+    known = [field for field, _, _ in declared(Config)]
+    last = path.partition("[")[0].rpartition(".")[2]
+    namesakes = [field for field in known if field.rpartition(".")[2] == last]
+    if namesakes:
+        return closest(path, namesakes) or f", did you mean {' or '.join(map(repr, namesakes))}?"
+    return beside or closest(path, known)

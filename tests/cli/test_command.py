@@ -52,6 +52,9 @@ def test_the_version_is_that_of_the_package_of_jax_and_of_python():
     [
         (["--help"], "STUDY, one of these"),
         (["--version"], "cspace_jax 0.1.0 (jax "),
+        (["--config=signal:quick", "--config.optim.learning_rate=3"], "did you mean 'grid.learning_rate'?"),
+        (["--config=signal:quick", "--config.learning_rate=3"], "did you mean 'grid.learning_rate'?"),
+        (["--config=signal:quick", "--config.optin.steps=3"], "unknown field 'optin', did you mean 'optim.steps'?"),
         (["--config=signal:quick", "--config.optim.stepz=3"], "unknown field 'stepz', did you mean 'steps'?"),
         (["--config=signal", "--wrkdir=w"], "Unknown command line flag 'wrkdir'. Did you mean: workdir"),
         (["--config=signal:quick", "--workdir=w", "--config.optim.clip=0.0"], "optim.clip = 0.0: must be above 0"),

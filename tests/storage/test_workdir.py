@@ -12,7 +12,7 @@ from etils import epath
 
 from cspace_jax.config import Config, EngineConfig, GridConfig, OptimConfig
 from cspace_jax.errors import UserError
-from cspace_jax.storage.files import write_atomic, writing
+from cspace_jax.storage.files import located, write_atomic, writing
 from cspace_jax.storage.metrics import append_metrics, read_metrics, truncate_metrics
 from cspace_jax.storage.workdir import Workdir, load, prepare
 
@@ -81,12 +81,30 @@ def test_workdir_of_another_config_is_refused_with_the_fields_named(tmp_path):
     assert (tmp_path / "config.json").read_bytes() == before
 
 
-def test_folder_of_other_files_is_refused_untouched(tmp_path):
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match="not empty .*'thesis.tex'.*not a workdir of cspace_jax") as error:
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "report.html"])
+def test_folder_that_holds_a_name_of_ours_is_refused_untouched(tmp_path, name):
+    (tmp_path / name).write_text("x")
+    with pytest.raises(UserError, match=f"holds '{name}'.*not a workdir of cspace_jax") as error:
         prepare(tmp_path, CONFIG)
     one_line(error)
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "x")]
+
+
+def test_logs_and_other_files_may_lie_in_a_new_workdir(tmp_path):
+    others = ("log.txt", ".DS_Store", "slurm-17.out", "thesis.tex")
+    for name in others:
+        (tmp_path / name).write_text("x")
+    assert prepare(tmp_path, CONFIG).config.exists()
+    assert all((tmp_path / name).read_text() == "x" for name in others)
+
+
+@pytest.mark.parametrize("text", ["/gs/scratch/run", "/s3/run", "/az", "/hf/x/y", "/gsx/y", "//gs/run"])
+def test_a_path_that_starts_with_a_slash_is_of_this_machine(text):
+    found = located(text)
+    assert "://" not in os.fspath(found)
+    assert os.fspath(found).lstrip("/") == text.lstrip("/")
+    assert os.fspath(Workdir(found).checkpoints / "a").lstrip("/") == f"{text.lstrip('/')}/checkpoints/a"
+    assert os.fspath(located("gs://bucket/x")) == "gs://bucket/x"
 
 
 def test_folder_left_by_a_kill_before_the_config_was_written_is_taken(tmp_path):
