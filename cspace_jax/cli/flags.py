@@ -13,7 +13,7 @@ from cspace_jax import processes, startup
 from cspace_jax.cli import arguments
 from cspace_jax.config import Config, reading, reference, to_dict
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline.modes import MODES
+from cspace_jax.pipeline.modes import MODES, SHOWS
 from cspace_jax.studies import loading
 
 FLAGS = flags.FLAGS
@@ -51,9 +51,8 @@ flags.DEFINE_integer("count", 20, "With --around: number of steps.")
 flags.DEFINE_string(
     "outdir",
     None,
-    f"With --mode={' or '.join(name for name, mode in MODES.items() if mode.only_reads)}: folder that is written to "
-    "instead of the workdir, which may be read-only. With --mode=compare: for figures and comparison.json; none: "
-    "comparison_A_B.",
+    f"With --mode={' or '.join(SHOWS)}: folder that is written to instead of the workdir, which may be read-only. With "
+    "--mode=compare: for figures and comparison.json; none: comparison_A_B.",
 )
 flags.DEFINE_string(
     "to", None, "With --mode=export: the new folder of the dataset, or with --weights the .safetensors file."

@@ -40,8 +40,7 @@ MODES = {
     "compare": Mode("put two studies, or one and published numbers, side by side (--workdirs)", computes=False),
     "all": Mode("everything that is not done yet (the default)"),
 }
+SHOWS = ("figures", "report")  # modes whose output may go to another folder (--outdir)
 LOGGED = ("train", "eval", "elicit", "extend", "all")  # modes that a log takes numbers of
 LOGS = {"tensorboard": "tensorboardX", "wandb": "wandb"}  # what --log may name, and the package that writes it
-OF_A_STUDY = tuple(
-    name for name in MODES if name not in ("plan", "compare")
-)  # modes that carry something out in a workdir
+OF_A_STUDY = tuple(name for name in MODES if name not in ("plan", "compare"))  # modes carried out in a workdir

@@ -27,7 +27,7 @@ from cspace_jax.pipeline import (
     waves,
 )
 from cspace_jax.pipeline.evaluate import evaluate
-from cspace_jax.pipeline.modes import MODES, OF_A_STUDY
+from cspace_jax.pipeline.modes import MODES, OF_A_STUDY, SHOWS
 from cspace_jax.pipeline.probe import Probe, load_or_train
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
@@ -38,8 +38,6 @@ from cspace_jax.storage.extensions import Extensions
 from cspace_jax.storage.files import PathLike, located, writing
 from cspace_jax.storage.metrics import merge_metrics
 
-_SHOWS = ("figures", "report")  # modes whose output may go to another folder
-LOGGED = ("train", "eval", "elicit", "extend", "all")  # modes that a log takes numbers of
 _READS = ("eval", "elicit", "extend", "all")  # modes that write results
 _DRAWS = ("figures", "elicit", "extend", "all")  # modes that draw figures
 
@@ -185,8 +183,8 @@ def check(config: Config, mode: str) -> None:
 def check_outdir(mode: str, outdir: PathLike | None) -> None:
     """Raise UserError if another folder is asked for by a mode that writes into the workdir."""
     reading.one_of("mode", mode, OF_A_STUDY)
-    if outdir is not None and mode not in _SHOWS:
-        reading.fail("outdir", os.fspath(outdir), f"only goes with --mode={', '.join(_SHOWS)}")
+    if outdir is not None and mode not in SHOWS:
+        reading.fail("outdir", os.fspath(outdir), f"only goes with --mode={', '.join(SHOWS)}")
 
 
 def check_names(config: Config) -> None:
