@@ -12,9 +12,11 @@ from cspace_jax.cost import preview as forecast
 from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import log_writers, opening, several, stages
 from cspace_jax.pipeline.export import Request as Export
+from cspace_jax.pipeline.modes import MODES
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.several import Studies
 from cspace_jax.pipeline.study import Study
+from cspace_jax.storage import lock
 from cspace_jax.storage.files import PathLike
 from cspace_jax.studies import loading
 
@@ -90,17 +92,18 @@ def run(
     startup.start_backend()
     stages.check_outdir(mode, outdir)
     log_writers.check(log, mode, workdir)
-    if mode == "replay":
-        stages.check_replay(workdir, replay or Request())
-    if mode == "extend":
-        study = stages.prepare_extension(config, workdir, command_line)
-    elif config is None or outdir is not None or mode == "export":
-        study = stages.reopen(workdir, mode, config)
-    else:
-        study = stages.prepare(config, workdir, mode, command_line)
-    stages.announce(study, mode, scale_chosen)
-    with log_writers.logging(study, log) as logged:
-        stages.carry_out(logged, mode, replay, stages.Output(outdir, verbose, export))
+    with lock.released_after():
+        if mode == "replay":
+            stages.check_replay(workdir, replay or Request())
+        if mode == "extend":
+            study = stages.prepare_extension(config, workdir, command_line)
+        elif config is None or MODES[mode].only_reads:
+            study = stages.reopen(workdir, mode, config)
+        else:
+            study = stages.prepare(config, workdir, mode, command_line)
+        stages.announce(study, mode, scale_chosen)
+        with log_writers.logging(study, log) as logged:
+            stages.carry_out(logged, mode, replay, stages.Output(outdir, verbose, export))
     return study
 
 

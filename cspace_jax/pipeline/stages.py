@@ -113,6 +113,7 @@ def prepare_extension(asked: Config | None, path: PathLike, command_line: str | 
     folder, made = workdir.load(path)
     if asked is None:
         return prepare(made, path, "extend", command_line)
+    processes.first_then_others(lambda: workdir.hold(folder))
     kept, added = extension.request(folder, made, asked)
     before = extensions.read(folder)
     _check_added(reopen(path, "eval"), dataclasses.replace(kept, grid=asked.grid), before, added)
@@ -158,6 +159,7 @@ def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
     folder, made = workdir.load(path)
     if not MODES[mode].only_reads:
         workdir.require_same_numerics(folder)
+        processes.first_then_others(lambda: workdir.hold(folder))
     if config is not None:
         config = dataclasses.replace(_as_made(config, path), elicit=made.elicit)  # as it was asked for, with controls
         folder, made = workdir.find(path, config), config

@@ -17,7 +17,7 @@ from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import extension, waves
 from cspace_jax.pipeline.logs import Log
 from cspace_jax.pipeline.waves import Wave
-from cspace_jax.storage import results
+from cspace_jax.storage import lock, results
 from cspace_jax.storage.files import PathLike
 from cspace_jax.storage.workdir import Workdir
 
@@ -116,7 +116,8 @@ class Study:
 
         request = Request(tuple(steps), around, width, count)
         stages.check_replay(self.workdir.root, request)
-        stages.carry_out(stages.reopen(self.workdir.root, "replay"), "replay", request)
+        with lock.released_after():
+            stages.carry_out(stages.reopen(self.workdir.root, "replay"), "replay", request)
         return self
 
     def summary(self, name: str = "") -> Any:
@@ -180,8 +181,10 @@ class Study:
 
         fields = to_dict(self.config)
         fields["elicit"] |= {"protocols": protocols, **values}
-        study = stages.prepare(from_config_dict({**fields, "figures": ()}), self.workdir.root, "elicit", "Study.elicit")
-        stages.carry_out(study, "elicit")
+        config = from_config_dict({**fields, "figures": ()})
+        with lock.released_after():
+            study = stages.prepare(config, self.workdir.root, "elicit", "Study.elicit")
+            stages.carry_out(study, "elicit")
         return study
 
     def extend(self, *, steps: int = 0, **axes: Any) -> "Study":
@@ -201,8 +204,9 @@ class Study:
         from cspace_jax.pipeline import stages
 
         asked = extension.wanted(self.workdir.root, axes, steps)
-        study = stages.prepare_extension(asked, self.workdir.root, "Study.extend")
-        stages.carry_out(study, "extend")
+        with lock.released_after():
+            study = stages.prepare_extension(asked, self.workdir.root, "Study.extend")
+            stages.carry_out(study, "extend")
         return study
 
     def model(self, run: int = 0, step: int | None = None) -> "Model":

@@ -12,6 +12,7 @@ from etils import epath
 from cspace_jax import processes, startup
 from cspace_jax.config import Config, differing_fields, from_config_dict, to_dict
 from cspace_jax.errors import UserError
+from cspace_jax.storage import lock
 from cspace_jax.storage.environment import environment, require_same
 from cspace_jax.storage.files import PathLike, located, quoted, write_atomic, writing
 
@@ -165,9 +166,21 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
     with writing(workdir.root):
         workdir.root.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
+        lock.acquire(workdir.root)
+        _refuse_foreign(workdir, config)  # another command may have made it meanwhile
         write_atomic(workdir.config, _json(to_dict(config)))
         write_atomic(workdir.env, _json(_with_earlier(workdir.env, environment(command_line))))
     return workdir
+
+
+def hold(workdir: Workdir) -> None:
+    """Hold an existing workdir for this command; of many processes the first does so for all (`lock.acquire`).
+
+    Raises:
+      UserError: another command works in it.
+    """
+    if processes.is_first():
+        lock.acquire(workdir.root)
 
 
 def require_same_numerics(workdir: Workdir) -> None:

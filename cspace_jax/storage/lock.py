@@ -1,0 +1,192 @@
+"""One command at a time in a workdir: a file that says who works in it, and a heartbeat that says that he still does.
+
+The file is created exclusively, which network file systems keep to where locks of the kernel are often switched off. An
+owner on this machine is gone when his process is; of one elsewhere only the heartbeat tells, the file's time of change.
+That is compared with the time of a file written now in the same folder, so that no two clocks need agree.
+"""
+
+import _thread
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from cspace_jax.errors import UserError
+from cspace_jax.storage.files import PathLike, quoted, writing
+
+NAME = "lock.json"
+BEAT_SECONDS = 20.0
+SILENT_SECONDS = 180.0  # after which an owner whose process cannot be looked for is gone
+
+_held: dict[str, "_Lock"] = {}
+_scopes: list[None] = []  # bodies of `released_after` that are being carried out
+
+
+@contextlib.contextmanager
+def released_after() -> Iterator[None]:
+    """Release at the end of the body the workdirs that it acquired; those that this process held before stay held."""
+    before = set(_held)
+    _scopes.append(None)
+    try:
+        yield
+    finally:
+        _scopes.pop()
+        for name in set(_held) - before:
+            _held.pop(name).release()
+
+
+def acquire(workdir: PathLike) -> None:
+    """Hold an existing workdir for this process until the end of the body of `released_after`.
+
+    Nothing happens outside of such a body, if this process holds it already, or in cloud storage, which knows no
+    exclusive creation.
+
+    Raises:
+      UserError: another process holds it, one line with its host, number and start; or the folder cannot be written.
+    """
+    if not _scopes or "://" in os.fspath(workdir):
+        return
+    name = os.path.realpath(workdir)
+    if name not in _held:
+        _held[name] = _Lock(pathlib.Path(name))
+
+
+class _Lock:
+    """A lock that is held until `release`.
+
+    Args:
+      folder: the workdir.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self._path = folder / NAME
+        self._content = json.dumps({"token": uuid.uuid4().hex, **_myself()})
+        with writing(self._path):
+            if not self._create():
+                self._take_over()
+        self._stop = threading.Event()
+        threading.Thread(target=self._beat, daemon=True, name="workdir heartbeat").start()
+
+    def release(self) -> None:
+        """Remove the file, if it is still ours."""
+        self._stop.set()
+        with contextlib.suppress(OSError):
+            if self._path.read_text() == self._content:
+                self._path.unlink()
+
+    def _create(self) -> bool:
+        try:
+            with self._path.open("x") as file:
+                file.write(self._content)
+            return True
+        except FileExistsError:
+            return False
+
+    def _take_over(self) -> None:
+        """Replace the lock of an owner that is gone, or raise UserError."""
+        text = _read(self._path)
+        owner = _parsed(text)
+        if not is_gone(self._path, owner):
+            raise UserError(
+                f"workdir = {quoted(self._path.parent)}: process {owner.get('pid', '?')} on {owner.get('host', '?')} "
+                f"works in it since {owner.get('started', '?')}; wait for it or end it"
+            )
+        # Renamed first: of two that find the owner gone one gets the file, and what is no longer his is given back.
+        moved = self._path.with_name(f".{NAME}.{uuid.uuid4().hex}.tmp")
+        with contextlib.suppress(FileNotFoundError):
+            self._path.rename(moved)
+            if _read(moved) != text:
+                with contextlib.suppress(FileExistsError):
+                    os.link(moved, self._path)
+            moved.unlink()
+        if not self._create():
+            raise UserError(f"workdir = {quoted(self._path.parent)}: another process has just begun to work in it")
+        print(f"cspace_jax: process {owner.get('pid', '?')} on {owner.get('host', '?')} worked here and is gone")
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            text = _read(self._path)
+            if text and text != self._content and not self._stop.is_set():
+                print(f"{self._path} says that another process took over this workdir: this one ends", flush=True)
+                _thread.interrupt_main()
+                return
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+
+
+def is_gone(path: pathlib.Path, owner: dict[str, Any]) -> bool:
+    """Return whether the owner of a lock is gone.
+
+    Args:
+      path: of the lock.
+      owner: what it says; nothing if it is damaged, or was just created.
+    """
+    here = _myself()
+    if owner and all(owner.get(name) == here[name] for name in ("host", "boot", "space")):
+        return _started(owner.get("pid", 0)) != owner.get("ticks")
+    return _age(path) > SILENT_SECONDS
+
+
+def _age(path: pathlib.Path) -> float:
+    """Return the seconds since a file changed, by the clock of its file system."""
+    now = path.with_name(f".{NAME}.{uuid.uuid4().hex}.tmp")
+    try:
+        now.write_text("")
+        return now.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:  # released meanwhile
+        return float("inf")
+    finally:
+        now.unlink(missing_ok=True)
+
+
+def _myself() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
+        "ticks": _started(os.getpid()),
+        "boot": _read(pathlib.Path("/proc/sys/kernel/random/boot_id")).strip(),
+        "space": _link("/proc/self/ns/pid"),  # containers of one machine number their processes apart
+    }
+
+
+def _started(pid: int) -> str:
+    """Return when a process of this machine started, in ticks of the kernel where it tells; "" if there is none."""
+    fields = _read(pathlib.Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    if len(fields) > 19:
+        return "" if fields[0] == "Z" else fields[19]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except OSError:
+        pass
+    return "" if pathlib.Path("/proc/self/stat").exists() else "running"
+
+
+def _read(path: pathlib.Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) and isinstance(owner.get("pid"), int) else {}
