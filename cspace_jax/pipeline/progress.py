@@ -9,7 +9,7 @@ from tqdm import tqdm
 from cspace_jax import bars, processes
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
-from cspace_jax.storage.metrics import append_metrics
+from cspace_jax.storage.metrics import append_metrics, truncate_metrics
 from cspace_jax.training.run import StepMetrics
 
 
@@ -26,6 +26,7 @@ class Recorder:
         self._pending: tuple[int, list[StepMetrics]] | None = None
         self._diverged: set[int] = set()
         self._mark = (time.monotonic(), done)
+        self._done, self._old_rows = done, True
 
     def advance(self, step: int, metrics: list[StepMetrics]) -> None:
         """Take the metrics of the call that ended at `step`, and deal with those of the call before."""
@@ -52,6 +53,9 @@ class Recorder:
             {"run": run, **setting, "step": step, **{k: v[i] for k, v in columns.items()}, "steps_per_second": rate}
             for i, (run, setting) in enumerate(zip(self._wave.rows, self._wave.settings, strict=True))
         ]
+        if self._old_rows:  # not before there are new ones
+            truncate_metrics(self._path, self._done, self._wave.rows)
+            self._old_rows = False
         append_metrics(self._path, rows)
         self._more.metrics(rows)
         self._report_diverged(step, fetched)

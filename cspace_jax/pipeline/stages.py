@@ -252,7 +252,7 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
     if _trains(mode):
         with times.measure("train"):
             for part in parts:
-                train(part, probe)
+                train(part, probe, again=mode == "train")
     elif study.log.writer is not None:
         for part in parts:
             for wave in part.own_waves:

@@ -21,16 +21,23 @@ from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.aside import set_aside
 from cspace_jax.storage.files import write_atomic, writing
-from cspace_jax.storage.metrics import read_metrics, truncate_metrics
+from cspace_jax.storage.metrics import read_metrics
 
 
-def train(study: Study, probe: Probe | None = None) -> None:
+def train(study: Study, probe: Probe | None = None, again: bool = True) -> None:
     """Train the runs of this process to the last step, from their last checkpoints.
 
     Args:
       study: whose runs are trained.
       probe: reads the saves whose parameters are not kept; None if all are.
+      again: whether runs may be trained again from step 0 that were trained before, as files that are needed are gone.
+
+    Raises:
+      UserError: they are gone, and `again` is False; nothing was changed.
     """
+    for wave in study.own_waves:
+        mend(study, wave)
+        _look(study, wave, again)
     for wave in study.own_waves:
         _train_in_memory(study, wave, probe)
 
@@ -62,7 +69,6 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
         return
     runner = study.engine(wave)
     state = _restore_state(study, wave, runner, done)
-    truncate_metrics(study.workdir.own_metrics, done, wave.rows)
     calls = schedule.chunks(done, last, [*saves, *range(0, last, every), last], runner.plan.steps_per_call)
     with Recorder(study, wave, done) as recorder, _Saver(study, wave, probe) as saver:
         for step, count in calls:
@@ -79,6 +85,56 @@ def earlier_metrics(study: Study, wave: Wave, done: int) -> Iterator[dict[str, A
         for row in read_metrics(path):
             if row.get("run") in wave.rows and row.get("step", 0) <= done:
                 yield row
+
+
+def mend(study: Study, wave: Wave) -> None:
+    """Put aside the newest state and parameters of a wave if they are damaged, as after a power cut, and say so.
+
+    Parameters of the step of the last state are written again from it.
+    """
+    newest = checkpoint.latest_step(wave.params_folder)
+    if newest and wave.unread([newest]) and not checkpoint.is_intact(wave.params_folder, newest):
+        _put_aside(wave.params_folder, newest)
+    while (step := checkpoint.latest_step(wave.state_folder)) and _must_read(study, wave, step):
+        if checkpoint.is_intact(wave.state_folder, step):
+            break
+        _put_aside(wave.state_folder, step)
+    wanted = {*study.kept, study.config.optim.steps} - set(checkpoint.steps(wave.params_folder))
+    if step and step in wanted and wave.unread(study.steps) and checkpoint.is_intact(wave.state_folder, step):
+        runner = study.engine(wave)
+        state = checkpoint.restore_groups(wave.state_folder, step, runner.abstract_state(), runner.groups)
+        with checkpoint.CheckpointWriter(wave.params_folder) as writer:
+            writer.save(step, runner.fetch([group.evaluated for group in state]))
+
+
+def _must_read(study: Study, wave: Wave, step: int) -> bool:
+    """Return whether a state is needed: to train on, or as the parameters of its step are not there."""
+    unread = wave.unread(study.steps)
+    return step < study.config.optim.steps or bool(set(unread) - set(checkpoint.steps(wave.params_folder)))
+
+
+def _put_aside(folder: epath.Path, step: int) -> None:
+    target = checkpoint.put_aside(folder, step)
+    print(f"checkpoint {folder / str(step)} is damaged: it is put aside as {target.name}, what was before it is used")
+
+
+def _look(study: Study, wave: Wave, again: bool) -> None:
+    """Say which files of a wave that is trained are gone, or refuse to train it again unasked."""
+    done, last, name = wave.trained_steps(study.config), study.config.optim.steps, wave.name
+    stored = set(checkpoint.steps(wave.params_folder))
+    gone = [s for s in wave.unread(study.steps) if s <= done and s not in stored]
+    if done == last and not gone and not checkpoint.steps(wave.state_folder):
+        what = f"{wave.state_folder}" + ("" if stored else f" and {wave.params_folder}")
+        needs = "more steps" + ("" if stored else ", further protocols and single models")
+        print(f"{what} of a finished training are gone: nothing is trained again; {needs} would need them")
+    if again or (done and not gone) or wave.unsaved.exists():
+        return
+    if gone or stored or _measured(study, wave):
+        missing = f"parameters of step {gone[0]}" if gone else "states to go on from"
+        raise UserError(
+            f"{name} was trained, but its {missing} are gone: --mode=train trains it again from step 0, and keeps what "
+            "was measured in aside/"
+        )
 
 
 def _resumable_step(study: Study, wave: Wave) -> int:

@@ -50,11 +50,19 @@ class Wave:
         return [step for step in steps if not self.eval_file(step).exists()]
 
     def trained_steps(self, config: Config) -> int:
-        """Return the step of the last state; that of a finished wave too if its checkpoints were removed."""
+        """Return the step of the last state; the last step of all if what the training was for is there without one.
+
+        That is an evaluation or the parameters of every save, and of the last step the parameters or all evaluations.
+        """
         done = checkpoint.latest_step(self.state_folder) or 0
-        saves = save_steps(config.save, config.optim.steps)
-        finished = saves[-1] == config.optim.steps and not self.unread(saves)
-        return config.optim.steps if finished else done
+        last, saves = config.optim.steps, save_steps(config.save, config.optim.steps)
+        unread = self.unread(saves)
+        if not unread and saves[-1] == last:
+            return last
+        if done or self.unsaved.exists():
+            return done
+        stored = set(checkpoint.steps(self.params_folder))
+        return last if not unread or {*unread, last} <= stored else 0
 
     def is_trained(self, config: Config) -> bool:
         """Return whether the wave was trained to the last step."""

@@ -8,6 +8,7 @@ misfit nameable. Nothing of a checkpoint says where its arrays were: any number 
 
 import contextlib
 import functools
+import itertools
 import math
 import os
 import zlib
@@ -24,12 +25,16 @@ from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import orbax_calls
-from cspace_jax.storage.files import located
+from cspace_jax.storage.files import located, writing
 
 PyTree = Any
 PathLike = str | os.PathLike[str]
 T = TypeVar("T")
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
+
+
+class Damaged(UserError):
+    """A checkpoint that cannot be read, or whose content is not what was written."""
 
 
 class CheckpointWriter:
@@ -103,6 +108,27 @@ def steps(path: PathLike) -> list[int]:
 def remove(path: PathLike, step: int) -> None:
     """Remove the checkpoint of a step; nothing happens if there is none."""
     _discard(_absolute(path) / str(step))
+
+
+def is_intact(path: PathLike, step: int) -> bool:
+    """Return whether the checkpoint of a step can be read and is what was written, by its checksums."""
+    try:
+        directory, stored = _open(path, step)
+        arrays, crc = _load(directory, stored, stored)
+        _verify(directory, _checksum(arrays), crc)
+    except Damaged:
+        return False
+    return True
+
+
+def put_aside(path: PathLike, step: int) -> epath.Path:
+    """Rename the checkpoint of a step, so that it counts no longer, and return its new place."""
+    directory = _absolute(path) / str(step)
+    names = (directory.with_name(f"{step}.damaged{'' if i == 0 else i}") for i in itertools.count())
+    target = next(name for name in names if not name.exists())
+    with writing(target):
+        directory.rename(target)
+    return target
 
 
 def latest_step(path: PathLike) -> int | None:
@@ -265,7 +291,7 @@ def _verify(directory: epath.Path, found: np.ndarray, stored: np.ndarray) -> Non
 
 
 def _damaged(directory: epath.Path, reason: str) -> UserError:
-    return UserError(
+    return Damaged(
         f"checkpoint {directory}: is damaged ({reason}); remove it: training then goes on from an earlier state, or "
         "from step 0 if there is none"
     )

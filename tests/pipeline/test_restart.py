@@ -10,6 +10,7 @@ from etils import epath
 from tiny import copy_of, probe_of
 
 from cspace_jax.engine.engine import Engine
+from cspace_jax.errors import UserError
 from cspace_jax.pipeline import elicit
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.train import train
@@ -156,3 +157,65 @@ def test_what_was_set_aside_twice_with_the_same_content_is_there_once(tmp_path):
         assert not file.exists() and aside.set_aside(workdir, "wave_000", []) == []
     assert folders[0] == folders[1] != folders[2]
     assert [np.load(folder / "eval" / "wave_000" / file.name)["a"][0] for folder in folders[1:]] == [1, 2]
+
+
+@pytest.mark.parametrize("part", ["checkpoints", "checkpoints/wave_000/state"])
+def test_a_finished_study_whose_checkpoints_were_removed_is_left_alone(part, finished, reader, tmp_path, capsys):
+    workdir = copy_of(finished, tmp_path)
+    shutil.rmtree(workdir.root / part)
+    before = {file: file.read_bytes() for file in pathlib.Path(workdir.root).rglob("*") if file.is_file()}
+    train(tiny.in_workdir(workdir, CONFIG), reader, again=False)
+    (said,) = capsys.readouterr().out.splitlines()
+    assert "nothing is trained again" in said and ("further protocols" in said) == (part == "checkpoints")
+    assert {file: file.read_bytes() for file in pathlib.Path(workdir.root).rglob("*") if file.is_file()} == before
+
+
+def test_states_that_were_removed_before_all_is_read_are_not_missed(finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    shutil.rmtree(workdir.checkpoints / "wave_000" / "state")
+    shutil.rmtree(workdir.eval)
+    carry_out(workdir, CONFIG, reader)
+    assert measured(workdir.root) == measured(finished.root)
+    assert workdir.metrics.read_bytes() == finished.metrics.read_bytes()  # with the speeds of the first training
+
+
+def test_training_again_is_asked_for_and_never_assumed(lost, reader):
+    before = {file: file.read_bytes() for file in pathlib.Path(lost.root).rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match="wave_000 was trained, .*--mode=train trains it again from step 0"):
+        train(tiny.in_workdir(lost, CONFIG), reader, again=False)
+    assert {file: file.read_bytes() for file in pathlib.Path(lost.root).rglob("*") if file.is_file()} == before
+
+
+def empty(folder):
+    for file in pathlib.Path(folder).rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+
+def test_newest_parameters_that_a_power_cut_emptied_are_put_aside_and_made_again(finished, reader, tmp_path, capsys):
+    workdir = copy_of(finished, tmp_path)
+    params = workdir.checkpoints / "wave_000" / "params"
+    empty(params / "6")
+    (workdir.eval / "wave_000" / "step_00000006.npz").unlink()
+    train(tiny.in_workdir(workdir, CONFIG), reader, again=False)
+    assert "params/6 is damaged: it is put aside as 6.damaged" in capsys.readouterr().out
+    assert (params / "6.damaged").exists() and checkpoint.steps(params) == [2, 5, 6]
+    evaluate(tiny.in_workdir(workdir, CONFIG), reader)
+    assert measured(workdir.root) == measured(finished.root)
+
+
+def test_a_newest_state_that_a_power_cut_emptied_gives_way_to_the_one_before(finished, reader, tmp_path, capsys):
+    workdir = Workdir(epath.Path(tmp_path / "two"))
+    workdir.root.mkdir()
+    two = tiny.changed(CONFIG, save={"keep_states": (5,)})
+    train(tiny.in_workdir(workdir, two), reader)
+    wave = workdir.checkpoints / "wave_000"
+    shutil.move(wave / "kept_states" / "5", wave / "state" / "5")  # as between a save and the removal of the last
+    empty(wave / "state" / "6")
+    empty(wave / "params" / "6")
+    train(tiny.in_workdir(workdir, CONFIG), reader, again=False)
+    assert capsys.readouterr().out.count("is put aside") == 2
+    assert checkpoint.steps(wave / "state") == [6] and (wave / "state" / "6.damaged").exists()
+    evaluate(tiny.in_workdir(workdir, CONFIG), reader)
+    evaluations = {name: data for name, data in measured(finished.root).items() if name.startswith("eval")}
+    assert measured(workdir.root) == evaluations
