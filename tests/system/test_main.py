@@ -280,10 +280,7 @@ MISTAKES = {
     "guidance without training": (["--config.evaluate.guidance=2.0"], "evaluate.guidance = 2.0"),
     "no such figure": (["--config.figures=('fig99',)"], "figures = 'fig99': must be one of all, fig2"),
     "no such plan": (["--config.engine.runs=scan"], "engine.runs = 'scan': must be one of auto, vmap, map"),
-    "unknown mode": (
-        ["--mode=fit"],
-        "mode = 'fit': must be one of plan, train, eval, elicit, replay, figures, report, export, extend, compare, all",
-    ),
+    "unknown mode": (["--mode=fit"], "mode = 'fit': must be one of plan, train, eval, elicit, replay, figures"),
     "unknown protocol": (
         ["--config.elicit.protocols=('overpromt',)"],
         "elicit.protocols = 'overpromt': unknown protocol 'overpromt', did you mean 'overprompt'",
@@ -347,7 +344,6 @@ def test_a_missing_config_file_or_scale_is_one_line(form, tmp_path):
         ([study(), "--workdir=/dev/null/w"], "a part of the path is a file"),
         ([study(), "--workdir=/proc/w"], "cannot write '/proc/w'"),
         ([study(), f"--workdir={ROOT / 'pyproject.toml'}"], "is a file, must be a folder"),
-        ([study(), f"--workdir={ROOT}"], "is not empty"),
     ],
 )
 def test_a_bad_place_is_one_line(arguments, words, monkeypatch):
@@ -356,6 +352,22 @@ def test_a_bad_place_is_one_line(arguments, words, monkeypatch):
     if arguments == ["--mode=eval"]:
         arguments = [study(), "--mode=eval"]
     assert_one_line(command(*arguments), words)
+
+
+def test_figures_of_a_mistyped_workdir_make_nothing(tmp_path):
+    for mode in ("figures", "report"):
+        assert_one_line(command(study(), f"--mode={mode}", f"--workdir={tmp_path / 'w'}"), "no such folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_in_the_environment_change_no_number(tmp_path):
+    (tmp_path / "rc").write_text("text.usetex: True\nfont.size: 31\n")
+    odd = {"JAX_ENABLE_X64": "1", "JAX_THREEFRY_PARTITIONABLE": "0", "JAX_DEFAULT_PRNG_IMPL": "rbg"}
+    odd |= {"JAX_NUMPY_RANK_PROMOTION": "raise", "MATPLOTLIBRC": str(tmp_path / "rc"), "HOME": "/proc/none"}
+    done = real_command(study("hidden"), f"--workdir={tmp_path / 'w'}", *ARGUMENTS["hidden"], **odd)
+    assert done.code == 0, done.err
+    assert done.out.count("its default, which the numbers of a study are made with") == 4
+    assert_same_table(tmp_path / "w" / "concept_space.csv", ROOT / "tests" / "golden" / "smoke_narrow" / "hidden.csv")
 
 
 def test_evaluation_before_training_is_one_line(finished, tmp_path):
