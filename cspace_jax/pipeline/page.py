@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -37,18 +38,20 @@ class Page:
         return f'<iframe srcdoc="{html.escape(self.text)}" width="100%" height="{HEIGHT}" style="border:0"></iframe>'
 
 
-def write(study: Study, folder: PathLike | None = None) -> epath.Path:
+def write(study: Study, folder: PathLike | None = None, found: Mapping[str, Any] | None = None) -> epath.Path:
     """Write the page of a study to report.html in a folder (None: its workdir), and return the path.
+
+    `found` is the summary of its stored results where it is known already; it takes seconds.
 
     Raises:
       UserError: there are no results, they are damaged, or the file cannot be written.
     """
     own = study.workdir.report
-    return make(study).save(own if folder is None else epath.Path(folder).expanduser() / own.name)
+    return make(study, found).save(own if folder is None else epath.Path(folder).expanduser() / own.name)
 
 
-def make(study: Study) -> Page:
-    """Return the page of a study, from its stored results alone.
+def make(study: Study, found: Mapping[str, Any] | None = None) -> Page:
+    """Return the page of a study, from its stored results and their summary (`found`; None: made here) alone.
 
     Raises:
       UserError: there are no results, or they are damaged.
@@ -56,10 +59,10 @@ def make(study: Study) -> Page:
     from cspace_jax.explorer import page  # Plotly is loaded where a page is made
 
     ds, workdir = results.open_results(study.workdir.root), study.workdir
-    found = report.to_json(summary.summarise(ds))
+    shown = report.to_json(found or summary.summarise(ds))
     question, config = loading.question(study.config.study), to_dict(study.config)
     env, times = _stored(workdir.env), _stored(workdir.times)
-    return Page(page.render(page.Inputs(ds, found, question, config, env, times, collect.stored_samples(study, ds))))
+    return Page(page.render(page.Inputs(ds, shown, question, config, env, times, collect.stored_samples(study, ds))))
 
 
 def _stored(path: epath.Path) -> dict[str, Any]:

@@ -326,10 +326,12 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: Times, output: 
     if not MODES[mode].only_reads:
         for part in study.parts:
             merge_metrics(part.workdir)
+    found = None
     if mode in _READS:
         ds = _write_results(study, probe)
+        found = summary.summarise(ds, wall_times=times.seconds)
         study.log.results(ds, collect.stored_samples(study, ds) if study.log.writer else {})
-        report.report(summary.summarise(ds, wall_times=times.seconds), study.workdir)
+        report.report(found, study.workdir)
     if mode == "replay":
         _write_added(study)
     if mode in _DRAWS:
@@ -337,7 +339,7 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: Times, output: 
     if mode == "export":
         print(export.export(study, output.exported))
     if mode == "report" or (mode in _DRAWS and study.config.figures):
-        print(f"the study as a page: {page.write(study, output.folder)}")
+        print(f"the study as a page: {page.write(study, output.folder, found)}")
 
 
 def _write_results(study: Study, probe: Probe | None) -> xr.Dataset:
