@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,8 @@ from cspace_jax.config import to_dict
 from cspace_jax.pipeline import collect
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results
-from cspace_jax.storage.files import PathLike, write_atomic
+from cspace_jax.storage.files import PathLike, located, write_atomic
+from cspace_jax.storage.workdir import stored_json
 from cspace_jax.studies import loading
 
 HEIGHT = 900  # pixels of a page inside a notebook
@@ -47,7 +47,7 @@ def write(study: Study, folder: PathLike | None = None, found: Mapping[str, Any]
       UserError: there are no results, they are damaged, or the file cannot be written.
     """
     own = study.workdir.report
-    return make(study, found).save(own if folder is None else epath.Path(folder).expanduser() / own.name)
+    return make(study, found).save(own if folder is None else located(folder) / own.name)
 
 
 def make(study: Study, found: Mapping[str, Any] | None = None) -> Page:
@@ -61,14 +61,5 @@ def make(study: Study, found: Mapping[str, Any] | None = None) -> Page:
     ds, workdir = results.open_results(study.workdir.root), study.workdir
     shown = report.to_json(found or summary.summarise(ds))
     question, config = loading.question(study.config.study), to_dict(study.config)
-    env, times = _stored(workdir.env), _stored(workdir.times)
+    env, times = stored_json(workdir.env), stored_json(workdir.times)
     return Page(page.render(page.Inputs(ds, shown, question, config, env, times, collect.stored_samples(study, ds))))
-
-
-def _stored(path: epath.Path) -> dict[str, Any]:
-    """Return a small JSON file of a workdir; {} where there is none or it is damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

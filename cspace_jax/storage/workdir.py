@@ -185,7 +185,7 @@ def hold(workdir: Workdir) -> None:
 
 def require_same_numerics(workdir: Workdir) -> None:
     """Raise UserError if the last command in a workdir ran under settings of JAX that give other numbers than these."""
-    require_same(_stored_env(workdir.env), startup.numerics(), workdir.root)
+    require_same(stored_json(workdir.env), startup.numerics(), workdir.root)
 
 
 def is_workdir(path: PathLike) -> bool:
@@ -258,14 +258,14 @@ def _read_config(workdir: Workdir) -> Config:
 
 def _with_earlier(path: epath.Path, env: dict[str, Any]) -> dict[str, Any]:
     """Return `env` with the invocations recorded at `path` under "earlier", oldest first; none if that is damaged."""
-    last = _stored_env(path)
+    last = stored_json(path)
     before = last.pop("earlier", [])
     earlier = [*before, last] if last and isinstance(before, list) else []
     return {**env, "earlier": earlier[-MAX_EARLIER:]}
 
 
-def _stored_env(path: epath.Path) -> dict[str, Any]:
-    """Return what env.json holds; nothing if it is missing or damaged."""
+def stored_json(path: epath.Path) -> dict[str, Any]:
+    """Return what a small JSON file of a workdir holds; {} if it is missing or damaged."""
     try:
         stored = json.loads(path.read_text())
     except (OSError, ValueError):

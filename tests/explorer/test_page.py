@@ -12,6 +12,7 @@ import synthetic
 from PIL import Image
 
 from cspace_jax.analysis import intervals, summary
+from cspace_jax.analysis.learning import samples_of
 from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.report import to_json
 from cspace_jax.explorer import charts, overview, page, space, sprites
@@ -132,9 +133,10 @@ def test_bands_are_the_intervals_over_seeds():
     ds = synthetic.dataset(levels=(0.4,))
     found = page.CHARTS["curves"].draw(ds, summarised(ds))
     values = ds["prob"].sel(protocol="naive").isel(klass=3, concept=0).values
-    low, high = intervals.share_interval(values, 32)
+    low, high = intervals.share_interval(values, samples_of(ds))
     rows = found.numbers.query("`class` == '11' and concept == 'color'")
-    np.testing.assert_allclose(rows["low"], low, atol=0.02)  # the config of this dataset does not say 32 samples
+    np.testing.assert_allclose(rows["low"], low, rtol=1e-6)
+    np.testing.assert_allclose(rows["high"], high, rtol=1e-6)
     bands = [one for one in found.figure.data if one.fill == "toself"]
     assert len(bands) == 8  # a panel each
     assert found.words.startswith("Coordinates of 4 classes over training, mean over seeds with 95 % interval, n = 3")
