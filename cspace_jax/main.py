@@ -14,7 +14,7 @@ What is imported here is light: help and mistakes are told before JAX is loaded.
 
 import sys
 
-from cspace_jax import startup
+from cspace_jax import startup, stopping
 from cspace_jax.cli import arguments, streams
 from cspace_jax.pipeline.modes import MODES
 
@@ -22,6 +22,15 @@ from cspace_jax.pipeline.modes import MODES
 def main() -> None:
     """Start the command line: `cspace`, or `python -m cspace_jax.main`."""
     streams.outlive_readers()
+    stopping.listen()
+    try:
+        _start()
+    except stopping.Stopped as stopped:  # while its modules are imported
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.code)
+
+
+def _start() -> None:
     if arguments.asks(sys.argv, (*arguments.HELP, *arguments.VERSION)):
         from cspace_jax.cli import overview
 

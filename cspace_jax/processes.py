@@ -9,10 +9,12 @@ import itertools
 import os
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from cspace_jax import stopping
 from cspace_jax.errors import UserError
 
 T = TypeVar("T")
@@ -20,6 +22,8 @@ _BY_HAND = ("coordinator", "num_processes", "process_id")
 _PATIENCE_SECONDS = 20 * 24 * 3600  # how long the first to reach a barrier waits; a process that died ends it sooner
 _FAREWELL_SECONDS = 15  # how long a process that failed waits for others with the same failure to say so too
 _SHUTDOWN_SECONDS = 60
+_PATIENT_SECONDS = 10.0  # until it is said whom a process waits for; twice as long to the next line
+_SAID_AGAIN_SECONDS = 600.0
 _HEARTBEAT = "CSPACE_JAX_HEARTBEAT_SECONDS"
 _numbers = itertools.count()
 _joined = False
@@ -44,11 +48,14 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
     arguments = _check_by_hand(known) if known else {}
     import jax
 
+    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM, which `stopping` deals with
+    silence, where = _silence(), f" at {coordinator}" if coordinator else ""
     try:
-        jax.distributed.initialize(
-            **arguments, heartbeat_timeout_seconds=_silence(), shutdown_timeout_seconds=_SHUTDOWN_SECONDS
-        )
-        jax.local_devices()  # the backends of all processes wait for each other as they start
+        with _patient(f"{num_processes or 'all'} processes{where}"):
+            jax.distributed.initialize(
+                **arguments, heartbeat_timeout_seconds=silence, shutdown_timeout_seconds=_SHUTDOWN_SECONDS
+            )
+            jax.local_devices()  # the backends of all processes wait for each other as they start
     except UserError:
         raise
     except Exception as error:  # of several kinds, by the cluster
@@ -58,6 +65,25 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
     _joined = True
     if jax.process_index() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def _patient(whom: str) -> Iterator[None]:
+    """Say again and again, while the body lasts, whom it waits for."""
+    over, since = threading.Event(), time.monotonic()
+
+    def say() -> None:
+        seconds = _PATIENT_SECONDS
+        while not over.wait(seconds):
+            print(f"distributed: waiting for {whom} to come ({time.monotonic() - since:.0f} s)", flush=True)
+            seconds = min(2 * seconds, _SAID_AGAIN_SECONDS)
+
+    with stopping.waits():
+        threading.Thread(target=say, daemon=True, name="waiting").start()
+        try:
+            yield
+        finally:
+            over.set()
 
 
 def _silence() -> int:
@@ -131,7 +157,8 @@ def _meet(name: str, seconds: int) -> None:
     from orbax.checkpoint import multihost  # its barrier needs no collective operation of the devices
 
     try:
-        multihost.sync_global_processes(name, timeout=seconds, processes=set(range(jax.process_count())))
+        with _patient(f"all {jax.process_count()} processes"):
+            multihost.sync_global_processes(name, timeout=seconds, processes=set(range(jax.process_count())))
     except RuntimeError as error:
         again = "the same command goes on from the last checkpoints"
         raise UserError(f"distributed: another process has ended; {again}") from error

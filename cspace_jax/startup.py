@@ -8,6 +8,7 @@ import sys
 import tempfile
 from typing import Any
 
+from cspace_jax import machine
 from cspace_jax.errors import UserError
 
 # XLA:CPU asks malloc for its buffers at every call. With glibc's defaults large ones are given back to the kernel each
@@ -34,6 +35,7 @@ _FREE = {"jax_default_matmul_precision": None, "jax_allow_f16_reductions": True}
 _VARIABLES = ("NVIDIA_TF32_OVERRIDE",)
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 _INEXACT = re.compile(r"fast_math|fast_min_max|precision|tf32|bf16|f16|fp8|f8")
+_FORCED = "xla_force_host_platform_device_count"
 _UNABLE = re.compile(r"^Unable to initialize backend '\w+': ")
 _RESTARTED = "CSPACE_JAX_RESTARTED"
 _set_up = False
@@ -60,8 +62,8 @@ def set_up_jax(hurried: bool = False) -> None:
     """Choose the number of CPU devices and a folder for compiled programs; should run before JAX's backend starts.
 
     A second start on the same machine takes compiled programs from the cache. What JAX was told before, by
-    JAX_NUM_CPU_DEVICES, JAX_COMPILATION_CACHE_DIR or `jax.config`, stays. Where JAX's backend already runs on a CPU
-    with one device, a line says what would be faster. Calling it again changes nothing.
+    JAX_NUM_CPU_DEVICES, XLA_FLAGS, JAX_COMPILATION_CACHE_DIR or `jax.config`, stays. Where JAX's backend already runs
+    on a CPU with one device, a line says what would be faster. Calling it again changes nothing.
 
     Args:
       hurried: for studies that take less time than the compilation of their programs: these are then compiled once,
@@ -77,11 +79,14 @@ def set_up_jax(hurried: bool = False) -> None:
     _set_up = True
     if hurried:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    if machine.has_quota():
+        os.environ.setdefault("NPROC", str(machine.cores()))  # XLA's threads; it knows the affinity alone
     import jax
 
     # Two runs at a time: parts of a small network's step do not use a second core.
-    wanted = 1 if hurried else min(MAX_CPU_DEVICES, os.cpu_count() or 1)
-    if jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
+    wanted = 1 if hurried else min(MAX_CPU_DEVICES, machine.cores())
+    asked = _FORCED in os.environ.get("XLA_FLAGS", "")  # the user's own number
+    if not asked and jax.config.jax_num_cpu_devices < 1:  # pyright: ignore[reportAttributeAccessIssue]
         try:
             jax.config.update("jax_num_cpu_devices", wanted)
         except RuntimeError:  # the backend runs

@@ -39,6 +39,21 @@ def draw():
     return jax.random.key_data(key), jax.random.normal(key, (7,)), jax.random.gumbel(key, (5,))
 
 
+@pytest.mark.parametrize(
+    ("variables", "count"),
+    [({}, 2), ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3), ({"JAX_NUM_CPU_DEVICES": "4"}, 4)],
+)
+def test_a_number_of_devices_that_the_user_gave_is_taken(variables, count):
+    code = (
+        "import os; os.sched_getaffinity = lambda pid: set(range(8))\n"
+        "from cspace_jax import startup; startup.set_up_jax(); import jax; print(jax.device_count())"
+    )
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_NUM", "XLA_FLAGS"))}
+    environment = {**bare, "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{count}\n"
+
+
 @pytest.mark.usefixtures("_restored")
 def test_settings_that_change_every_number_are_put_at_their_defaults_and_said(capsys):
     assert OTHER.keys() == startup.FIXED.keys()

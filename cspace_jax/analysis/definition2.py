@@ -43,7 +43,7 @@ def weakest(
 
     names: the variables of the two, [run, step, protocol, klass] and the same with a concept, in 0..1.
     """
-    chosen = ds.sel(protocol=protocol).isel(run=list(level.runs), klass=[asked for _, asked in pairs])
+    chosen = ds[list(names)].sel(protocol=protocol).isel(run=list(level.runs), klass=[asked for _, asked in pairs])
     single = chosen[names[1]].isel(concept=concept)
     both = {"class": chosen[names[0]], "concept": single}
     return {name: one.transpose("klass", "run", "step").values.min(axis=0) for name, one in both.items()}

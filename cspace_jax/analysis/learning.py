@@ -119,7 +119,7 @@ def product_check(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> di
 
     Equal if the concepts of one sample fail independently (multiplicative emergence); largest and mean difference.
     """
-    chosen = ds.sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
+    chosen = ds[["joint_accuracy", "accuracy"]].sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
     difference = chosen["joint_accuracy"].values - chosen["accuracy"].prod("concept").transpose("run", "step").values
     if difference.size == 0:
         return {"largest": float("nan"), "mean": float("nan")}

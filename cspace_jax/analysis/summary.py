@@ -70,7 +70,8 @@ def _times_block(ds: xr.Dataset, level: Level, classes: list[int], protocol: str
 
 
 def _class_block(ds: xr.Dataset, level: Level, klass: int, protocol: str, sigma: float) -> dict[str, Any]:
-    last = ds.sel(protocol=protocol).isel(run=list(level.runs), klass=klass, step=-1)
+    measured = ds[["prob", "accuracy", "joint_accuracy"]]
+    last = measured.sel(protocol=protocol).isel(run=list(level.runs), klass=klass, step=-1)
     block: dict[str, Any] = {
         "trained": bool(ds["trained"].values[klass]),
         "learning_times": _times_block(ds, level, [klass], protocol),

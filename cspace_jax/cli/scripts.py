@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from cspace_jax import processes, startup
+from cspace_jax import processes, startup, stopping
+from cspace_jax.cli import faults
 from cspace_jax.errors import UserError
 
 
@@ -37,12 +37,18 @@ def comma_separated(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ..
 
 
 def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequence[str]) -> Any:
-    """Call a function; bad input prints one line on standard error and exits with code 2."""
+    """Call a function; bad input prints one line on standard error and exits with code 2.
+
+    Signals that ask for the end exit with 130 (SIGINT) and 143 (SIGTERM), a fault of ours with 1 and its traceback.
+    """
     try:
         return function(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         processes.leave(2)
+    except stopping.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        processes.leave(stopped.code)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         processes.leave(130)
@@ -50,9 +56,7 @@ def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequ
         if reason := startup.backend_failure(error):
             print(f"error: {reason}", file=sys.stderr)
             processes.leave(2)
-        if not processes.are_many():
-            raise
-        traceback.print_exc()  # here, because this process does not come to its orderly end
+        faults.report(error)
         processes.leave(1)
 
 
@@ -60,4 +64,5 @@ def start(function: Callable[[Sequence[str]], Any]) -> None:
     """Start a script: set JAX up as the main command does, then call `function` with the command line's arguments."""
     startup.restart_with_allocator_settings()
     startup.set_up_jax()
+    stopping.listen()
     exit_on_user_error(function, sys.argv[1:])

@@ -319,7 +319,7 @@ class EngineConfig:
     )
     devices: int = field(0, "most local devices that take part; 0 = all", at_least=0, affects_results=False)
     steps_per_call: int = field(
-        0, "training steps per compiled call; 0 = chosen for the backend", at_least=0, affects_results=False
+        0, "most training steps in a compiled call; 0 = chosen for the backend", at_least=0, affects_results=False
     )
     microbatch: int = field(
         0,

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from cspace_jax import startup
+from cspace_jax import machine, startup
 from cspace_jax.config import Config, EngineConfig, fingerprint, grid
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import fit
@@ -219,7 +219,7 @@ def cache_file() -> epath.Path:
 
 
 def key(config: Config) -> str:
-    """Return what a measurement holds for: device, JAX, network, data, batch, runs at once, candidates."""
+    """Return what a measurement holds for: device, processor, JAX, network, data, batch, runs at once, candidates."""
     devices = jax.local_devices()
     spec = TrainSpec.from_config(config)
     optim = dataclasses.replace(config.optim, steps=1, log_every=1)
@@ -233,6 +233,7 @@ def key(config: Config) -> str:
         plans,
         limits,
         devices[0].device_kind,
+        machine.processor(),
         len(devices),
         jax.__version__,
         spec.vdm,

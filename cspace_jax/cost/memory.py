@@ -8,18 +8,17 @@ accelerator.
 
 import dataclasses
 import functools
-import os
-import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from cspace_jax import machine
 from cspace_jax.config import Config, grid
 from cspace_jax.config.plan import Plan
 from cspace_jax.config.setting import Setting
 from cspace_jax.cost import activations
-from cspace_jax.engine.engine import training_program
+from cspace_jax.engine.engine import abstract_run, training_program
 from cspace_jax.engine.placement import local_devices
 from cspace_jax.errors import UserError
 from cspace_jax.training import microbatch
@@ -70,14 +69,14 @@ class Place:
 def here(config: Config, plan: Plan) -> Place:
     """Return the place that this process would train in, `engine.memory_gb` considered."""
     cpu = jax.default_backend() == "cpu"
-    available = config.engine.memory_gb * GB or (_host_memory() if cpu else _device_memory())
+    available = config.engine.memory_gb * GB or (machine.memory() if cpu else _device_memory())
     spec = TrainSpec.from_config(config, plan)
     return Place(plan.runs, len(local_devices(plan)), cpu, available, spec.microbatches)
 
 
 def state_bytes(config: Config) -> float:
     """Return the bytes of the state of one run: parameters, moments, average, shuffle order and key."""
-    return _bytes(jax.eval_shape(functools.partial(init_run, TrainSpec.from_config(config)), _abstract(config)))
+    return _bytes(abstract_run(TrainSpec.from_config(config), _abstract(config)))
 
 
 @functools.cache
@@ -87,7 +86,7 @@ def outline(config: Config, plan: Plan) -> Footprint:
     The closed form (`activations.step_bytes`) is within 15 % of the compiler's analysis on a CPU.
     """
     spec, setting = TrainSpec.from_config(config, plan), _abstract(config)
-    state = jax.eval_shape(functools.partial(init_run, spec), setting)
+    state = abstract_run(spec, setting)
     data = jax.eval_shape(functools.partial(make_data, spec), setting)
     pool = _bytes(spec.source.pool_shapes)
     return Footprint(_bytes(state), _bytes((state, setting, data)), activations.step_bytes(spec), pool=pool)
@@ -173,27 +172,3 @@ def _device_memory() -> float:
     limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
     known = [float(limit) for limit in limits if limit]
     return min(known) if known else float("inf")
-
-
-def _host_memory() -> float:
-    """Return the memory that new work on this machine can have, within the limit of a container."""
-    sizes = [_number(pathlib.Path("/sys/fs/cgroup/memory.max")), _available_of_kernel()]
-    known = [size for size in sizes if size]
-    if not known and hasattr(os, "sysconf"):
-        known = [float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))]
-    return min(known) if known else float("inf")
-
-
-def _number(path: pathlib.Path) -> float:
-    try:
-        return float(path.read_text())
-    except (OSError, ValueError):  # not Linux, or no limit ("max")
-        return 0.0
-
-
-def _available_of_kernel() -> float:
-    try:
-        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((1024.0 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable")), 0.0)

@@ -82,7 +82,7 @@ class Engine:
     def abstract_state(self) -> PyTree:
         """Return shapes and types of the state stacked over all runs, without computing it."""
         setting = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.settings[0])
-        one = jax.eval_shape(self.spec.init, setting)
+        one = abstract_run(self.spec, setting)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.runs, *leaf.shape), leaf.dtype), one)
 
     def train(self, state: RunGroups, step: int, count: int) -> tuple[RunGroups, list[Any]]:
@@ -159,6 +159,12 @@ def _at(argument: Any, place: Sharding) -> Any:
 def _numbers(leaf: jax.Array) -> jax.Array:
     """Return a leaf as numbers: a typed random key as its data."""
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+@functools.cache
+def abstract_run(spec: Trainable, setting: Any) -> Any:
+    """Return shapes and types of one run's state; `setting` is hashable, with leaves of shapes and types."""
+    return jax.eval_shape(spec.init, setting)
 
 
 def training_program(spec: Trainable, plan: Plan) -> Any:

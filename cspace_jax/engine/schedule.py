@@ -1,5 +1,6 @@
 """How runs are cut into waves and steps into compiled calls: integers only."""
 
+import bisect
 from collections.abc import Sequence
 
 
@@ -7,6 +8,11 @@ def waves(runs: int, size: int) -> list[slice]:
     """Cut `runs` runs into consecutive waves of at most `size` runs (0 = one wave)."""
     size = size or max(runs, 1)
     return [slice(start, min(start + size, runs)) for start in range(0, runs, size)]
+
+
+def next_count(start: int, stops: Sequence[int], most: int) -> int:
+    """Return the steps of the call after `start`: at most `most`, and not beyond the next of `stops`, which rise."""
+    return min(most, stops[bisect.bisect_right(stops, start)] - start)
 
 
 def chunks(start: int, stop: int, stops: Sequence[int], most: int) -> list[tuple[int, int]]:

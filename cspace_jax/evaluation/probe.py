@@ -5,6 +5,7 @@ reference takes the maximum).
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -131,9 +132,14 @@ def from_torch(spec: ProbeSpec, path: str) -> dict:
     return jax.tree.map(jnp.asarray, params)
 
 
+@functools.cache
+def _shapes(spec: ProbeSpec) -> Any:
+    return jax.eval_shape(lambda key: init_params(spec, key), rng.run_key(0))
+
+
 def check_fit(spec: ProbeSpec, params: dict) -> None:
     """Raise ValueError unless `params` has the names and shapes of this probe."""
-    wanted = jax.eval_shape(lambda key: init_params(spec, key), rng.run_key(0))
+    wanted = _shapes(spec)
     flat: dict[str, Any] = dict(traverse_util.flatten_dict(params, sep="/"))
     flat_wanted: dict[str, Any] = dict(traverse_util.flatten_dict(wanted, sep="/"))
     if set(flat) != set(flat_wanted):

@@ -1,5 +1,6 @@
 """Merge what was measured at the checkpoints of all runs into the labelled dataset."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,9 @@ from cspace_jax.analysis.dataset import Measurements, build_dataset
 from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.config import Config, grid, to_dict
 from cspace_jax.config.schema import DGP
+from cspace_jax.config.setting import Setting
 from cspace_jax.data.opened import source_of
+from cspace_jax.data.source import Source
 from cspace_jax.engine.placement import shared_pool
 from cspace_jax.evaluation import embeddings
 from cspace_jax.model import unet
@@ -155,16 +158,21 @@ def _merge_runs(study: Study, step: int, keys: tuple[str, ...]) -> dict[str, np.
 def _signals(config: Config) -> dict[str, np.ndarray]:
     """Measure the concept signal [r, c] of every run at the class means and on the training ranges."""
     settings = grid.grid_settings(config.grid)
-    stacked = grid.stack(settings)
     # Runs that differ in their seed or mask alone have the same distribution of images: one fixed key, one measurement.
     levels = {_images_of(s): i for i, s in enumerate(settings)}
-    chosen = jax.tree.map(lambda leaf: leaf[np.array(list(levels.values()))], stacked)
-    key = rng.stream(rng.run_key(0), "signal")
+    measured = [_signals_of(source_of(config.data), grid.stack([settings[i]])) for i in levels.values()]
+    rows = [measured[list(levels).index(_images_of(s))] for s in settings]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
-    source = source_of(config.data)
-    measured = jax.device_get(jax.jit(lambda s: jax.lax.map(lambda one: source.signals(one, key), s))(chosen))
-    rows = [list(levels).index(_images_of(s)) for s in settings]
-    return {name: values[rows] for name, values in measured.items()}
+
+def _signals_of(source: Source, stacked: Setting) -> dict[str, np.ndarray]:
+    """Measure the concept signal [1, c] of one run: a program for one serves any number of levels."""
+    return jax.device_get(_measure(source, stacked, rng.stream(rng.run_key(0), "signal")))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measure(source: Source, stacked: Setting, key: jax.Array) -> dict[str, jax.Array]:
+    return jax.lax.map(lambda one: source.signals(one, key), stacked)
 
 
 def _images_of(setting: dict[str, Any]) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 import bisect
 import dataclasses
-import functools
 import json
 import os
 from typing import Any
@@ -16,6 +15,7 @@ from cspace_jax import rng
 from cspace_jax.config import grid
 from cspace_jax.config.reading import fail
 from cspace_jax.config.setting import Setting
+from cspace_jax.engine.engine import abstract_run
 from cspace_jax.evaluation import sampling
 from cspace_jax.evaluation.probe import ProbeSpec
 from cspace_jax.evaluation.prompts import Prompts
@@ -125,7 +125,9 @@ def restore(study: Study, run: int = 0, step: int | None = None) -> Model:
     require_checkpoints(wave, [step])
     train = TrainSpec.from_config(study.config, study.plan)
     setting = jax.tree.map(lambda leaf: leaf[0], grid.stack([wave.settings[wave.rows.index(run)]]))
-    one = jax.eval_shape(functools.partial(train.init), setting).evaluated
+    one = abstract_run(
+        train, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), setting)
+    ).evaluated
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(wave.rows), *leaf.shape), leaf.dtype), one)
     params = checkpoint.restore_run(wave.params_folder, step, stacked, wave.rows.index(run))
     spec = EvalSpec.from_config(study.config, train, ProbeSpec.from_config(study.config, study.plan))

@@ -299,6 +299,8 @@ def load_or_train(study: Study, train: bool = True) -> Probe:
     found = _load(ProbeSpec.from_config(config, study.plan), config, file)
     if found is None and not train:
         raise UserError(f"there is no usable trained probe at {str(file)!r}: train first, or set probe.cache_dir")
+    if found is None and any(study.workdir.eval.glob("*/*.npz")):
+        _say(f"{str(file)!r}, which has read checkpoints of this workdir, is gone: it is trained again")
     probe = found or _train_and_save(study, file)
     steps = probe.info["steps"]
     _say(f"held-out accuracy {_accuracies(probe.info)} ({steps} steps, {'cached' if found else 'trained'})")

@@ -27,6 +27,7 @@ class Recorder:
         self._diverged: set[int] = set()
         self._mark = (time.monotonic(), done)
         self._done, self._old_rows = done, True
+        self.pace = Pace()
 
     def advance(self, step: int, metrics: list[StepMetrics]) -> None:
         """Take the metrics of the call that ended at `step`, and deal with those of the call before."""
@@ -39,6 +40,7 @@ class Recorder:
             return
         (step, metrics), self._pending = self._pending, None
         jax.block_until_ready(metrics)
+        self.pace.ended(step)
         self._bar.update(step - self._bar.n)
         if step % self._optim.log_every == 0 or step == self._optim.steps:
             self._log(step, metrics)
@@ -78,6 +80,26 @@ class Recorder:
         if error is None:
             self.flush()
         self._bar.close()
+
+
+class Pace:
+    """How long a training step takes, from when the calls before ended."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int] | None = None  # when the last call ended, and at which step
+        self._seconds = 0.0  # of a step of it; 0 = not known yet
+
+    def ended(self, step: int) -> None:
+        """Take note that a call ended now, after `step`."""
+        now = time.monotonic()
+        if self._last is not None:
+            then, before = self._last
+            self._seconds = (now - then) / (step - before)
+        self._last = (now, step)
+
+    def steps_in(self, seconds: float) -> int:
+        """Return how many steps fit into that time, at least one; one as well while no call was measured."""
+        return max(1, int(seconds / self._seconds)) if self._seconds else 1
 
 
 def progress(total: int, label: str, unit: str, initial: int = 0, leave: bool = True) -> tqdm:

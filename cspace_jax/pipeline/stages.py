@@ -326,7 +326,7 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: Times, output: 
     if not MODES[mode].only_reads:
         for part in study.parts:
             merge_metrics(part.workdir)
-    found = None
+    found, ds = None, None
     if mode in _READS:
         ds = _write_results(study, probe)
         found = summary.summarise(ds, wall_times=times.seconds)
@@ -335,7 +335,7 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: Times, output: 
     if mode == "replay":
         _write_added(study)
     if mode in _DRAWS:
-        draw(study, output)
+        draw(study, output, ds)
     if mode == "export":
         print(export.export(study, output.exported))
     if mode == "report" or (mode in _DRAWS and study.config.figures):
@@ -362,15 +362,21 @@ def _write_added(study: Study) -> None:
     report.print_turns(zoom.turns(study.dataset, ds))
 
 
-def draw(study: Study, output: Output = Output()) -> None:
-    """Draw the study's figures from its stored results, into its workdir or another folder.
+def draw(study: Study, output: Output = Output(), ds: xr.Dataset | None = None) -> None:
+    """Draw the study's figures from its results, into its workdir or another folder.
+
+    Args:
+      study: whose figures are drawn.
+      output: where they go.
+      ds: the results, if they were just written; None = those of the workdir.
 
     Raises:
       UserError: there are no results, or they are damaged.
     """
     from cspace_jax.plots.figures import Inputs, draw_all  # Matplotlib is loaded where something is drawn
 
-    ds, data = results.open_results(study.workdir.root), study.config.data
+    ds = results.open_results(study.workdir.root) if ds is None else ds
+    data = study.config.data
     inputs = Inputs(ds, collect.samples(study, ds), data, collect.examples(study))
     folder = study.workdir.figures if output.folder is None else located(output.folder)
     written = draw_all(inputs, folder, study.config.figures, verbose=output.verbose)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from etils import epath
 
+from cspace_jax import stopping
 from cspace_jax.cost import fit
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
@@ -21,7 +22,9 @@ from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.aside import set_aside
 from cspace_jax.storage.files import write_atomic, writing
-from cspace_jax.storage.metrics import read_metrics
+from cspace_jax.storage.metrics import append_metrics, read_metrics
+
+_CALL_SECONDS = 5.0  # that a call of training may take, if it is of more than one step: then it looks at signals
 
 
 def train(study: Study, probe: Probe | None = None, again: bool = True) -> None:
@@ -69,14 +72,21 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
         return
     runner = study.engine(wave)
     state = _restore_state(study, wave, runner, done)
-    calls = schedule.chunks(done, last, [*saves, *range(0, last, every), last], runner.plan.steps_per_call)
-    with Recorder(study, wave, done) as recorder, _Saver(study, wave, probe) as saver:
-        for step, count in calls:
-            state, metrics = runner.train(state, step, count)
-            recorder.advance(step + count, metrics)
-            if step + count in saves:
+    stops = sorted({*saves, *range(0, last, every), last})
+    with Recorder(study, wave, done) as recorder, _Saver(study, wave, probe) as saver, stopping.saves():
+        while done < last:
+            most = min(runner.plan.steps_per_call, recorder.pace.steps_in(_CALL_SECONDS))
+            count = schedule.next_count(done, stops, most)
+            state, metrics = runner.train(state, done, count)
+            done += count
+            recorder.advance(done, metrics)
+            if done in saves or stopping.asked():
                 recorder.flush()  # a state on disk promises the metrics of all steps before it
-                saver.save(step + count, runner, state)
+            if done in saves:
+                saver.save(done, runner, state)
+            if stopping.asked():
+                saver.keep(done, runner, state)
+                stopping.leave()
 
 
 def earlier_metrics(study: Study, wave: Wave, done: int) -> Iterator[dict[str, Any]]:
@@ -168,6 +178,9 @@ def _begin(study: Study, wave: Wave) -> None:
     if wave.unsaved.exists():
         return
     for folder in set_aside(study.workdir, wave.name, _measured(study, wave)):
+        log = folder / f"metrics_{wave.name}.jsonl"
+        if not log.exists():  # what is set aside again has the same content
+            append_metrics(log, earlier_metrics(study, wave, study.config.optim.steps))
         print(f"training of {wave.name} starts again: what was measured of the earlier one is kept in {folder}")
 
 
@@ -215,6 +228,13 @@ class _Saver:
         if step == self._last or time.monotonic() - self._saved >= self._seconds:
             self._state.save(step, runner.fetch(state))
             self._saved = time.monotonic()
+
+    def keep(self, step: int, runner: Engine, state: RunGroups) -> None:
+        """Save the state of any step, as training ends before its last one."""
+        self._finish()
+        if step not in checkpoint.steps(self._folder):
+            self._state.save(step, runner.fetch(state))
+            self._finish()
 
     def _finish(self) -> None:
         self._state.wait()

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from cspace_jax import machine
 from cspace_jax.bars import bar
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
@@ -129,7 +130,7 @@ def _write(output: BinaryIO, listing: Listing, image_size: int, crop: int) -> No
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(output, header)
     one = _one(listing, image_size, crop)
-    workers = _cpus()
+    workers = machine.cores()
     chunk = max(workers, min(1024, CHUNK_BYTES // (3 * image_size**2)))
     with (
         _strict_warnings(),
@@ -200,8 +201,3 @@ def _strict_warnings() -> Iterator[None]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
-
-
-def _cpus() -> int:
-    """Return the CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

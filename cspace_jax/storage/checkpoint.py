@@ -7,7 +7,6 @@ misfit nameable. Nothing of a checkpoint says where its arrays were: any number 
 """
 
 import contextlib
-import functools
 import itertools
 import math
 import os
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jax.sharding import Sharding
@@ -24,12 +22,12 @@ from jaxtyping import Bool
 from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
-from cspace_jax.storage import orbax_calls
-from cspace_jax.storage.files import located, writing
+from cspace_jax.storage import orbax_calls, owned
+from cspace_jax.storage.files import PathLike, located, writing
 
 PyTree = Any
-PathLike = str | os.PathLike[str]
 T = TypeVar("T")
+_MARKS = ("commit_success.txt", "_CHECKPOINT_METADATA", "orbax.checkpoint")  # files of a complete checkpoint
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
 
 
@@ -102,7 +100,12 @@ def steps(path: PathLike) -> list[int]:
     folder = _absolute(path)
     if not folder.is_dir():
         return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and ocp.is_orbax_checkpoint(p))
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and _is_complete(p))
+
+
+def _is_complete(directory: epath.Path) -> bool:
+    """Return whether a save was completed; Orbax, which is asked in doubt, looks for the same files in 10 ms."""
+    return all((directory / name).exists() for name in _MARKS) or ocp.is_orbax_checkpoint(directory)
 
 
 def remove(path: PathLike, step: int) -> None:
@@ -113,12 +116,22 @@ def remove(path: PathLike, step: int) -> None:
 def is_intact(path: PathLike, step: int) -> bool:
     """Return whether the checkpoint of a step can be read and is what was written, by its checksums."""
     try:
-        directory, stored = _open(path, step)
-        arrays, crc = _load(directory, stored, stored)
-        _verify(directory, _checksum(arrays), crc)
+        checksums(path, step)
     except Damaged:
         return False
     return True
+
+
+def checksums(path: PathLike, step: int) -> np.ndarray:
+    """Return the checksum of each run of a checkpoint, uint32 [r], after reading all of it.
+
+    Raises:
+      UserError: the step is missing or damaged.
+    """
+    directory, stored = _open(path, step)
+    arrays, crc = _load(directory, stored, stored)
+    _verify(directory, _checksum(arrays), crc)
+    return crc
 
 
 def put_aside(path: PathLike, step: int) -> epath.Path:
@@ -153,7 +166,7 @@ def restore(path: PathLike, step: int, abstract_state: PyTree) -> PyTree:
     """
     arrays = _restored(path, step, abstract_state)
     shardings = tuple(getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(abstract_state))
-    return _to_device(abstract_state, arrays, shardings)
+    return owned.to_device(abstract_state, arrays, shardings)
 
 
 def restore_groups(
@@ -178,7 +191,7 @@ def restore_groups(
 
     def put(rows: slice, place: Sharding) -> PyTree:
         part = {name: array[rows] for name, array in arrays.items()}
-        return _to_device(abstract_state, part, (place,) * places)
+        return owned.to_device(abstract_state, part, (place,) * places)
 
     return [put(rows, place) for rows, place in groups]
 
@@ -223,7 +236,7 @@ def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> 
         arrays |= {name: np.array(array[run : run + 1]) for name, array in part.items()}
     _verify(directory, _checksum(arrays), crc[run : run + 1])
     row = {name: array.reshape(array.shape[1:]) for name, array in arrays.items()}
-    return _to_device(abstract_state, row, (None,) * len(wanted))
+    return owned.to_device(abstract_state, row, (None,) * len(wanted))
 
 
 def _restored(path: PathLike, step: int, abstract_state: PyTree) -> dict[str, np.ndarray]:
@@ -251,10 +264,6 @@ def _discard(directory: epath.Path) -> None:
         trash.rmtree()
 
 
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _flatten(tree: PyTree) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
@@ -265,12 +274,12 @@ def _flatten(tree: PyTree) -> dict[str, Any]:
 def _data_struct(leaf: Any) -> jax.ShapeDtypeStruct:
     """Shape and type under which a leaf is stored: random keys as their raw data."""
     struct = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-    return jax.eval_shape(jax.random.key_data, struct) if _is_key(leaf) else struct
+    return jax.eval_shape(jax.random.key_data, struct) if owned.is_key(leaf) else struct
 
 
 def _pack(state: PyTree) -> dict[str, Any]:
     arrays = jax.device_get(
-        {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in _flatten(state).items()}
+        {name: jax.random.key_data(leaf) if owned.is_key(leaf) else leaf for name, leaf in _flatten(state).items()}
     )
     return {"leaves": arrays, "crc32": _checksum(arrays)}
 
@@ -353,36 +362,6 @@ def _load(
     targets = dict.fromkeys(stored, ocp.PLACEHOLDER) | {name: np.empty((), stored[name].dtype) for name in names}
     loaded = _read(directory, lambda: ocp.load(directory, {"leaves": targets, "crc32": np.empty((), np.uint32)}))
     return {name: loaded["leaves"][name] for name in names}, loaded["crc32"]
-
-
-def _to_device(abstract_state: PyTree, arrays: dict[str, np.ndarray], shardings: tuple[Any, ...]) -> PyTree:
-    """Put host arrays on devices, in the tree's form, as copies that nothing else refers to."""
-    leaves, treedef = jax.tree.flatten(abstract_state)
-    own = _owner(tuple(_key_impl(leaf) for leaf in leaves), shardings)
-    return jax.tree.unflatten(treedef, own(list(arrays.values())))
-
-
-@functools.cache
-def _owner(impls: tuple[Any, ...], shardings: tuple[Any, ...]) -> Callable[[list[np.ndarray]], list[jax.Array]]:
-    """Return the program that makes copies of host arrays on devices, and typed keys of their data.
-
-    A host array handed to a device may be shared with it, and its donation would then overwrite memory in use; outputs
-    of a computation are owned by JAX. An identity would be forwarded, hence the explicit copy.
-    """
-
-    def own(values: list[jax.Array]) -> list[jax.Array]:
-        copies = map(jnp.copy, values)
-        return [v if i is None else jax.random.wrap_key_data(v, impl=i) for v, i in zip(copies, impls, strict=True)]
-
-    return jax.jit(own, out_shardings=list(shardings))
-
-
-def _key_impl(leaf: Any) -> Any:
-    """Return the generator of a typed key, None for any other leaf; an abstract leaf has it only while traced."""
-    impl: list[Any] = [None]
-    if _is_key(leaf):
-        jax.eval_shape(lambda key: impl.append(jax.random.key_impl(key)), jax.ShapeDtypeStruct((), leaf.dtype))
-    return impl[-1]
 
 
 def _read(directory: epath.Path, read: Callable[[], T]) -> T:

@@ -5,7 +5,6 @@ owner on this machine is gone when his process is; of one elsewhere only the hea
 That is compared with the time of a file written now in the same folder, so that no two clocks need agree.
 """
 
-import _thread
 import contextlib
 import datetime
 import json
@@ -17,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from cspace_jax import stopping
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import PathLike, quoted, writing
 
@@ -26,6 +26,14 @@ SILENT_SECONDS = 180.0  # after which an owner whose process cannot be looked fo
 
 _held: dict[str, "_Lock"] = {}
 _scopes: list[None] = []  # bodies of `released_after` that are being carried out
+
+
+def _release_all() -> None:
+    for lock in list(_held.values()):
+        lock.release()
+
+
+stopping.finally_do(_release_all)  # who goes on elsewhere need not wait for the heartbeat to fall silent
 
 
 @contextlib.contextmanager
@@ -114,7 +122,7 @@ class _Lock:
             text = _read(self._path)
             if text and text != self._content and not self._stop.is_set():
                 print(f"{self._path} says that another process took over this workdir: this one ends", flush=True)
-                _thread.interrupt_main()
+                stopping.interrupt()
                 return
             with contextlib.suppress(OSError):
                 os.utime(self._path)

@@ -7,8 +7,6 @@ compresses, and it needs no C library beyond the h5py wheel.
 import dataclasses
 import io
 import json
-import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
@@ -82,10 +80,9 @@ def write_added(ds: xr.Dataset, workdir: Workdir) -> None:
 
 def _write(ds: xr.Dataset, table: pd.DataFrame, dataset: epath.Path, csv: epath.Path) -> None:
     packed = {name: {"zlib": True, "complevel": 4} for name in ds.data_vars}
-    with tempfile.TemporaryDirectory() as scratch:  # HDF5 wants a real, seekable file; the workdir may be elsewhere
-        local = pathlib.Path(scratch) / dataset.name
-        ds.to_netcdf(local, engine="h5netcdf", encoding=packed)
-        write_atomic(dataset, local.read_bytes())
+    content = io.BytesIO()  # of this process: HDF5 crashes where a disk, such as that of temporary files, is full
+    ds.to_netcdf(content, engine="h5netcdf", encoding=packed)
+    write_atomic(dataset, content.getvalue())
     write_atomic(csv, table.to_csv(index=False, lineterminator="\n").encode())
 
 

@@ -119,16 +119,15 @@ def test_the_first_command_is_still_that_of_the_workdir(longer):
 
 
 def test_a_killed_extension_goes_on_with_the_same_request(finished, longer, tmp_path, monkeypatch):
-    """Killed in the steps that are added to the old runs, then in the training of added ones."""
+    """Killed in the steps that are added to the old runs, which begin at 6, then in the training of added ones."""
     study = copied(finished, tmp_path / "killed")
-    for calls in (1, 3):
+    for fatal in ((8, 9), (2, 3, 4, 5)):
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            advance, count = Engine.train, iter(range(100))
 
-            def killed(*arguments, advance=advance, count=count, calls=calls):
-                if next(count) >= calls:
+            def killed(self, state, step, count, advance=Engine.train, fatal=fatal):
+                if step in fatal:
                     raise Killed
-                return advance(*arguments)
+                return advance(self, state, step, count)
 
             patch.setattr(Engine, "train", killed)
             study.extend(seeds=SEEDS, sep_col=LEVELS, steps=STEPS)

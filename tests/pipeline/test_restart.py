@@ -16,6 +16,7 @@ from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.train import train
 from cspace_jax.storage import aside, checkpoint
 from cspace_jax.storage.evaluations import write_npz
+from cspace_jax.storage.metrics import read_metrics
 from cspace_jax.storage.workdir import Workdir
 
 # Studies are trained, or programs compiled, by the dozen.
@@ -76,7 +77,7 @@ def lost(finished, tmp_path):
 
 
 def test_a_study_whose_checkpoints_are_lost_is_that_of_a_new_one(finished, lost, reader, capsys):
-    before = measured(lost.root)
+    before, logged = measured(lost.root), read_metrics(lost.metrics)
     carry_out(lost, CONFIG, reader)
     (folder,) = pathlib.Path(lost.aside).iterdir()
     said = [line for line in capsys.readouterr().out.splitlines() if "starts again" in line]
@@ -84,7 +85,8 @@ def test_a_study_whose_checkpoints_are_lost_is_that_of_a_new_one(finished, lost,
     assert len(before) == 8 and measured(folder) == before  # 2 evaluations, 4 answers, 2 added steps
     assert measured(lost.root) == measured(finished.root)
     assert lost.table.read_bytes() == finished.table.read_bytes()
-    assert len([file for file in folder.rglob("*") if file.is_file()]) == 8
+    assert logged and read_metrics(folder / "metrics_wave_000.jsonl") == logged
+    assert len([file for file in folder.rglob("*") if file.is_file()]) == 8 + 1
     now = measured(lost.root)
     shutil.rmtree(lost.checkpoints / "wave_000" / "state")  # lost later, with every evaluation there: nothing to train
     carry_out(lost, CONFIG, reader)

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 
 import jax
@@ -15,6 +16,7 @@ import tiny
 from etils import epath
 from tiny import copy_of, probe_of
 
+from cspace_jax import stopping
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import fit, memory
 from cspace_jax.engine import schedule
@@ -166,9 +168,9 @@ def killed_at(monkeypatch, owner, name, number):
 
 
 def test_states_are_saved_seldom_and_what_follows_the_last_is_trained_again(monkeypatch, finished, reader, workdir):
-    config = tiny.changed(CONFIG, engine={"state_seconds": 1e9})
+    config = tiny.changed(CONFIG, engine={"state_seconds": 1e9, "steps_per_call": 1})
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_at(patch, Engine, "train", 3)  # in the last of the calls, which end at logs and saves 2, 4, 5, 6
+        killed_at(patch, Engine, "train", 5)  # in the last of the calls
         train(tiny.in_workdir(workdir, config))
     wave = workdir.checkpoints / "wave_000"
     assert checkpoint.steps(wave / "params") == [2, 5] and not checkpoint.steps(wave / "state")
@@ -192,6 +194,27 @@ def test_training_stopped_before_any_save_goes_on_to_the_same_results(number, mo
         killed_at(patch, checkpoint.CheckpointWriter, "save", number)
         train(tiny.in_workdir(workdir, CONFIG))
     carry_out(workdir.root, CONFIG, reader)
+    assert_equals_finished(workdir, finished)
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])  # before the first save, between two, at one
+def test_training_that_is_asked_to_end_saves_the_state_of_its_step(step, monkeypatch, finished, reader, workdir):
+    config = tiny.changed(CONFIG, engine={"state_seconds": 1000.0, "steps_per_call": 1})
+    asked: list[int] = []
+
+    def advance(self, state, done, count, train=Engine.train):
+        if done + count >= step:
+            asked.append(signal.SIGTERM)
+        return train(self, state, done, count)
+
+    with monkeypatch.context() as patch, pytest.raises(stopping.Stopped) as stopped:
+        patch.setattr(stopping, "_asked", asked)
+        patch.setattr(Engine, "train", advance)
+        train(tiny.in_workdir(workdir, config))
+    assert stopped.value.code == 143 and str(stopped.value).startswith("SIGTERM: ended; the same command goes on")
+    assert checkpoint.steps(workdir.checkpoints / "wave_000" / "state") == [step]
+    assert {row["step"] for row in read_metrics(workdir.metrics)} == {s for s in (2, 4) if s <= step}
+    carry_out(workdir.root, config, reader)
     assert_equals_finished(workdir, finished)
 
 
@@ -366,9 +389,9 @@ def test_training_that_reads_in_passing_stopped_anywhere_goes_on(
 
 
 def test_what_is_kept_already_is_never_removed(monkeypatch, finished, reader, workdir):
-    everything = tiny.changed(CONFIG, save={"keep": "all", "keep_states": (2,)})
+    everything = tiny.changed(CONFIG, save={"keep": "all", "keep_states": (2,)}, engine={"steps_per_call": 1})
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_at(patch, Engine, "train", 3)  # after the save of step 5
+        killed_at(patch, Engine, "train", 5)  # after the save of step 5
         train(tiny.in_workdir(workdir, everything))
     carry_out(workdir.root, keeping(), reader)  # goes on, and would keep the last save alone
     wave = study_waves.load(workdir, CONFIG)[0]

@@ -80,7 +80,7 @@ def test_a_heartbeat_is_seen_and_one_that_lost_its_lock_ends_the_process(tmp_pat
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.02)
     file = tmp_path / lock.NAME
     ended = []
-    monkeypatch.setattr(lock._thread, "interrupt_main", lambda: ended.append(True))
+    monkeypatch.setattr(lock.stopping, "interrupt", lambda: ended.append(True))
     with lock.released_after():
         lock.acquire(tmp_path)
         os.utime(file, (1, 1))

@@ -26,14 +26,14 @@ def appears(folder, pattern):
     return lambda: any(folder.glob(pattern))
 
 
-def kill_when(moment, *arguments):
-    """Start a command, kill -9 it as soon as `moment()` is true; return whether that was before its end."""
+def end_when(moment, number, *arguments):
+    """Start a command, send it a signal as soon as `moment()` is true; return its exit code and its errors."""
     running = process(*arguments)
     while running.poll() is None and not moment():
         time.sleep(0.002)
-    running.send_signal(signal.SIGKILL)
-    running.communicate()
-    return running.returncode == -signal.SIGKILL
+    running.send_signal(number)
+    _, err = running.communicate(timeout=1200)
+    return running.returncode, err
 
 
 def seconds_after(condition, seconds):
@@ -49,7 +49,7 @@ def seconds_after(condition, seconds):
 
 
 def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
-    """Kills in a save, in training after a fixed wait (so that a failure can be repeated), and in the evaluation."""
+    """Kills in a save and in the evaluation; between them SIGTERM in training, after a wait that can be repeated."""
     arguments = (study(), *LONG, f"--config.probe.cache_dir={tmp_path / 'probe'}")
     straight = command(*arguments, f"--workdir={tmp_path / 'straight'}")
     assert straight.code == 0, straight.err
@@ -57,12 +57,13 @@ def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
     line = (*arguments, f"--workdir={folder}")
     started = appears(folder, "metrics.jsonl")
     moments = [
-        appears(folder, "checkpoints/wave_000/params/*"),  # while a checkpoint is being written
-        seconds_after(started, 0.2),  # in training
-        appears(folder, "eval/wave_000/*"),  # in the evaluation, while a file is being written or just after
+        (appears(folder, "checkpoints/wave_000/params/*"), signal.SIGKILL),  # while a checkpoint is being written
+        (seconds_after(started, 0.2), signal.SIGTERM),  # in training
+        (appears(folder, "eval/wave_000/*"), signal.SIGKILL),  # while an evaluation is being written or just after
     ]
-    killed = [kill_when(moment, *line) for moment in moments]
-    assert killed[0] and killed[-1]  # the one between may have come too late
+    (first, _), (second, said), (third, _) = [end_when(moment, number, *line) for moment, number in moments]
+    assert (first, third) == (-signal.SIGKILL, -signal.SIGKILL)
+    assert second == 143 and said.endswith("SIGTERM: ended; the same command goes on from the last checkpoint\n"), said
     done = real_command(*line)
     assert done.code == 0, done.err
     assert (folder / "concept_space.csv").read_bytes() == (tmp_path / "straight" / "concept_space.csv").read_bytes()

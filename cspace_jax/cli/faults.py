@@ -1,0 +1,55 @@
+"""Errors that are ours: the traceback goes to standard error and, with what a report needs, into a file."""
+
+import datetime
+import os
+import platform
+import sys
+import traceback
+from importlib import metadata
+
+from cspace_jax import startup
+
+_KEPT = 20  # files; older ones are removed
+_PACKAGES = ("cspace_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def report(error: BaseException) -> None:
+    """Print the traceback of an error, and a line that asks for a report and names the file that belongs to it."""
+    shown = "".join(traceback.format_exception(error))
+    print(shown, end="", file=sys.stderr)
+    log = _write(shown)
+    with_what = f"with {log}" if log else "with the lines above"
+    print(f"error: this is a fault of cspace_jax; please report it {with_what}", file=sys.stderr)
+
+
+def _write(shown: str) -> str:
+    """Write the file and return its path; "" where nothing can be written."""
+    folder = startup.usable_cache("faults")
+    if folder is None:
+        return ""
+    path = folder / f"{datetime.datetime.now():%Y-%m-%d_%H%M%S}_{os.getpid()}.txt"
+    try:
+        for old in sorted(folder.glob("*.txt"))[: 1 - _KEPT]:
+            old.unlink(missing_ok=True)
+        path.write_text("\n".join([*_circumstances(), "", shown]))
+    except OSError:
+        return ""
+    return str(path)
+
+
+def _circumstances() -> list[str]:
+    versions = [f"{name} {_version(name)}" for name in _PACKAGES]
+    variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(("JAX", "XLA"))]
+    return [
+        f"command line: {' '.join(sys.argv)}",
+        f"Python {platform.python_version()} on {platform.platform()}",
+        ", ".join(versions),
+        *variables,
+    ]
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "?"

@@ -1,0 +1,134 @@
+"""Signals: what a process saves before it ends, how soon it ends, and with which exit code."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# A body that no signal reaches: a call in C that lets other threads run.
+BLOCKED = "import hashlib; print('ready', flush=True); hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)"
+BODIES = {
+    "saves": """
+with stopping.saves():
+    print("ready", flush=True)
+    while not stopping.asked():
+        time.sleep(0.01)
+    print("saved")
+    stopping.leave()
+""",
+    "plain": "print('ready', flush=True)\nwhile True: time.sleep(0.01)",
+    "blocked": BLOCKED,
+    "waits": f"with stopping.waits():\n    {BLOCKED}",
+    "lost": """
+with stopping.saves():
+    print("ready", flush=True)
+    time.sleep(0.3)
+    stopping.interrupt()
+    time.sleep(60)
+    print("saved")
+""",
+}
+CODE = """
+import sys, time
+from cspace_jax import stopping
+from cspace_jax.cli import scripts
+stopping.GRACE_SECONDS = 1.0
+stopping.finally_do(lambda: print("last act"))
+def body(_):
+    try:
+        exec(sys.argv[1])
+    finally:
+        print("orderly")
+stopping.listen()
+stopping.listen()
+scripts.exit_on_user_error(body, [])
+"""
+
+
+@contextlib.contextmanager
+def start(body, **options):
+    """A process that carries out a body and has said that it is ready."""
+    line = [sys.executable, "-c", CODE, BODIES[body]]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}, **streams, **options) as running:
+        try:
+            assert running.stdout.readline() == "ready\n"
+            time.sleep(0.3)  # it is in its body
+            yield running
+        finally:
+            running.kill()
+
+
+def end(running):
+    """Return exit code, output and errors of a process, which must end by itself."""
+    out, err = running.communicate(timeout=60)
+    return running.returncode, out, err
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_what_can_be_saved_is_saved_first(name, code):
+    with start("saves") as running:
+        running.send_signal(signal.Signals[name])
+        found, out, err = end(running)
+    assert (found, out) == (code, "saved\norderly\n")
+    first, last = err.split("\n")[1:-1]
+    assert first.startswith(f"{name}: a state is saved first") and ("once more" in first) == (name == "SIGINT")
+    assert last == f"{name}: ended; the same command goes on from the last checkpoint"
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_where_nothing_is_to_be_saved_the_command_ends_where_it_is(name, code):
+    with start("plain") as running:
+        running.send_signal(signal.Signals[name])
+        found, out, err = end(running)
+    assert (found, out) == (code, "orderly\n")
+    assert err == f"{name}: ended; the same command goes on from the last checkpoint\n"
+
+
+def test_sigterm_ends_a_process_whose_main_thread_does_not_come_to_it():
+    with start("blocked") as running:
+        running.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert running.poll() is None  # its grace is a second here
+        found, out, err = end(running)
+    assert (found, out) == (143, "last act\n") and "SIGTERM: ended;" in err
+
+
+def test_a_second_interrupt_ends_at_once():
+    with start("blocked") as running:
+        running.send_signal(signal.SIGINT)
+        time.sleep(1.5)
+        assert running.poll() is None  # one alone waits, however long it takes
+        running.send_signal(signal.SIGINT)
+        found, out, err = end(running)
+    assert (found, out) == (130, "last act\n") and "SIGINT: ended;" in err
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_process_that_waits_for_others_ends_at_once(name, code):
+    with start("waits") as running:
+        running.send_signal(signal.Signals[name])
+        found, out, _ = end(running)
+    assert (found, out) == (code, "last act\n")
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored():
+    """As under nohup, or behind & in a script."""
+    with start("plain", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as running:
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert running.poll() is None
+        running.send_signal(signal.SIGTERM)
+        assert end(running)[0] == 143
+
+
+def test_who_lost_the_workdir_saves_nothing():
+    with start("lost") as running:
+        found, out, _ = end(running)
+    assert (found, out) == (130, "orderly\n")
