@@ -3,6 +3,8 @@
 import gc
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
@@ -22,6 +24,9 @@ os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+# Probes of commands, shared by all workers and the processes that they start: the first to need one trains it.
+os.environ.setdefault("CSPACE_JAX_TEST_PROBES", tempfile.mkdtemp(prefix="cspace_jax_probes_"))
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Modules whose annotations give shapes; those without are checked by pyright alone. Checking all takes 10 s a worker to
@@ -48,6 +53,12 @@ def _compilation_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str)
         folder = pathlib.Path.home() / ".cache" / "cspace_jax" / "tests"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the shared probes, once all workers have ended."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["CSPACE_JAX_TEST_PROBES"], ignore_errors=True)
 
 
 def pytest_collection_finish() -> None:

@@ -35,7 +35,7 @@ with stopping.saves():
 """,
 }
 CODE = """
-import sys, time
+import signal, sys, time
 from cspace_jax import stopping
 from cspace_jax.cli import scripts
 stopping.GRACE_SECONDS = 1.0
@@ -45,6 +45,8 @@ def body(_):
         exec(sys.argv[1])
     finally:
         print("orderly")
+for name in sys.argv[2:]:
+    signal.signal(signal.Signals[name], signal.SIG_IGN)
 stopping.listen()
 stopping.listen()
 scripts.exit_on_user_error(body, [])
@@ -52,11 +54,11 @@ scripts.exit_on_user_error(body, [])
 
 
 @contextlib.contextmanager
-def start(body, **options):
+def start(body, *ignored):
     """A process that carries out a body and has said that it is ready."""
-    line = [sys.executable, "-c", CODE, BODIES[body]]
+    line = [sys.executable, "-c", CODE, BODIES[body], *ignored]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}, **streams, **options) as running:
+    with subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}, **streams) as running:
         try:
             assert running.stdout.readline() == "ready\n"
             time.sleep(0.3)  # it is in its body
@@ -120,7 +122,7 @@ def test_a_process_that_waits_for_others_ends_at_once(name, code):
 
 def test_a_signal_that_was_ignored_from_the_start_stays_ignored():
     """As under nohup, or behind & in a script."""
-    with start("plain", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as running:
+    with start("plain", "SIGINT") as running:
         running.send_signal(signal.SIGINT)
         time.sleep(0.3)
         assert running.poll() is None

@@ -23,7 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import orbax_calls, owned
-from cspace_jax.storage.files import PathLike, located, writing
+from cspace_jax.storage.files import PathLike, located, reason, writing
 
 PyTree = Any
 T = TypeVar("T")
@@ -48,6 +48,7 @@ class CheckpointWriter:
         self._folder = _absolute(path)
         self._pending: Any = None
         self._step = -1
+        self._bytes = 0
 
     def save(self, step: int, state: PyTree) -> None:
         """Start to save `state`, and return as soon as its arrays are on the host (or owned by the writer).
@@ -61,6 +62,7 @@ class CheckpointWriter:
         self.wait()
         self._step = step
         contents = _pack(state)
+        self._bytes = sum(array.nbytes for array in contents["leaves"].values())
         with self._report_failure():
             self._folder.mkdir(parents=True, exist_ok=True)
             _discard(self._folder / str(step))
@@ -90,9 +92,10 @@ class CheckpointWriter:
                 yield
                 return
             except Exception as e:
-                reason = orbax_calls.line(e)
+                known = reason(e)
+                why = f"{known}; it needs about {self._bytes / 1e6:.3g} MB" if known else orbax_calls.line(e)
             orbax_calls.settle()
-        raise UserError(f"checkpoint {self._folder / str(self._step)}: cannot be written ({reason})")
+        raise UserError(f"checkpoint {self._folder / str(self._step)}: cannot be written ({why})")
 
 
 def steps(path: PathLike) -> list[int]:

@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import functools
+import importlib.util
 import os
 import uuid
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from etils import epath
 from cspace_jax.errors import UserError
 
 PathLike = str | os.PathLike[str]
+_PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}  # of fsspec
 _REASONS = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
@@ -26,10 +29,26 @@ def located(path: PathLike) -> epath.Path:
     """Return a path, "~" expanded; one that starts with "/" is of this machine, "gs://bucket/x" is cloud storage.
 
     epath takes /gs, /s3, /az and /hf for cloud storage too. With two slashes they are the same folders, and local.
+
+    Raises:
+      UserError: a kind of storage that is not known, or whose package is not installed.
     """
     text = os.path.expanduser(os.fspath(path))
+    scheme, separator, _ = text.partition("://")
+    if separator and (missing := _missing(scheme)):
+        raise UserError(f"{quoted(text)}: {missing}")
     taken = text.startswith("/") and "://" in os.fspath(epath.Path(text))
     return epath.Path(f"/{text}" if taken else text)
+
+
+@functools.cache
+def _missing(scheme: str) -> str:
+    """Return what is missing to reach a kind of storage; "" if nothing is."""
+    if scheme not in _PACKAGES:
+        return f"must be a path, or start with one of {', '.join(f'{name}://' for name in _PACKAGES)}"
+    if any(importlib.util.find_spec(name) for name in (_PACKAGES[scheme], "tensorflow")):
+        return ""
+    return f"{scheme}:// needs a package that is not installed: pip install {_PACKAGES[scheme]}"
 
 
 def write_atomic(path: PathLike, data: bytes | str) -> None:
@@ -47,6 +66,7 @@ def write_atomic(path: PathLike, data: bytes | str) -> None:
         try:
             _write_synced(temporary, data.encode() if isinstance(data, str) else data)
             temporary.replace(target)
+            _sync_folder(target.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -59,8 +79,21 @@ def writing(path: PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise UserError(f"cannot write {quoted(path)}: {' '.join(reason.split())}") from error
+        known = reason(error) or error.strerror or str(error)
+        raise UserError(f"cannot write {quoted(path)}: {' '.join(known.split())}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Return in plain words why a file could not be written, also where a library wraps what it was; "" if unknown."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in _REASONS:
+            return _REASONS[chain.errno]
+        chain = chain.__cause__ or chain.__context__
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" in text:  # as tensorstore calls it
+        return _REASONS[errno.ENOSPC]
+    return next((words for number, words in _REASONS.items() if os.strerror(number) in text), "")
 
 
 def _write_synced(path: epath.Path, data: bytes) -> None:
@@ -69,6 +102,18 @@ def _write_synced(path: epath.Path, data: bytes) -> None:
         file.flush()
         if "://" not in str(path):
             os.fsync(file.fileno())
+
+
+def _sync_folder(folder: epath.Path) -> None:
+    """Have the names in a folder on the disk, so that a power cut does not undo a rename; where that can be asked."""
+    if "://" in str(folder):
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def quoted(path: PathLike) -> str:

@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # The network and probe that compile fastest, for commands whose numbers do not matter.
 NARROW = (
+    f"--config.probe.cache_dir={os.environ['CSPACE_JAX_TEST_PROBES']}",
     *("--config.network.channels=(4,)", "--config.network.groups=2", "--config.network.attention=False"),
     *("--config.probe.channels=(4,)", "--config.probe.groups=2", "--config.probe.heads=2"),
     *("--config.probe.out_channels=4", "--config.figures=()"),
@@ -64,7 +65,7 @@ def arguments_of(argv):
 
 def environment(**more):
     cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir or ""}
-    least = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3"}
+    least = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # they start with nothing compiled
     return {**os.environ, "CSPACE_JAX_RESTARTED": "1", "PYTHONPATH": str(ROOT), **cache, **least, **more}
 
 

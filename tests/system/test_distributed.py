@@ -53,7 +53,7 @@ def finish(running):
 def alone(tmp_path_factory):
     """The study in one process on one device: the arguments it was given, and its workdir."""
     folder = tmp_path_factory.mktemp("alone")
-    arguments = (study(), *SMALL, f"--config.probe.cache_dir={folder / 'probe'}")
+    arguments = (study(), *SMALL)
     done = command(*arguments, f"--workdir={folder / 'alone'}", "--config.engine.devices=1")
     assert done.code == 0, done.err
     return arguments, folder / "alone"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from commands import (
     NARROW,
@@ -23,6 +24,7 @@ from commands import (
 
 from cspace_jax import startup
 from cspace_jax.storage.metrics import read_metrics
+from experiments import torture
 
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
@@ -47,8 +49,7 @@ def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("work")
     for name in STUDIES:
         folders[name] = root / name
-        cache = () if name == "signal" else (f"--config.probe.cache_dir={root / 'probes'}",)
-        done = command(study(name), f"--workdir={folders[name]}", *ARGUMENTS[name], *cache)
+        done = command(study(name), f"--workdir={folders[name]}", *ARGUMENTS[name])
         assert done.code == 0, done.err
         first = done.out.splitlines()[0]
         assert (
@@ -421,3 +422,11 @@ def test_a_truncated_checkpoint_in_a_real_process_is_one_line(finished, tmp_path
     next(folder.rglob("step_00000003.npz")).unlink()
     done = real_command("--mode=eval", f"--workdir={folder}")
     assert_one_line(without_progress(done), "params/3: is damaged")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_file_ends_in_the_same_results_or_in_one_line(seed, finished, tmp_path):
+    """The campaign of experiments/torture.py in short; which file is damaged, and how, follows from the seed."""
+    bench = torture.Bench(tmp_path, (), finished["hidden"], finished["hidden"], 0.0)
+    what, found = torture.damage(bench, np.random.default_rng(seed), tmp_path / "w")
+    assert what and found in (torture.SAME, torture.NAMED)

@@ -1,0 +1,65 @@
+"""Errors of the disk in plain words."""
+
+import errno
+import os
+
+import pytest
+
+from cspace_jax.errors import UserError
+from cspace_jax.storage import files
+
+FULL = "no space left on the disk"
+
+
+def chained():
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise RuntimeError("a library's words") from error
+    except RuntimeError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "x"), FULL),
+        (OSError(errno.EROFS, "x"), "the file system is read-only"),
+        (chained(), FULL),
+        (ValueError(f"write failed: {os.strerror(errno.ENOSPC)} [tensorstore_spec=...]"), FULL),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing ocdbt"), FULL),
+        (OSError(errno.EIO, "Input/output error"), ""),
+        (ValueError("something else"), ""),
+    ],
+)
+def test_why_a_file_cannot_be_written(error, words):
+    assert files.reason(error) == words
+
+
+def test_a_file_is_the_old_or_the_new_one_and_nothing_is_left(tmp_path, monkeypatch):
+    target = tmp_path / "deep" / "file"
+    files.write_atomic(target, "old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "x")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=f"cannot write '{target}': {FULL}"):
+        patch.setattr(files.os, "fsync", full)
+        files.write_atomic(target, "new")
+    assert target.read_text() == "old" and [path.name for path in target.parent.iterdir()] == ["file"]
+    files.write_atomic(target, b"new")
+    assert target.read_text() == "new"
+
+
+def test_cloud_storage_that_cannot_be_reached_is_one_line(monkeypatch):
+    files._missing.cache_clear()
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"'gs://bucket/x': gs:// needs a package .*: pip install gcsfs$"):
+        files.located("gs://bucket/x")
+    with pytest.raises(UserError, match="'ftp://host/x': must be a path, or start with one of gs://, s3://"):
+        files.located("ftp://host/x")
+    files._missing.cache_clear()
+    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: name == "gcsfs" or None)
+    assert str(files.located("gs://bucket/x")) == "gs://bucket/x"
+    files._missing.cache_clear()

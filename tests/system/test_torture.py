@@ -1,0 +1,133 @@
+"""The script of faults: what it does to files and processes, what it lets pass, and what it calls a failure."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cspace_jax.errors import UserError
+from experiments import torture
+
+BENCH = torture.Bench(None, (), None, None, 0.5)
+GOOD = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs(torture.Bench):
+    """A bench whose command is a small program."""
+
+    program: str = GOOD
+
+    def start(self, folder):
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, "-c", self.program], **streams)
+
+
+def disturb(program, number, moment):
+    return torture._disturb(Programs(**vars(BENCH), program=program), None, number, moment)
+
+
+def test_damages_are_those_that_are_named(tmp_path):
+    names = {
+        "emptied": lambda path, _: path.read_bytes() == b"",
+        "cut in half": lambda path, before: path.read_bytes() == before[:50],
+        "with a flipped bit": lambda path, before: (
+            sum((a ^ b).bit_count() for a, b in zip(path.read_bytes(), before, strict=True)) == 1
+        ),
+        "with the content of a neighbour": lambda path, _: path.read_bytes() == b"other",
+        "replaced by a folder": lambda path, _: path.is_dir(),
+        "removed": lambda path, _: not path.exists(),
+    }
+    assert names.keys() == torture.DAMAGES.keys()
+    for name, holds in names.items():
+        folder = tmp_path / name / "deep"
+        folder.mkdir(parents=True)
+        path, before = folder / "a.npz", bytes(range(100))
+        path.write_bytes(before)
+        (folder / "b.npz").write_bytes(b"other")
+        (folder / "b.json").write_bytes(b"of another kind")
+        torture.DAMAGES[name](path, np.random.default_rng(0))
+        assert holds(path, before), name
+
+
+def test_a_signal_must_end_the_command_with_its_own_code():
+    assert disturb(GOOD, signal.SIGTERM, 1.0) == 143
+    assert disturb(GOOD, signal.SIGKILL, 1.0) == -9
+    assert disturb("pass", signal.SIGKILL, 30.0) == 0  # it had ended before
+    with pytest.raises(torture.Failure, match="SIGTERM after 1.00 s: exit code -15"):
+        disturb("import time; time.sleep(60)", signal.SIGTERM, 1.0)
+    with pytest.raises(torture.Failure, match="a traceback"):
+        disturb(GOOD.replace("print(flush=True)", "print('Traceback', file=sys.stderr)"), signal.SIGTERM, 1.0)
+    with pytest.raises(torture.Failure, match="ended by itself with 3"):
+        disturb("raise SystemExit(3)", signal.SIGTERM, 30.0)
+
+
+def test_a_refusal_is_one_line():
+    bars = "train:  10%|#\rtrain: 100%|##\n"
+    assert torture._one_line(f"{bars}error: no space left\n") == "error: no space left"
+    for err in ("Traceback (most recent call last):\n  File\nerror: x\n", "", "error: this is a fault of cspace_jax\n"):
+        with pytest.raises(torture.Failure, match="not one line"):
+            torture._one_line(err)
+
+
+def test_the_table_counts_by_kind_and_lists_failures():
+    rows = [
+        {"number": str(i), "kind": kind, "found": found, "what": f"what {i}"}
+        for i, (kind, found) in enumerate(
+            [("signals", "same results"), ("damage", "one line"), ("signals", "failure"), ("damage", "same results")]
+        )
+    ]
+    text = torture.table(rows, "python -m x")
+    assert "| signals | 2 | 1 | 0 | 1 |\n| damage | 2 | 1 | 1 | 0 |\n" in text
+    assert text.endswith("- signals 2: what 2\n") and "what 1" not in text
+
+
+def test_what_differs_is_a_failure(tmp_path):
+    bench = dataclasses.replace(BENCH, straight=tmp_path / "straight")
+    bench.straight.mkdir()
+    (bench.straight / "concept_space.csv").write_text("run,step\n0,1\n")
+    (bench.straight / "metrics.jsonl").write_text(json.dumps({"run": 0, "step": 2, "loss": 1.0, "steps_per_second": 3}))
+    same = {
+        "metrics.jsonl": json.dumps({"run": 0, "step": 2, "loss": 1.0, "steps_per_second": 4}),
+        "concept_space.csv": "run,step\n0,1\n",
+    }
+    for name, content, words in (
+        ("x", "", None),
+        ("concept_space.csv", "run,step\n0,2\n", "concept_space.csv differs"),
+        ("metrics.jsonl", json.dumps({"run": 0, "step": 2, "loss": 1.5}), "metrics.jsonl differs"),
+        (".a.1.tmp", "", "rests are left"),
+    ):
+        folder = tmp_path / "w"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for file, text in {**same, name: content}.items():
+            (folder / file).write_text(text)
+        if words is None:
+            bench.compare(folder)
+        else:
+            with pytest.raises(torture.Failure, match=words):
+                bench.compare(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--kinds=signals,floods"], "kinds = 'floods': must be of signals, full disk, damage"),
+        (["--faults=-1"], "must leave something to do"),
+        (["--hours=-1"], "must leave something to do"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        torture.run([f"--workdir={tmp_path / 'w'}", *arguments])
+    assert not (tmp_path / "w").exists()
