@@ -20,11 +20,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # The network and probe that compile fastest, for commands whose numbers do not matter.
 NARROW = (
-    f"--config.probe.cache_dir={os.environ['CSPACE_JAX_TEST_PROBES']}",
     *("--config.network.channels=(4,)", "--config.network.groups=2", "--config.network.attention=False"),
     *("--config.probe.channels=(4,)", "--config.probe.groups=2", "--config.probe.heads=2"),
     *("--config.probe.out_channels=4", "--config.figures=()"),
 )
+
+# Where probes are shared by all workers and the processes that they start.
+SHARED = f"--config.probe.cache_dir={os.environ['CSPACE_JAX_TEST_PROBES']}"
 
 
 def study(name="signal"):

@@ -7,7 +7,7 @@ import time
 
 import jax
 import pytest
-from commands import NARROW, ROOT, command, process, real_command, study
+from commands import NARROW, ROOT, SHARED, command, process, real_command, study
 
 from cspace_jax import processes
 from cspace_jax.config import files, from_config_dict
@@ -53,7 +53,7 @@ def finish(running):
 def alone(tmp_path_factory):
     """The study in one process on one device: the arguments it was given, and its workdir."""
     folder = tmp_path_factory.mktemp("alone")
-    arguments = (study(), *SMALL)
+    arguments = (study(), *SMALL, SHARED)
     done = command(*arguments, f"--workdir={folder / 'alone'}", "--config.engine.devices=1")
     assert done.code == 0, done.err
     return arguments, folder / "alone"

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from commands import NARROW, assert_one_line, command, process, real_command, study, without_progress
+from commands import NARROW, SHARED, assert_one_line, command, process, real_command, study, without_progress
 
 from cspace_jax.storage.metrics import read_metrics
 
@@ -50,7 +50,7 @@ def seconds_after(condition, seconds):
 
 def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
     """Kills in a save and in the evaluation; between them SIGTERM in training, after a wait that can be repeated."""
-    arguments = (study(), *LONG)
+    arguments = (study(), *LONG, SHARED)
     straight = command(*arguments, f"--workdir={tmp_path / 'straight'}")
     assert straight.code == 0, straight.err
     folder = tmp_path / "killed"

@@ -12,6 +12,7 @@ import pytest
 from commands import (
     NARROW,
     ROOT,
+    SHARED,
     assert_one_line,
     assert_same_table,
     command,
@@ -34,8 +35,8 @@ STUDIES = ("signal", "hidden", "underspec")
 RUNS = {"signal": 4, "hidden": 2, "underspec": 6}
 ARGUMENTS = {
     "signal": (),  # as it is, with all figures
-    "hidden": (*NARROW, "--config.figures=('fig6', 'fig17', 'elicitation', 'embeddings')"),
-    "underspec": (*NARROW, "--config.figures=('fig7', 'fig8', 'fig9', 'fig10', 'product')"),
+    "hidden": (*NARROW, SHARED, "--config.figures=('fig6', 'fig17', 'elicitation', 'embeddings')"),
+    "underspec": (*NARROW, SHARED, "--config.figures=('fig7', 'fig8', 'fig9', 'fig10', 'product')"),
 }
 GOLDEN = {"signal": "smoke", "hidden": "smoke_narrow", "underspec": "smoke_narrow"}
 # The contract of a workdir (README).
