@@ -19,13 +19,12 @@ _MB = 2.0**20
 
 def cores(root: pathlib.Path = _ROOT) -> int:
     """Return how many cores this process may keep busy, at least 1."""
-    schedulable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([schedulable, *map(math.ceil, _quotas(root))]))
+    return max(1, min([_schedulable(), *map(math.ceil, _quotas(root))]))
 
 
 def has_quota(root: pathlib.Path = _ROOT) -> bool:
     """Return whether fewer cores may be kept busy than threads can be scheduled on."""
-    return hasattr(os, "sched_getaffinity") and cores(root) < len(os.sched_getaffinity(0))
+    return cores(root) < _schedulable()
 
 
 def memory(root: pathlib.Path = _ROOT, environment: Mapping[str, str] = os.environ) -> float:
@@ -40,6 +39,10 @@ def processor(root: pathlib.Path = _ROOT) -> str:
     """Return the model of the processor and how many of its cores this process may keep busy."""
     found = re.search(r"^model name\s*:\s*(.*)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
     return f"{found[1] if found else platform.processor() or platform.machine()} x {cores(root)}"
+
+
+def _schedulable() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quotas(root: pathlib.Path) -> Iterator[float]:

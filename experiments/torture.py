@@ -186,11 +186,17 @@ def damage(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tupl
     """Damage a file of a finished or half-finished workdir, then give the study's command."""
     origin = (bench.straight, bench.half)[int(rng.integers(2))]
     shutil.copytree(origin, folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    target = files[int(rng.integers(len(files)))]
-    name = str(rng.choice(list(DAMAGES)))
+    kinds = collections.defaultdict(list)  # most files are parts of checkpoints: a kind is chosen first
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        kinds[path.relative_to(folder).parts[0], path.suffix].append(path)
+    files = list(kinds.values())[int(rng.integers(len(kinds)))]
+    target, name = files[int(rng.integers(len(files)))], str(rng.choice(list(DAMAGES)))
     DAMAGES[name](target, rng)
-    what = f"{target.relative_to(folder)} of a {'finished' if origin == bench.straight else 'begun'} workdir {name}"
+    return _go_on(bench, folder, f"{target.relative_to(folder)} {name} in {origin.name}")
+
+
+def _go_on(bench: Bench, folder: pathlib.Path, what: str) -> tuple[str, str]:
+    """Give the study's command in a damaged workdir, in this process; raises Failure for what is not allowed."""
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             cs.run(_config(bench), folder)

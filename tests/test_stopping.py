@@ -73,24 +73,20 @@ def end(running):
     return running.returncode, out, err
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_what_can_be_saved_is_saved_first(name, code):
-    with start("saves") as running:
+CODES = pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+
+
+@CODES
+@pytest.mark.parametrize("body", ["saves", "plain"])
+def test_what_can_be_saved_is_saved_first_and_all_else_ends_where_it_is(body, name, code):
+    with start(body) as running:
         running.send_signal(signal.Signals[name])
         found, out, err = end(running)
-    assert (found, out) == (code, "saved\norderly\n")
-    first, last = err.split("\n")[1:-1]
-    assert first.startswith(f"{name}: a state is saved first") and ("once more" in first) == (name == "SIGINT")
+    assert (found, out) == (code, "saved\norderly\n" if body == "saves" else "orderly\n")
+    *first, last = err.strip().split("\n")
+    again = "; once more ends at once" if name == "SIGINT" else ""
+    assert first == ([f"{name}: a state is saved first{again}"] if body == "saves" else [])
     assert last == f"{name}: ended; the same command goes on from the last checkpoint"
-
-
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_where_nothing_is_to_be_saved_the_command_ends_where_it_is(name, code):
-    with start("plain") as running:
-        running.send_signal(signal.Signals[name])
-        found, out, err = end(running)
-    assert (found, out) == (code, "orderly\n")
-    assert err == f"{name}: ended; the same command goes on from the last checkpoint\n"
 
 
 def test_sigterm_ends_a_process_whose_main_thread_does_not_come_to_it():
@@ -112,7 +108,7 @@ def test_a_second_interrupt_ends_at_once():
     assert (found, out) == (130, "last act\n") and "SIGINT: ended;" in err
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@CODES
 def test_a_process_that_waits_for_others_ends_at_once(name, code):
     with start("waits") as running:
         running.send_signal(signal.Signals[name])

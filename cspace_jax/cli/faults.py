@@ -5,12 +5,11 @@ import os
 import platform
 import sys
 import traceback
-from importlib import metadata
 
 from cspace_jax import startup
+from cspace_jax.storage import environment
 
 _KEPT = 20  # files; older ones are removed
-_PACKAGES = ("cspace_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def report(error: BaseException) -> None:
@@ -38,7 +37,7 @@ def _write(shown: str) -> str:
 
 
 def _circumstances() -> list[str]:
-    versions = [f"{name} {_version(name)}" for name in _PACKAGES]
+    versions = [f"{name} {environment.version(name)}" for name in environment.PACKAGES]
     variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(("JAX", "XLA"))]
     return [
         f"command line: {' '.join(sys.argv)}",
@@ -46,10 +45,3 @@ def _circumstances() -> list[str]:
         ", ".join(versions),
         *variables,
     ]
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "?"

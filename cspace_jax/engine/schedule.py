@@ -17,8 +17,9 @@ def next_count(start: int, stops: Sequence[int], most: int) -> int:
 
 def chunks(start: int, stop: int, stops: Sequence[int], most: int) -> list[tuple[int, int]]:
     """Cut steps start .. stop into calls (steps done before, count) of at most `most` that end at each of `stops`."""
-    edges = sorted({s for s in stops if start < s < stop} | {start, stop})
+    edges = sorted({s for s in stops if start < s < stop} | {stop})
     calls = []
-    for low, high in zip(edges, edges[1:], strict=False):
-        calls += [(s, min(most, high - s)) for s in range(low, high, most)]
+    while start < stop:
+        calls.append((start, next_count(start, edges, most)))
+        start += calls[-1][1]
     return calls

@@ -75,6 +75,12 @@ def test_fastest_is_taken_and_kept_for_the_next_start(measured, capsys):
     assert len(measured) == count
 
 
+def test_another_processor_is_measured_anew(monkeypatch):
+    before = autotune.key(AUTO)
+    monkeypatch.setattr(autotune.machine, "processor", lambda: "another x 64")
+    assert autotune.key(AUTO) != before
+
+
 @pytest.mark.parametrize(
     "changes",
     [

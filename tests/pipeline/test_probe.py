@@ -218,6 +218,18 @@ def test_second_call_reads_the_cache(workdir, trainings, tiny, capsys):
     assert sorted(p.suffix for p in workdir.probe.iterdir()) == [".json", ".npz"]
 
 
+def test_a_probe_that_has_read_checkpoints_and_is_gone_is_said(workdir, trainings, capsys):
+    evaluation = workdir.eval / "wave_000" / "step_00000002.npz"
+    evaluation.parent.mkdir(parents=True)
+    evaluation.write_bytes(b"")
+    study = tiny_module.in_workdir(workdir, TINY)
+    probe.load_or_train(study)
+    said = capsys.readouterr().out
+    assert "which has read checkpoints of this workdir, is gone: it is trained again" in said and len(trainings) == 1
+    probe.load_or_train(study)
+    assert "is gone" not in capsys.readouterr().out and len(trainings) == 1
+
+
 def test_workdirs_share_a_cache_folder(workdir, trainings, tmp_path):
     config = with_probe(TINY, cache_dir=str(tmp_path / "shared"))
     probe.load_or_train(tiny_module.in_workdir(workdir, config))

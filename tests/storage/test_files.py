@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 
 import pytest
 
@@ -48,8 +49,11 @@ def test_a_file_is_the_old_or_the_new_one_and_nothing_is_left(tmp_path, monkeypa
         patch.setattr(files.os, "fsync", full)
         files.write_atomic(target, "new")
     assert target.read_text() == "old" and [path.name for path in target.parent.iterdir()] == ["file"]
+    synced = []  # whether each was a folder
+    sync = os.fsync
+    monkeypatch.setattr(files.os, "fsync", lambda f: (synced.append(stat.S_ISDIR(os.fstat(f).st_mode)), sync(f)))
     files.write_atomic(target, b"new")
-    assert target.read_text() == "new"
+    assert target.read_text() == "new" and synced == [False, True]
 
 
 def test_cloud_storage_that_cannot_be_reached_is_one_line(monkeypatch):

@@ -59,6 +59,20 @@ def alone(tmp_path_factory):
     return arguments, folder / "alone"
 
 
+def test_a_process_whose_peers_never_come_says_so_and_ends_at_sigterm(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    group = ("--distributed", f"--coordinator={coordinator}", "--num_processes=2", "--process_id=0")
+    running = process(study(), f"--workdir={tmp_path / 'w'}", *group, **PATIENT)
+    assert running.stdout.readline() == f"distributed: waiting for 2 processes at {coordinator} to come (10 s)\n"
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=30)
+    assert running.returncode == 143
+    assert err.endswith("SIGTERM: ended; the same command goes on from the last checkpoint\n")
+    assert not (tmp_path / "w").exists()
+
+
 def test_two_devices_give_the_table_of_one(alone, tmp_path):
     arguments, folder = alone
     done = real_command(*arguments, f"--workdir={tmp_path / 'w'}", JAX_NUM_CPU_DEVICES="2")

@@ -425,9 +425,21 @@ def test_a_truncated_checkpoint_in_a_real_process_is_one_line(finished, tmp_path
     assert_one_line(without_progress(done), "params/3: is damaged")
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_damaged_file_ends_in_the_same_results_or_in_one_line(seed, finished, tmp_path):
-    """The campaign of experiments/torture.py in short; which file is damaged, and how, follows from the seed."""
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("eval/*/*.npz", "cut in half", torture.NAMED),
+        ("eval/*/*.npz", "removed", torture.SAME),  # read again
+        ("elicit/*/*/*.npz", "emptied", torture.NAMED),
+        ("concept_space.csv", "with a flipped bit", torture.SAME),  # made again
+        ("checkpoints/*/params/*/_CHECKPOINT_METADATA", "removed", torture.SAME),  # needed no more
+    ],
+)
+def test_a_damaged_file_ends_in_the_same_results_or_in_one_line(pattern, name, expected, finished, tmp_path):
+    """The campaign of experiments/torture.py in short."""
     bench = torture.Bench(tmp_path, (), finished["hidden"], finished["hidden"], 0.0)
-    what, found = torture.damage(bench, np.random.default_rng(seed), tmp_path / "w")
-    assert what and found in (torture.SAME, torture.NAMED)
+    folder = copy_of(finished["hidden"], tmp_path)
+    target = sorted(folder.glob(pattern))[1 if "*" in pattern else 0]
+    torture.DAMAGES[name](target, np.random.default_rng(0))
+    what, found = torture._go_on(bench, folder, "damage")
+    assert found == expected and (found == torture.SAME or target.name in what)
