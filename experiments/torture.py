@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -197,8 +198,9 @@ def damage(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tupl
 
 def _go_on(bench: Bench, folder: pathlib.Path, what: str) -> tuple[str, str]:
     """Give the study's command in a damaged workdir, in this process; raises Failure for what is not allowed."""
+    said = io.StringIO()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
             cs.run(_config(bench), folder)
     except UserError as error:
         if "\n" in str(error):
@@ -209,6 +211,8 @@ def _go_on(bench: Bench, folder: pathlib.Path, what: str) -> tuple[str, str]:
     try:
         bench.compare(folder)
     except Failure as failure:
+        if named := re.search(r"\S+: line \d+.* damaged; .*", said.getvalue()):
+            return f"{what}: {named[0]}", NAMED
         raise Failure(f"{what}: in silence {failure}") from failure
     return what, SAME
 

@@ -1,4 +1,7 @@
-"""Raw evaluations: one .npz of named arrays for each checkpoint of a wave."""
+"""Raw evaluations: one .npz of named arrays for each checkpoint of a wave.
+
+A file says of which checkpoint it is, by its place in the workdir: one that holds another's content is not read.
+"""
 
 import io
 import zipfile
@@ -18,12 +21,15 @@ MEASURED = ("prob_samples", "mean_rgb", "loss", "schedule_b", "schedule_w")
 EMBEDDED = ("embedding_cosine", "embedding_classes")
 EXCHANGED = ("exchange",)
 ELICITED = ("prob_samples", "mean_rgb")
+_PLACE = "written_as"  # name of the array that holds a file's place
+_FOLDERS = ("eval", "elicit", "replay")  # of a workdir, which hold such files
 
 
 def write_npz(path: epath.Path, arrays: dict[str, Any]) -> None:
-    """Write named arrays as a compressed .npz, atomically."""
+    """Write named arrays as a compressed .npz, atomically, and with them its place in the workdir."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    named = {**arrays, _PLACE: np.array(_place(path))}
+    np.savez_compressed(buffer, **named)
     write_atomic(path, buffer.getvalue())
 
 
@@ -31,19 +37,32 @@ def read_evaluation(path: epath.PathLike, keys: Sequence[str] = MEASURED) -> dic
     """Read the named arrays of one raw evaluation.
 
     Raises:
-      UserError: the file is missing or damaged, or an array is missing.
+      UserError: the file is missing or damaged, an array is missing, or it holds the evaluation of another checkpoint.
     """
     try:
         with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as stored:
-            return {key: stored[key] for key in keys}
+            place = str(stored[_PLACE]) if _PLACE in stored.files else _place(path)  # older versions did not write it
+            found = {key: stored[key] for key in keys}
     except KeyError as error:
         missing = next((key for key in keys if key in str(error)), "named as asked")
         raise UserError(f"evaluation {path} holds no array {missing!r}; delete the file to measure it again") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"evaluation {path} cannot be read ({error}); delete the file to measure it again") from error
+    if place != _place(path):
+        raise UserError(f"evaluation {path} holds that of {place}; delete the file to measure it again")
+    return found
 
 
 def holds(path: epath.PathLike, keys: Sequence[str]) -> bool:
     """Return whether a raw evaluation, which can be read, holds all the named arrays."""
     with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as stored:
         return set(keys) <= set(stored.files)
+
+
+def _place(path: epath.PathLike) -> str:
+    """Return the place of a file in its workdir, such as eval/wave_000/step_00000500.npz; outside of one its name."""
+    parts = epath.Path(path).parts
+    start = max((i for i, part in enumerate(parts[:-1]) if part in _FOLDERS), default=len(parts) - 1)
+    if start > 1 and parts[start - 2] == "extensions":
+        start -= 2
+    return "/".join(parts[start:])

@@ -1,7 +1,12 @@
-"""The training log metrics.jsonl: append, read, truncate, merge."""
+"""The training log metrics.jsonl: append, read, truncate, merge.
+
+A line ends with the CRC-32 of its row, so that a damaged one is told from a true one.
+"""
 
 import json
 import math
+import re
+import zlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -10,19 +15,25 @@ from etils import epath
 from cspace_jax.storage.files import PathLike, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 
+_CHECKSUM = re.compile(r', "([^"]*)": "([^"]*)"}$')  # the only value that is text
+
 
 def append_metrics(path: PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append one JSON line per row; NumPy and JAX scalars become numbers, NaN and infinity become null."""
-    text = "".join(json.dumps({key: _scalar(value) for key, value in row.items()}) + "\n" for row in rows)
+    text = "".join(_line({key: _scalar(value) for key, value in row.items()}) for row in rows)
     with writing(path), epath.Path(path).open("a") as file:
         file.write(text)
 
 
 def read_metrics(path: PathLike) -> list[dict[str, Any]]:
-    """Return the rows of a metrics file, none when it does not exist; lines torn by a kill are left out."""
-    file = epath.Path(path)
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [row for row in map(_row, lines) if row is not None]
+    """Return the rows of a metrics file, none when it does not exist; torn and damaged lines are left out."""
+    return [row for row in map(_row, _text(path).split("\n")) if row is not None]
+
+
+def damaged_lines(path: PathLike) -> list[int]:
+    """Return the numbers, from 1, of damaged lines of a metrics file; one without its end was torn by a kill."""
+    lines = _text(path).split("\n")[:-1]
+    return [number for number, line in enumerate(lines, 1) if _row(line) is None]
 
 
 def truncate_metrics(path: PathLike, after_step: int, runs: Collection[int] | None = None) -> None:
@@ -33,8 +44,8 @@ def truncate_metrics(path: PathLike, after_step: int, runs: Collection[int] | No
     file = epath.Path(path)
     if not file.exists():
         return
-    old = file.read_text()
-    rows = [(line, _row(line)) for line in old.splitlines()]
+    old = _text(path)
+    rows = [(line, _row(line)) for line in old.split("\n")]
     new = "".join(line + "\n" for line, row in rows if row is not None and not _beyond(row, after_step, runs))
     if new != old:
         write_atomic(file, new)
@@ -47,7 +58,7 @@ def merge_metrics(workdir: Workdir) -> None:
         return
     rows = [row for path in (workdir.metrics, *parts) for row in read_metrics(path)]
     latest = {(row.get("step", 0), row.get("run", 0)): row for row in rows}
-    write_atomic(workdir.metrics, "".join(json.dumps(latest[key]) + "\n" for key in sorted(latest)))
+    write_atomic(workdir.metrics, "".join(_line(latest[key]) for key in sorted(latest)))
     with writing(workdir.metrics):
         for part in parts:
             part.unlink()
@@ -58,12 +69,30 @@ def _scalar(value: Any) -> Any:
     return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
+def _text(path: PathLike) -> str:
+    file = epath.Path(path)
+    return file.read_bytes().decode(errors="replace") if file.exists() else ""
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    text = json.dumps(row)
+    return f'{text[:-1]}, "crc32": "{_crc32(text)}"}}\n'
+
+
 def _row(line: str) -> dict[str, Any] | None:
+    """Return the row of a line; None if it is torn or damaged. Lines of older versions have no checksum."""
+    found = _CHECKSUM.search(line)
+    text = line if found is None else line[: found.start()] + "}"
     try:
-        row = json.loads(line)
+        row = json.loads(text)
     except ValueError:
         return None
-    return row if isinstance(row, dict) else None
+    whole = found is None or found.groups() == ("crc32", _crc32(text))
+    return row if isinstance(row, dict) and whole else None
+
+
+def _crc32(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _beyond(row: Mapping[str, Any], after_step: int, runs: Collection[int] | None) -> bool:

@@ -10,7 +10,7 @@ from cspace_jax.analysis.dataset import Measurements, build_dataset, measure
 from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
 from cspace_jax.storage import results
-from cspace_jax.storage.evaluations import read_evaluation
+from cspace_jax.storage.evaluations import read_evaluation, write_npz
 from cspace_jax.storage.workdir import Workdir
 
 
@@ -91,6 +91,20 @@ def test_an_evaluation_without_an_array_names_it(tmp_path):
     assert set(read_evaluation(tmp_path / "step_00000500.npz", ("prob_samples",))) == {"prob_samples"}
     with pytest.raises(UserError, match="holds no array 'mean_rgb'"):
         read_evaluation(tmp_path / "step_00000500.npz")
+
+
+@pytest.mark.parametrize("other", ["eval/wave_000/step_00000250.npz", "eval/wave_001/step_00000500.npz",
+    "extensions/001/eval/wave_000/step_00000500.npz", "elicit/abc/wave_000/step_00000500.npz"])  # fmt: skip
+def test_an_evaluation_in_the_place_of_another_is_named(tmp_path, other):
+    own, taken = tmp_path / "eval/w/eval/wave_000/step_00000500.npz", tmp_path / "eval/w" / other
+    for path in (own, taken):
+        write_npz(path, {"prob_samples": np.zeros(2)})
+        read_evaluation(path, ("prob_samples",))
+    own.write_bytes(taken.read_bytes())
+    with pytest.raises(UserError, match=f"{own} holds that of {other}; delete the file to measure it again"):
+        read_evaluation(own, ("prob_samples",))
+    (tmp_path / "eval/w").rename(tmp_path / "moved")
+    read_evaluation(tmp_path / "moved" / other, ("prob_samples",))  # a workdir may be moved
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", b"\x93NUMPY"])

@@ -13,7 +13,7 @@ from etils import epath
 from cspace_jax.config import Config, EngineConfig, GridConfig, OptimConfig
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import located, write_atomic, writing
-from cspace_jax.storage.metrics import append_metrics, read_metrics, truncate_metrics
+from cspace_jax.storage.metrics import append_metrics, damaged_lines, read_metrics, truncate_metrics
 from cspace_jax.storage.workdir import Workdir, load, prepare
 
 CONFIG = Config(study="signal", scale="paper", grid=GridConfig(sep_col=(0.1, 0.174)))
@@ -241,9 +241,27 @@ def test_metrics_are_json_lines_of_plain_numbers(tmp_path):
     append_metrics(path, [{"run": np.int64(0), "step": 5, "loss": jnp.float32(0.5), "seed": 100}])
     append_metrics(path, [{"run": 1, "loss": float("nan")}, {"run": 2, "loss": np.float32("inf")}])
     rows = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
-    assert rows == read_metrics(path)
-    assert rows[0] == {"run": 0, "step": 5, "loss": 0.5, "seed": 100}
+    assert [{k: v for k, v in row.items() if k != "crc32"} for row in rows] == read_metrics(path)
+    assert read_metrics(path)[0] == {"run": 0, "step": 5, "loss": 0.5, "seed": 100}
     assert [row["loss"] for row in rows] == [0.5, None, None]
+
+
+def test_every_flipped_bit_of_a_log_is_seen(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"run": 0, "step": step, "loss": 0.125 * step, "steps_per_second": 2.5} for step in (1, 2, 3)]
+    append_metrics(path, rows)
+    assert read_metrics(path) == rows and not damaged_lines(path)
+    content = path.read_bytes()
+    for bit in range(8 * content.index(b"\n")):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        assert read_metrics(path) == rows[1:] and damaged_lines(path)[0] == 1, f"bit {bit}"
+    path.write_bytes(content[:-10])  # torn by a kill, which is no damage
+    assert read_metrics(path) == rows[:2] and not damaged_lines(path)
+    old = "".join(json.dumps(row) + "\n" for row in rows)  # of a version that wrote no checksums
+    path.write_text(old)
+    assert read_metrics(path) == rows and not damaged_lines(path)
 
 
 def test_read_metrics_of_an_absent_file_is_empty(tmp_path):

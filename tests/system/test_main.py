@@ -430,6 +430,8 @@ def test_a_truncated_checkpoint_in_a_real_process_is_one_line(finished, tmp_path
     [
         ("eval/*/*.npz", "cut in half", torture.NAMED),
         ("eval/*/*.npz", "removed", torture.SAME),  # read again
+        ("eval/*/*.npz", "with the content of a neighbour", torture.NAMED),
+        ("metrics.jsonl", "with a flipped bit", torture.NAMED),
         ("elicit/*/*/*.npz", "emptied", torture.NAMED),
         ("concept_space.csv", "with a flipped bit", torture.SAME),  # made again
         ("checkpoints/*/params/*/_CHECKPOINT_METADATA", "removed", torture.SAME),  # needed no more
