@@ -273,7 +273,7 @@ def load(study: Study) -> Battery | None:
     merged: Battery | None = None
     samples = 0
     for root in roots:
-        described = _describe(root)
+        described = description(root)
         if merged is not None and described["samples"] != samples:
             print(f"elicit: {root} is left out of the results, it has another number of samples")
             continue
@@ -297,7 +297,12 @@ def _kept(merged: Battery | None, described: dict[str, Any], root: epath.Path) -
     return [i for i, name in enumerate(names) if name in new and name not in left]
 
 
-def _describe(root: epath.Path) -> dict[str, Any]:
+def description(root: epath.Path) -> dict[str, Any]:
+    """Return what a battery asked: "protocols" and "values" of its queries, "samples", "controls".
+
+    Raises:
+      UserError: it is damaged.
+    """
     try:
         described = json.loads((root / DESCRIPTION).read_text())
         found = {name: described[name] for name in ("protocols", "values", "samples")}

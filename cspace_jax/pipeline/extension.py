@@ -5,14 +5,13 @@ of its own in a folder of the workdir, with the same probe, and its runs are num
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cspace_jax.config import Config, differences, from_config_dict, grid, later_steps, save_steps, to_dict
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import waves
+from cspace_jax.pipeline import elicit, waves
 from cspace_jax.storage import checkpoint, extensions
 from cspace_jax.storage import workdir as workdirs
 from cspace_jax.storage.extensions import Extensions
@@ -122,10 +121,9 @@ def _require_states(folder: Workdir, config: Config, steps: int, otherwise: str)
 
 def _refuse_patching(folder: Workdir, steps: int) -> None:
     """Raise UserError if answers were taken with the projections of the last save, which would be another one."""
-    for file in folder.elicit.glob("*/battery.json"):
-        names = json.loads(file.read_text()).get("protocols", [])
-        if any("patch" in name for name in names):
-            fail("optim.steps", steps, f"the answers in {file.parent} use the last save (elicit.patch_step), "
+    for root in sorted(file.parent for file in folder.elicit.glob(f"*/{elicit.DESCRIPTION}")):
+        if any("patch" in name for name in elicit.description(root)["protocols"]):
+            fail("optim.steps", steps, f"the answers in {root} use the last save (elicit.patch_step), "
                  "which would no longer be the last; remove the folder, and ask again afterwards")  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from cspace_jax.pipeline import (
     probe_levels,
     replay,
     waves,
+    whole_log,
 )
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.modes import MODES, OF_A_STUDY, SHOWS
@@ -36,7 +37,7 @@ from cspace_jax.pipeline.train import earlier_metrics, train
 from cspace_jax.storage import extensions, results, workdir
 from cspace_jax.storage.extensions import Extensions
 from cspace_jax.storage.files import PathLike, located, writing
-from cspace_jax.storage.metrics import damaged_lines, merge_metrics
+from cspace_jax.storage.metrics import merge_metrics
 
 _READS = ("eval", "elicit", "extend", "all")  # modes that write results
 _DRAWS = ("figures", "elicit", "extend", "all")  # modes that draw figures
@@ -313,20 +314,13 @@ def _begin(parts: Sequence[Study], mode: str) -> Probe:
         with writing(part.workdir.root):
             part.workdir.root.mkdir(parents=True, exist_ok=True)
         waves.record(part.workdir, part.config, part.plan.wave, jax.process_count())
-        _tell_damaged(part)
+        whole_log.tell(part)
         merge_metrics(part.workdir)  # of processes that were interrupted
         collect.keep_examples(part)
     probe = load_or_train(study, train=processes.is_first() and _trains(mode))
     if processes.is_first() and _trains(mode):
         probe_levels.check(study, probe)
     return probe
-
-
-def _tell_damaged(study: Study) -> None:
-    damaged = damaged_lines(study.workdir.metrics)
-    if damaged:
-        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        print(f"{study.workdir.metrics}: line {damaged[0]}{more} damaged; left out where the log is read", flush=True)
 
 
 def _finish(study: Study, mode: str, probe: Probe | None, times: Times, output: Output) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from etils import epath
 
 from cspace_jax.config import fingerprint
-from cspace_jax.storage.files import write_atomic, writing
+from cspace_jax.errors import UserError
+from cspace_jax.storage.files import quoted, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 
 
@@ -46,7 +47,11 @@ def _listing(label: str) -> str:
 def _move(workdir: Workdir, listing: epath.Path) -> epath.Path:
     folder = listing.parent
     with writing(folder):
-        for name in json.loads(listing.read_text()):
+        try:
+            names = list(map(str, json.loads(listing.read_text())))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{quoted(listing)} is damaged: move what is in {folder} back, and remove it") from error
+        for name in names:
             if (workdir.root / name).exists():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (workdir.root / name).replace(folder / name)

@@ -51,9 +51,14 @@ def truncate_metrics(path: PathLike, after_step: int, runs: Collection[int] | No
         write_atomic(file, new)
 
 
+def log_files(workdir: Workdir) -> list[epath.Path]:
+    """Return metrics.jsonl, which may not exist, and the files that many processes have logged to since."""
+    return [workdir.metrics, *sorted(workdir.root.glob("metrics.part_*.jsonl"))]
+
+
 def merge_metrics(workdir: Workdir) -> None:
     """Move the rows that many processes logged into metrics.jsonl, by step and run; of rows logged twice the later."""
-    parts = sorted(workdir.root.glob("metrics.part_*.jsonl"))
+    parts = log_files(workdir)[1:]
     if not parts:
         return
     rows = [row for path in (workdir.metrics, *parts) for row in read_metrics(path)]

@@ -218,8 +218,13 @@ def test_a_training_that_cannot_go_on_is_one_line(finished, tmp_path):
         study.extend(steps=STEPS)
     battery = copied(finished, tmp_path / "patched")
     (battery.workdir.elicit / "0123").mkdir(parents=True)
-    (battery.workdir.elicit / "0123" / "battery.json").write_text('{"protocols": ["naive", "patch"]}')
+    description = battery.workdir.elicit / "0123" / "battery.json"
+    description.write_text(json.dumps({"protocols": ["naive", "patch"], "values": ["", ""], "samples": 2}))
     with pytest.raises(cs.UserError, match="use the last save"):
+        battery.extend(steps=STEPS)
+    description.unlink()
+    description.mkdir()
+    with pytest.raises(cs.UserError, match="battery.json is damaged; remove"):
         battery.extend(steps=STEPS)
     assert not study.workdir.extensions.exists() and not battery.workdir.extensions.exists()
 

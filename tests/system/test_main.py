@@ -23,6 +23,7 @@ from commands import (
     without_progress,
 )
 
+import cspace_jax as cs
 from cspace_jax import startup
 from cspace_jax.storage.metrics import read_metrics
 from experiments import torture
@@ -432,6 +433,8 @@ def test_a_truncated_checkpoint_in_a_real_process_is_one_line(finished, tmp_path
         ("eval/*/*.npz", "removed", torture.SAME),  # read again
         ("eval/*/*.npz", "with the content of a neighbour", torture.NAMED),
         ("metrics.jsonl", "with a flipped bit", torture.NAMED),
+        ("metrics.jsonl", "cut in half", torture.NAMED),
+        ("metrics.jsonl", "removed", torture.NAMED),
         ("elicit/*/*/*.npz", "emptied", torture.NAMED),
         ("concept_space.csv", "with a flipped bit", torture.SAME),  # made again
         ("checkpoints/*/params/*/_CHECKPOINT_METADATA", "removed", torture.SAME),  # needed no more
@@ -439,9 +442,10 @@ def test_a_truncated_checkpoint_in_a_real_process_is_one_line(finished, tmp_path
 )
 def test_a_damaged_file_ends_in_the_same_results_or_in_one_line(pattern, name, expected, finished, tmp_path):
     """The campaign of experiments/torture.py in short."""
-    bench = torture.Bench(tmp_path, (), finished["hidden"], finished["hidden"], 0.0)
+    config = cs.open_study(finished["hidden"]).config
+    job = torture.Job((), lambda one: cs.run(config, one), None, finished["hidden"])
     folder = copy_of(finished["hidden"], tmp_path)
     target = sorted(folder.glob(pattern))[1 if "*" in pattern else 0]
     torture.DAMAGES[name](target, np.random.default_rng(0))
-    what, found = torture._go_on(bench, folder, "damage")
+    what, found = torture.go_on(job, folder, "damage")
     assert found == expected and (found == torture.SAME or target.name in what)

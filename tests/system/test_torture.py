@@ -1,7 +1,7 @@
 """The script of faults: what it does to files and processes, what it lets pass, and what it calls a failure."""
 
-import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from cspace_jax.errors import UserError
-from experiments import torture
+from experiments import torture, torture_bench
 
-BENCH = torture.Bench(None, (), None, None, 0.5)
 GOOD = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -22,19 +21,13 @@ time.sleep(60)
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Programs(torture.Bench):
-    """A bench whose command is a small program."""
-
-    program: str = GOOD
-
-    def start(self, folder):
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, "-c", self.program], **streams)
+def started(program, **more):
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", program], env={**os.environ, **more}, **streams)
 
 
 def disturb(program, number, moment):
-    return torture._disturb(Programs(**vars(BENCH), program=program), None, number, moment)
+    return torture._disturb(started(program), number, moment)
 
 
 def test_damages_are_those_that_are_named(tmp_path):
@@ -72,12 +65,51 @@ def test_a_signal_must_end_the_command_with_its_own_code():
         disturb("raise SystemExit(3)", signal.SIGTERM, 30.0)
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_the_shim_fails_the_calls_that_it_is_told_to(tmp_path):
+    """Each file takes a call that opens it and one that writes; the third to the fifth fail, elsewhere none."""
+    bench = torture.Bench(tmp_path, {}, tmp_path / "half", torture_bench._shim(tmp_path))
+    assert bench.shim is not None
+    folder = tmp_path / "w"
+    folder.mkdir()
+    program = f"""
+import os
+for folder in {str(folder)!r}, {str(tmp_path)!r}:
+    for name in "abcdef":
+        try:
+            file = os.open(folder + "/" + name, os.O_WRONLY | os.O_CREAT)
+            os.write(file, b"x")
+            print(name, end="")
+        except OSError as error:
+            print(error.errno, end="")
+"""
+    out, err = started(program, **torture_bench.failing(bench, folder, False, 2, 3)).communicate()
+    assert (out, err) == ("a555efabcdef", "")
+    assert np.frombuffer((tmp_path / "counter").read_bytes(), np.int64)[0] == 9
+    reading = f"print(open({str(folder / 'a')!r}).read())"
+    _, err = started(reading, **torture_bench.failing(bench, folder, True, 0, 10)).communicate()
+    assert "Input/output error" in err
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_the_clock_of_the_shim_jumps_when_it_is_told_to(tmp_path):
+    program = "import time; a = time.time(); time.sleep(0.6); print(round(time.time() - a))"
+    shim = {"LD_PRELOAD": str(torture_bench._shim(tmp_path)), "TORTURE_AFTER": "0.5", "TORTURE_JUMP": "-3600"}
+    out, _ = started(program, **shim).communicate()
+    assert abs(int(out) + 3600) < 60
+
+
+def test_damages_come_after_each_of_the_other_kinds():
+    assert torture._in_turn(("signals", "clock", "damage")) == ["signals", "damage", "clock", "damage"]
+    assert torture._in_turn(("damage",)) == ["damage"]
+
+
 def test_a_refusal_is_one_line():
     bars = "train:  10%|#\rtrain: 100%|##\n"
-    assert torture._one_line(f"{bars}error: no space left\n") == "error: no space left"
+    assert torture.one_line(f"{bars}error: no space left\n") == "error: no space left"
     for err in ("Traceback (most recent call last):\n  File\nerror: x\n", "", "error: this is a fault of cspace_jax\n"):
         with pytest.raises(torture.Failure, match="not one line"):
-            torture._one_line(err)
+            torture.one_line(err)
 
 
 def test_the_table_counts_by_kind_and_lists_failures():
@@ -93,10 +125,10 @@ def test_the_table_counts_by_kind_and_lists_failures():
 
 
 def test_what_differs_is_a_failure(tmp_path):
-    bench = dataclasses.replace(BENCH, straight=tmp_path / "straight")
-    bench.straight.mkdir()
-    (bench.straight / "concept_space.csv").write_text("run,step\n0,1\n")
-    (bench.straight / "metrics.jsonl").write_text(json.dumps({"run": 0, "step": 2, "loss": 1.0, "steps_per_second": 3}))
+    straight = tmp_path / "straight"
+    straight.mkdir()
+    (straight / "concept_space.csv").write_text("run,step\n0,1\n")
+    (straight / "metrics.jsonl").write_text(json.dumps({"run": 0, "step": 2, "loss": 1.0, "steps_per_second": 3}))
     same = {
         "metrics.jsonl": json.dumps({"run": 0, "step": 2, "loss": 1.0, "steps_per_second": 4}),
         "concept_space.csv": "run,step\n0,1\n",
@@ -113,16 +145,16 @@ def test_what_differs_is_a_failure(tmp_path):
         for file, text in {**same, name: content}.items():
             (folder / file).write_text(text)
         if words is None:
-            bench.compare(folder)
+            torture.compare(folder, straight)
         else:
             with pytest.raises(torture.Failure, match=words):
-                bench.compare(folder)
+                torture.compare(folder, straight)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--kinds=signals,floods"], "kinds = 'floods': must be of signals, full disk, damage"),
+        (["--kinds=signals,floods"], "kinds = 'floods': must be of signals, full disk, disk errors, clock, damage"),
         (["--faults=-1"], "must leave something to do"),
         (["--hours=-1"], "must leave something to do"),
     ],

@@ -1,0 +1,236 @@
+"""What `experiments.torture` disturbs: real commands, and the workdirs that they end in, undisturbed."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+import cspace_jax as cs
+from cspace_jax.errors import UserError
+from cspace_jax.storage import checkpoint
+from cspace_jax.storage.metrics import read_metrics
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# The smallest study that passes every stage, with many saves, so that any moment can be in one of them.
+STUDY = (
+    *("--config=signal:smoke", "--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=3"),
+    *("--config.save.start=4", "--config.save.count=8", "--config.figures=('fig4',)", "--config.evaluate.losses=False"),
+    *("--config.network.channels=(4,)", "--config.network.groups=2", "--config.network.attention=False"),
+    *("--config.probe.channels=(4,)", "--config.probe.groups=2", "--config.probe.heads=2"),
+    *("--config.probe.out_channels=4", "--config.engine.state_seconds=0.0"),
+    *("--config.elicit.protocols=('overprompt',)", "--config.elicit.samples=2", "--config.elicit.overprompt=(1.0,)"),
+)
+ADDED = {"seeds": (100,), "steps": 48}
+STEPS = (6, 10, 33)
+
+
+class Failure(Exception):
+    """A fault after which something else was found than is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A command that is disturbed.
+
+    Attributes:
+      arguments: its command line without the workdir.
+      call: the same from Python, a function of the workdir.
+      origin: the workdir that it begins with; None = a new one.
+      straight: the workdir that it ends in, undisturbed.
+      seconds: how long it takes.
+    """
+
+    arguments: tuple[str, ...]
+    call: Callable[[pathlib.Path], Any]
+    origin: pathlib.Path | None
+    straight: pathlib.Path
+    seconds: float = 0.0
+
+    def begin(self, folder: pathlib.Path) -> None:
+        """Make the workdir that the command begins with."""
+        if self.origin is not None:
+            shutil.copytree(self.origin, folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What all faults share.
+
+    Attributes:
+      root: folder of everything.
+      jobs: by name the commands that are disturbed.
+      half: workdir of a study that was ended in the middle of training.
+      shim: library that makes calls of the system fail (`torture_shim.c`); None where it could not be compiled.
+      counts: of such calls so far (`calls`).
+    """
+
+    root: pathlib.Path
+    jobs: dict[str, Job]
+    half: pathlib.Path
+    shim: pathlib.Path | None = None
+    counts: dict[tuple[pathlib.Path, bool], int] = dataclasses.field(default_factory=dict)
+
+    def start(self, job: Job, folder: pathlib.Path, **more: str) -> subprocess.Popen:
+        """Start a command in a workdir, with more variables of its environment."""
+        line = [sys.executable, "-m", "cspace_jax.main", *job.arguments, f"--workdir={folder}"]
+        cache = {"JAX_COMPILATION_CACHE_DIR": str(self.root / "xla"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        environment = {**os.environ, **cache, "PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1", **more}
+        return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def finish(self, job: Job, folder: pathlib.Path) -> None:
+        """Carry out a command to its end, and compare with the undisturbed workdir."""
+        running = self.start(job, folder)
+        out, err = running.communicate()
+        if running.returncode:
+            raise Failure(f"the command that goes on ended with {running.returncode}: {last_line(err or out)}")
+        compare(folder, job.straight)
+
+
+def compare(folder: pathlib.Path, straight: pathlib.Path) -> None:
+    """Raise Failure unless a workdir holds what an undisturbed one holds."""
+    for name in ("concept_space.csv", "added_steps.csv"):
+        if (straight / name).exists() and _content(folder / name) != _content(straight / name):
+            raise Failure(f"{name} differs")
+    for log in straight.rglob("metrics.jsonl"):
+        if _log(folder / log.relative_to(straight)) != _log(log):
+            raise Failure(f"{log.relative_to(straight)} differs")
+    if rests := [path.name for path in folder.rglob("*.tmp")]:
+        raise Failure(f"rests are left: {rests[0]}")
+    for state in straight.rglob("checkpoints/*/state/*"):
+        _compare_state(folder / state.relative_to(straight), state)
+
+
+def _content(path: pathlib.Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _compare_state(ours: pathlib.Path, theirs: pathlib.Path) -> None:
+    """Raise Failure if a state that can be read differs; one that is damaged is refused wherever it is used."""
+    step = int(theirs.name)
+    if step not in checkpoint.steps(ours.parent) or not checkpoint.is_intact(ours.parent, step):
+        return
+    if len({checkpoint.checksums(one.parent, step).tobytes() for one in (ours, theirs)}) > 1:
+        raise Failure(f"state {step} differs")
+
+
+def _log(path: pathlib.Path) -> dict[tuple[int, int], Mapping[str, Any]]:
+    return {(row["run"], row["step"]): {**row, "steps_per_second": 0} for row in read_metrics(path)}
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a text, at most 200 characters of it."""
+    return (text.strip().splitlines() or [""])[-1][:200]
+
+
+def one_line(err: str) -> str:
+    """Return the line of a refusal; raises Failure for anything more, progress bars apart."""
+    said = [line for line in err.replace("\r", "\n").splitlines() if line.startswith(("error:", "Traceback", " "))]
+    if len(said) != 1 or not said[0].startswith("error: ") or "fault of cspace_jax" in said[0]:
+        raise Failure(f"not one line: {' | '.join(said)[:300]}")
+    return said[0]
+
+
+def prepare(root: pathlib.Path) -> Bench:
+    """Carry out all commands undisturbed, and the study once up to a SIGTERM in the middle of training.
+
+    Raises:
+      UserError: one of them fails.
+    """
+    arguments = (*STUDY, f"--config.probe.cache_dir={root / 'probe'}")
+    straight = root / "straight"
+    jobs = {
+        "study": Job(arguments, lambda one: cs.run(_config(straight), one), None, straight),
+        "extend": Job(
+            ("--mode=extend", f"--config.grid.seeds={ADDED['seeds']}", f"--config.optim.steps={ADDED['steps']}"),
+            lambda one: cs.open_study(one).extend(**ADDED),
+            straight,
+            root / "extended",
+        ),
+        "replay": Job(
+            ("--mode=replay", f"--steps={STEPS}"),
+            lambda one: cs.open_study(one).replay(STEPS),
+            straight,
+            root / "replayed",
+        ),
+    }
+    bench = Bench(root, jobs, root / "half", _shim(root))
+    for name, job in jobs.items():
+        jobs[name] = dataclasses.replace(job, seconds=_undisturbed(bench, job))
+    _interrupt(bench)
+    return bench
+
+
+def _undisturbed(bench: Bench, job: Job) -> float:
+    """Carry out a command twice, and return the seconds of the second, which finds all programs compiled."""
+    began = 0.0
+    for folder in (job.straight, bench.root / "again"):
+        shutil.rmtree(folder, ignore_errors=True)
+        job.begin(folder)
+        began = time.monotonic()
+        running = bench.start(job, folder)
+        out, err = running.communicate()
+        if running.returncode:
+            raise UserError(f"an undisturbed command ended with {running.returncode}: {last_line(err or out)}")
+    seconds = time.monotonic() - began
+    compare(bench.root / "again", job.straight)
+    shutil.rmtree(bench.root / "again")
+    return seconds
+
+
+def _interrupt(bench: Bench) -> None:
+    shutil.rmtree(bench.half, ignore_errors=True)
+    running = bench.start(bench.jobs["study"], bench.half)
+    while running.poll() is None and not list(bench.half.glob("checkpoints/*/params/*")):
+        time.sleep(0.01)
+    running.send_signal(signal.SIGTERM)
+    running.communicate()
+
+
+def _config(workdir: pathlib.Path) -> cs.Config:
+    return cs.open_study(workdir).config
+
+
+def _shim(root: pathlib.Path) -> pathlib.Path | None:
+    """Compile the library that makes calls of the system fail; None without a C compiler or off Linux."""
+    library = root / "shim.so"
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        source = pathlib.Path(__file__).with_name("torture_shim.c")
+        line = ["cc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"]
+        subprocess.run(line, check=True, capture_output=True)
+        return library
+    return None
+
+
+def calls(bench: Bench, job: Job, reads: bool) -> int:
+    """Return how many calls that read, or write, an undisturbed command makes under its workdir; counted once."""
+    if (job.straight, reads) in bench.counts:
+        return bench.counts[job.straight, reads]
+    folder = bench.root / "again"
+    shutil.rmtree(folder, ignore_errors=True)
+    job.begin(folder)
+    assert bench.shim is not None, "the shim was compiled"
+    running = bench.start(job, folder, **failing(bench, folder, reads, 0, 0))
+    _, err = running.communicate()
+    if running.returncode:
+        raise UserError(f"a command whose calls are counted ended with {running.returncode}: {last_line(err)}")
+    shutil.rmtree(folder)
+    bench.counts[job.straight, reads] = int(np.frombuffer((bench.root / "counter").read_bytes(), np.int64)[0])
+    return bench.counts[job.straight, reads]
+
+
+def failing(bench: Bench, folder: pathlib.Path, reads: bool, first: int, count: int) -> dict[str, str]:
+    """Return the environment in which some calls that read, or write, a folder fail with an input/output error."""
+    counter = bench.root / "counter"
+    counter.write_bytes(bytes(8))
+    numbers = {"TORTURE_READS": int(reads), "TORTURE_FIRST": first, "TORTURE_COUNT": count}
+    names = {"LD_PRELOAD": str(bench.shim), "TORTURE_ROOT": str(folder), "TORTURE_COUNTER": str(counter)}
+    return names | {name: str(value) for name, value in numbers.items()}
