@@ -31,12 +31,12 @@ from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
+from cspace_jax.storage.batteries import DESCRIPTION, description
 from cspace_jax.storage.evaluations import ELICITED, read_evaluation, write_npz
 from cspace_jax.storage.files import write_atomic
 
 _SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
 IMAGES_PER_CALL = 4096  # of all runs of an accelerator, where the config leaves it open
-DESCRIPTION = "battery.json"
 FIELDS = "elicit"  # in a description: the fields of the configuration, to ask it again; older versions left them out
 
 
@@ -295,20 +295,6 @@ def _kept(merged: Battery | None, described: dict[str, Any], root: epath.Path) -
         why = "controls drawn by an older version" if old else "measured with another battery of their protocol"
         print(f"elicit: {', '.join(left)} of {root} are left out of the results: {why}; ask for them again")
     return [i for i, name in enumerate(names) if name in new and name not in left]
-
-
-def description(root: epath.Path) -> dict[str, Any]:
-    """Return what a battery asked: "protocols" and "values" of its queries, "samples", "controls".
-
-    Raises:
-      UserError: it is damaged.
-    """
-    try:
-        described = json.loads((root / DESCRIPTION).read_text())
-        found = {name: described[name] for name in ("protocols", "values", "samples")}
-        return found | {"controls": described.get("controls", "")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"elicit: {root / DESCRIPTION} is damaged; remove {root} to measure it again") from error
 
 
 def _read(study: Study, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:

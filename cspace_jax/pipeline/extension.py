@@ -11,8 +11,8 @@ from typing import Any
 from cspace_jax.config import Config, differences, from_config_dict, grid, later_steps, save_steps, to_dict
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import elicit, waves
-from cspace_jax.storage import checkpoint, extensions
+from cspace_jax.pipeline import waves
+from cspace_jax.storage import batteries, checkpoint, extensions
 from cspace_jax.storage import workdir as workdirs
 from cspace_jax.storage.extensions import Extensions
 from cspace_jax.storage.files import PathLike
@@ -121,8 +121,8 @@ def _require_states(folder: Workdir, config: Config, steps: int, otherwise: str)
 
 def _refuse_patching(folder: Workdir, steps: int) -> None:
     """Raise UserError if answers were taken with the projections of the last save, which would be another one."""
-    for root in sorted(file.parent for file in folder.elicit.glob(f"*/{elicit.DESCRIPTION}")):
-        if any("patch" in name for name in elicit.description(root)["protocols"]):
+    for root in sorted(file.parent for file in folder.elicit.glob(f"*/{batteries.DESCRIPTION}")):
+        if any("patch" in name for name in batteries.description(root)["protocols"]):
             fail("optim.steps", steps, f"the answers in {root} use the last save (elicit.patch_step), "
                  "which would no longer be the last; remove the folder, and ask again afterwards")  # fmt: skip
 

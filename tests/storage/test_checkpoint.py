@@ -16,7 +16,15 @@ import pytest
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checkpoint
-from cspace_jax.storage.checkpoint import CheckpointWriter, latest_step, restore, restore_run, steps
+from cspace_jax.storage.checkpoint import (
+    CheckpointWriter,
+    equal_runs,
+    is_intact,
+    latest_step,
+    restore,
+    restore_run,
+    steps,
+)
 
 RUNS = 3
 
@@ -241,6 +249,32 @@ def test_flipped_array_data_is_noticed(tmp_path):
     flip(max(data_files(tmp_path), key=lambda p: p.stat().st_size))
     with pytest.raises(UserError, match="damaged"):
         restore(tmp_path, 1, state)
+
+
+def test_the_checkpoint_of_another_step_is_noticed(tmp_path):
+    with CheckpointWriter(tmp_path) as writer:
+        for step in (1, 2):
+            writer.save(step, {"w": jnp.full((RUNS, 3), step)})
+    shutil.rmtree(tmp_path / "1")
+    shutil.copytree(tmp_path / "2", tmp_path / "1")
+    state = {"w": jnp.full((RUNS, 3), 2)}
+    with pytest.raises(UserError, match="1: is damaged"):
+        restore(tmp_path, 1, state)
+    assert_same_bits(restore(tmp_path, 2, state), state)
+    assert not is_intact(tmp_path, 1) and is_intact(tmp_path, 2)
+
+
+def test_checkpoints_whose_checksums_leave_out_the_step_are_read(tmp_path, monkeypatch):
+    """Versions before 2026-11-29 wrote them so."""
+    state = {"w": jnp.arange(RUNS * 3).reshape(RUNS, 3)}
+    with monkeypatch.context() as older, CheckpointWriter(tmp_path) as writer:
+        checksum = checkpoint._checksum
+        older.setattr(checkpoint, "_checksum", lambda arrays, step: checksum(arrays, None))
+        writer.save(7, state)
+    assert_same_bits(restore(tmp_path, 7, state), state)
+    assert equal_runs(tmp_path, 7, state).all()
+    other = {"w": state["w"].at[1].add(1)}
+    assert equal_runs(tmp_path, 7, other).tolist() == [True, False, True]
 
 
 def expect_error(text: str, call) -> None:

@@ -1,0 +1,24 @@
+"""What a battery of protocols asked, as it is written beside its answers."""
+
+import json
+from typing import Any
+
+from etils import epath
+
+from cspace_jax.errors import UserError
+
+DESCRIPTION = "battery.json"
+
+
+def description(root: epath.Path) -> dict[str, Any]:
+    """Return what the battery in a folder asked: "protocols" and "values" of its queries, "samples", "controls".
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        described = json.loads((root / DESCRIPTION).read_text())
+        found = {name: described[name] for name in ("protocols", "values", "samples")}
+        return found | {"controls": described.get("controls", "")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"elicit: {root / DESCRIPTION} is damaged; remove {root} to measure it again") from error
