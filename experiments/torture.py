@@ -149,16 +149,19 @@ def jumping_clock(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) 
 
 
 def damage(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
-    """Damage a file of a finished or half-finished workdir, then give a command that needs it, or ended in it."""
+    """Damage a file or a checkpoint of a finished or half-finished workdir, then give a command that works in it."""
     name, job = _any_job(bench, rng)
     origin = (job.straight, job.origin or bench.half)[int(rng.integers(2))]
     shutil.copytree(origin, folder)
     kinds = collections.defaultdict(list)  # most files are parts of checkpoints: a kind is chosen first
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         kinds[path.relative_to(folder).parts[0], path.suffix].append(path)
+    kinds["checkpoints", "a step"] = sorted(folder.rglob("checkpoints/*/*/[0-9]*"))
     files = list(kinds.values())[int(rng.integers(len(kinds)))]
-    target, how = files[int(rng.integers(len(files)))], str(rng.choice(list(DAMAGES)))
-    DAMAGES[how](target, rng)
+    target = files[int(rng.integers(len(files)))]
+    damages = FOLDER_DAMAGES if target.is_dir() else DAMAGES
+    how = str(rng.choice(list(damages)))
+    damages[how](target, rng)
     return go_on(job, folder, f"{name}: {target.relative_to(folder)} {how} in {origin.name}")
 
 
@@ -201,6 +204,24 @@ def _folder(path: pathlib.Path, _: np.random.Generator) -> None:
     path.mkdir()
 
 
+def _empty(path: pathlib.Path, _: np.random.Generator) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+
+
+def _swap_folder(path: pathlib.Path, rng: np.random.Generator) -> None:
+    """Take the content of a folder beside it, such as the checkpoint of the next step."""
+    others = sorted(p for p in path.parent.iterdir() if p != path)
+    _empty(path, rng)
+    if others:
+        shutil.copytree(others[int(rng.integers(len(others)))], path, dirs_exist_ok=True)
+
+
+FOLDER_DAMAGES: dict[str, Callable[[pathlib.Path, np.random.Generator], Any]] = {
+    "emptied": _empty,
+    "with the content of a neighbour": _swap_folder,
+    "removed": lambda path, _: shutil.rmtree(path),
+}
 DAMAGES: dict[str, Callable[[pathlib.Path, np.random.Generator], Any]] = {
     "emptied": lambda path, _: path.write_bytes(b""),
     "cut in half": lambda path, _: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),

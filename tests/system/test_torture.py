@@ -53,6 +53,21 @@ def test_damages_are_those_that_are_named(tmp_path):
         assert holds(path, before), name
 
 
+def test_damages_of_folders_are_those_that_are_named(tmp_path):
+    names = {
+        "emptied": lambda path: path.is_dir() and not list(path.iterdir()),
+        "with the content of a neighbour": lambda path: [p.name for p in path.iterdir()] == ["theirs"],
+        "removed": lambda path: not path.exists(),
+    }
+    assert names.keys() == torture.FOLDER_DAMAGES.keys()
+    for name, holds in names.items():
+        for step, content in (("4", "ours"), ("8", "theirs")):
+            (tmp_path / name / step).mkdir(parents=True)
+            (tmp_path / name / step / content).touch()
+        torture.FOLDER_DAMAGES[name](tmp_path / name / "4", np.random.default_rng(0))
+        assert holds(tmp_path / name / "4") and (tmp_path / name / "8" / "theirs").exists(), name
+
+
 def test_a_signal_must_end_the_command_with_its_own_code():
     assert disturb(GOOD, signal.SIGTERM, 1.0) == 143
     assert disturb(GOOD, signal.SIGKILL, 1.0) == -9
