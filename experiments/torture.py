@@ -144,7 +144,7 @@ def jumping_clock(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) 
     what = f"{name}: {jump:+d} s after {moment:.2f} s"
     if running.returncode:
         raise Failure(f"{what}: exit code {running.returncode}: {last_line(err)}")
-    compare(folder, job.straight)
+    compare(folder, job.straight, job.table)
     return what, SAME
 
 
@@ -178,9 +178,9 @@ def go_on(job: Job, folder: pathlib.Path, what: str) -> tuple[str, str]:
     except Exception as error:
         raise Failure(f"{what}: {type(error).__name__}: {last_line(str(error))}") from error
     try:
-        compare(folder, job.straight)
+        compare(folder, job.straight, job.table)
     except Failure as failure:
-        if named := re.search(r"\S+metrics.jsonl: .*", said.getvalue()):
+        if named := re.search(r"\S+(metrics.jsonl: |config.json is not as) .*", said.getvalue()):
             return f"{what}: {named[0]}", NAMED
         raise Failure(f"{what}: in silence {failure}") from failure
     return what, SAME

@@ -46,6 +46,7 @@ class Job:
       call: the same from Python, a function of the workdir.
       origin: the workdir that it begins with; None = a new one.
       straight: the workdir that it ends in, undisturbed.
+      table: that it writes.
       seconds: how long it takes.
     """
 
@@ -53,6 +54,7 @@ class Job:
     call: Callable[[pathlib.Path], Any]
     origin: pathlib.Path | None
     straight: pathlib.Path
+    table: str = "concept_space.csv"
     seconds: float = 0.0
 
     def begin(self, folder: pathlib.Path) -> None:
@@ -92,14 +94,13 @@ class Bench:
         out, err = running.communicate()
         if running.returncode:
             raise Failure(f"the command that goes on ended with {running.returncode}: {last_line(err or out)}")
-        compare(folder, job.straight)
+        compare(folder, job.straight, job.table)
 
 
-def compare(folder: pathlib.Path, straight: pathlib.Path) -> None:
-    """Raise Failure unless a workdir holds what an undisturbed one holds."""
-    for name in ("concept_space.csv", "added_steps.csv"):
-        if (straight / name).exists() and _content(folder / name) != _content(straight / name):
-            raise Failure(f"{name} differs")
+def compare(folder: pathlib.Path, straight: pathlib.Path, table: str = "concept_space.csv") -> None:
+    """Raise Failure unless a workdir holds what an undisturbed one holds: a table, training logs, states."""
+    if _content(folder / table) != _content(straight / table):
+        raise Failure(f"{table} differs")
     for log in straight.rglob("metrics.jsonl"):
         if _log(folder / log.relative_to(straight)) != _log(log):
             raise Failure(f"{log.relative_to(straight)} differs")
@@ -160,6 +161,7 @@ def prepare(root: pathlib.Path) -> Bench:
             lambda one: cs.open_study(one).replay(STEPS),
             straight,
             root / "replayed",
+            "added_steps.csv",
         ),
     }
     bench = Bench(root, jobs, root / "half", _shim(root))
@@ -181,7 +183,7 @@ def _undisturbed(bench: Bench, job: Job) -> float:
         if running.returncode:
             raise UserError(f"an undisturbed command ended with {running.returncode}: {last_line(err or out)}")
     seconds = time.monotonic() - began
-    compare(bench.root / "again", job.straight)
+    compare(bench.root / "again", job.straight, job.table)
     shutil.rmtree(bench.root / "again")
     return seconds
 

@@ -18,6 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from cspace_jax import rng
+from cspace_jax.archives import DAMAGES, read_npz
 from cspace_jax.errors import UserError
 from cspace_jax.model import unet
 from cspace_jax.model.unet import UNetSpec
@@ -266,8 +267,10 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise UserError(f"weights file {path!r} does not exist")
     if file.suffix == ".npz":
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        try:
+            return read_npz(file)
+        except DAMAGES as error:
+            raise UserError(f"weights file {path!r} cannot be read ({error})") from error
     if file.suffix == ".safetensors":
         return _read_safetensors(path)
     if file.suffix not in (".pth", ".pt"):
@@ -276,8 +279,12 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
         import torch  # type: ignore[import-not-found]
     except ImportError as error:
         raise UserError(f"weights file {path!r} needs PyTorch: pip install torch, or convert it to .npz") from error
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    return {name: tensor.numpy() for name, tensor in state.items()}
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        return {name: tensor.numpy() for name, tensor in state.items()}
+    except Exception as error:  # of a file: whatever is raised, it holds no weights
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"weights file {path!r} cannot be read ({said})") from error
 
 
 def _read_safetensors(path: str) -> dict[str, np.ndarray]:

@@ -21,6 +21,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Int
 
 from cspace_jax import processes, rng
+from cspace_jax.archives import read_npz
 from cspace_jax.config import Config, OptimConfig, ProbeConfig, fingerprint, to_dict
 from cspace_jax.config.plan import Plan
 from cspace_jax.config.reading import fail
@@ -342,8 +343,7 @@ def _decode(spec: ProbeSpec, config: Config, arrays: bytes, text: bytes) -> Prob
     if info["hash"] != config_hash(config) or set(info["accuracy"]) != {*source_of(config.data).family.active, "joint"}:
         raise ValueError("its .json belongs to another probe")
     info["steps"] = int(info["steps"])
-    with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
-        params = traverse_util.unflatten_dict(dict(stored), sep="/")
+    params = traverse_util.unflatten_dict(read_npz(io.BytesIO(arrays)), sep="/")
     check_fit(spec, params)
     return Probe(spec, jax.tree.map(jnp.asarray, params), info)
 

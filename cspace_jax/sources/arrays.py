@@ -3,11 +3,11 @@
 import os
 import string
 import zipfile
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
+from cspace_jax.archives import DAMAGES, read_npz
 from cspace_jax.errors import UserError
 from cspace_jax.sources.listing import SPLITS, Listing, listing_of, own_split, plain_words, reading, refuse, repeated
 
@@ -49,17 +49,14 @@ def _load(path: str | os.PathLike[str], file: str) -> Mapping[str, np.ndarray]:
     if not zipfile.is_zipfile(file):
         refuse(path, "is not a .npz file, or damaged")
     try:
-        with reading(path), np.load(file, allow_pickle=False) as archive:
-            members = {key: archive[key] for key in KEYS if key in archive.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
-        refuse(path, f"is a damaged .npz file: {error}")
+        with reading(path):
+            return read_npz(file, KEYS, optional=True)
     except UserError:
         raise
     except ValueError as error:
         refuse(path, f"an array cannot be read: {error}")
-    if damaged := [key for key, array in members.items() if not isinstance(array, np.ndarray)]:
-        refuse(path, f"{damaged[0]!r} is not an array")
-    return members
+    except DAMAGES as error:
+        refuse(path, f"is a damaged .npz file: {error}")
 
 
 def _images(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from jaxtyping import Bool, UInt8
 from cspace_jax.config.reading import fail
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+MAX_NAME = 80  # characters of the name of a concept or of a word
 HELD_SHARE = 10  # one picture in so many is held where nobody says which
 SPLITS = {"train": False, "val": True, "valid": True, "validation": True, "test": True}  # name -> is it held
 
@@ -71,6 +73,7 @@ def listing_of(
 
     Arrays must come sorted by name already; see `Listing` for the arguments.
     """
+    _require_presentable(path, [*concepts, *itertools.chain.from_iterable(words)])
     order = sorted(range(len(names)), key=names.__getitem__)
     ordered = tuple(names[i] for i in order)
     stamps = tuple(stamp[i] for i in order) if stamp else ()
@@ -91,6 +94,17 @@ def listing_of(
         notes=tuple(notes),
     )
     return fingerprinted(unsigned)
+
+
+def _require_presentable(path: str, names: Sequence[str]) -> None:
+    """Refuse names that a terminal, a figure or a spreadsheet would take for something else than a name."""
+    for name in names:
+        if not name.isprintable() or len(name) > MAX_NAME:
+            refuse(path, f"name {name[:MAX_NAME]!r}: must be printable, at most {MAX_NAME} characters")
+        if name.startswith(("=", "+", "-", "@")) or "$" in name:
+            refuse(
+                path, f"name {name!r}: must not begin with =, +, - or @ (a formula), nor hold $ (Matplotlib's maths)"
+            )
 
 
 def fingerprinted(listing: Listing) -> Listing:

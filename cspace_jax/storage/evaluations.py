@@ -4,13 +4,13 @@ A file says of which checkpoint it is, by its place in the workdir: one that hol
 """
 
 import io
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
+from cspace_jax.archives import DAMAGES, read_npz
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
 
@@ -40,16 +40,14 @@ def read_evaluation(path: epath.PathLike, keys: Sequence[str] = MEASURED) -> dic
       UserError: the file is missing or damaged, an array is missing, or it holds the evaluation of another checkpoint.
     """
     try:
-        with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as stored:
-            place = str(stored[_PLACE]) if _PLACE in stored.files else _place(path)  # older versions did not write it
-            found = {key: stored[key] for key in keys}
-    except KeyError as error:
-        missing = next((key for key in keys if key in str(error)), "named as asked")
-        raise UserError(f"evaluation {path} holds no array {missing!r}; delete the file to measure it again") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        found = read_npz(io.BytesIO(epath.Path(path).read_bytes()), (*keys, _PLACE), optional=True)
+    except DAMAGES as error:
         raise UserError(f"evaluation {path} cannot be read ({error}); delete the file to measure it again") from error
+    place = str(found.pop(_PLACE, _place(path)))  # older versions did not write it
     if place != _place(path):
         raise UserError(f"evaluation {path} holds that of {place}; delete the file to measure it again")
+    if missing := [key for key in keys if key not in found]:
+        raise UserError(f"evaluation {path} holds no array {missing[0]!r}; delete the file to measure it again")
     return found
 
 

@@ -98,7 +98,7 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
     try:
         with xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf") as stored:
             ds = stored.load()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         raise UserError(f"results: {path} cannot be read ({error}); delete it and run --mode=eval again") from error
     missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained"} - set(ds.variables)
     if missing:

@@ -1,6 +1,7 @@
 """The workdir of a study: its paths, its creation or refusal, and the small files written beside the results."""
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -10,12 +11,13 @@ import jax
 from etils import epath
 
 from cspace_jax import processes, startup
-from cspace_jax.config import Config, differing_fields, from_config_dict, to_dict
+from cspace_jax.config import Config, differing_fields, fingerprint, from_config_dict, to_dict
 from cspace_jax.errors import UserError
 from cspace_jax.storage import lock
 from cspace_jax.storage.environment import environment, require_same
 from cspace_jax.storage.files import PathLike, located, quoted, write_atomic, writing
 
+CONFIG_DIGEST = "config_digest"  # in env.json: of config.json as it was written
 MAX_EARLIER = 20  # invocations kept in env.json
 
 
@@ -168,8 +170,10 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
     if processes.is_first():
         lock.acquire(workdir.root)
         _refuse_foreign(workdir, config)  # another command may have made it meanwhile
-        write_atomic(workdir.config, _json(to_dict(config)))
-        write_atomic(workdir.env, _json(_with_earlier(workdir.env, environment(command_line))))
+        written = _json(to_dict(config))
+        write_atomic(workdir.config, written)
+        env = {**environment(command_line), CONFIG_DIGEST: fingerprint(written, 16)}
+        write_atomic(workdir.env, _json(_with_earlier(workdir.env, env)))
     return workdir
 
 
@@ -194,7 +198,7 @@ def is_workdir(path: PathLike) -> bool:
 
 
 def load(path: PathLike) -> tuple[Workdir, Config]:
-    """Return an existing workdir and its configuration.
+    """Return an existing workdir and its configuration; a line says if that is not what the last command wrote.
 
     Raises:
       UserError: there is no such folder, or its config.json is missing, damaged or not valid.
@@ -206,7 +210,16 @@ def load(path: PathLike) -> tuple[Workdir, Config]:
         raise UserError(f"workdir = {quoted(workdir.root)}: is a file, must be a folder")
     if not workdir.config.exists():
         raise UserError(f"workdir = {quoted(workdir.root)}: has no config.json, so it is not a workdir of cspace_jax")
-    return workdir, _read_config(workdir)
+    config = _read_config(workdir)
+    if stored_json(workdir.env).get(CONFIG_DIGEST, now := fingerprint(workdir.config.read_text(), 16)) != now:
+        _tell_changed(workdir.config, now)
+    return workdir, config
+
+
+@functools.cache
+def _tell_changed(config: epath.Path, _: str) -> None:
+    """Say that a configuration was changed, once for each change."""
+    print(f"{config} is not as the last command left it: changed by hand, or damaged", flush=True)
 
 
 def _root(path: PathLike) -> epath.Path:

@@ -239,6 +239,9 @@ def test_a_weights_file_that_cannot_be_read_or_written_is_one_line(tmp_path, mon
     (tmp_path / "cut.safetensors").write_bytes(b"1234")
     with pytest.raises(UserError, match="cut.safetensors' cannot be read"):
         torch_weights.read_state_dict(str(tmp_path / "cut.safetensors"))
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(UserError, match="cut.npz' cannot be read"):
+        torch_weights.read_state_dict(str(tmp_path / "cut.npz"))
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(UserError, match=r"needs the package safetensors: pip install 'cspace_jax\[export\]'"):
         torch_weights.write_safetensors({}, {})

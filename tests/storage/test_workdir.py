@@ -236,6 +236,18 @@ def test_a_full_device_is_reported():
         append_metrics("/dev/full", [{"step": 1}])
 
 
+def test_a_configuration_that_was_changed_is_said_once(tmp_path, capsys):
+    prepare(tmp_path / "w", CONFIG)
+    load(tmp_path / "w")
+    assert capsys.readouterr().out == ""
+    file = tmp_path / "w" / "config.json"
+    file.write_text(file.read_text().replace('"log_every": 100', '"log_every": 101'))
+    for _ in range(2):
+        assert load(tmp_path / "w")[1].optim.log_every == 101
+    said = capsys.readouterr().out
+    assert said == f"{file} is not as the last command left it: changed by hand, or damaged\n"
+
+
 def test_metrics_are_json_lines_of_plain_numbers(tmp_path):
     path = tmp_path / "metrics.jsonl"
     append_metrics(path, [{"run": np.int64(0), "step": 5, "loss": jnp.float32(0.5), "seed": 100}])

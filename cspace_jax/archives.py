@@ -1,0 +1,63 @@
+"""NumPy's .npz archives, which may come from elsewhere: nothing in them is executed or larger than memory."""
+
+import contextlib
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import IO
+
+import numpy as np
+
+from cspace_jax import machine
+
+DAMAGES = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
+
+def read_npz(
+    file: str | os.PathLike[str] | IO[bytes], keys: Sequence[str] | None = None, optional: bool = False
+) -> dict[str, np.ndarray]:
+    """Read named arrays of an archive.
+
+    Args:
+      file: path, or what was opened to read bytes.
+      keys: of the arrays; None = all.
+      optional: whether keys that are missing are left out.
+
+    Raises:
+      KeyError: a key is missing; its argument is the key.
+      OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error: the file cannot be read, is
+        damaged, or holds pickled objects, what is no array, or more than the memory of this machine (`DAMAGES`).
+    """
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open(file, "rb")) if isinstance(file, str | os.PathLike) else file
+        archive = np.load(opened, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it is no archive of arrays")
+        names = archive.files if keys is None else [key for key in keys if not optional or key in archive.files]
+        _require_room(archive, names)
+        arrays = {}
+        for name in names:
+            if name not in archive.files:
+                raise KeyError(name)
+            arrays[name] = _array(archive, name)
+        return arrays
+
+
+def _array(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    try:
+        array = archive[name]
+    except MemoryError as error:
+        raise ValueError(f"{name!r} announces more than fits into memory") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name!r} is not an array")
+    return array
+
+
+def _require_room(archive: np.lib.npyio.NpzFile, names: Sequence[str]) -> None:
+    """Raise ValueError if the members, unpacked, are larger than the memory of this machine."""
+    assert archive.zip is not None, "it is open"
+    sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.zip.infolist()}
+    needed, there = sum(sizes.get(name, 0) for name in names), machine.memory()
+    if needed > there:
+        raise ValueError(f"it unpacks to {needed / 1e9:.3g} GB, more than the memory of this machine")
