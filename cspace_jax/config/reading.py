@@ -14,6 +14,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.text import closest
 
 T = TypeVar("T")
+MAX_INTEGER = 2**32  # larger numbers count nothing that a machine could hold
 MAX_SHOWN = 120  # characters of a value shown in an error
 
 
@@ -151,9 +152,12 @@ def _int(value: Any, path: str) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         fail(path, value, f"must be an integer, not {_type_name(value)}")
     try:
-        return int(value) if isinstance(value, numbers.Integral) else whole_number(float(value))
-    except ValueError:
+        number = int(value) if isinstance(value, numbers.Integral) else whole_number(float(value))
+    except (ValueError, OverflowError):
         fail(path, value, f"must be an integer, not {_type_name(value)}")
+    if abs(number) > MAX_INTEGER:
+        fail(path, value, f"must be an integer of at most {MAX_INTEGER}")
+    return number
 
 
 def _float(value: Any, path: str) -> float:

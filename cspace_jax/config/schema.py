@@ -34,6 +34,7 @@ SHUFFLED = "_shuffled"  # suffix of a control: the same change along another con
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
 ALL_FIGURES = "all"  # every figure of the registry (plots/registry.py)
 MAX_STEPS = 2**31 - 1
+MAX_IMAGES = 10_000_000
 
 
 def axis_of(name: str) -> str:
@@ -94,12 +95,17 @@ class DataConfig:
     )
     blur: float = field(1.0, "sigma in pixels of the Gaussian that softens the object's edge; 0 = none", at_least=0)
     images_per_class: int = field(
-        2048, "per training class, before the split; of pictures: trained on, 0 = all that there are", at_least=0
+        2048,
+        "per training class, before the split; of pictures: trained on, 0 = all that there are",
+        at_least=0,
+        at_most=MAX_IMAGES,
     )
     train_ratio: float = field(
         0.85, "share of the images that is trained on; the rest gives the validation loss", above=0, below=1
     )
-    test_images_per_class: int = field(32, "images per held-out class for the test loss", at_least=1)
+    test_images_per_class: int = field(
+        32, "images per held-out class for the test loss", at_least=1, at_most=MAX_IMAGES
+    )
     mask_concept: str = field(
         "", "the active concept that grid.mask hides in training; '' = color, without it the first active one"
     )
@@ -153,7 +159,7 @@ class NetworkConfig:
     """The U-Net that predicts the noise."""
 
     channels: tuple[int, ...] = field((64, 128, 256), "per level; each level halves the image", at_least=1)
-    blocks: int = field(2, "residual blocks per level and direction", at_least=1)
+    blocks: int = field(2, "residual blocks per level and direction", at_least=1, at_most=64)
     groups: int = field(8, "of the group normalisations; divides every entry of channels", at_least=1)
     heads: int = field(4, "of the attention at the lowest level; divides the last entry of channels", at_least=1)
     attention: bool = field(True, "self-attention between the two middle blocks")
@@ -203,7 +209,7 @@ class SaveConfig:
     """Steps at which a run is saved and evaluated: at squares of evenly spaced roots; see `save_steps`."""
 
     start: int = field(500, "first saved step", at_least=1)
-    count: int = field(60, "number of saved steps; the last is optim.steps", at_least=1)
+    count: int = field(60, "number of saved steps; the last is optim.steps", at_least=1, at_most=100_000)
     steps: tuple[int, ...] = field((), "explicit steps; win over start and count when not empty", at_least=1)
     keep: str = field(
         "auto", "saves whose parameters stay on disk: auto is all while they take at most limit_gb, else last",
@@ -279,7 +285,7 @@ class ProbeConfig:
     """The classifier that reads concepts off samples, trained once on diverse data and shared by all runs."""
 
     channels: tuple[int, ...] = field((32, 32, 32), "per level of its U-Net", at_least=1)
-    blocks: int = field(1, "residual blocks per level and direction", at_least=1)
+    blocks: int = field(1, "residual blocks per level and direction", at_least=1, at_most=64)
     groups: int = field(4, "of the group normalisations; divides channels and out_channels", at_least=1)
     heads: int = field(4, "of its attention", at_least=1)
     out_channels: int = field(64, "feature maps that are max-pooled into the head", at_least=1)
@@ -290,8 +296,10 @@ class ProbeConfig:
     learning_rate: float = field(1e-3, "of AdamW", above=0)
     weight_decay: float = field(0.01, "of AdamW", at_least=0)
     clip: float = field(0.01, "global gradient norm that is clipped to", above=0)
-    images_per_class: int = field(1024, "training images per class and row of data", at_least=1)
-    test_images_per_class: int = field(64, "held-out images per class and row of data, at the class means", at_least=1)
+    images_per_class: int = field(1024, "training images per class and row of data", at_least=1, at_most=MAX_IMAGES)
+    test_images_per_class: int = field(
+        64, "held-out images per class and row of data, at the class means", at_least=1, at_most=MAX_IMAGES
+    )
     data: tuple[tuple[float, float, float, bool], ...] = field(
         ((0.2, 0.1, 0.2, False), (0.8, 0.4, 0.2, False), (0.2, 0.2, 0.2, True), (0.8, 0.4, 0.2, True)),
         "rows (sep_col, sep_size, sep_bg, narrow); narrow sizes spread by sep_size / 8 instead of 3 sep_size / 8",

@@ -99,7 +99,7 @@ BAD = [
     ({"diffusion.null_value": -INF}, "diffusion.null_value", ["-inf", "finite"]),
     ({"save.start": 30_000}, "save.start", ["30000", "optim.steps = 20000"]),
     ({"save.start": 0}, "save.start", ["0", "at least 1"]),
-    ({"save.count": 0}, "save.count", ["0", "at least 1"]),
+    ({"save.count": 0}, "save.count", ["0", "in [1, 100000]"]),
     ({"save.steps": (5, 20_001)}, "save.steps[1]", ["20001", "optim.steps = 20000"]),
     ({"save.steps": (0, 5)}, "save.steps[0]", ["0", "at least 1"]),
     ({"save.steps": (5, 2)}, "save.steps", ["(5, 2)", "increase"]),
