@@ -142,9 +142,49 @@ def guidance(found: Results) -> list[str]:
     return markdown(("level", *(f"w = {float(ds['query_value'].values[i]):g}" for i in asked)), rows)
 
 
+def masking(found: Results) -> list[str]:
+    """Return the study of underspecification: what class 11 comes to at each masked fraction."""
+    study = found.summary("underspec")["underspecification"]
+    rows = [
+        [
+            f"{100 * block['mask']:g} %",
+            *(time_text(block["steps_to_80"][name]) for name in ("color", "shape")),
+            *(with_interval(block["prob"][name], ".2f") for name in ("color", "shape")),
+            with_interval(block["redness"]),
+        ]
+        for block in study["levels"]
+    ]
+    header = (
+        "masked fraction", "steps to 80 % blue, seeds", "steps to 80 % triangle, seeds", "P(blue) at the end",
+        "P(triangle) at the end", "red minus blue at the end",
+    )  # fmt: skip
+    return markdown(header, rows)
+
+
+def masked_half(found: Results) -> list[str]:
+    """Return what the protocols elicit of class 11 where half of the red triangles hide their colour."""
+    asked = found.summary("underspec")["underspecification"]["elicited"]["protocols"]
+    rows = [
+        [
+            name,
+            *(time_text(one[part]["steps_to_80"]) for part in ("masked_concept", "class")),
+            *(with_interval(one[part]["final"], ".2f") for part in ("masked_concept", "class")),
+        ]
+        for name, one in asked.items()
+    ]
+    header = (
+        "protocol",
+        "steps to blue, seeds",
+        "steps to the class, seeds",
+        "P(blue) at the end",
+        "P(class) at the end",
+    )
+    return markdown(header, rows)
+
+
 STUDIES_OF_CLAIMS = {
-    "a": "signal", "b": "signal", "c": "signal", "d": "hidden", "e": "hidden", "f": "hidden", "h": "guidance",
-    "i": "hidden", "j": "signal",
+    "a": "signal", "b": "signal", "c": "signal", "d": "hidden", "e": "hidden", "f": "hidden", "g": "underspec",
+    "h": "guidance", "i": "hidden", "j": "signal",
 }  # fmt: skip
 
 
@@ -214,5 +254,5 @@ def landscape(found: Results) -> list[str]:
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     "signal": signal, "hidden": hidden, "guidance": guidance, "claims": claims, "coverage": coverage, "expect": expect,
-    "landscape": landscape,
+    "landscape": landscape, "masking": masking, "masked_half": masked_half,
 }  # fmt: skip

@@ -35,6 +35,7 @@ FIGURES = {
     "samples.png": ("signal", "samples"),
     "dynamics.gif": ("signal", "gif"),
     "elicitation.png": ("hidden", "elicitation"),
+    "underspec.png": ("underspec", "fig9"),
 }
 KEPT = 2  # sample images of each class
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)

@@ -18,7 +18,7 @@ from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.schema import NAIVE
 
 PATCH = "patch"
-STABLE, UNSTABLE, NEVER = "stable", "unstable", "never learned"
+KINDS = STABLE, UNSTABLE, NEVER = "stable", "unstable", "never learned"
 
 
 def asked_patch(ds: xr.Dataset) -> bool:

@@ -33,6 +33,8 @@ TITLES = {
     "patch": "patching",
     REPEATED: "naive, repeated",
 }
+MOST_SEEDS = 20  # drawn as a line each
+_TIMES = ("reach", "naive", "patch")  # of `stability.seeds`
 WEIGHT_WORDS = {0.0: " (no prompt)", 1.0: " (no guidance)"}
 
 
@@ -128,7 +130,8 @@ def fig17(ds: xr.Dataset) -> Figure:
     """
     panels, level, rows = [NAIVE, "patch"], _level(ds), _rows(ds, "capability")
     width, height = panel_size(rows, panels)
-    lines = (len(level.runs) + 2) * len(rows)
+    many = len(level.runs) > MOST_SEEDS
+    lines = (2 + (len(stability.KINDS) if many else len(level.runs))) * len(rows)
     fig = style.new_figure(width, height + 0.2 * lines)
     above, below = np.ravel(fig.subfigures(2, 1, squeeze=False, height_ratios=(height, 0.2 * lines)))
     axes = _seeds(above, ds, level, rows, panels)
@@ -136,7 +139,8 @@ def fig17(ds: xr.Dataset) -> Figure:
         _draw_stability(ax, ds, level, row.klass)
     for (row, column), ax in np.ndenumerate(axes):
         mean = rows[row].scores(ds, level, panels[column]).mean(0)
-        ax.plot(ds["step"].values, mean, color="#222222", lw=2.2, label="mean")
+        if not many:
+            ax.plot(ds["step"].values, mean, color="#222222", lw=2.2, label="mean")
     for ax, title in zip(axes[0], ("(a) no intervention", f"(b) patched from {_source(ds)}"), strict=True):
         ax.set_title(title)
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -144,7 +148,8 @@ def fig17(ds: xr.Dataset) -> Figure:
 
 
 def _draw_stability(ax: Axes, ds: xr.Dataset, level: Level, klass: int) -> None:
-    """Draw the table of stable and unstable seeds of a held-out class."""
+    """Draw the table of stable and unstable seeds of a held-out class; of many seeds, medians of each kind."""
+    found = stability.seeds(ds, level, klass)
     head = [
         "seed",
         f"naive prompting of {ds['klass'].values[klass]}",
@@ -152,11 +157,12 @@ def _draw_stability(ax: Axes, ds: xr.Dataset, level: Level, klass: int) -> None:
         "stays at 80 %",
         "patching stays",
     ]
-    rows = [
-        [str(one["seed"]), one["kind"], *(f"{t:,.0f}" if np.isfinite(t) else "never" for t in times)]
-        for one in stability.seeds(ds, level, klass)
-        for times in [(one["reach"], one["naive"], one["patch"])]
-    ]
+    rows = [[str(one["seed"]), one["kind"], *(one[name] for name in _TIMES)] for one in found]
+    if len(found) > MOST_SEEDS:
+        head[0], head[2] = "seeds", "first at 80 %, median"
+        kinds = {one["kind"]: [other for other in found if other["kind"] == one["kind"]] for one in found}
+        rows = [[str(len(same)), name, *_medians(same)] for name, same in sorted(kinds.items())]
+    rows = [[*row[:2], *(f"{t:,.0f}" if np.isfinite(t) else "never" for t in row[2:])] for row in rows]
     ax.set_axis_off()
     table = ax.table(rows, colLabels=head, loc="center", cellLoc="center", edges="horizontal",
                      colWidths=[0.1, 0.3, 0.2, 0.2, 0.2])  # fmt: skip
@@ -164,6 +170,11 @@ def _draw_stability(ax: Axes, ds: xr.Dataset, level: Level, klass: int) -> None:
     table.set_fontsize(8)
     for cell in table.get_celld().values():
         cell.set_edgecolor("#CCCCCC")
+
+
+def _medians(found: list[dict[str, Any]]) -> list[float]:
+    """Return the median of each time over seeds; "never" is later than any."""
+    return [float(np.median(np.nan_to_num([one[name] for one in found], nan=np.inf))) for name in _TIMES]
 
 
 def _source(ds: xr.Dataset) -> str:
@@ -180,9 +191,7 @@ def _seeds(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], panel
     """Draw what rows show over training, a line a seed; returns axes [row, protocol]."""
     axes = fig.subplots(len(rows), len(panels), sharex=True, sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
-        for i, one in enumerate(rows[row].scores(ds, level, panels[column])):
-            label = f"seed {ds['seed'].values[level.runs[i]]}"
-            ax.plot(ds["step"].values, one, color=style.class_color(i), lw=1.2, label=label)
+        _draw_seeds(ax, ds, level, rows[row].scores(ds, level, panels[column]))
         ax.axhline(PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
         if row == 0:
             ax.set_title(title_of(panels[column]))
@@ -192,6 +201,20 @@ def _seeds(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], panel
             ax.set_ylabel(rows[row].label(ds))
     axes[0, 0].set_ylim(-0.03, 1.03)
     return axes
+
+
+def _draw_seeds(ax: Axes, ds: xr.Dataset, level: Level, scores: Float[np.ndarray, "r t"]) -> None:
+    """Draw a line a seed; of more than `MOST_SEEDS` their mean with the band that holds the middle 90 % of them."""
+    steps = ds["step"].values
+    if len(scores) <= MOST_SEEDS:
+        for i, one in enumerate(scores):
+            label = f"seed {ds['seed'].values[level.runs[i]]}"
+            ax.plot(steps, one, color=style.class_color(i), lw=1.2, label=label)
+        return
+    color = style.class_color(0)
+    ax.fill_between(steps, *np.quantile(scores, (0.05, 0.95), axis=0), color=color, alpha=0.2, lw=0,
+                    label=f"90 % of {len(scores)} seeds")  # fmt: skip
+    ax.plot(steps, scores.mean(0), color=color, lw=1.6, label="mean over seeds")
 
 
 @figure("elicitation", needs=(further_protocols,))

@@ -175,7 +175,7 @@ def _draw_paths(ax: Axes, ds: xr.Dataset, found: list[Level], protocol: str, sig
         draw_path(ax, path[:, list(pair)], shades[level.setting["mask"]], percent(level))
     concept_square(ax, ds, pair)
     ax.set_title(f"{style.class_label(ds, klass)} by masked fraction")
-    ax.legend(loc="center right", fontsize=7)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(6, len(found)), fontsize=7, columnspacing=1.2)
 
 
 def _draw_colors(ax: Axes, ds: xr.Dataset, found: list[Level], klass: int, protocol: str) -> None:

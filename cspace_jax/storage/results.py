@@ -7,6 +7,7 @@ compresses, and it needs no C library beyond the h5py wheel.
 import dataclasses
 import io
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
 from cspace_jax.storage.workdir import Workdir
 
+PART_ROWS = 200_000  # of the table, made at once
+
 
 def to_table(ds: xr.Dataset) -> pd.DataFrame:
     """Return the tidy table: one row per run, step, protocol, class and concept, as text that is equal for equal runs.
@@ -27,9 +30,25 @@ def to_table(ds: xr.Dataset) -> pd.DataFrame:
     Protocols after the first are asked for held-out classes only. Numbers take the shortest text that reads back as the
     same float32 (measurements) or to ten digits (settings); an unknown value is empty.
     """
-    shape = tuple(ds.sizes[name] for name in ("run", "step", "protocol", "klass", "concept"))
-    index = dict(zip(("run", "step", "protocol", "klass", "concept"), np.indices(shape).reshape(5, -1), strict=True))
-    columns: dict[str, Any] = {"run": index["run"], "seed": ds["seed"].values[index["run"]]}
+    return pd.concat(list(_table_parts(ds)), ignore_index=True)
+
+
+def _table_parts(ds: xr.Dataset) -> Iterator[pd.DataFrame]:
+    """Yield the table in parts of so many runs that none takes much memory."""
+    size = max(1, PART_ROWS * ds.sizes["run"] // max(1, ds["prob"].size))
+    for first in range(0, max(1, ds.sizes["run"]), size):
+        yield _table_part(ds.isel(run=slice(first, first + size)), first)
+
+
+def _table_part(ds: xr.Dataset, first: int) -> pd.DataFrame:
+    """Return the table of some runs, which are numbered from `first`."""
+    names = ("run", "step", "protocol", "klass", "concept")
+    shape = tuple(ds.sizes[name] for name in names)
+    asked = np.arange(ds.sizes["protocol"])[:, None] == 0
+    asked = np.broadcast_to((asked | ~ds["trained"].values)[None, None, :, :, None], shape)
+    rows = np.flatnonzero(asked)
+    index = dict(zip(names, np.unravel_index(rows, shape), strict=True))
+    columns: dict[str, Any] = {"run": index["run"] + first, "seed": ds["seed"].values[index["run"]]}
     for name in SWEPT:
         columns[name] = np.array([f"{value:.10g}" for value in ds[name].values])[index["run"]]
     columns["status"] = ds["status"].values[index["run"]]
@@ -41,20 +60,22 @@ def to_table(ds: xr.Dataset) -> pd.DataFrame:
     for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
         values = ds[name].transpose("run", "step", "protocol", "klass", ...).values
         values = values if values.ndim == 5 else values[..., None]
-        columns[name] = np.broadcast_to(shortest(values), shape).reshape(-1)
+        columns[name] = shortest(np.broadcast_to(values, shape).reshape(-1)[rows])
     repeated = ("naive_split",) if REPEATED in ds["protocol"].values else ()
     for name in ("capability", "capability_split", *repeated):  # where further protocols were measured
         if name in ds:
             values = ds[name].transpose("run", "step", "protocol", "klass").values[..., None]
-            columns[name] = np.broadcast_to(shortest(values), shape).reshape(-1)
-    asked = (index["protocol"] == 0) | ~ds["trained"].values[index["klass"]]
-    return pd.DataFrame({name: values[asked] for name, values in columns.items()})
+            columns[name] = shortest(np.broadcast_to(values, shape).reshape(-1)[rows])
+    return pd.DataFrame(columns)
 
 
 def shortest(values: np.ndarray) -> np.ndarray:
     """Return measurements as the shortest text that reads back as the same float32; "" for NaN."""
-    text = np.asarray(values, dtype=np.float32).astype(str)
-    return np.where(np.isnan(values), "", text)
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)  # 0.0 and -0.0 are two texts
+    different, places = np.unique(bits, return_inverse=True)
+    numbers = different.view(np.float32)
+    text = np.where(np.isnan(numbers), "", numbers.astype(str)).astype(object)
+    return text[places].reshape(np.shape(values))  # equal numbers share one text in memory
 
 
 def write_results(ds: xr.Dataset, workdir: Workdir) -> None:
@@ -63,7 +84,7 @@ def write_results(ds: xr.Dataset, workdir: Workdir) -> None:
     Raises:
       UserError: a file cannot be written.
     """
-    _write(ds, to_table(ds), workdir.dataset, workdir.table)
+    _write(ds, _table_parts(ds), workdir.dataset, workdir.table)
 
 
 def write_added(ds: xr.Dataset, workdir: Workdir) -> None:
@@ -75,15 +96,18 @@ def write_added(ds: xr.Dataset, workdir: Workdir) -> None:
     table = to_table(ds)
     exact = ds["exact"].to_series().loc[list(zip(table["run"], table["step"], strict=True))].to_numpy()
     table["exact"] = np.where(exact == 1, 1, 0)
-    _write(ds, table.loc[table["prob"] != ""], workdir.added_dataset, workdir.added_table)
+    _write(ds, [table.loc[table["prob"] != ""]], workdir.added_dataset, workdir.added_table)
 
 
-def _write(ds: xr.Dataset, table: pd.DataFrame, dataset: epath.Path, csv: epath.Path) -> None:
+def _write(ds: xr.Dataset, table: Iterable[pd.DataFrame], dataset: epath.Path, csv: epath.Path) -> None:
     packed = {name: {"zlib": True, "complevel": 4} for name in ds.data_vars}
     content = io.BytesIO()  # of this process: HDF5 crashes where a disk, such as that of temporary files, is full
     ds.to_netcdf(content, engine="h5netcdf", encoding=packed)
     write_atomic(dataset, content.getvalue())
-    write_atomic(csv, table.to_csv(index=False, lineterminator="\n").encode())
+    parts = [
+        part.to_csv(index=False, header=number == 0, lineterminator="\n").encode() for number, part in enumerate(table)
+    ]
+    write_atomic(csv, b"".join(parts))
 
 
 def open_results(path: epath.PathLike) -> xr.Dataset:

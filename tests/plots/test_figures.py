@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import synthetic
 import xarray as xr
+from matplotlib.axes import Axes
 from PIL import Image
 from scipy import ndimage
 
+from cspace_jax.analysis import stability
 from cspace_jax.analysis.learning import accuracy_curves, default_sigma, describe_times, learning_times, memorisation
 from cspace_jax.analysis.levels import levels
 from cspace_jax.config import Config, DataConfig
@@ -309,6 +311,23 @@ def test_fig17_has_a_line_a_seed_and_their_mean(elicited):
         lines = {line.get_label(): line.get_ydata() for line in ax.lines}
         np.testing.assert_allclose(lines["seed 1"], joint[1, :, query], rtol=1e-5)
         np.testing.assert_allclose(lines["mean"], joint[:, :, query].mean(0), rtol=1e-5)
+
+
+def test_many_seeds_are_a_mean_and_a_band_and_a_row_a_kind(elicited):
+    ds, _ = elicited
+    level = levels(ds)[progress.choose_level(levels(ds), ds, "naive")]
+    many = ds.isel(run=np.resize(level.runs, 30)).assign_coords(run=range(30), seed=("run", np.arange(30)))
+    fig = elicitation.fig17(many)
+    own, patched = panels(fig)
+    expected = np.resize(ds["capability"].sel(protocol="naive").isel(run=list(level.runs), klass=3), (30, 3)).mean(0)
+    (line,) = [one for one in own.lines if one.get_label() == "mean over seeds"]
+    np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6)
+    assert [text.get_text() for text in patched.get_legend().get_texts()] == ["90 % of 30 seeds", "mean over seeds"]
+    (table,) = [table for ax in fig.findobj(Axes) for table in ax.tables]
+    rows = [
+        [table[row, column].get_text().get_text() for column in (0, 1)] for row in range(1, len(table.get_celld()) // 5)
+    ]
+    assert sum(int(number) for number, _ in rows) == 30 and len(rows) <= len(stability.KINDS)
 
 
 def test_fig16_has_a_trajectory_a_weight_and_a_panel_a_level(elicited):
