@@ -3,7 +3,7 @@
 import json
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import xarray as xr
 from cspace_jax.analysis import summary
 from cspace_jax.analysis.learning import default_sigma, memories, trajectory
 from cspace_jax.analysis.levels import levels
-from cspace_jax.analysis.verdict_tables import known, p_value, with_interval
+from cspace_jax.analysis.verdict_tables import known, p_value, time_words, with_interval
 from cspace_jax.config.schema import NAIVE
 from cspace_jax.plots import landscapes
 from cspace_jax.storage import results
@@ -51,15 +51,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def time_text(found: Mapping[str, Any]) -> str:
-    """Return a median time as text: steps or "never", its interval, and how many learned if not all."""
-    low, high = found["interval"]
-    text = f"{found['median']:,.0f}" if known(found["median"]) else "never"
-    if known(low):
-        text += f" [{low:,.0f}, {high:,.0f}]" if known(high) else f" [{low:,.0f}, open]"
-    return text if found["learned"] == found["seeds"] else f"{text}, {found['learned']} of {found['seeds']}"
-
-
 def signal(found: Results) -> list[str]:
     """Return the colour sweep by level: learning times by two definitions, and what class 11 is drawn as."""
     ds, study = found.dataset("signal"), found.summary("signal")
@@ -70,7 +61,7 @@ def signal(found: Results) -> list[str]:
         rows.append(
             [
                 f"{level.setting['sep_col']:g}",
-                *(f"{time_text(part['stays_80'])}; {time_text(part['first_80'])}" for part in (seen, unseen)),
+                *(f"{time_words(part['stays_80'])}; {time_words(part['first_80'])}" for part in (seen, unseen)),
                 first_drawn(ds, level.runs),
                 f"{reached['persistent']} of {reached['seeds']}",
             ]
@@ -110,7 +101,7 @@ def hidden(found: Results) -> list[str]:
         )
     rows = [
         [
-            name, time_text(one["emergence"]), _number(one["emergence_std"], ",.0f"),
+            name, time_words(one["emergence"]), _number(one["emergence_std"], ",.0f"),
             f"{one['final_split']:.2f} [{one['final_split_interval'][0]:.2f}, {one['final_split_interval'][1]:.2f}]",
             compared.get(name, [""])[0], "; ".join(compared.get(name, [""])[1:]),
         ]
@@ -148,7 +139,7 @@ def masking(found: Results) -> list[str]:
     rows = [
         [
             f"{100 * block['mask']:g} %",
-            *(time_text(block["steps_to_80"][name]) for name in ("color", "shape")),
+            *(time_words(block["steps_to_80"][name]) for name in ("color", "shape")),
             *(with_interval(block["prob"][name], ".2f") for name in ("color", "shape")),
             with_interval(block["redness"]),
         ]
@@ -167,7 +158,7 @@ def masked_half(found: Results) -> list[str]:
     rows = [
         [
             name,
-            *(time_text(one[part]["steps_to_80"]) for part in ("masked_concept", "class")),
+            *(time_words(one[part]["steps_to_80"]) for part in ("masked_concept", "class")),
             *(with_interval(one[part]["final"], ".2f") for part in ("masked_concept", "class")),
         ]
         for name, one in asked.items()
@@ -227,7 +218,7 @@ def expect(found: Results) -> list[str]:
     rows = []
     for level, block in zip(levels(ds), study["levels"], strict=True):
         seen, unseen = (
-            time_text(part["learning_times"]["color"]["stays_80"])
+            time_words(part["learning_times"]["color"]["stays_80"])
             for part in (block["training_classes"], block["classes"]["11"])
         )
         rows.append([f"{level.setting['sep_col']:g}", seen, unseen, first_drawn(ds, level.runs).partition(";")[0]])

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax.analysis.verdict_tables import print_claims, print_comparisons
+from cspace_jax.analysis.verdict_tables import known, print_claims, print_comparisons, time_words
 from cspace_jax.analysis.zoom import RunTurn
 from cspace_jax.config.definitions import LEARNED
 from cspace_jax.config.schema import NAIVE
@@ -66,8 +66,8 @@ def _elicitation_table(axis: str, labels: list[str], levels: list[dict[str, Any]
             for name, one in block.items():
                 sooner = "" if name == NAIVE else f"{one['sooner_than_naive']}/{one['emergence']['seeds']}"
                 numbers = (one["final_split"], one["best_split"], one["final"])
-                cells = [f"{number:.2f}" if _known(number) else "" for number in numbers]
-                spread = f"{one['emergence_std']:,.0f}" if _known(one["emergence_std"]) else ""
+                cells = [f"{number:.2f}" if known(number) else "" for number in numbers]
+                spread = f"{one['emergence_std']:,.0f}" if known(one["emergence_std"]) else ""
                 table.add_row(label, klass, name, time_text(one["emergence"]), spread, sooner, *cells)
                 label = klass = ""
         table.add_section()
@@ -88,7 +88,7 @@ def _mask_table(summary: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for level in summary["levels"]:
         low, high = level["redness"]["interval"]
-        interval = f" [{low:.2f}, {high:.2f}]" if _known(low) else ""
+        interval = f" [{low:.2f}, {high:.2f}]" if known(low) else ""
         table.add_row(
             f"{level['mask']:g}",
             *(time_text(level["steps_to_80"][name]) for name in names),
@@ -180,13 +180,7 @@ def print_turns(turns: Sequence[RunTurn], console: Console | None = None) -> Non
 
 def time_text(times: Mapping[str, Any]) -> str:
     """Return a median of times as text, and how many seeds learned if not all did."""
-    median, learned, seeds = times["median"], times["learned"], times["seeds"]
-    text = "never" if not _known(median) else f"{median:,.0f}"
-    return text if learned == seeds else f"{text} {learned}/{seeds}"
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+    return time_words(times, interval=False, share=" {learned}/{seeds}")
 
 
 def _table(axis: str, labels: list[str], levels: list[dict[str, Any]], shown: str) -> Table:
@@ -250,7 +244,7 @@ def _mistaken(found: Mapping[str, Any]) -> str:
 
 
 def _turning(found: Mapping[str, Any]) -> str:
-    return f"{found['turning_step']:,.0f}" if found and _known(found["turning_step"]) else ""
+    return f"{found['turning_step']:,.0f}" if found and known(found["turning_step"]) else ""
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
@@ -299,7 +293,7 @@ def _product_sentences(summary: Mapping[str, Any]) -> list[str]:
     checks: dict[str, list[Mapping[str, float]]] = {}
     for level in summary["levels"]:
         for name, block in level["classes"].items():
-            if not block["trained"] and _known(block["product_check"]["mean"]):
+            if not block["trained"] and known(block["product_check"]["mean"]):
                 checks.setdefault(name, []).append(block["product_check"])
     lines = []
     for name, found in checks.items():

@@ -8,8 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax.analysis.report import time_text
-from cspace_jax.analysis.verdict_tables import known, p_value, with_interval
+from cspace_jax.analysis.verdict_tables import known, p_value, time_words, with_interval
 from cspace_jax.config import Difference
 
 MAX_VALUE = 60  # characters of a field's value
@@ -72,12 +71,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def _time(times: Mapping[str, Any]) -> str:
-    low, high = times["interval"]
-    ends = [f"{end:,.0f}" if known(end) else "open" for end in (low, high)]
-    interval = f" [{ends[0]}, {ends[1]}]" if not times["no_interval"] and known(times["median"]) else ""
-    text = time_text(times)
-    median, space, share = text.partition(" ")
-    return f"{median}{interval}{space}{share}"
+    return time_words(times, share=" {learned}/{seeds}")
 
 
 def _table(left: Sequence[str], right: Sequence[str] = ()) -> Table:

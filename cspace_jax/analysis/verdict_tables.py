@@ -54,6 +54,15 @@ def _compared(rows: list[Mapping[str, Any]]) -> Table:
     return table
 
 
+def time_words(times: Mapping[str, Any], interval: bool = True, share: str = ", {learned} of {seeds}") -> str:
+    """Return a median time as text: steps or "never", its interval if told, and how many seeds learned if not all."""
+    text = f"{times['median']:,.0f}" if known(times["median"]) else "never"
+    low, high = times["interval"] if interval else (None, None)
+    if known(low):
+        text += f" [{low:,.0f}, {f'{high:,.0f}' if known(high) else 'open'}]"
+    return text if times["learned"] == times["seeds"] else text + share.format(**times)
+
+
 def with_interval(found: Mapping[str, Any], form: str = "+.2f") -> str:
     """Return a mean and its interval as text, or why there is none."""
     low, high = found["interval"]

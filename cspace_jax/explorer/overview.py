@@ -7,7 +7,7 @@ import xarray as xr
 
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.claims import UNTOLD
-from cspace_jax.analysis.verdict_tables import known, p_value
+from cspace_jax.analysis.verdict_tables import known, p_value, time_words
 from cspace_jax.plots import style
 from cspace_jax.text import minutes
 
@@ -45,16 +45,6 @@ def learning_times(ds: xr.Dataset, summary: Mapping[str, Any]) -> dict[str, Any]
             rows.append({"level": level["label"], "klass": place, "cells": cells, "taken": _taken(ds, block)})
     titles = [*map(style.concept_title, concepts[:-1]), "all"]
     return {"definition": definition, "words": summary["definitions"][definition], "titles": titles, "rows": rows}
-
-
-def time_words(times: Mapping[str, Any]) -> str:
-    """Return a median learning time with its interval and how many seeds learned, where not all did."""
-    median, learned, seeds = times["median"], times["learned"], times["seeds"]
-    text = f"{median:,.0f}" if known(median) else "never"
-    low, high = times["interval"]
-    if known(low) or known(high):
-        text += f" [{low:,.0f}, {f'{high:,.0f}' if known(high) else 'open'}]" if known(low) else ""
-    return text if learned == seeds else f"{text}, {learned} of {seeds}"
 
 
 def facts(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str, float]) -> list[tuple[str, str]]:

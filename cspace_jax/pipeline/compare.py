@@ -19,7 +19,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.pipeline import stages
 from cspace_jax.pipeline.several import names_of
 from cspace_jax.pipeline.study import Study
-from cspace_jax.storage.files import PathLike, quoted, write_atomic
+from cspace_jax.storage.files import PathLike, located, quoted, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -225,7 +225,7 @@ def _save(
 ) -> list[epath.Path]:
     from cspace_jax.plots import style
 
-    folder = epath.Path(os.fspath(outdir)).expanduser()
+    folder = located(outdir)
     for study in studies:
         root = os.path.realpath(os.fspath(study.workdir.root))
         if os.path.commonpath([root, os.path.realpath(os.fspath(folder))]) == root:

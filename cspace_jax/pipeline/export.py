@@ -27,7 +27,7 @@ from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results
 from cspace_jax.storage.evaluations import read_evaluation
-from cspace_jax.storage.files import PathLike, writing
+from cspace_jax.storage.files import PathLike, located, writing
 from cspace_jax.storage.pictures import png, upright
 from cspace_jax.studies import loading
 
@@ -106,9 +106,9 @@ def write(study: Study, to: PathLike) -> int:
 def check_target(to: PathLike) -> epath.Path:
     """Return the folder of an export; UserError unless it can be made: something is in its place, or it has no name."""
     text = os.fspath(to)
-    folder = epath.Path(text.rstrip("/")).expanduser()
-    if not folder.name or "://" in text:
+    if not text.strip("/ ") or "://" in text:
         fail("to", text, "must be the path of a folder on this machine, for example --to=dataset")
+    folder = located(text.rstrip("/"))
     if folder.exists() and not folder.is_dir():
         fail("to", text, "is a file, must be a folder that is new or empty")
     if folder.exists() and any(folder.iterdir()):

@@ -24,7 +24,7 @@ from cspace_jax.model import torch_weights
 from cspace_jax.pipeline.evaluate import require_checkpoints
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import checkpoint
-from cspace_jax.storage.files import PathLike, write_atomic
+from cspace_jax.storage.files import PathLike, located, write_atomic
 from cspace_jax.training.run import TrainSpec
 
 
@@ -90,7 +90,7 @@ class Model:
           UserError: the name does not end in .safetensors, the file exists, the package safetensors is not installed,
             or the file cannot be written.
         """
-        file = epath.Path(os.fspath(path)).expanduser()
+        file = located(path)
         if file.suffix != ".safetensors":
             fail("to", os.fspath(path), "must end in .safetensors")
         if file.exists():

@@ -33,7 +33,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss, probabilities
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
-from cspace_jax.storage.files import write_atomic, writing
+from cspace_jax.storage.files import located, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.optimizer import make_optimizer
 
@@ -282,7 +282,7 @@ def config_hash(config: Config) -> str:
 
 def cache_path(config: Config, workdir: Workdir) -> epath.Path:
     """Return the file of the trained probe's arrays; its info lies beside it with the suffix .json."""
-    folder = epath.Path(config.probe.cache_dir).expanduser() if config.probe.cache_dir else workdir.probe
+    folder = located(config.probe.cache_dir) if config.probe.cache_dir else workdir.probe
     return folder / f"{config_hash(config)}.npz"
 
 
