@@ -2,16 +2,14 @@
 
 import contextlib
 import os
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 import numpy as np
 
 from cspace_jax import machine
 
-DAMAGES = (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+DAMAGES = (OSError, ValueError, KeyError)
 
 
 def read_npz(
@@ -26,32 +24,41 @@ def read_npz(
 
     Raises:
       KeyError: a key is missing; its argument is the key.
-      OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error: the file cannot be read, is
-        damaged, or holds pickled objects, what is no array, or more than the memory of this machine (`DAMAGES`).
+      ValueError: the file is damaged, or holds pickled objects, what is no array, or more than this machine's memory.
+      OSError: it cannot be read.
     """
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open(file, "rb")) if isinstance(file, str | os.PathLike) else file
-        archive = np.load(opened, allow_pickle=False)
+        with _damage("it"):
+            archive = np.load(opened, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is no archive of arrays")
         names = archive.files if keys is None else [key for key in keys if not optional or key in archive.files]
         _require_room(archive, names)
-        arrays = {}
-        for name in names:
-            if name not in archive.files:
-                raise KeyError(name)
-            arrays[name] = _array(archive, name)
-        return arrays
+        if missing := [name for name in names if name not in archive.files]:
+            raise KeyError(missing[0])
+        return {name: _array(archive, name) for name in names}
 
 
 def _array(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    try:
+    with _damage(repr(name)):
         array = archive[name]
-    except MemoryError as error:
-        raise ValueError(f"{name!r} announces more than fits into memory") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{name!r} is not an array")
     return array
+
+
+@contextlib.contextmanager
+def _damage(what: str) -> Iterator[None]:
+    """Turn whatever a damaged file makes NumPy raise into a ValueError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except MemoryError as error:
+        raise ValueError(f"{what} announces more than fits into memory") from error
+    except Exception as error:
+        raise ValueError(f"{what} is damaged ({type(error).__name__}: {' '.join(str(error).split())})") from error
 
 
 def _require_room(archive: np.lib.npyio.NpzFile, names: Sequence[str]) -> None:

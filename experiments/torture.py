@@ -16,6 +16,7 @@ import contextlib
 import io
 import itertools
 import json
+import math
 import os
 import pathlib
 import re
@@ -43,7 +44,8 @@ SOON = 30.0  # seconds in which SIGTERM must have ended the command
 FIRST_SECONDS = 0.3  # of Python itself, in which nothing can be said yet
 LAST_WORDS = "the study as a page"  # of a command: what is left is the end of Python itself
 SMALLEST_DISK_KB = 40
-SAME, NAMED = "same results", "one line"
+DONE = "done"
+SAME, NAMED, MISSED = "same results", "one line", "without effect"
 
 
 def _any_job(bench: Bench, rng: np.random.Generator) -> tuple[str, Job]:
@@ -56,13 +58,24 @@ def interrupted(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) ->
     """Send one to three signals to a command at any moments, also to the commands that go on."""
     name, job = _any_job(bench, rng)
     job.begin(folder)
-    said = []
+    said, codes = [], []
     for _ in range(rng.integers(1, 4)):
         signal_, moment = str(rng.choice(list(SIGNALS))), float(rng.uniform(0.0, 1.05 * job.seconds))
-        code = _disturb(bench.start(job, folder), SIGNALS[signal_], moment)
-        said.append(f"{signal_} after {moment:.2f} s: {code}")
-    bench.finish(job, folder)
-    return f"{name}: {'; '.join(said)}", SAME
+        codes.append(_disturb(bench.start(job, folder), SIGNALS[signal_], moment))
+        said.append(f"{signal_} after {moment:.2f} s: {codes[-1]}")
+    what = f"{name}: {'; '.join(said)}"
+    with _told(what):
+        bench.finish(job, folder)
+    return what, SAME if any(codes) else MISSED
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Let a failure say what was disturbed."""
+    try:
+        yield
+    except Failure as failure:
+        raise Failure(f"{what}: {failure}") from failure
 
 
 def _disturb(running: subprocess.Popen, number: signal.Signals, moment: float) -> int:
@@ -96,12 +109,20 @@ def full(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[
         taken = shutil.disk_usage(folder).used // 1024
         size = taken + int(rng.integers(SMALLEST_DISK_KB, max(_kilobytes(job.straight) - taken, 0) * 5 // 4 + 100))
         subprocess.run(["mount", "-o", f"remount,size={size}k", folder], check=True)
-        what = f"{name}: {size - taken} kB are free: {_refused_or_done(bench.start(job, folder / 'w'))}"
-        subprocess.run(["mount", "-o", "remount,size=1g", folder], check=True)
-        bench.finish(job, folder / "w")
+        what = f"{name}: {size - taken} kB are free"
+        with _told(what):
+            came = _refused_or_done(bench.start(job, folder / "w"))
+            subprocess.run(["mount", "-o", "remount,size=1g", folder], check=True)
+            bench.finish(job, folder / "w")
+    except Failure:
+        shutil.copytree(folder, folder.with_name("full"), dirs_exist_ok=True)  # what `faults` is to keep
+        raise
     finally:
         subprocess.run(["umount", folder], check=True)
-    return what, SAME
+        if folder.with_name("full").exists():
+            shutil.copytree(folder.with_name("full"), folder, dirs_exist_ok=True)
+            shutil.rmtree(folder.with_name("full"))
+    return f"{what}: {came}", SAME if came != DONE else MISSED
 
 
 def _kilobytes(folder: pathlib.Path) -> int:
@@ -113,7 +134,7 @@ def _refused_or_done(running: subprocess.Popen) -> str:
     _, err = running.communicate()
     if running.returncode not in (0, 2):
         raise Failure(f"exit code {running.returncode}: {last_line(err)}")
-    return one_line(err) if running.returncode else "done"
+    return one_line(err) if running.returncode else DONE
 
 
 def failing_disk(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
@@ -124,12 +145,10 @@ def failing_disk(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -
     first = int(rng.integers(torture_bench.calls(bench, job, reads)))
     what = f"{name}: {count} {'reading' if reads else 'writing'} calls from {first} on fail"
     running = bench.start(job, folder, **torture_bench.failing(bench, folder, reads, first, count))
-    try:
-        what = f"{what}: {_refused_or_done(running)}"
+    with _told(what):
+        came = _refused_or_done(running)
         bench.finish(job, folder)
-    except Failure as failure:
-        raise Failure(f"{what}: {failure}") from failure
-    return what, SAME
+    return f"{what}: {came}", SAME if came != DONE else MISSED
 
 
 def jumping_clock(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
@@ -142,9 +161,10 @@ def jumping_clock(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) 
     running = bench.start(job, folder, **shim)
     _, err = running.communicate()
     what = f"{name}: {jump:+d} s after {moment:.2f} s"
-    if running.returncode:
-        raise Failure(f"{what}: exit code {running.returncode}: {last_line(err)}")
-    compare(folder, job.straight, job.table)
+    with _told(what):
+        if running.returncode:
+            raise Failure(f"exit code {running.returncode}: {last_line(err)}")
+        compare(folder, job.straight, job.table)
     return what, SAME
 
 
@@ -180,7 +200,7 @@ def go_on(job: Job, folder: pathlib.Path, what: str) -> tuple[str, str]:
     try:
         compare(folder, job.straight, job.table)
     except Failure as failure:
-        if named := re.search(r"\S+(metrics.jsonl: |config.json is not as) .*", said.getvalue()):
+        if named := re.search(r"\S+(metrics\.jsonl: |config\.json is not what ).*", said.getvalue()):
             return f"{what}: {named[0]}", NAMED
         raise Failure(f"{what}: in silence {failure}") from failure
     return what, SAME
@@ -267,10 +287,13 @@ def table(rows: Sequence[dict[str, str]], command: str) -> str:
     """Return the count of faults by kind and by what came of them, and every failure, as Markdown."""
     counts = collections.Counter((row["kind"], row["found"]) for row in rows)
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    header = ("| fault | tried | same results | refused in one line | failed |", "|---|---|---|---|---|")
+    header = (
+        "| fault | tried | same results | refused in one line | met nothing | failed |",
+        "|---|---|---|---|---|---|",
+    )
     lines = [f"`{command}`", "", *header]
     for kind in kinds:
-        found = [counts[kind, name] for name in (SAME, NAMED, "failure")]
+        found = [counts[kind, name] for name in (SAME, NAMED, MISSED, "failure")]
         lines.append(f"| {kind} | {sum(found)} | {' | '.join(map(str, found))} |")
     lines += ["", *(f"- {row['kind']} {row['number']}: {row['what']}" for row in rows if row["found"] == "failure")]
     return "\n".join(lines).rstrip() + "\n"
@@ -310,21 +333,21 @@ def run(arguments: Sequence[str]) -> None:
     if not kinds or flags.faults < 0 or flags.hours <= 0:
         raise UserError("faults, hours and kinds: must leave something to do")
     root.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, also by what we start
     until, rows = time.monotonic() + 3600 * flags.hours, []
     bench = torture_bench.prepare(root)
     print("undisturbed:", ", ".join(f"{name} {minutes(job.seconds)}" for name, job in bench.jobs.items()), flush=True)
     command = f"python -m experiments.torture --hours={flags.hours:g} --seed={flags.seed} --kinds={','.join(kinds)}"
     with (root / "faults.jsonl").open("w") as log, tqdm(total=flags.faults or None, unit="fault") as bar:
-        for row in itertools.islice(faults(bench, kinds, flags.seed), flags.faults or None):
-            rows.append(row)
+        made = faults(bench, kinds, flags.seed)
+        while time.monotonic() < until and len(rows) < (flags.faults or math.inf):
+            rows.append(row := next(made))
             log.write(json.dumps(row) + "\n")
             log.flush()
             bar.update()
             if row["found"] == "failure":
                 bar.write(f"FAILED {row['kind']} {row['number']}: {row['what']}")
             write_atomic(root / "torture.md", table(rows, command))
-            if time.monotonic() > until:
-                break
     print(table(rows, command))
     if any(row["found"] == "failure" for row in rows):
         raise SystemExit(1)

@@ -36,6 +36,8 @@ def test_arrays_come_back_by_name(tmp_path):
     ("content", "words"),
     [
         (packed(a=header((10**15,))), "announces more than fits into memory|array is too big"),  # terabytes
+        (packed(a=header((2**70,))), "is damaged"),
+        (io.BytesIO(header((2**50,))), "announces more than fits into memory|is damaged"),
         (packed(a=header((3,), "|O") + pickle.dumps([1, 2, 3])), "allow_pickle=False"),
         (packed(a=b"not an array"), "is not an array|magic|pickle"),
         (io.BytesIO(pickle.dumps({"a": 1})), "pickle"),
@@ -45,6 +47,23 @@ def test_arrays_come_back_by_name(tmp_path):
 def test_what_is_no_array_is_refused(content, words):
     with pytest.raises(DAMAGES, match=words):
         read_npz(content)
+
+
+def test_any_flipped_bit_is_an_error_or_harmless(tmp_path):
+    arrays = {"a": np.arange(20, dtype=np.float32), "b": np.ones(3)}
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    content = (tmp_path / "a.npz").read_bytes()
+    noticed = 0
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            found = read_npz(io.BytesIO(bytes(flipped)), ("a", "b"))
+        except DAMAGES:
+            noticed += 1
+        else:
+            assert all(np.array_equal(found[name], array) for name, array in arrays.items()), f"bit {bit}"
+    assert noticed > 4 * len(content)
 
 
 def test_what_unpacks_to_more_than_memory_is_refused_before_it_is_unpacked(monkeypatch):

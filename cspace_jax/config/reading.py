@@ -156,7 +156,7 @@ def _int(value: Any, path: str) -> int:
     except (ValueError, OverflowError):
         fail(path, value, f"must be an integer, not {_type_name(value)}")
     if abs(number) > MAX_INTEGER:
-        fail(path, value, f"must be an integer of at most {MAX_INTEGER}")
+        fail(path, value, f"must be an integer from -{MAX_INTEGER} to {MAX_INTEGER}")
     return number
 
 

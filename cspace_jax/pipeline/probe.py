@@ -9,6 +9,7 @@ import functools
 import io
 import json
 import math
+import zlib
 from typing import Any
 
 import jax
@@ -318,7 +319,7 @@ def _train_and_save(study: Study, file: epath.Path) -> Probe:
         arrays: dict[str, Any] = dict(traverse_util.flatten_dict(jax.device_get(probe.params), sep="/"))
         np.savez(buffer, **arrays)
         write_atomic(file, buffer.getvalue())
-        text = json.dumps(probe.info, indent=2) + "\n"
+        text = json.dumps({**probe.info, "crc32": zlib.crc32(buffer.getvalue())}, indent=2) + "\n"
         write_atomic(file.with_suffix(".json"), text)  # last: it completes the pair
     return probe
 
@@ -342,6 +343,8 @@ def _decode(spec: ProbeSpec, config: Config, arrays: bytes, text: bytes) -> Prob
     info = json.loads(text)
     if info["hash"] != config_hash(config) or set(info["accuracy"]) != {*source_of(config.data).family.active, "joint"}:
         raise ValueError("its .json belongs to another probe")
+    if info.pop("crc32", zlib.crc32(arrays)) != zlib.crc32(arrays):  # older versions did not write it
+        raise ValueError("its arrays are not those that were trained")
     info["steps"] = int(info["steps"])
     params = traverse_util.unflatten_dict(read_npz(io.BytesIO(arrays)), sep="/")
     check_fit(spec, params)

@@ -53,10 +53,8 @@ def _load(path: str | os.PathLike[str], file: str) -> Mapping[str, np.ndarray]:
             return read_npz(file, KEYS, optional=True)
     except UserError:
         raise
-    except ValueError as error:
-        refuse(path, f"an array cannot be read: {error}")
     except DAMAGES as error:
-        refuse(path, f"is a damaged .npz file: {error}")
+        refuse(path, f"cannot be read: {error}")
 
 
 def _images(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:

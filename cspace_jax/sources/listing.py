@@ -73,7 +73,6 @@ def listing_of(
 
     Arrays must come sorted by name already; see `Listing` for the arguments.
     """
-    _require_presentable(path, [*concepts, *itertools.chain.from_iterable(words)])
     order = sorted(range(len(names)), key=names.__getitem__)
     ordered = tuple(names[i] for i in order)
     stamps = tuple(stamp[i] for i in order) if stamp else ()
@@ -96,9 +95,9 @@ def listing_of(
     return fingerprinted(unsigned)
 
 
-def _require_presentable(path: str, names: Sequence[str]) -> None:
+def require_presentable(path: str, concepts: Sequence[str], words: Sequence[Sequence[str]]) -> None:
     """Refuse names that a terminal, a figure or a spreadsheet would take for something else than a name."""
-    for name in names:
+    for name in (*concepts, *itertools.chain.from_iterable(words)):
         if not name.isprintable() or len(name) > MAX_NAME:
             refuse(path, f"name {name[:MAX_NAME]!r}: must be printable, at most {MAX_NAME} characters")
         if name.startswith(("=", "+", "-", "@")) or "$" in name:

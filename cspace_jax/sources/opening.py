@@ -24,7 +24,7 @@ from cspace_jax.data.renderer import Renderer
 from cspace_jax.data.source import Source
 from cspace_jax.errors import UserError
 from cspace_jax.sources import arrays, celeba, decoding, folder
-from cspace_jax.sources.listing import Listing, refuse
+from cspace_jax.sources.listing import Listing, refuse, require_presentable
 from cspace_jax.sources.selection import LEAST, select
 from cspace_jax.text import closest
 
@@ -68,6 +68,7 @@ def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | No
     if not set(_DESCRIBED) <= described.keys():
         return None
     values = {name: _tuples(described[name]) for name in _DESCRIBED}
+    require_presentable(data.path, values["concepts"], values["words"])
 
     def load() -> dict[str, np.ndarray]:
         raise UserError(f"data.path = {data.path!r}: the pictures of this study are needed and were not opened")

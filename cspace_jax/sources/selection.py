@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cspace_jax.config.reading import fail
-from cspace_jax.sources.listing import Listing, fingerprinted, repeated, some
+from cspace_jax.sources.listing import Listing, fingerprinted, repeated, require_presentable, some
 from cspace_jax.text import closest
 
 LEAST, MOST = 2, 6
@@ -36,6 +36,7 @@ def select(listing: Listing, concepts: tuple[str, ...], least: int = LEAST) -> L
     columns = [column for column, _ in chosen]
     flipped = np.array([flip for _, flip in chosen], np.uint8)
     words = [listing.words[column] for column in columns]
+    require_presentable(listing.path, [listing.concepts[column] for column in columns], words)
     return fingerprinted(
         dataclasses.replace(
             listing,

@@ -1,7 +1,7 @@
 """Files of an earlier training, moved out of the way of a new one and never removed."""
 
 import json
-import pathlib
+import os
 import zlib
 from collections.abc import Iterable
 
@@ -52,7 +52,8 @@ def _move(workdir: Workdir, listing: epath.Path) -> epath.Path:
             names = list(map(str, json.loads(listing.read_text())))
         except (ValueError, TypeError) as error:
             raise UserError(f"{quoted(listing)} is damaged: move what is in {folder} back, and remove it") from error
-        if out := [name for name in names if pathlib.PurePosixPath(name).is_absolute() or ".." in name.split("/")]:
+        root = os.path.realpath(workdir.root)
+        if out := [name for name in names if not os.path.realpath(os.path.join(root, name)).startswith(f"{root}/")]:
             raise UserError(f"{quoted(listing)} names {out[0]!r}, which leads out of the workdir; remove it")
         for name in names:
             if (workdir.root / name).exists():

@@ -302,7 +302,10 @@ def _checksum(arrays: dict[str, np.ndarray], step: int | None) -> np.ndarray:
 
 def _as_stored(arrays: dict[str, np.ndarray], step: int, crc: np.ndarray) -> Bool[np.ndarray, " r"]:
     """Return which runs have the checksums of a checkpoint."""
-    same = _checksum(arrays, step) == crc
+    found = _checksum(arrays, step)
+    if found.shape != np.shape(crc):
+        return np.zeros(found.shape, bool)
+    same = found == crc
     return np.asarray(same if same.all() else same | (_checksum(arrays, None) == crc))
 
 

@@ -4,6 +4,8 @@ A file says of which checkpoint it is, by its place in the workdir: one that hol
 """
 
 import io
+import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +24,9 @@ EMBEDDED = ("embedding_cosine", "embedding_classes")
 EXCHANGED = ("exchange",)
 ELICITED = ("prob_samples", "mean_rgb")
 _PLACE = "written_as"  # name of the array that holds a file's place
-_FOLDERS = ("eval", "elicit", "replay")  # of a workdir, which hold such files
+_PLACES = re.compile(  # in a workdir (Workdir, Wave, elicit.folder, replay.folder)
+    r"/((?:extensions/\d{3}/)?(?:eval/wave_\d+|elicit/[0-9a-f]{12}/wave_\d+|replay/run_\d+(?:/[0-9a-f]{12})?)/step_\d+\.npz)$"
+)
 
 
 def write_npz(path: epath.Path, arrays: dict[str, Any]) -> None:
@@ -58,9 +62,6 @@ def holds(path: epath.PathLike, keys: Sequence[str]) -> bool:
 
 
 def _place(path: epath.PathLike) -> str:
-    """Return the place of a file in its workdir, such as eval/wave_000/step_00000500.npz; outside of one its name."""
-    parts = epath.Path(path).parts
-    start = max((i for i, part in enumerate(parts[:-1]) if part in _FOLDERS), default=len(parts) - 1)
-    if start > 1 and parts[start - 2] == "extensions":
-        start -= 2
-    return "/".join(parts[start:])
+    """Return the place of a file in its workdir, such as eval/wave_000/step_00000500.npz; elsewhere its name."""
+    found = _PLACES.search("/" + os.fspath(path))
+    return found[1] if found else epath.Path(path).name

@@ -14,6 +14,7 @@ from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
 
 _SAME_PATH = "_check_directory_consistency"
+_failed = False  # whether a call has failed in this process
 _SETTLE_SECONDS = 0.2  # wait after a failed read or write for the others of the same call
 
 
@@ -53,10 +54,19 @@ def alone() -> Iterator[None]:
 def settle() -> None:
     """Let what is still in flight after a failure fail too; to be called in silence.
 
-    It finds its event loop closed, and failed tasks complain when they are collected.
+    It finds its event loop closed, and failed tasks complain when they are collected. What fails even later is not
+    heard: see `_ignore_late`.
     """
+    global _failed
+    _failed = True
     time.sleep(_SETTLE_SECONDS)
     gc.collect()
+
+
+def _ignore_late(report: Any) -> None:
+    """Report an exception that nobody can catch, unless a call that failed long ago causes it."""
+    if not (isinstance(report.exc_value, RuntimeError) and "Event loop is closed" in str(report.exc_value)):
+        sys.__unraisablehook__(report)
 
 
 @contextlib.contextmanager
@@ -69,7 +79,7 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before[0])
-        sys.unraisablehook = before[1]
+        sys.unraisablehook = _ignore_late if _failed and before[1] is sys.__unraisablehook__ else before[1]
 
 
 def line(error: BaseException) -> str:

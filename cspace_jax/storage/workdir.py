@@ -18,6 +18,7 @@ from cspace_jax.storage.environment import environment, require_same
 from cspace_jax.storage.files import PathLike, located, quoted, write_atomic, writing
 
 CONFIG_DIGEST = "config_digest"  # in env.json: of config.json as it was written
+LOG_EVERY = "log_every"  # in env.json: steps between lines of the log
 MAX_EARLIER = 20  # invocations kept in env.json
 
 
@@ -172,7 +173,8 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
         _refuse_foreign(workdir, config)  # another command may have made it meanwhile
         written = _json(to_dict(config))
         write_atomic(workdir.config, written)
-        env = {**environment(command_line), CONFIG_DIGEST: fingerprint(written, 16)}
+        kept = {CONFIG_DIGEST: fingerprint(written, 16), LOG_EVERY: config.optim.log_every}
+        env = {**environment(command_line), **kept}
         write_atomic(workdir.env, _json(_with_earlier(workdir.env, env)))
     return workdir
 
@@ -219,7 +221,9 @@ def load(path: PathLike) -> tuple[Workdir, Config]:
 @functools.cache
 def _tell_changed(config: epath.Path, _: str) -> None:
     """Say that a configuration was changed, once for each change."""
-    print(f"{config} is not as the last command left it: changed by hand, or damaged", flush=True)
+    if processes.is_first():
+        why = "changed by hand, damaged, or that command was ended as it began"
+        print(f"{config} is not what the last command wrote: {why}", flush=True)
 
 
 def _root(path: PathLike) -> epath.Path:

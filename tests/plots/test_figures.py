@@ -324,10 +324,15 @@ def test_many_seeds_are_a_mean_and_a_band_and_a_row_a_kind(elicited):
     np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6)
     assert [text.get_text() for text in patched.get_legend().get_texts()] == ["90 % of 30 seeds", "mean over seeds"]
     (table,) = [table for ax in fig.findobj(Axes) for table in ax.tables]
-    rows = [
-        [table[row, column].get_text().get_text() for column in (0, 1)] for row in range(1, len(table.get_celld()) // 5)
-    ]
-    assert sum(int(number) for number, _ in rows) == 30 and len(rows) <= len(stability.KINDS)
+    text = {place: cell.get_text().get_text() for place, cell in table.get_celld().items()}
+    rows = [[text[row, column] for column in range(5)] for row in range(1, len(text) // 5)]
+    assert sum(int(row[0]) for row in rows) == 30
+    seeds = stability.seeds(many, levels(many)[0], 3)
+    for number, kind, *times in rows:
+        same = [one for one in seeds if one["kind"] == kind]
+        medians = [np.median(np.nan_to_num([one[name] for one in same], nan=np.inf)) for name in elicitation._TIMES]
+        assert int(number) == len(same)
+        assert times == ["never" if np.isinf(one) else f"{one:,.0f}" for one in medians]
 
 
 def test_fig16_has_a_trajectory_a_weight_and_a_panel_a_level(elicited):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cspace_jax.config import DataConfig
 from cspace_jax.errors import UserError
-from cspace_jax.sources import arrays, folder
+from cspace_jax.sources import arrays, folder, opening
 from cspace_jax.sources.listing import own_split
 from cspace_jax.sources.selection import select
 
@@ -103,10 +104,6 @@ def test_columns_of_yes_and_no(tmp_path, zero, one):
         ("file,split\na.png,train", "no column of labels"),
         ("file,x,split\na.png,0,mine", "column 'split' of labels.csv holds 'mine', must be one of train, val"),
         (b"file,x\na.png,\xff\xfe", "not a table in UTF-8"),
-        ("file,=x\na.png,0\nb.png,1", "name '=x': must not begin with =, +, - or @"),
-        ("file,x$y$\na.png,0\nb.png,1", "nor hold $"),
-        ("file,x\x1b[2J\na.png,0\nb.png,1", "must be printable"),
-        (f"file,{'x' * 81}\na.png,0\nb.png,1", "at most 80 characters"),
         ("file,x\n../a.png,0", "'../a.png', which leads out of the folder"),
         ("file,x\nsub\\..\\..\\a.png,0", "which leads out of the folder"),
         ("file,x\n/etc/passwd,0", "'/etc/passwd', which leads out of the folder"),
@@ -121,6 +118,25 @@ def test_bad_tables(tmp_path, text, words):
     (root / "link.png").symlink_to(tmp_path / "elsewhere" / "a.png")
     (root / "links").symlink_to(tmp_path / "elsewhere")
     fails(words, folder.read, root)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("=x", "name '=x': must not begin with =, +, - or @"),
+        ("x$y$", "nor hold $"),
+        ("x\x1b[2J", "must be printable"),
+        ("x" * 81, "at most 80 characters"),
+    ],
+)
+def test_names_that_would_be_taken_for_something_else(name, words, tmp_path):
+    """Only of the concepts that are chosen."""
+    table = f"file,{name},a,b\na.png,0,1,0\nb.png,1,0,1"
+    listing = folder.read(labelled(tmp_path / "root", table, "a.png", "b.png"))
+    assert select(listing, ("a", "b")).concepts == ("a", "b")
+    fails(words, select, listing, (name, "a"))
+    described = {"concepts": [name, "a"], "words": [["0", "1"]] * 2, "counts": [1] * 4, "held": [1] * 4}
+    fails(words, opening.reopen_closed, DataConfig(source="images", path="x"), {**described, "fingerprint": "0"})
 
 
 def test_links_within_the_folder_are_followed_and_end(tmp_path):
@@ -220,7 +236,7 @@ def test_arrays(tmp_path):
         ({"images": GREY[0]}, "'images' must have the shape [n, h, w, 3] or [n, h, w]"),
         ({"images": np.zeros((3, 2, 2, 4), np.uint8)}, "not [3, 2, 2, 4]"),
         ({"images": GREY[:0]}, "'images' must have the shape"),
-        ({"images": np.array([None, {}])}, "an array cannot be read: Object arrays"),
+        ({"images": np.array([None, {}])}, "'images' is damaged (ValueError: Object arrays"),
         ({"bits": np.ones((3, 2))}, "'bits' must be integers, not float64"),
         ({"bits": np.ones(3, int)}, "'bits' must have the shape [n, concept], not [3]"),
         ({"bits": np.ones((2, 2), int)}, "'bits' has 2 rows, 'images' 3"),
@@ -250,7 +266,7 @@ def test_damaged_arrays(tmp_path):
     data = bytearray(file.read_bytes())
     data[2000] ^= 1
     file.write_bytes(data)
-    fails("is a damaged .npz file: Bad CRC", arrays.read, file)
+    fails("'images' is damaged (BadZipFile: Bad CRC", arrays.read, file)
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("images.npy", b"")
     fails("'images' is not an array", arrays.read, file)

@@ -9,13 +9,14 @@ from cspace_jax.storage.aside import set_aside
 from cspace_jax.storage.workdir import Workdir
 
 
-@pytest.mark.parametrize("name", ["../outside", "eval/../../outside", "/etc/hostname"])
+@pytest.mark.parametrize("name", ["../outside", "eval/../../outside", "/etc/hostname", "link/outside"])
 def test_a_listing_that_leads_out_of_the_workdir_moves_nothing(name, tmp_path):
     """A workdir from elsewhere may hold any."""
     workdir = Workdir(epath.Path(tmp_path / "w"))
     listing = tmp_path / "w" / "aside" / "0123" / "moving_wave_000.json"
     listing.parent.mkdir(parents=True)
     (tmp_path / "outside").touch()
+    (tmp_path / "w" / "link").symlink_to(tmp_path)
     for content, words in ((json.dumps([name]), "leads out of the workdir"), ("{", "damaged"), ("3", "damaged")):
         listing.write_text(content)
         with pytest.raises(UserError, match=words):

@@ -94,7 +94,8 @@ def test_an_evaluation_without_an_array_names_it(tmp_path):
 
 
 @pytest.mark.parametrize("other", ["eval/wave_000/step_00000250.npz", "eval/wave_001/step_00000500.npz",
-    "extensions/001/eval/wave_000/step_00000500.npz", "elicit/abc/wave_000/step_00000500.npz"])  # fmt: skip
+    "extensions/001/eval/wave_000/step_00000500.npz", "elicit/0123456789ab/wave_000/step_00000500.npz",
+    "replay/run_00001/step_00000500.npz"])  # fmt: skip
 def test_an_evaluation_in_the_place_of_another_is_named(tmp_path, other):
     own, taken = tmp_path / "eval/w/eval/wave_000/step_00000500.npz", tmp_path / "eval/w" / other
     for path in (own, taken):

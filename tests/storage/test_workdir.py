@@ -245,7 +245,7 @@ def test_a_configuration_that_was_changed_is_said_once(tmp_path, capsys):
     for _ in range(2):
         assert load(tmp_path / "w")[1].optim.log_every == 101
     said = capsys.readouterr().out
-    assert said == f"{file} is not as the last command left it: changed by hand, or damaged\n"
+    assert said.startswith(f"{file} is not what the last command wrote: ") and said.count("\n") == 1
 
 
 def test_metrics_are_json_lines_of_plain_numbers(tmp_path):
