@@ -264,6 +264,16 @@ def test_the_checkpoint_of_another_step_is_noticed(tmp_path):
     assert not is_intact(tmp_path, 1) and is_intact(tmp_path, 2)
 
 
+def test_checksums_of_another_number_of_runs_are_damage(tmp_path, monkeypatch):
+    state = {"w": jnp.ones((RUNS, 3))}
+    with monkeypatch.context() as other, CheckpointWriter(tmp_path) as writer:
+        other.setattr(checkpoint, "_checksum", lambda arrays, step: np.zeros(RUNS - 1, np.uint32))
+        writer.save(1, state)
+    assert not is_intact(tmp_path, 1)
+    with pytest.raises(UserError, match="damaged"):
+        restore(tmp_path, 1, state)
+
+
 def test_checkpoints_whose_checksums_leave_out_the_step_are_read(tmp_path, monkeypatch):
     """Versions before 2026-11-29 wrote them so."""
     state = {"w": jnp.arange(RUNS * 3).reshape(RUNS, 3)}
