@@ -64,6 +64,7 @@ class CheckpointWriter:
         arrays = _arrays(state)
         contents = {"leaves": arrays, "crc32": _checksum(arrays, step)}
         self._bytes = sum(array.nbytes for array in arrays.values())
+        orbax_calls.quiet_in_the_background()
         with self._report_failure():
             self._folder.mkdir(parents=True, exist_ok=True)
             _discard(self._folder / str(step))

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
 
 _SAME_PATH = "_check_directory_consistency"
-_failed = False  # whether a call has failed in this process
 _SETTLE_SECONDS = 0.2  # wait after a failed read or write for the others of the same call
 
 
@@ -54,17 +54,27 @@ def alone() -> Iterator[None]:
 def settle() -> None:
     """Let what is still in flight after a failure fail too; to be called in silence.
 
-    It finds its event loop closed, and failed tasks complain when they are collected. What fails even later is not
-    heard: see `_ignore_late`.
+    It finds its event loop closed, and failed tasks complain when they are collected.
     """
-    global _failed
-    _failed = True
     time.sleep(_SETTLE_SECONDS)
     gc.collect()
 
 
-def _ignore_late(report: Any) -> None:
-    """Report an exception that nobody can catch, unless a call that failed long ago causes it."""
+def quiet_in_the_background() -> None:
+    """Silence, from now on, what fails in a save that goes on while training does; the next wait raises it anyway."""
+    logger = logging.getLogger("absl")
+    if _not_of_orbax not in logger.filters:
+        logger.addFilter(_not_of_orbax)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _ignore_closed_loop
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+def _ignore_closed_loop(report: Any) -> None:
+    """Report an exception that nobody can catch, unless the cause is that another write of its save failed."""
     if not (isinstance(report.exc_value, RuntimeError) and "Event loop is closed" in str(report.exc_value)):
         sys.__unraisablehook__(report)
 
@@ -79,7 +89,7 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before[0])
-        sys.unraisablehook = _ignore_late if _failed and before[1] is sys.__unraisablehook__ else before[1]
+        sys.unraisablehook = before[1]
 
 
 def line(error: BaseException) -> str:

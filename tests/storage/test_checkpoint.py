@@ -156,10 +156,12 @@ def script(code: str, *args: object) -> subprocess.Popen:
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def run_script(code: str, *args: object) -> None:
+def run_script(code: str, *args: object) -> str:
+    """Run a script to its end, which must be a good one, and return its errors."""
     with script(code, *args) as child:
         _, errors = child.communicate()
     assert child.returncode == 0, errors
+    return errors
 
 
 def test_moves_between_devices(saved, tmp_path):
@@ -349,6 +351,26 @@ assert steps(sys.argv[1]) == [1]
 
 def test_write_error_in_the_background_is_reported(tmp_path):
     run_script(_SMALL_DISK, tmp_path)
+
+
+_FAILS_WHILE_TRAINING_GOES_ON = """
+import resource, sys, time
+from test_checkpoint import *
+writer = CheckpointWriter(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
+try:
+    writer.save(1, make_state())
+except UserError:  # it may fail before it goes on in the background
+    sys.exit()
+time.sleep(2.0)  # nobody waits yet
+expect_error("/1: cannot be written", writer.wait)
+"""
+
+
+def test_a_save_that_fails_in_the_background_is_silent_until_it_is_waited_for(tmp_path):
+    """Orbax and asyncio would print a traceback a write."""
+    errors = run_script(_FAILS_WHILE_TRAINING_GOES_ON, tmp_path)
+    assert "Traceback" not in errors and "Error" not in errors
 
 
 def test_error_of_the_body_outlives_that_of_the_writer(tmp_path, monkeypatch):
