@@ -23,7 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import orbax_calls, owned
-from cspace_jax.storage.files import PathLike, located, reason, writing
+from cspace_jax.storage.files import DISK_ERROR, PathLike, located, reason, writing
 
 PyTree = Any
 T = TypeVar("T")
@@ -381,11 +381,13 @@ def _load(
 
 
 def _read(directory: epath.Path, read: Callable[[], T]) -> T:
-    """Return `read()`; any failure of it is damage to the checkpoint."""
+    """Return `read()`; any failure of it is damage to the checkpoint, but for an error of the disk."""
     with orbax_calls.quiet(), orbax_calls.alone():
         try:
             return read()
         except Exception as e:
-            reason = orbax_calls.line(e)
+            why, of_disk = orbax_calls.line(e), reason(e) == DISK_ERROR
         orbax_calls.settle()
-    raise _damaged(directory, reason)
+    if of_disk:
+        raise UserError(f"checkpoint {directory}: cannot be read ({DISK_ERROR}); it may be whole: try again")
+    raise _damaged(directory, why)

@@ -14,7 +14,7 @@ from etils import epath
 
 from cspace_jax.archives import DAMAGES, read_npz
 from cspace_jax.errors import UserError
-from cspace_jax.storage.files import write_atomic
+from cspace_jax.storage.files import DISK_ERROR, reason, write_atomic
 
 SPLITS = ("validation", "test")
 TERMS = ("total", "diffusion", "latent", "reconstruction")
@@ -46,7 +46,8 @@ def read_evaluation(path: epath.PathLike, keys: Sequence[str] = MEASURED) -> dic
     try:
         found = read_npz(io.BytesIO(epath.Path(path).read_bytes()), (*keys, _PLACE), optional=True)
     except DAMAGES as error:
-        raise UserError(f"evaluation {path} cannot be read ({error}); delete the file to measure it again") from error
+        hint = "" if reason(error) == DISK_ERROR else "; delete the file to measure it again"
+        raise UserError(f"evaluation {path} cannot be read ({error}){hint}") from error
     place = str(found.pop(_PLACE, _place(path)))  # older versions did not write it
     if place != _place(path):
         raise UserError(f"evaluation {path} holds that of {place}; delete the file to measure it again")

@@ -14,12 +14,14 @@ from cspace_jax.errors import UserError
 
 PathLike = str | os.PathLike[str]
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}  # of fsspec
+DISK_ERROR = "input/output error of the disk"  # the file itself may be whole
 _REASONS = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "the disk quota is used up",
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
     errno.EROFS: "the file system is read-only",
+    errno.EIO: DISK_ERROR,
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "it is a file or a dangling link, not a folder",
 }

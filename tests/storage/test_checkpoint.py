@@ -253,6 +253,18 @@ def test_flipped_array_data_is_noticed(tmp_path):
         restore(tmp_path, 1, state)
 
 
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("UNKNOWN: Input/output error [5]")])
+def test_an_error_of_the_disk_is_no_damage(error, saved, monkeypatch):
+    """Nothing is to be removed, or put aside, for it."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(checkpoint.ocp, "metadata", fails)
+    for call in (lambda: restore(saved, 20, make_state()), lambda: is_intact(saved, 20)):
+        expect_error("cannot be read (input/output error of the disk); it may be whole", call)
+
+
 def test_the_checkpoint_of_another_step_is_noticed(tmp_path):
     with CheckpointWriter(tmp_path) as writer:
         for step in (1, 2):
