@@ -30,7 +30,8 @@ def chained():
         (chained(), FULL),
         (ValueError(f"write failed: {os.strerror(errno.ENOSPC)} [tensorstore_spec=...]"), FULL),
         (ValueError("RESOURCE_EXHAUSTED: Error writing ocdbt"), FULL),
-        (OSError(errno.EIO, "Input/output error"), ""),
+        (OSError(errno.EIO, "Input/output error"), files.DISK_ERROR),
+        (OSError(errno.EMFILE, "Too many open files"), ""),
         (ValueError("something else"), ""),
     ],
 )
