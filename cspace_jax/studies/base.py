@@ -84,7 +84,7 @@ def sweep() -> Iterator[dict[str, Any]]:
 def _shrink_to_quick(config: Any) -> None:
     """Change to the small setting, found by search, that shows the paper's effects in minutes on 2 CPU cores.
 
-    What was tried and what each change does: docs/results.md.
+    What was tried and what each change does: docs/quick-settings.md.
     """
     config.grid.seeds = (0, 100)
     config.grid.sep_size = (0.25,)  # stronger, and no colour signal is strong enough to be followed first
