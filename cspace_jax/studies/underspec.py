@@ -40,7 +40,7 @@ def get_config(scale: str | None = None) -> Any:
 def _shrink_to_quick(config: Any) -> None:
     """Change the base's quick setting where colours, shapes and the time on 2 CPU cores ask for it."""
     config.grid.sep_size = (0.05,)  # radii of .4 to .5; with .2 the effect of masking was smaller
-    config.grid.sep_col = (0.4,)  # of .8 the colour is followed first, and the triangle is not drawn (docs/quick-settings.md)
+    config.grid.sep_col = (0.4,)  # with .8 colour comes first, and no triangle (docs/quick-settings.md)
     config.data.images_per_class = 1000
     config.optim.steps = 5_000  # the triangle comes after 3,000
     config.save.start, config.save.count = 250, 10
