@@ -102,9 +102,7 @@ def _disturb(running: subprocess.Popen, number: signal.Signals, moment: float) -
 def full(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
     """Give the workdir a disk of its own that is too small for the command, then one that is large enough."""
     name, job = _any_job(bench, rng)
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "none", folder], check=True)
-    try:
+    with _disk_of_its_own(folder):
         job.begin(folder / "w")
         taken = shutil.disk_usage(folder).used // 1024
         size = taken + int(rng.integers(SMALLEST_DISK_KB, max(_kilobytes(job.straight) - taken, 0) * 5 // 4 + 100))
@@ -114,15 +112,26 @@ def full(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[
             came = _refused_or_done(bench.start(job, folder / "w"))
             subprocess.run(["mount", "-o", "remount,size=1g", folder], check=True)
             bench.finish(job, folder / "w")
+    return f"{what}: {came}", SAME if came != DONE else MISSED
+
+
+@contextlib.contextmanager
+def _disk_of_its_own(folder: pathlib.Path) -> Iterator[None]:
+    """Make a folder a disk in memory; after a failure what it holds stays in the folder, to be kept."""
+    rest = folder.with_name("rest")
+    shutil.rmtree(rest, ignore_errors=True)
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "none", folder], check=True)
+    try:
+        yield
     except Failure:
-        shutil.copytree(folder, folder.with_name("full"), dirs_exist_ok=True)  # what `faults` is to keep
+        shutil.copytree(folder, rest)
         raise
     finally:
         subprocess.run(["umount", folder], check=True)
-        if folder.with_name("full").exists():
-            shutil.copytree(folder.with_name("full"), folder, dirs_exist_ok=True)
-            shutil.rmtree(folder.with_name("full"))
-    return f"{what}: {came}", SAME if came != DONE else MISSED
+        if rest.exists():
+            folder.rmdir()
+            rest.rename(folder)
 
 
 def _kilobytes(folder: pathlib.Path) -> int:
