@@ -25,6 +25,7 @@ from cspace_jax.pipeline.train import train
 from cspace_jax.storage import checkpoint, results
 from cspace_jax.storage.environment import environment
 from cspace_jax.storage.evaluations import read_evaluation
+from cspace_jax.storage.metrics import append_metrics, read_metrics
 from cspace_jax.storage.workdir import Workdir
 
 # Studies are trained, or programs compiled, by the dozen.
@@ -141,11 +142,12 @@ def test_a_replay_that_is_killed_goes_on(finished, reader, tmp_path, monkeypatch
 
 def test_a_run_that_differs_is_said_and_marked(finished, reader, tmp_path, capsys):
     study = copied(finished, tmp_path)
-    rows = [json.loads(line) for line in study.workdir.metrics.read_text().splitlines()]
+    rows = read_metrics(study.workdir.metrics)
     for row in rows:
         if (row["run"], row["step"]) == (1, 4):
             row["loss"] += 1e-3
-    study.workdir.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study.workdir.metrics.unlink()
+    append_metrics(study.workdir.metrics, rows)
     replay.replay(study, reader, Request(steps=(3, 4)))
     shown = capsys.readouterr()
     assert (shown.out + shown.err).count("differs from its first training at step 4") == 1
