@@ -12,7 +12,8 @@ from typing import Any
 
 from etils import epath
 
-from cspace_jax.storage.files import PathLike, write_atomic, writing
+from cspace_jax.errors import UserError
+from cspace_jax.storage.files import PathLike, quoted, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 
 _CHECKSUM = re.compile(r', "([^"]*)": "([^"]*)"}$')  # the only value that is text
@@ -75,8 +76,12 @@ def _scalar(value: Any) -> Any:
 
 
 def _text(path: PathLike) -> str:
-    file = epath.Path(path)
-    return file.read_bytes().decode(errors="replace") if file.exists() else ""
+    try:
+        return epath.Path(path).read_bytes().decode(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise UserError(f"cannot read {quoted(path)}: {error.strerror or error}") from error
 
 
 def _line(row: Mapping[str, Any]) -> str:

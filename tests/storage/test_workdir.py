@@ -258,6 +258,13 @@ def test_metrics_are_json_lines_of_plain_numbers(tmp_path):
     assert [row["loss"] for row in rows] == [0.5, None, None]
 
 
+def test_a_log_that_is_a_folder_is_one_line(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    for call in (read_metrics, damaged_lines):
+        with pytest.raises(UserError, match="cannot read .*metrics.jsonl': Is a directory"):
+            call(tmp_path / "metrics.jsonl")
+
+
 def test_every_flipped_bit_of_a_log_is_seen(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rows = [{"run": 0, "step": step, "loss": 0.125 * step, "steps_per_second": 2.5} for step in (1, 2, 3)]
