@@ -4,8 +4,11 @@ import gc
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background (nohup), which processes would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 # Most of the tests' time is compilation. Without optimisation it takes half as long; the older code generator, without
