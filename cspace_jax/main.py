@@ -39,8 +39,8 @@ def _start() -> None:
     modes = arguments.values(sys.argv, "mode") or ["all"]
     if modes[-1] in MODES and MODES[modes[-1]].computes and not arguments.is_smoke(sys.argv):
         startup.restart_with_allocator_settings()  # before the imports below, which would be paid twice
-    from cspace_jax.cli import command
-
+    with stopping.waits():
+        from cspace_jax.cli import command
     command.start()
 
 

@@ -73,7 +73,10 @@ def saves() -> Iterator[None]:
 
 @contextlib.contextmanager
 def waits() -> Iterator[None]:
-    """Say that the body waits for other processes, so that there is nothing to save."""
+    """Say that the body waits for other processes or loads modules, so that there is nothing to save.
+
+    A signal then ends the process at once, without an exception, at which modules in C++ crash while they are loaded.
+    """
     with _marked(_waiting):
         yield
 
@@ -105,8 +108,8 @@ def leave() -> None:
 def _handle(number: int, _: object) -> None:
     """Take a signal in the main thread, between two instructions of Python."""
     _asked.append(number)
-    if len(_asked) > 1:
-        return  # the process is on its way out
+    if len(_asked) > 1 or _waiting:
+        return  # the process is on its way out; the thread ends it
     if _lost or not _saving:
         leave()
     else:

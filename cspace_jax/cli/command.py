@@ -8,7 +8,7 @@ from functools import partial
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cspace_jax import startup
+from cspace_jax import startup, stopping
 from cspace_jax.cli import arguments, scripts
 from cspace_jax.cli import flags as command_line
 from cspace_jax.cli.flags import FLAGS
@@ -41,8 +41,9 @@ def run(argv: Sequence[str]) -> None:
         raise UserError("steps and around: only go with --mode=replay")
     if mode != "export" and (FLAGS.to or FLAGS.weights):
         raise UserError("to and weights: only go with --mode=export")
-    startup.set_up_jax(arguments.is_smoke(command_line.expanded(sys.argv)))
-    from cspace_jax.pipeline import api  # here, because it takes seconds: mistakes are told before
+    with stopping.waits():
+        startup.set_up_jax(arguments.is_smoke(command_line.expanded(sys.argv)))
+        from cspace_jax.pipeline import api  # here, because it takes seconds: mistakes are told before
 
     if mode == "plan" and config is not None:
         return api.preview(config, FLAGS.compile)
