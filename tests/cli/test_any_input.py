@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cspace_jax.config import Config, to_dict
 from cspace_jax.config.reading import flatten
 
-EXAMPLES = int(os.environ.get("CSPACE_JAX_EXAMPLES", "40"))  # 2,000 were tried (docs/security.md)
+EXAMPLES = int(os.environ.get("CSPACE_JAX_EXAMPLES", "40"))
 FIELDS = sorted(flatten(to_dict(Config(study="signal", scale="smoke"))))
 NUMBERS = st.one_of(
     st.sampled_from(
