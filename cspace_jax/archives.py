@@ -12,6 +12,12 @@ from cspace_jax import machine
 DAMAGES = (OSError, ValueError, KeyError)
 
 
+def names_in(file: str | os.PathLike[str] | IO[bytes]) -> list[str]:
+    """Return the names of the arrays of an archive, none of which is read; raises as `read_npz`."""
+    with _opened(file) as archive:
+        return list(archive.files)
+
+
 def read_npz(
     file: str | os.PathLike[str] | IO[bytes], keys: Sequence[str] | None = None, optional: bool = False
 ) -> dict[str, np.ndarray]:
@@ -27,17 +33,23 @@ def read_npz(
       ValueError: the file is damaged, or holds pickled objects, what is no array, or more than this machine's memory.
       OSError: it cannot be read.
     """
+    with _opened(file) as archive:
+        names = archive.files if keys is None else [key for key in keys if not optional or key in archive.files]
+        _require_room(archive, names)
+        if missing := [name for name in names if name not in archive.files]:
+            raise KeyError(missing[0])
+        return {name: _array(archive, name) for name in names}
+
+
+@contextlib.contextmanager
+def _opened(file: str | os.PathLike[str] | IO[bytes]) -> Iterator[np.lib.npyio.NpzFile]:
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open(file, "rb")) if isinstance(file, str | os.PathLike) else file
         with _damage("it"):
             archive = np.load(opened, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is no archive of arrays")
-        names = archive.files if keys is None else [key for key in keys if not optional or key in archive.files]
-        _require_room(archive, names)
-        if missing := [name for name in names if name not in archive.files]:
-            raise KeyError(missing[0])
-        return {name: _array(archive, name) for name in names}
+        yield archive
 
 
 def _array(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:

@@ -3,16 +3,17 @@
 A file says of which checkpoint it is, by its place in the workdir: one that holds another's content is not read.
 """
 
+import contextlib
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from cspace_jax.archives import DAMAGES, read_npz
+from cspace_jax.archives import DAMAGES, names_in, read_npz
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import DISK_ERROR, reason, write_atomic
 
@@ -43,11 +44,8 @@ def read_evaluation(path: epath.PathLike, keys: Sequence[str] = MEASURED) -> dic
     Raises:
       UserError: the file is missing or damaged, an array is missing, or it holds the evaluation of another checkpoint.
     """
-    try:
+    with _whole(path):
         found = read_npz(io.BytesIO(epath.Path(path).read_bytes()), (*keys, _PLACE), optional=True)
-    except DAMAGES as error:
-        hint = "" if reason(error) == DISK_ERROR else "; delete the file to measure it again"
-        raise UserError(f"evaluation {path} cannot be read ({error}){hint}") from error
     place = str(found.pop(_PLACE, _place(path)))  # older versions did not write it
     if place != _place(path):
         raise UserError(f"evaluation {path} holds that of {place}; delete the file to measure it again")
@@ -57,9 +55,23 @@ def read_evaluation(path: epath.PathLike, keys: Sequence[str] = MEASURED) -> dic
 
 
 def holds(path: epath.PathLike, keys: Sequence[str]) -> bool:
-    """Return whether a raw evaluation, which can be read, holds all the named arrays."""
-    with np.load(io.BytesIO(epath.Path(path).read_bytes()), allow_pickle=False) as stored:
-        return set(keys) <= set(stored.files)
+    """Return whether a raw evaluation holds all the named arrays.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    with _whole(path):
+        return set(keys) <= set(names_in(io.BytesIO(epath.Path(path).read_bytes())))
+
+
+@contextlib.contextmanager
+def _whole(path: epath.PathLike) -> Iterator[None]:
+    """Turn what a damaged file raises into a UserError that names it."""
+    try:
+        yield
+    except DAMAGES as error:
+        hint = "" if reason(error) == DISK_ERROR else "; delete the file to measure it again"
+        raise UserError(f"evaluation {path} cannot be read ({error}){hint}") from error
 
 
 def _place(path: epath.PathLike) -> str:

@@ -10,8 +10,9 @@ from cspace_jax.analysis.dataset import Measurements, build_dataset, measure
 from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
 from cspace_jax.storage import results
-from cspace_jax.storage.evaluations import read_evaluation, write_npz
+from cspace_jax.storage.evaluations import holds, read_evaluation, write_npz
 from cspace_jax.storage.workdir import Workdir
+from experiments import load
 
 
 def written(ds, folder):
@@ -115,6 +116,25 @@ def test_damaged_evaluation_is_one_clear_line(tmp_path, damage):
     with pytest.raises(UserError, match="cannot be read") as caught:
         read_evaluation(path)
     assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="cannot be read"):
+        holds(path, ("prob_samples",))
+
+
+def test_the_table_in_parts_is_the_table_in_one(monkeypatch):
+    ds = synthetic.dataset(levels=(0.2, 0.4), seeds=(0, 100, 200))
+    whole = results.to_table(ds)
+    assert whole["run"].unique().tolist() == list(range(6))
+    monkeypatch.setattr(results, "PART_ROWS", ds["prob"].size // 3)
+    assert len(list(results._table_parts(ds))) == 3
+    pd.testing.assert_frame_equal(results.to_table(ds), whole)
+
+
+def test_a_repeated_study_has_the_size_that_was_asked_for():
+    ds = synthetic.dataset(levels=(0.2,), seeds=(0, 100))
+    many = load.repeated(ds, runs=10, saves=30)
+    assert (many.sizes["run"], many.sizes["step"]) == (10, 30)
+    pairs = set(zip(many["seed"].values.tolist(), many["sep_col"].values.tolist(), strict=True))
+    assert len(pairs) == 10, "no run stands twice"
 
 
 def test_missing_and_damaged_results_are_one_clear_line(tmp_path):
