@@ -3,12 +3,12 @@
     python -m experiments.torture --workdir=runs/torture --hours=1 --seed=0
     python -m experiments.torture --workdir=runs/torture --faults=20 --kinds=damage
 
-What is disturbed is a study, its extension by a run and by steps, or steps trained again (`torture_bench.py`). Each
-fault ends with the same command, undisturbed. Allowed is what the undisturbed command leaves, to the byte (table,
-training log but for its times, last states), or, where a file was damaged, one line that says so. All else is a
-failure, which is shown and kept in WORKDIR/failed. The moments and damages follow from the seed; what a moment meets
-also depends on the machine. WORKDIR/torture.md holds the table, WORKDIR/faults.jsonl a line for each fault. Exit code 1
-if there was a failure.
+What is disturbed is a study, with and without the training of its probe, its extension by a run and by steps, or
+steps trained again (`torture_bench.py`). Each fault ends with the same command, undisturbed. Allowed is what the
+undisturbed command leaves, to the byte (table, training log but for its times, last states), or, where a file was
+damaged, one line that says so. All else is a failure, which is shown and kept in WORKDIR/failed. The moments and
+damages follow from the seed; what a moment meets also depends on the machine. WORKDIR/torture.md holds the table,
+WORKDIR/faults.jsonl a line for each fault. Exit code 1 if there was a failure.
 """
 
 import collections
@@ -49,8 +49,8 @@ SAME, NAMED, MISSED = "same results", "one line", "without effect"
 
 
 def _any_job(bench: Bench, rng: np.random.Generator) -> tuple[str, Job]:
-    """Return a command and its name: the study, in half of all cases, its extension or its replay."""
-    name = str(rng.choice(list(bench.jobs), p=(0.5, 0.25, 0.25)))
+    """Return a command and its name: the study, in two of five cases, or another."""
+    name = str(rng.choice(list(bench.jobs), p=(0.4, 0.2, 0.2, 0.2)))
     return name, bench.jobs[name]
 
 

@@ -147,9 +147,10 @@ def prepare(root: pathlib.Path) -> Bench:
       UserError: one of them fails.
     """
     arguments = (*STUDY, f"--config.probe.cache_dir={root / 'probe'}")
-    straight = root / "straight"
+    straight, own = root / "straight", root / "own_probe"
     jobs = {
         "study": Job(arguments, lambda one: cs.run(_config(straight), one), None, straight),
+        "study and its probe": Job(STUDY, lambda one: cs.run(_config(own), one), None, own),
         "extend": Job(
             ("--mode=extend", f"--config.grid.seeds={ADDED['seeds']}", f"--config.optim.steps={ADDED['steps']}"),
             lambda one: cs.open_study(one).extend(**ADDED),

@@ -10,8 +10,7 @@ import contextlib
 import itertools
 import math
 import os
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -22,7 +21,7 @@ from jaxtyping import Bool
 from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
-from cspace_jax.storage import orbax_calls, owned
+from cspace_jax.storage import leaves, orbax_calls, owned
 from cspace_jax.storage.files import DISK_ERROR, PathLike, located, reason, writing
 
 PyTree = Any
@@ -61,8 +60,8 @@ class CheckpointWriter:
         """
         self.wait()
         self._step = step
-        arrays = _arrays(state)
-        contents = {"leaves": arrays, "crc32": _checksum(arrays, step)}
+        arrays = leaves.on_host(state)
+        contents = {"leaves": arrays, "crc32": leaves.checksum(arrays, step)}
         self._bytes = sum(array.nbytes for array in arrays.values())
         orbax_calls.quiet_in_the_background()
         with self._report_failure():
@@ -133,7 +132,8 @@ def checksums(path: PathLike, step: int) -> np.ndarray:
     Raises:
       UserError: the step is missing or damaged.
     """
-    directory, stored = _open(path, step)
+    directory = _complete(path, step)
+    stored = _description(directory)
     arrays, crc = _load(directory, stored, stored)
     _verify(directory, arrays, crc)
     return crc
@@ -207,9 +207,9 @@ def equal_runs(path: PathLike, step: int, state: PyTree) -> Bool[np.ndarray, " r
     Raises:
       UserError: the step is missing or damaged.
     """
-    directory, stored = _open(path, step)
-    _, crc = _load(directory, stored, ())
-    return _as_stored(_arrays(state), step, crc)
+    arrays = leaves.on_host(state)
+    _, crc = _load(_complete(path, step), arrays, ())
+    return leaves.as_stored(arrays, step, crc)
 
 
 def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> PyTree:
@@ -229,8 +229,9 @@ def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> 
     Raises:
       UserError: as `restore`, or no such run.
     """
-    wanted = _flatten(abstract_state)
-    directory, stored = _open(path, step)
+    wanted = leaves.named(abstract_state)
+    directory = _complete(path, step)
+    stored = _description(directory)
     _check_fit(directory, stored, wanted, skip_axes=1)
     arrays: dict[str, np.ndarray] = {}
     crc = np.zeros(0, np.uint32)
@@ -246,9 +247,15 @@ def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> 
 
 def _restored(path: PathLike, step: int, abstract_state: PyTree) -> dict[str, np.ndarray]:
     """Return the checked arrays of a whole stacked state on the host, by name in the order of the tree's leaves."""
-    wanted = _flatten(abstract_state)
-    directory, stored = _open(path, step)
-    _check_fit(directory, stored, wanted, skip_axes=0)
+    directory = _complete(path, step)
+    wanted = leaves.named(abstract_state)
+    # Most often it fits. Its description, which leaks memory, is read only to say what is wrong.
+    with contextlib.suppress(Damaged):
+        arrays, crc = _load(directory, {name: leaves.form(leaf) for name, leaf in wanted.items()}, wanted)
+        if not leaves.misfit(arrays, wanted) and leaves.as_stored(arrays, step, crc).all():
+            return arrays
+    stored = _description(directory)
+    _check_fit(directory, stored, wanted)
     arrays, crc = _load(directory, stored, wanted)
     _verify(directory, arrays, crc)
     return arrays
@@ -269,49 +276,8 @@ def _discard(directory: epath.Path) -> None:
         trash.rmtree()
 
 
-def _flatten(tree: PyTree) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-    assert len(named) == len(leaves), "two leaves of the state share a name"
-    return named
-
-
-def _data_struct(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape and type under which a leaf is stored: random keys as their raw data."""
-    struct = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-    return jax.eval_shape(jax.random.key_data, struct) if owned.is_key(leaf) else struct
-
-
-def _arrays(state: PyTree) -> dict[str, np.ndarray]:
-    return jax.device_get(
-        {name: jax.random.key_data(leaf) if owned.is_key(leaf) else leaf for name, leaf in _flatten(state).items()}
-    )
-
-
-def _checksum(arrays: dict[str, np.ndarray], step: int | None) -> np.ndarray:
-    """CRC-32 of the step and of each run's bytes, leaves in the order of their names: uint32 [r].
-
-    (JAX sorts dicts, not dataclasses.) Without the step it is that of older versions.
-    """
-    runs = len(next(iter(arrays.values())))
-    crc = [0 if step is None else zlib.crc32(str(step).encode())] * runs
-    for _, array in sorted(arrays.items()):
-        rows = np.ascontiguousarray(array).reshape(runs, math.prod(array.shape[1:])).view(np.uint8)
-        crc = [zlib.crc32(row.data, before) for row, before in zip(rows, crc, strict=True)]
-    return np.array(crc, np.uint32)
-
-
-def _as_stored(arrays: dict[str, np.ndarray], step: int, crc: np.ndarray) -> Bool[np.ndarray, " r"]:
-    """Return which runs have the checksums of a checkpoint."""
-    found = _checksum(arrays, step)
-    if found.shape != np.shape(crc):
-        return np.zeros(found.shape, bool)
-    same = found == crc
-    return np.asarray(same if same.all() else same | (_checksum(arrays, None) == crc))
-
-
 def _verify(directory: epath.Path, arrays: dict[str, np.ndarray], crc: np.ndarray) -> None:
-    if not _as_stored(arrays, int(directory.name), crc).all():
+    if not leaves.as_stored(arrays, int(directory.name), crc).all():
         raise _damaged(directory, "checksums differ")
 
 
@@ -322,37 +288,31 @@ def _damaged(directory: epath.Path, reason: str) -> UserError:
     )
 
 
-def _open(path: PathLike, step: int) -> tuple[epath.Path, dict[str, Any]]:
-    """Return a complete checkpoint's folder, and the shapes and types of its leaves by name."""
+def _complete(path: PathLike, step: int) -> epath.Path:
+    """Return the folder of a complete checkpoint."""
     directory = _absolute(path) / str(step)
     available = steps(path)
     if step not in available:
         listed = ", ".join(map(str, available)) or "none"
         raise UserError(f"checkpoint {directory}: there is no complete checkpoint of step {step}; there are: {listed}")
+    return directory
+
+
+def _description(directory: epath.Path) -> dict[str, Any]:
+    """Return the shapes and types of a checkpoint's leaves by name.
+
+    Each call keeps 12 small objects a leaf for ever (`Spec.to_json` of TensorStore 0.1.86): not for every step.
+    """
     metadata = _read(directory, lambda: ocp.metadata(directory)).metadata
     if not isinstance(metadata, dict) or metadata.keys() != {"leaves", "crc32"}:
         raise _damaged(directory, "its description cannot be read")
-    return directory, metadata["leaves"]
+    return metadata["leaves"]
 
 
-def _check_fit(directory: epath.Path, stored: dict[str, Any], wanted: dict[str, Any], skip_axes: int) -> None:
-    structs = {name: _data_struct(leaf) for name, leaf in wanted.items()}
-
-    def form(struct: Any) -> tuple[tuple[int, ...], np.dtype] | None:
-        return struct and (tuple(struct.shape)[skip_axes:], np.dtype(struct.dtype))
-
-    names = list(structs | stored)
-    misfits = [name for name in names if form(stored.get(name)) != form(structs.get(name))]
-    if misfits:
-        found, expected = (_words(structs_.get(misfits[0])) for structs_ in (stored, structs))
-        raise UserError(
-            f"checkpoint {directory}: does not fit this configuration, {misfits[0]} is {found} there and {expected}"
-            f" here ({len(misfits)} of {len(names)} entries differ)"
-        )
-
-
-def _words(struct: Any) -> str:
-    return "absent" if struct is None else f"{np.dtype(struct.dtype)}{list(struct.shape)}"
+def _check_fit(directory: epath.Path, stored: dict[str, Any], wanted: dict[str, Any], skip_axes: int = 0) -> None:
+    misfit = leaves.misfit(stored, wanted, skip_axes)
+    if misfit:
+        raise UserError(f"checkpoint {directory}: does not fit this configuration, {misfit}")
 
 
 def _groups(stored: dict[str, Any], names: Iterable[str]) -> Iterator[list[str]]:
@@ -370,7 +330,7 @@ def _groups(stored: dict[str, Any], names: Iterable[str]) -> Iterator[list[str]]
 
 
 def _load(
-    directory: epath.Path, stored: dict[str, Any], names: Iterable[str]
+    directory: epath.Path, stored: Mapping[str, Any], names: Iterable[str]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Read some leaves as host arrays, in the order of `names`, and the checksums [r]."""
     names = list(names)

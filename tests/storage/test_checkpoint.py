@@ -1,5 +1,6 @@
 """Checkpoints: bitwise, one run at a time, on other devices, and what is left of them after a kill or a bad disk."""
 
+import gc
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import optax
 import pytest
 
 from cspace_jax.errors import UserError
-from cspace_jax.storage import checkpoint
+from cspace_jax.storage import checkpoint, leaves
 from cspace_jax.storage.checkpoint import (
     CheckpointWriter,
     equal_runs,
@@ -261,6 +262,7 @@ def test_an_error_of_the_disk_is_no_damage(error, saved, monkeypatch):
         raise error
 
     monkeypatch.setattr(checkpoint.ocp, "metadata", fails)
+    monkeypatch.setattr(checkpoint.ocp, "load", fails)
     for call in (lambda: restore(saved, 20, make_state()), lambda: is_intact(saved, 20)):
         expect_error("cannot be read (input/output error of the disk); it may be whole", call)
 
@@ -281,7 +283,7 @@ def test_the_checkpoint_of_another_step_is_noticed(tmp_path):
 def test_checksums_of_another_number_of_runs_are_damage(tmp_path, monkeypatch):
     state = {"w": jnp.ones((RUNS, 3))}
     with monkeypatch.context() as other, CheckpointWriter(tmp_path) as writer:
-        other.setattr(checkpoint, "_checksum", lambda arrays, step: np.zeros(RUNS - 1, np.uint32))
+        other.setattr(leaves, "checksum", lambda arrays, step: np.zeros(RUNS - 1, np.uint32))
         writer.save(1, state)
     assert not is_intact(tmp_path, 1)
     with pytest.raises(UserError, match="damaged"):
@@ -292,13 +294,32 @@ def test_checkpoints_whose_checksums_leave_out_the_step_are_read(tmp_path, monke
     """Versions before 2026-11-29 wrote them so."""
     state = {"w": jnp.arange(RUNS * 3).reshape(RUNS, 3)}
     with monkeypatch.context() as older, CheckpointWriter(tmp_path) as writer:
-        checksum = checkpoint._checksum
-        older.setattr(checkpoint, "_checksum", lambda arrays, step: checksum(arrays, None))
+        checksum = leaves.checksum
+        older.setattr(leaves, "checksum", lambda arrays, step: checksum(arrays, None))
         writer.save(7, state)
     assert_same_bits(restore(tmp_path, 7, state), state)
     assert equal_runs(tmp_path, 7, state).all()
     other = {"w": state["w"].at[1].add(1)}
     assert equal_runs(tmp_path, 7, other).tolist() == [True, False, True]
+
+
+def test_restoring_and_comparing_keep_nothing_in_memory(tmp_path):
+    """An evaluation restores hundreds of checkpoints in one process."""
+    state = {f"leaf{i}": jnp.arange(RUNS * 3.0).reshape(RUNS, 3) + i for i in range(10)}
+    with CheckpointWriter(tmp_path) as writer:
+        writer.save(1, state)
+
+    def objects_kept_by(repeats: int) -> int:
+        gc.collect()
+        before = len(gc.get_objects())
+        for _ in range(repeats):
+            restore(tmp_path, 1, state)
+            equal_runs(tmp_path, 1, state)
+        gc.collect()
+        return len(gc.get_objects()) - before
+
+    objects_kept_by(2)  # what is made once
+    assert objects_kept_by(10) < 10 * len(state)
 
 
 def expect_error(text: str, call) -> None:

@@ -1,0 +1,82 @@
+"""The leaves of a stacked state as a checkpoint holds them: their names, forms, arrays and checksums."""
+
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool
+
+from cspace_jax.storage import owned
+
+PyTree = Any
+
+
+def named(tree: PyTree) -> dict[str, Any]:
+    """Name the leaves of a tree, in its order."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    found = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    assert len(found) == len(leaves), "two leaves of the state share a name"
+    return found
+
+
+def form(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Return the shape and type under which a leaf is stored: random keys as their raw data."""
+    struct = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return jax.eval_shape(jax.random.key_data, struct) if owned.is_key(leaf) else struct
+
+
+def on_host(state: PyTree) -> dict[str, np.ndarray]:
+    """Return the arrays of a state as they are stored."""
+    return jax.device_get(
+        {name: jax.random.key_data(leaf) if owned.is_key(leaf) else leaf for name, leaf in named(state).items()}
+    )
+
+
+def checksum(arrays: dict[str, np.ndarray], step: int | None) -> np.ndarray:
+    """CRC-32 of the step and of each run's bytes, leaves in the order of their names: uint32 [r].
+
+    (JAX sorts dicts, not dataclasses.) Without the step it is that of older versions.
+    """
+    runs = len(next(iter(arrays.values())))
+    crc = [0 if step is None else zlib.crc32(str(step).encode())] * runs
+    for _, array in sorted(arrays.items()):
+        rows = np.ascontiguousarray(array).reshape(runs, math.prod(array.shape[1:])).view(np.uint8)
+        crc = [zlib.crc32(row.data, before) for row, before in zip(rows, crc, strict=True)]
+    return np.array(crc, np.uint32)
+
+
+def as_stored(arrays: dict[str, np.ndarray], step: int, crc: np.ndarray) -> Bool[np.ndarray, " r"]:
+    """Return which runs have the checksums of a checkpoint."""
+    found = checksum(arrays, step)
+    if found.shape != np.shape(crc):
+        return np.zeros(found.shape, bool)
+    same = found == crc
+    return np.asarray(same if same.all() else same | (checksum(arrays, None) == crc))
+
+
+def misfit(stored: Mapping[str, Any], wanted: Mapping[str, Any], skip_axes: int = 0) -> str:
+    """Say how the leaves of a checkpoint differ from those that are wanted, "" if not at all.
+
+    Args:
+      stored: what has a shape and a type, by name.
+      wanted: leaves of a state, by name.
+      skip_axes: leading axes that need not agree.
+    """
+    forms = {name: form(leaf) for name, leaf in wanted.items()}
+
+    def compared(struct: Any) -> tuple[tuple[int, ...], np.dtype] | None:
+        return None if struct is None else (tuple(struct.shape)[skip_axes:], np.dtype(struct.dtype))
+
+    names = list(forms | dict(stored))
+    misfits = [name for name in names if compared(stored.get(name)) != compared(forms.get(name))]
+    if not misfits:
+        return ""
+    found, expected = (_words(structs.get(misfits[0])) for structs in (stored, forms))
+    return f"{misfits[0]} is {found} there and {expected} here ({len(misfits)} of {len(names)} entries differ)"
+
+
+def _words(struct: Any) -> str:
+    return "absent" if struct is None else f"{np.dtype(struct.dtype)}{list(struct.shape)}"
