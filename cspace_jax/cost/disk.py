@@ -20,10 +20,16 @@ def kept_steps(config: Config) -> tuple[int, ...]:
     return saves if save.keep == "all" or (save.keep == "auto" and fits) else saves[-1:]
 
 
-def describe(config: Config) -> str:
-    """Return in words which parameters are kept and how much disk they take."""
-    kept, saves = len(kept_steps(config)), len(save_steps(config.save, config.optim.steps))
-    size = save_bytes(config)
-    if kept == saves:
-        return f"parameters of all {saves} saves kept ({in_words(kept * size)})"
-    return f"parameters of {kept} of {saves} saves kept ({in_words(kept * size)} instead of {in_words(saves * size)})"
+def describe(*configs: Config) -> str:
+    """Return in words which parameters are kept and how much disk they take, of a study's grids together.
+
+    (Each added grid keeps its own: "auto" may keep all saves of a small one and the last of a large one.)
+    """
+    saves = len(save_steps(configs[0].save, configs[0].optim.steps))
+    kept = sorted({len(kept_steps(config)) for config in configs})
+    size = sum(len(kept_steps(config)) * save_bytes(config) for config in configs)
+    if kept == [saves]:
+        return f"parameters of all {saves} saves kept ({in_words(size)})"
+    full = saves * sum(save_bytes(config) for config in configs)
+    count = " or ".join(map(str, kept))
+    return f"parameters of {count} of {saves} saves kept ({in_words(size)} instead of {in_words(full)})"

@@ -77,7 +77,7 @@ def _computation(config: Config, plan: Plan) -> Iterator[str]:
     devices = jax.local_devices()
     yield f"execution: {describe_plan(config, plan)}, on {len(devices)} x {devices[0].device_kind}"
     _progress("measuring the device's speed")
-    yield f"time on this device: {describe_time(config, plan)} for the whole study"
+    yield f"time on this device: {describe_time(plan, config)} for the whole study"
 
 
 def _short(values: tuple[Any, ...]) -> str:

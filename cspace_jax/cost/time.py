@@ -32,18 +32,18 @@ def matmul_speed(size: int = 1024, repeats: int = 5) -> float:
     return 2.0 * size**3 / best
 
 
-def estimate_seconds(config: Config, plan: Plan) -> float:
-    """Estimate the time of the whole study on this machine, good to about the factor `FACTOR` either way."""
+def estimate_seconds(plan: Plan, *configs: Config) -> float:
+    """Estimate the time of a study's grids on this machine, good to about the factor `FACTOR` either way."""
     backend = jax.default_backend()
     # CPU devices share the cores.
     devices = 1 if backend == "cpu" else len(local_devices(plan))
     speed = matmul_speed() * _EFFICIENCY.get(backend, 0.2) * devices * jax.process_count()
-    return sum(operations.study_flops(config).values()) / speed + _OVERHEAD_SECONDS
+    return sum(sum(operations.study_flops(config).values()) for config in configs) / speed + _OVERHEAD_SECONDS
 
 
-def describe_time(config: Config, plan: Plan) -> str:
-    """Return in words between what the time of the whole study lies on this machine, by `estimate_seconds`."""
-    seconds = estimate_seconds(config, plan)
+def describe_time(plan: Plan, *configs: Config) -> str:
+    """Return in words between what the time of a study's grids lies on this machine, by `estimate_seconds`."""
+    seconds = estimate_seconds(plan, *configs)
     return f"{minutes(seconds / FACTOR)} to {minutes(seconds * FACTOR)}"
 
 

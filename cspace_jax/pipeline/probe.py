@@ -287,10 +287,10 @@ def cache_path(config: Config, workdir: Workdir) -> epath.Path:
     return folder / f"{config_hash(config)}.npz"
 
 
-def load_or_train(study: Study, train: bool = True) -> Probe:
+def load_or_train(study: Study, train: bool = True, tell: bool = True) -> Probe:
     """Return the probe from the cache, or train and cache it.
 
-    Prints the held-out accuracies in one line. A damaged cache file is trained again.
+    Prints the held-out accuracies in one line, unless `tell` is false. A damaged cache file is trained again.
 
     Raises:
       UserError: the cache cannot be read or written, a concept is read with less than `probe.min_accuracy`, or there is
@@ -304,8 +304,9 @@ def load_or_train(study: Study, train: bool = True) -> Probe:
     if found is None and any(study.workdir.eval.glob("*/*.npz")):
         _say(f"{str(file)!r}, which has read checkpoints of this workdir, is gone: it is trained again")
     probe = found or _train_and_save(study, file)
-    steps = probe.info["steps"]
-    _say(f"held-out accuracy {_accuracies(probe.info)} ({steps} steps, {'cached' if found else 'trained'})")
+    if tell:
+        origin = "cached" if found else "trained"
+        _say(f"held-out accuracy {_accuracies(probe.info)} ({probe.info['steps']} steps, {origin})")
     _require_accuracy(config.probe, probe.info)
     return probe
 

@@ -140,7 +140,7 @@ def _check_added(study: Study, asked: Config, before: Extensions, added: Extensi
     if new or added.steps != before.steps:
         elicit.require_known(study)
     if new and processes.is_first():
-        probe = load_or_train(study, train=False)
+        probe = load_or_train(study, train=False, tell=False)  # it is told when the work begins
         for config, _ in new:
             probe_levels.check(dataclasses.replace(study, config=config), probe)
 
@@ -224,8 +224,9 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     many = f"{jax.process_count()} processes with " if processes.are_many() else ""
     parts.append(f"{many}{len(devices)} x {devices[0].device_kind}")
     if _trains(mode):
-        parts += [f"{describe_time(config, study.plan)} if nothing is done yet (a guess; progress tells)"]
-        parts += [describe_plan(config, study.plan), planning.describe(study), disk.describe(config)]
+        grids = [part.config for part in study.parts]
+        parts += [f"{describe_time(study.plan, *grids)} if nothing is done yet (a guess; progress tells)"]
+        parts += [describe_plan(config, study.plan), planning.describe(study), disk.describe(*grids)]
     if startup.restarted():
         parts.append("restarted with glibc keeping its memory")
     print(f"cspace_jax: {', '.join(parts)}, workdir {study.workdir.root}", flush=True)

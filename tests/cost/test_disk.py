@@ -36,6 +36,14 @@ def test_what_is_kept_is_said_with_its_size():
     assert disk.describe(tiny.changed(CONFIG, save={"keep": "last"})) == words
 
 
+def test_the_disk_of_a_study_with_added_runs_counts_them_all():
+    one = tiny.changed(CONFIG, grid={"seeds": (7,)})  # two runs
+    assert disk.describe(CONFIG, one) == f"parameters of all 3 saves kept ({in_words(4.5 * SAVE)})"
+    limit = {"limit_gb": 2 * SAVE / 1e9}  # all saves of two runs, not of four
+    words = f"parameters of 1 or 3 of 3 saves kept ({in_words(2.5 * SAVE)} instead of {in_words(4.5 * SAVE)})"
+    assert disk.describe(*(tiny.changed(config, save=limit) for config in (CONFIG, one))) == words
+
+
 def test_the_disk_is_counted_by_what_a_study_leaves():
     state = 4 * memory.state_bytes(CONFIG)
     for save, saves in (({}, 3), ({"keep": "last"}, 1)):

@@ -1,10 +1,18 @@
 """How long a study will take, in words."""
 
 import pytest
+import tiny
 
 from cspace_jax.config import Config
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import time as cost_time
+
+
+def test_added_runs_take_their_time(monkeypatch):
+    monkeypatch.setattr(cost_time, "matmul_speed", lambda: 1e9)
+    plan = Plan.resolve(tiny.study(), "cpu")
+    one, both = (cost_time.estimate_seconds(plan, *[tiny.study()] * count) for count in (1, 2))
+    assert both - one == pytest.approx(one - cost_time._OVERHEAD_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -12,6 +20,6 @@ from cspace_jax.cost import time as cost_time
     [(64, "32 s to 2 min"), (270, "2 min to 9 min"), (3600 * 6, "3 h to 12 h"), (8, "4 s to 16 s")],
 )
 def test_the_time_is_a_range_from_half_to_twice_the_estimate(seconds, words, monkeypatch):
-    monkeypatch.setattr(cost_time, "estimate_seconds", lambda config, plan: seconds)
+    monkeypatch.setattr(cost_time, "estimate_seconds", lambda plan, *_: seconds)
     config = Config(study="signal", scale="quick")
-    assert cost_time.describe_time(config, Plan.resolve(config, "cpu")) == words
+    assert cost_time.describe_time(Plan.resolve(config, "cpu"), config) == words
