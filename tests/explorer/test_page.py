@@ -150,6 +150,11 @@ def test_masks_have_a_tab_of_their_own():
     np.testing.assert_allclose(red.y, [level["rgb"]["r"]["mean"] for level in rising])
     assert list(red.x) == [0, 0.25, 0.5, 1] and red.y[0] < red.y[-1]
     assert "color at 100%" in found.words
+    times = [level["steps_to_80"]["color"]["median"] for level in rising]
+    color, never = (one for one in found.figure.data if one.xaxis == "x2" and one.legendgroup == "colour")
+    np.testing.assert_allclose(color.y, np.array(times, float))
+    np.testing.assert_array_equal(never.x, [0.25, 0.5, 1][-len(never.x) :])
+    assert np.isnan(color.y[-1]) and list(never.y) == [ds["step"][-1]] * len(never.x)
     without = synthetic.dataset()
     assert "does not vary" in page.CHARTS["masking"].cannot(without, summarised(without))
 
