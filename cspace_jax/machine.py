@@ -58,12 +58,18 @@ def _quotas(root: pathlib.Path) -> Iterator[float]:
 
 
 def _limits(root: pathlib.Path) -> Iterator[float]:
-    """Yield the bytes of memory that each control group above this process allows."""
-    files = [folder / "memory.max" for folder in _groups(root, "")]
-    files += [folder / "memory.limit_in_bytes" for folder in _groups(root, "memory")]
-    for file in files:
-        if 0 < (limit := _number(file)) < _UNLIMITED:
-            yield limit
+    """Yield the bytes of memory that each control group above this process still has for new work.
+
+    What it uses counts, but for files that the kernel keeps in memory as long as nobody needs it.
+    """
+    kinds = (("", "memory.max", "memory.current", "inactive_file"),
+             ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # fmt: skip
+    for controller, limits, usage, cached in kinds:
+        for folder in _groups(root, controller):
+            if 0 < (limit := _number(folder / limits)) < _UNLIMITED:
+                found = re.search(rf"^{cached} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
+                used = _number(folder / usage) - (int(found[1]) if found else 0)
+                yield max(limit - max(used, 0.0), 0.0)
 
 
 def _groups(root: pathlib.Path, controller: str) -> Iterator[pathlib.Path]:

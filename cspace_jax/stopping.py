@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 GRACE_SECONDS = 25.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -26,6 +27,8 @@ _waiting: list[None] = []  # bodies of `waits`
 _lost: list[None] = []  # whether what would be saved belongs to another process now
 _last_acts: list[Callable[[], None]] = []
 _channel: list[int] = []  # of the handlers in C to the thread
+_repeated: list[None] = []  # signals that `heard_again` sends itself
+_REPEAT_SECONDS = 0.02
 
 
 class Stopped(BaseException):
@@ -48,9 +51,32 @@ def listen() -> None:
         _channel[:] = [reader, writer]
         threading.Thread(target=_hear, args=(reader,), daemon=True, name="signals").start()
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        before = sys.unraisablehook
+        sys.unraisablehook = lambda report: None if heard_again(report) else before(report)
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _handle)
+
+
+def heard_again(report: Any) -> bool:
+    """Take once more a signal that came where no exception gets out, as in garbage collection; return if it was one.
+
+    Args:
+      report: what `sys.unraisablehook` is given.
+    """
+    if not isinstance(report.exc_value, Stopped):
+        return False
+    number = report.exc_value.code - 128
+    _asked.clear()
+
+    def repeat() -> None:
+        _repeated.append(None)
+        _thread.interrupt_main(signal.Signals(number))
+
+    timer = threading.Timer(_REPEAT_SECONDS, repeat)  # once the main thread is out of there
+    timer.daemon = True
+    timer.start()
+    return True
 
 
 def interrupt() -> None:
@@ -122,6 +148,9 @@ def _hear(reader: int) -> None:
     interrupts = 0
     while numbers := os.read(reader, 16):
         for number in numbers:
+            if _repeated:
+                _repeated.pop()
+                continue
             interrupts += number == signal.SIGINT
             if _waiting or interrupts > 1:
                 _end(number)

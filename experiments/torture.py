@@ -93,7 +93,7 @@ def _disturb(running: subprocess.Popen, number: signal.Signals, moment: float) -
     if running.returncode not in allowed:
         raise Failure(f"{number.name} after {moment:.2f} s: exit code {running.returncode}: {last_line(err)}")
     if "Traceback" in err and not at_an_end:
-        raise Failure(f"{number.name} after {moment:.2f} s: a traceback: {last_line(err)}")
+        raise Failure(f"{number.name} after {moment:.2f} s: a traceback: {' | '.join(err.splitlines())[-1000:]}")
     if number == signal.SIGTERM and time.monotonic() - sent > SOON:
         raise Failure(f"SIGTERM after {moment:.2f} s: it took {time.monotonic() - sent:.0f} s")
     return running.returncode
@@ -113,6 +113,21 @@ def full(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[
             subprocess.run(["mount", "-o", "remount,size=1g", folder], check=True)
             bench.finish(job, folder / "w")
     return f"{what}: {came}", SAME if came != DONE else MISSED
+
+
+def read_only(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
+    """Give a command a workdir that nobody may write, then one that may be written."""
+    name, job = _any_job(bench, rng)
+    with _disk_of_its_own(folder):
+        job.begin(folder / "w")
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        with _told(name):
+            came = _refused_or_done(bench.start(job, folder / "w"))
+            if came == DONE:
+                raise Failure("it ended as if it had written")
+            subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
+            bench.finish(job, folder / "w")
+    return f"{name}: {came}", SAME
 
 
 @contextlib.contextmanager
@@ -233,6 +248,15 @@ def _folder(path: pathlib.Path, _: np.random.Generator) -> None:
     path.mkdir()
 
 
+def _add(path: pathlib.Path, _: np.random.Generator) -> None:
+    """Add a field, as a newer version may, or a byte."""
+    with contextlib.suppress(ValueError):
+        if isinstance(found := json.loads(path.read_bytes()), dict):
+            path.write_text(json.dumps({**found, "of_a_newer_version": 1}))
+            return
+    path.write_bytes(path.read_bytes() + b"x")
+
+
 def _empty(path: pathlib.Path, _: np.random.Generator) -> None:
     shutil.rmtree(path)
     path.mkdir()
@@ -256,12 +280,14 @@ DAMAGES: dict[str, Callable[[pathlib.Path, np.random.Generator], Any]] = {
     "cut in half": lambda path, _: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "with a flipped bit": _flip,
     "with the content of a neighbour": _swap,
+    "with something more": _add,
     "replaced by a folder": _folder,
     "removed": lambda path, _: path.unlink(),
 }
 KINDS: dict[str, Callable[[Bench, np.random.Generator, pathlib.Path], tuple[str, str]]] = {
     "signals": interrupted,
     "full disk": full,
+    "read-only disk": read_only,
     "disk errors": failing_disk,
     "clock": jumping_clock,
     "damage": damage,
@@ -314,7 +340,7 @@ def _usable(kinds: Sequence[str]) -> list[str]:
         raise UserError(f"kinds = {unknown[0]!r}: must be of {', '.join(KINDS)}")
     out = {}
     if os.geteuid():
-        out["full disk"] = "only root may mount a small one"
+        out |= dict.fromkeys(("full disk", "read-only disk"), "only root may mount one")
     if shutil.which("cc") is None or not sys.platform.startswith("linux"):
         out |= dict.fromkeys(("disk errors", "clock"), "they need Linux and a C compiler (cc)")
     for kind in kinds:

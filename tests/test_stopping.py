@@ -25,6 +25,17 @@ with stopping.saves():
     "plain": "print('ready', flush=True)\nwhile True: time.sleep(0.01)",
     "blocked": BLOCKED,
     "waits": f"with stopping.waits():\n    {BLOCKED}",
+    "where no exception gets out": """
+class Collected:
+    def __del__(self):
+        print("ready", flush=True)
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end and not stopping.asked():
+            pass
+collected = Collected()
+del collected
+while True: time.sleep(0.01)
+""",
     "lost": """
 with stopping.saves():
     print("ready", flush=True)
@@ -106,6 +117,15 @@ def test_a_second_interrupt_ends_at_once():
         running.send_signal(signal.SIGINT)
         found, out, err = end(running)
     assert (found, out) == (130, "last act\n") and "SIGINT: ended;" in err
+
+
+@CODES
+def test_a_signal_in_garbage_collection_ends_the_command_all_the_same(name, code):
+    with start("where no exception gets out") as running:
+        running.send_signal(signal.Signals[name])
+        found, out, err = end(running)
+    assert (found, out) == (code, "orderly\n")
+    assert err.strip() == f"{name}: ended; the same command goes on from the last checkpoint"
 
 
 @CODES

@@ -1,4 +1,4 @@
-"""Output whose reader may go away: printing then stops, and what was being done goes on."""
+"""Output that may become impossible: printing then stops, and what was being done goes on."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Patient:
-    """A text stream that writes into nothing once its reader is gone, such as `head` or a pager that was closed.
+    """A text stream that writes into nothing once it cannot be written: a pager or terminal is closed, a disk full.
 
     Args:
       stream: written to a file descriptor.
@@ -23,7 +23,7 @@ class Patient:
         """Write text, and return its length."""
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
+        except OSError:
             self._give_up()
         return len(text)
 
@@ -36,7 +36,7 @@ class Patient:
         """Hand on what was written."""
         try:
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError:
             self._give_up()
 
     def _give_up(self) -> None:

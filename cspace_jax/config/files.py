@@ -8,7 +8,7 @@ import types
 from cspace_jax.errors import UserError
 
 
-def reason(error: Exception, file: str | pathlib.Path | None = None) -> str:
+def reason(error: BaseException, file: str | pathlib.Path | None = None) -> str:
     """Return in one line what a user's Python file raised, and where; if `file` is given, at which line of it."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [one for one in frames if file is not None and one.filename == str(pathlib.Path(file).resolve())]

@@ -16,7 +16,7 @@ from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checkpoint
-from cspace_jax.storage.files import write_atomic, writing
+from cspace_jax.storage.files import not_its_fault, quoted, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import TrainSpec
 
@@ -136,6 +136,8 @@ def load_cut(workdir: Workdir, config: Config) -> list[slice]:
         cuts = [slice(int(start), int(stop)) for start, stop in json.loads(workdir.waves.read_text())]
         rows = [row for one in cuts for row in range(one.start, one.stop)]
     except (OSError, ValueError, TypeError) as error:
+        if why := not_its_fault(error):
+            raise UserError(f"cannot read {quoted(workdir.waves)}: {why}") from error
         raise _damaged(workdir) from error
     if rows != list(range(runs)) or any(one.start >= one.stop for one in cuts):
         raise _damaged(workdir)

@@ -6,6 +6,7 @@ from typing import Any
 from etils import epath
 
 from cspace_jax.errors import UserError
+from cspace_jax.storage.files import not_its_fault
 
 DESCRIPTION = "battery.json"
 
@@ -21,4 +22,6 @@ def description(root: epath.Path) -> dict[str, Any]:
         found = {name: described[name] for name in ("protocols", "values", "samples")}
         return found | {"controls": described.get("controls", "")}
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if why := not_its_fault(error):
+            raise UserError(f"elicit: {root / DESCRIPTION} cannot be read ({why})") from error
         raise UserError(f"elicit: {root / DESCRIPTION} is damaged; remove {root} to measure it again") from error

@@ -22,7 +22,7 @@ from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import leaves, orbax_calls, owned
-from cspace_jax.storage.files import DISK_ERROR, PathLike, located, reason, writing
+from cspace_jax.storage.files import PathLike, located, not_its_fault, reason, writing
 
 PyTree = Any
 T = TypeVar("T")
@@ -114,7 +114,9 @@ def _is_complete(directory: epath.Path) -> bool:
 
 def remove(path: PathLike, step: int) -> None:
     """Remove the checkpoint of a step; nothing happens if there is none."""
-    _discard(_absolute(path) / str(step))
+    directory = _absolute(path) / str(step)
+    with writing(directory):
+        _discard(directory)
 
 
 def is_intact(path: PathLike, step: int) -> bool:
@@ -341,13 +343,13 @@ def _load(
 
 
 def _read(directory: epath.Path, read: Callable[[], T]) -> T:
-    """Return `read()`; any failure of it is damage to the checkpoint, but for an error of the disk."""
+    """Return `read()`; any failure of it is damage to the checkpoint, but for those of the disk or of this process."""
     with orbax_calls.quiet(), orbax_calls.alone():
         try:
             return read()
         except Exception as e:
-            why, of_disk = orbax_calls.line(e), reason(e) == DISK_ERROR
+            why, elsewhere = orbax_calls.line(e), not_its_fault(e)
         orbax_calls.settle()
-    if of_disk:
-        raise UserError(f"checkpoint {directory}: cannot be read ({DISK_ERROR}); it may be whole: try again")
+    if elsewhere:
+        raise UserError(f"checkpoint {directory}: cannot be read ({elsewhere}); it may be whole: try again")
     raise _damaged(directory, why)

@@ -15,7 +15,7 @@ from etils import epath
 
 from cspace_jax.archives import DAMAGES, names_in, read_npz
 from cspace_jax.errors import UserError
-from cspace_jax.storage.files import DISK_ERROR, reason, write_atomic
+from cspace_jax.storage.files import not_its_fault, write_atomic
 
 SPLITS = ("validation", "test")
 TERMS = ("total", "diffusion", "latent", "reconstruction")
@@ -70,8 +70,9 @@ def _whole(path: epath.PathLike) -> Iterator[None]:
     try:
         yield
     except DAMAGES as error:
-        hint = "" if reason(error) == DISK_ERROR else "; delete the file to measure it again"
-        raise UserError(f"evaluation {path} cannot be read ({error}){hint}") from error
+        why = not_its_fault(error)
+        hint = "" if why else "; delete the file to measure it again"
+        raise UserError(f"evaluation {path} cannot be read ({why or error}){hint}") from error
 
 
 def _place(path: epath.PathLike) -> str:

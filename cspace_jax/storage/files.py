@@ -25,6 +25,14 @@ _REASONS = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "it is a file or a dangling link, not a folder",
 }
+_ELSEWHERE = {
+    errno.EIO: DISK_ERROR,
+    errno.EACCES: "no permission to read it",
+    errno.EPERM: "no permission to read it",
+    errno.EMFILE: "too many open files",
+    errno.ENFILE: "too many open files",
+    errno.ENOMEM: "out of memory",
+}
 
 
 def located(path: PathLike) -> epath.Path:
@@ -96,6 +104,19 @@ def reason(error: BaseException) -> str:
     if "RESOURCE_EXHAUSTED" in text:  # as tensorstore calls it
         return _REASONS[errno.ENOSPC]
     return next((words for number, words in _REASONS.items() if os.strerror(number) in text), "")
+
+
+def not_its_fault(error: BaseException) -> str:
+    """Return in plain words why a file could not be read that may be whole; "" if the file itself may be the cause."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, MemoryError):
+            return _ELSEWHERE[errno.ENOMEM]
+        if isinstance(chain, OSError) and chain.errno in _ELSEWHERE:
+            return _ELSEWHERE[chain.errno]
+        chain = chain.__cause__ or chain.__context__
+    text = str(error)  # of a library that wraps what it was
+    return next((words for number, words in _ELSEWHERE.items() if os.strerror(number) in text), "")
 
 
 def _write_synced(path: epath.Path, data: bytes) -> None:

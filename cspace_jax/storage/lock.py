@@ -89,12 +89,32 @@ class _Lock:
                 self._path.unlink()
 
     def _create(self) -> bool:
+        """Create the file, with its content from its first moment: an empty one would keep others waiting."""
+        made = self._path.with_name(f".{NAME}.{uuid.uuid4().hex}.tmp")
         try:
-            with self._path.open("x") as file:
-                file.write(self._content)
+            made.write_text(self._content)
+            try:
+                os.link(made, self._path)
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without links
+                return self._create_in_place()
             return True
+        finally:
+            made.unlink(missing_ok=True)
+
+    def _create_in_place(self) -> bool:
+        try:
+            file = self._path.open("x")
         except FileExistsError:
             return False
+        try:
+            with file:
+                file.write(self._content)
+        except BaseException:
+            self._path.unlink()
+            raise
+        return True
 
     def _take_over(self) -> None:
         """Replace the lock of an owner that is gone, or raise UserError."""

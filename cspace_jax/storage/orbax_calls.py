@@ -1,6 +1,7 @@
 """How Orbax is called: in silence, and in this process alone, whatever other processes do."""
 
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -14,7 +15,10 @@ import jax
 from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
 
+from cspace_jax import stopping
+
 _SAME_PATH = "_check_directory_consistency"
+_TIMEOUT_SECONDS = 10**8  # of a save; Orbax takes the time from the clock of the day, which may jump
 _SETTLE_SECONDS = 0.2  # wait after a failed read or write for the others of the same call
 
 
@@ -34,8 +38,11 @@ class _FirstEverywhere:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Let Orbax save and read in this process alone: many processes hold different runs and never meet here."""
+    # Where it makes folders in the background, it waits for them with a limit of its own, by the same clock.
+    patient = ocp.options.AsyncOptions(timeout_secs=_TIMEOUT_SECONDS, create_directories_asynchronously=False)
     if jax.process_count() == 1:
-        yield
+        with ocp.Context(async_options=patient):
+            yield
         return
     from orbax.checkpoint._src.serialization import type_handlers  # private, so only where nothing else helps
     from orbax.checkpoint.experimental.v1._src.saving import execution
@@ -47,7 +54,10 @@ def alone() -> Iterator[None]:
         type_handlers.multihost = _FirstEverywhere(type_handlers.multihost)  # type: ignore[assignment]
     # Whatever the options say, it compares the paths of all processes in every save, by a collective operation: it
     # would wait for processes that save at other times, and then refuse their other paths.
-    with ocp.Context(multiprocessing_options=options), mock.patch.object(execution, _SAME_PATH, lambda _: None):
+    with (
+        ocp.Context(multiprocessing_options=options, async_options=patient),
+        mock.patch.object(execution, _SAME_PATH, lambda _: None),
+    ):
         yield
 
 
@@ -60,23 +70,21 @@ def settle() -> None:
     gc.collect()
 
 
+@functools.cache
 def quiet_in_the_background() -> None:
     """Silence, from now on, what fails in a save that goes on while training does; the next wait raises it anyway."""
-    logger = logging.getLogger("absl")
-    if _not_of_orbax not in logger.filters:
-        logger.addFilter(_not_of_orbax)
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _ignore_closed_loop
+    logging.getLogger("absl").addFilter(_not_of_orbax)
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda report: None if _is_closed_loop(report) else before(report)
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
     return f"{os.sep}orbax{os.sep}" not in record.pathname
 
 
-def _ignore_closed_loop(report: Any) -> None:
-    """Report an exception that nobody can catch, unless the cause is that another write of its save failed."""
-    if not (isinstance(report.exc_value, RuntimeError) and "Event loop is closed" in str(report.exc_value)):
-        sys.__unraisablehook__(report)
+def _is_closed_loop(report: Any) -> bool:
+    """Return whether the cause of an exception that nobody can catch is that another write of its save failed."""
+    return isinstance(report.exc_value, RuntimeError) and "Event loop is closed" in str(report.exc_value)
 
 
 @contextlib.contextmanager
@@ -84,7 +92,7 @@ def quiet() -> Iterator[None]:
     """Silence Orbax, which warns about what is usual here and prints tracebacks of errors that it also raises."""
     before = logging.root.manager.disable, sys.unraisablehook
     logging.disable(logging.CRITICAL)
-    sys.unraisablehook = lambda _: None
+    sys.unraisablehook = stopping.heard_again
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from etils import epath
 from cspace_jax.config.schema import REPEATED
 from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.errors import UserError
-from cspace_jax.storage.files import write_atomic
+from cspace_jax.storage.files import not_its_fault, write_atomic
 from cspace_jax.storage.workdir import Workdir
 
 PART_ROWS = 200_000  # of the table, made at once
@@ -123,7 +123,9 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
         with xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf") as stored:
             ds = stored.load()
     except (OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
-        raise UserError(f"results: {path} cannot be read ({error}); delete it and run --mode=eval again") from error
+        why = not_its_fault(error)
+        hint = "" if why else "; delete it and run --mode=eval again"
+        raise UserError(f"results: {path} cannot be read ({why or error}){hint}") from error
     missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained"} - set(ds.variables)
     if missing:
         raise UserError(f"results: {path} holds no {', '.join(sorted(missing))}; it was not written by this tool")

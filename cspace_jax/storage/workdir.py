@@ -212,8 +212,9 @@ def load(path: PathLike) -> tuple[Workdir, Config]:
         raise UserError(f"workdir = {quoted(workdir.root)}: is a file, must be a folder")
     if not workdir.config.exists():
         raise UserError(f"workdir = {quoted(workdir.root)}: has no config.json, so it is not a workdir of cspace_jax")
-    config = _read_config(workdir)
-    if stored_json(workdir.env).get(CONFIG_DIGEST, now := fingerprint(workdir.config.read_text(), 16)) != now:
+    text = _config_text(workdir)
+    config = _read_config(workdir, text)
+    if stored_json(workdir.env).get(CONFIG_DIGEST, now := fingerprint(text, 16)) != now:
         _tell_changed(workdir.config, now)
     return workdir, config
 
@@ -242,7 +243,7 @@ def _refuse_foreign(workdir: Workdir, config: Config) -> None:
         if not workdir.config.exists():
             _refuse_other_files(workdir)
             return
-    differing = differing_fields(_read_config(workdir), config)
+    differing = differing_fields(_read_config(workdir, _config_text(workdir)), config)
     if differing:
         names = ", ".join(differing)
         more = all(name.startswith("grid.") or name == "optim.steps" for name in differing)
@@ -262,15 +263,26 @@ def _refuse_other_files(workdir: Workdir) -> None:
         )
 
 
-def _read_config(workdir: Workdir) -> Config:
+def _config_text(workdir: Workdir) -> str:
     try:
-        return from_config_dict(json.loads(workdir.config.read_text()))
-    except UserError as error:
-        raise UserError(f"{quoted(workdir.config)} does not fit this version of cspace_jax: {error}") from error
-    except ValueError as error:  # not JSON, or not text
-        raise UserError(f"{quoted(workdir.config)} is damaged ({error}): restore it or use another workdir") from error
+        return workdir.config.read_text()
+    except UnicodeDecodeError as error:
+        raise _damaged_config(workdir, error) from error
     except OSError as error:
         raise UserError(f"cannot read {quoted(workdir.config)}: {error.strerror or error}") from error
+
+
+def _damaged_config(workdir: Workdir, error: Exception) -> UserError:
+    return UserError(f"{quoted(workdir.config)} is damaged ({error}): restore it or use another workdir")
+
+
+def _read_config(workdir: Workdir, text: str) -> Config:
+    try:
+        return from_config_dict(json.loads(text))
+    except UserError as error:
+        raise UserError(f"{quoted(workdir.config)} does not fit this version of cspace_jax: {error}") from error
+    except ValueError as error:  # not JSON
+        raise _damaged_config(workdir, error) from error
 
 
 def _with_earlier(path: epath.Path, env: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def fields(name: str) -> Any:
         return module.get_config(scale) if scale else module.get_config()
     except UserError:
         raise
-    except Exception as error:  # whatever the file does
+    except (Exception, SystemExit) as error:  # whatever the file does
         raise UserError(f"config = {path!r}: cannot be used, {files.reason(error, path)}") from error
 
 

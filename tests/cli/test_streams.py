@@ -34,6 +34,15 @@ def test_work_goes_on_after_the_reader_is_gone(closed, tmp_path):
     assert left.count("\n") == 3000 and "Traceback" not in left
 
 
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no /dev/full")
+def test_work_goes_on_where_the_disk_of_a_log_is_full(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open("/dev/full", "w") as full:
+        line = [sys.executable, "-c", CODE, str(tmp_path / "f")]
+        done = subprocess.run(line, env=environment, stdin=subprocess.DEVNULL, stdout=full, stderr=full)
+    assert done.returncode == 0 and (tmp_path / "f").read_text() == "done"
+
+
 def test_help_may_be_cut_short():
     line = f"{sys.executable} -m cspace_jax.main --help | true; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,6 +1,8 @@
 """Checkpoints: bitwise, one run at a time, on other devices, and what is left of them after a kill or a bad disk."""
 
+import errno
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -265,6 +267,28 @@ def test_an_error_of_the_disk_is_no_damage(error, saved, monkeypatch):
     monkeypatch.setattr(checkpoint.ocp, "load", fails)
     for call in (lambda: restore(saved, 20, make_state()), lambda: is_intact(saved, 20)):
         expect_error("cannot be read (input/output error of the disk); it may be whole", call)
+
+
+def test_a_checkpoint_that_cannot_be_removed_is_one_line(saved, monkeypatch):
+    def fails(*_):
+        raise OSError(errno.EIO, "x")
+
+    monkeypatch.setattr(type(saved), "rename", fails)
+    monkeypatch.setattr(checkpoint.epath.Path("x").__class__, "rename", fails)
+    expect_error("cannot write", lambda: checkpoint.remove(saved, 20))
+    assert is_intact(saved, 20)
+
+
+def test_a_clock_that_jumps_ends_no_save(tmp_path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 1e5 * next(jumps))
+    jumps = itertools.count()
+    with CheckpointWriter(tmp_path) as writer:
+        writer.save(1, {"w": jnp.zeros((RUNS, 3))})
+        writer.wait()
+        assert next(jumps) > 1  # the clock was asked
+    monkeypatch.undo()
+    assert is_intact(tmp_path, 1)
 
 
 def test_the_checkpoint_of_another_step_is_noticed(tmp_path):

@@ -39,6 +39,26 @@ def test_why_a_file_cannot_be_written(error, words):
     assert files.reason(error) == words
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EIO, "x"), files.DISK_ERROR),
+        (PermissionError(errno.EACCES, "x"), "no permission to read it"),
+        (OSError(errno.EMFILE, "x"), "too many open files"),
+        (MemoryError(), "out of memory"),
+        (
+            ValueError(f"PERMISSION_DENIED: {os.strerror(errno.EACCES)} [source locations=...]"),
+            "no permission to read it",
+        ),
+        (IsADirectoryError(errno.EISDIR, "x"), ""),
+        (ValueError("bad magic number"), ""),
+        (chained(), ""),
+    ],
+)
+def test_which_failures_to_read_say_nothing_about_the_file(error, words):
+    assert files.not_its_fault(error) == words
+
+
 def test_a_file_is_the_old_or_the_new_one_and_nothing_is_left(tmp_path, monkeypatch):
     target = tmp_path / "deep" / "file"
     files.write_atomic(target, "old")

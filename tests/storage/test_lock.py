@@ -1,5 +1,7 @@
 """One command at a time in a workdir, and no lock that outlives its owner."""
 
+import errno
+import io
 import json
 import os
 import pathlib
@@ -55,6 +57,35 @@ def test_the_lock_of_a_killed_command_is_taken_over(other, tmp_path, capsys):
         assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
         lock.acquire(tmp_path)  # ours already
     assert f"process {other.pid} on" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_lock_that_cannot_be_written_leaves_nothing(links, tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "no links here")
+
+    class Full(io.StringIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "x")
+
+    real = pathlib.Path.open
+
+    def opened(path, mode="r", *more, **fields):
+        if links != (mode == "x") and mode in "xw":
+            real(path, mode, *more, **fields).close()
+            return Full()
+        return real(path, mode, *more, **fields)
+
+    if not links:
+        monkeypatch.setattr(lock.os, "link", refused)
+    monkeypatch.setattr(pathlib.Path, "open", opened)
+    with pytest.raises(UserError, match="no space left on the disk"), lock.released_after():
+        lock.acquire(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(pathlib.Path, "open", real)
+    with lock.released_after():
+        lock.acquire(tmp_path)
+        assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize("content", ['{"host": "elsewhere", "pid": 1, "boot": "b", "space": "s"}', "", '{"pi'])

@@ -312,6 +312,8 @@ def test_a_mistake_is_one_line_and_changes_nothing(name, finished):
 BAD_FILES = {
     "syntax": ("def get_config(:\n", "SyntaxError"),
     "failing": ("def get_config(scale=None):\n    return nothing\n", "NameError: name 'nothing' is not defined"),
+    "leaving": ("import sys\nsys.exit(0)\n", "SystemExit: 0"),
+    "lacking": ("import no_such_package\n", "No module named 'no_such_package'"),
     "empty": ("", "defines no function get_config"),
     "no config": ("def get_config(scale=None):\n    return 3\n", "config = 3: must be a group of fields"),
 }

@@ -42,10 +42,14 @@ def test_damages_are_those_that_are_named(tmp_path):
             sum((a ^ b).bit_count() for a, b in zip(path.read_bytes(), before, strict=True)) == 1
         ),
         "with the content of a neighbour": lambda path, _: path.read_bytes() == b"other",
+        "with something more": lambda path, before: path.read_bytes() == before + b"x",
         "replaced by a folder": lambda path, _: path.is_dir(),
         "removed": lambda path, _: not path.exists(),
     }
     assert names.keys() == torture.DAMAGES.keys()
+    (described := tmp_path / "a.json").write_text('{"a": 1}')
+    torture.DAMAGES["with something more"](described, np.random.default_rng(0))
+    assert json.loads(described.read_text()) == {"a": 1, "of_a_newer_version": 1}
     for name, holds in names.items():
         folder = tmp_path / name / "deep"
         folder.mkdir(parents=True)
