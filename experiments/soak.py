@@ -21,7 +21,7 @@ from experiments.torture_bench import ROOT, last_line
 
 GROWTH = 1.05
 ARGUMENTS = (
-    *("--config=signal:smoke", "--config.grid.seeds=(0,)", "--config.grid.sep_col=(0.4,)", "--config.figures=()"),
+    *("--config=signal:smoke", "--config.grid.sep_col=(0.4,)", "--config.figures=()"),
     *("--config.network.channels=(4,)", "--config.network.groups=2", "--config.network.attention=False"),
     *("--config.probe.channels=(4,)", "--config.probe.groups=2", "--config.probe.heads=2"),
     *("--config.probe.out_channels=4", "--config.evaluate.losses=False", "--config.save.keep=all"),
@@ -87,7 +87,8 @@ def run(arguments: Sequence[str]) -> None:
     flags = parser.parse_args(arguments)
     folder = pathlib.Path(flags.workdir).absolute()
     shutil.rmtree(folder / "study", ignore_errors=True)
-    more = (f"--config.optim.steps={flags.steps}", f"--config.save.count={flags.saves}", "--config.save.start=100")
+    more = ("--config.grid.seeds=(0,)", f"--config.optim.steps={flags.steps}", f"--config.save.count={flags.saves}",
+            "--config.save.start=100")  # fmt: skip
     line = [sys.executable, "-m", "cspace_jax.main", *ARGUMENTS, *more, f"--workdir={folder / 'study'}"]
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1"}

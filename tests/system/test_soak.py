@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from cspace_jax.errors import UserError
-from experiments import soak
+from experiments import grid_load, soak
 from experiments.soak import Seen
 
 
@@ -37,3 +37,27 @@ def test_a_process_is_watched_until_it_ends(tmp_path):
     seen = soak.watch(running, tmp_path)
     assert running.wait() == 0 and len(seen) >= 3
     assert seen[-1].saves == 1 and seen[-1].evaluations == 0 and seen[-1].megabytes > 1 and seen[-1].files >= 3
+
+
+@pytest.mark.parametrize(("seconds", "megabytes", "code"), [(1.19, 1.0, 0), (1.21, 1.0, 1), (1.0, 1.21, 1)])
+def test_a_run_of_a_large_grid_may_cost_a_fifth_more(seconds, megabytes, code, tmp_path, monkeypatch, capsys):
+    def measured(arguments, folder):
+        folder.mkdir(exist_ok=True)
+        (folder / "times.json").write_text('{"train": 3.0, "evaluate": 2.0}')
+        large = folder.name == "runs_40"
+        return (40 * seconds, 40 * megabytes) if large else (10.0, 10.0)
+
+    monkeypatch.setattr(grid_load, "measured", measured)
+    line = [f"--workdir={tmp_path}", "--runs=10,40", "--saves=2"]
+    if code:
+        with pytest.raises(SystemExit, match="1"):
+            grid_load.run(line)
+    else:
+        grid_load.run(line)
+    out = capsys.readouterr().out
+    assert f"| 40 | {40 * seconds:.0f} s | 3 s, 2 s | {seconds:.2f} s |" in out and "`--mode=figures` of 40 runs" in out
+
+
+def test_a_grid_load_without_sizes_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="runs = .40, 10.: must be numbers of at least 1, ascending"):
+        grid_load.run([f"--workdir={tmp_path}", "--runs=40,10"])

@@ -179,7 +179,10 @@ def test_what_differs_is_a_failure(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--kinds=signals,floods"], "kinds = 'floods': must be of signals, full disk, disk errors, clock, damage"),
+        (
+            ["--kinds=signals,floods"],
+            "kinds = 'floods': must be of signals, full disk, read-only disk, disk errors, clock, damage",
+        ),
         (["--faults=-1"], "must leave something to do"),
         (["--hours=-1"], "must leave something to do"),
     ],

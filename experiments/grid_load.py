@@ -1,0 +1,93 @@
+"""Does a run of a large grid cost what one of a small grid does? Tiny studies of some sizes, one after another.
+
+    python -m experiments.grid_load --workdir=runs/load --runs=32,512 --saves=64
+
+Time by stage, and the largest resident memory, of each grid as one command; then of `--mode=figures` of the largest.
+Linux only. Exit code 1 if time or memory a run is more than 1.2 times that of the smallest grid.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from cspace_jax.cli import scripts
+from cspace_jax.errors import UserError
+from experiments import soak
+from experiments.torture_bench import ROOT, last_line
+
+MOST = 1.2
+STAGES = ("train", "evaluate")
+
+
+def measured(arguments: Sequence[str], folder: pathlib.Path) -> tuple[float, float]:
+    """Carry out a command in a workdir, and return its seconds and its largest resident memory in MB.
+
+    Raises:
+      UserError: it fails.
+    """
+    log = folder.with_suffix(".txt")
+    line = [sys.executable, "-m", "cspace_jax.main", *arguments, f"--workdir={folder}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1"}
+    began = time.monotonic()
+    with log.open("w") as output:
+        running = subprocess.Popen(line, stdout=output, stderr=output, env=environment)
+        seen = soak.watch(running, folder)
+    if running.wait():
+        raise UserError(f"{' '.join(line[2:])} ended with {running.returncode}: {last_line(log.read_text())}")
+    return time.monotonic() - began, max(one.megabytes for one in seen)
+
+
+def study(runs: int, saves: int) -> tuple[str, ...]:
+    """Return the command line of the tiny study, one level with so many seeds."""
+    seeds = tuple(100 * i for i in range(runs))
+    more = (f"--config.optim.steps={saves}", f"--config.save.count={saves}", "--config.save.start=1")
+    return (*soak.ARGUMENTS, f"--config.grid.seeds={seeds}", *more)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carry out the command line.
+
+    Raises:
+      UserError: a study fails.
+      SystemExit: with code 1, as a run of a larger grid costs more.
+    """
+    parser = scripts.Parser(prog="python -m experiments.grid_load", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--workdir", required=True, help="folder of the studies, which are made anew")
+    parser.add_argument("--runs", type=scripts.comma_separated(int), default=(32, 512), help="of each grid, ascending")
+    parser.add_argument("--saves", type=int, default=64, help="all of which are kept and evaluated")
+    flags = parser.parse_args(arguments)
+    if min(flags.runs, default=0) < 1 or list(flags.runs) != sorted(flags.runs):
+        raise UserError(f"runs = {flags.runs}: must be numbers of at least 1, ascending")
+    root = pathlib.Path(flags.workdir).absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    print("| runs | time | training, evaluation | time a run | peak memory | memory a run |\n|---|---|---|---|---|---|")
+    each = []
+    for runs in flags.runs:
+        folder = root / f"runs_{runs}"
+        shutil.rmtree(folder, ignore_errors=True)
+        seconds, megabytes = measured(study(runs, flags.saves), folder)
+        times = json.loads((folder / "times.json").read_text())
+        stages = ", ".join(f"{times[name]:.0f} s" for name in STAGES)
+        each.append((seconds / runs, megabytes / runs))
+        cells = (
+            f"{runs}",
+            f"{seconds:.0f} s",
+            stages,
+            f"{each[-1][0]:.2f} s",
+            f"{megabytes:.0f} MB",
+            f"{each[-1][1]:.1f} MB",
+        )
+        print(f"| {' | '.join(cells)} |", flush=True)
+    seconds, megabytes = measured(("--mode=figures", "--config.figures=('all',)"), root / f"runs_{flags.runs[-1]}")
+    print(f"\n`--mode=figures` of {flags.runs[-1]} runs x {flags.saves} saves: {seconds:.0f} s, {megabytes:.0f} MB")
+    if any(later > MOST * first for one in each for first, later in zip(each[0], one, strict=True)):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    scripts.start(run)
