@@ -1,8 +1,7 @@
 """How much disk the parameters of a study take, and the parameters of which saves are kept (`save.keep`)."""
 
 from cspace_jax.config import Config, save_steps
-from cspace_jax.cost import operations
-from cspace_jax.cost.memory import GB
+from cspace_jax.cost import memory, operations
 from cspace_jax.text import in_words
 
 
@@ -11,12 +10,17 @@ def save_bytes(config: Config) -> float:
     return 4.0 * operations.parameters(config) * config.grid.num_runs
 
 
+def state_bytes(config: Config) -> float:
+    """Return the bytes of states at once: that to resume from, the one before until it is complete, and kept ones."""
+    return (2 + len(config.save.keep_states)) * memory.state_bytes(config) * config.grid.num_runs
+
+
 def kept_steps(config: Config) -> tuple[int, ...]:
     """Return the saved steps whose parameters stay on disk; the last save is always one of them."""
     save, saves = config.save, save_steps(config.save, config.optim.steps)
     if save.keep_steps:
         return tuple(sorted({*save.keep_steps, saves[-1]}))
-    fits = len(saves) * save_bytes(config) <= save.limit_gb * GB
+    fits = len(saves) * save_bytes(config) <= save.limit_gb * memory.GB
     return saves if save.keep == "all" or (save.keep == "auto" and fits) else saves[-1:]
 
 

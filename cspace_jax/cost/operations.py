@@ -14,7 +14,7 @@ from cspace_jax.config import Config, save_steps
 from cspace_jax.config.schema import shares_embedding
 from cspace_jax.data import masking
 from cspace_jax.data.opened import source_of
-from cspace_jax.evaluation import protocols
+from cspace_jax.evaluation import losses, protocols
 from cspace_jax.model import unet
 from cspace_jax.model.unet import UNetSpec
 from cspace_jax.training.run import TrainSpec
@@ -188,6 +188,21 @@ def evaluation_flops(config: Config) -> float:
     return images * (1 + _is_guided(config)) * config.evaluate.sampling_steps * image_flops(config)
 
 
+def loss_flops(config: Config) -> float:
+    """Return the operations of the validation and test losses of one run at one checkpoint.
+
+    With pictures the validation loss is measured once more, and once for each concept that is named wrongly.
+    """
+    if not config.evaluate.losses:
+        return 0.0
+    source, passes = source_of(config.data), 0
+    for split in ("validation", "test"):
+        count, size = losses.batches_of(source, config.evaluate, config.optim.batch_size, split)
+        again = 1 + len(source.family.active) if source.real and split == "validation" else 0
+        passes += count * size * (1 + again)
+    return passes * image_flops(config)
+
+
 def battery_flops(config: Config) -> float:
     """Return the operations of sampling for the battery of protocols for one run at one checkpoint."""
     if not config.elicit.protocols:
@@ -205,7 +220,7 @@ def study_flops(config: Config) -> dict[str, float]:
     battery = {"battery": runs * saves * battery_flops(config)} if config.elicit.protocols else {}
     return {
         "training": runs * config.optim.steps * step_flops(config),
-        "evaluation": runs * saves * evaluation_flops(config),
+        "evaluation": runs * saves * (evaluation_flops(config) + loss_flops(config)),
         **battery,
     }
 

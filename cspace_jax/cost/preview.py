@@ -90,11 +90,10 @@ def _probe_parameters(config: Config) -> int:
 
 
 def _disk(config: Config, plan: Plan) -> Iterator[str]:
-    parameters = len(disk.kept_steps(config)) * disk.save_bytes(config)
-    state = memory.state_bytes(config) * config.grid.num_runs
-    yield (
-        f"disk: {in_words(parameters + state)}: {disk.describe(config)}, {in_words(state)} of the state to resume from"
-    )
+    parameters, states = len(disk.kept_steps(config)) * disk.save_bytes(config), disk.state_bytes(config)
+    kept = len(config.save.keep_states)
+    which = "two states to resume from, for a moment" + (f", and {kept} that are kept" if kept else "")
+    yield f"disk at most: {in_words(parameters + states)}: {disk.describe(config)}, {in_words(states)} of {which}"
 
 
 def _memory_here(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:

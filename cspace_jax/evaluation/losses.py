@@ -8,8 +8,9 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from cspace_jax import rng
+from cspace_jax.config.schema import EvaluateConfig
 from cspace_jax.config.setting import Setting
-from cspace_jax.data.source import Items
+from cspace_jax.data.source import Items, Source
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import vdm
 
@@ -23,15 +24,19 @@ class LossData:
 
 
 def loss_batches(spec: EvalSpec) -> tuple[int, int]:
-    """Return (batches, batch size) of `spec.split`; images that fill no batch are left out.
+    """Return (batches, batch size) of `spec.split`, as `batches_of`."""
+    return batches_of(spec.train.source, spec.evaluate, spec.train.optim.batch_size, spec.split)
+
+
+def batches_of(source: Source, evaluate: EvaluateConfig, batch_size: int, split: str) -> tuple[int, int]:
+    """Return (batches, batch size) of "validation" or "test"; images that fill no batch are left out.
 
     `evaluate.loss_images` limits the validation images.
     """
-    source = spec.train.source
-    size = {"validation": source.validation_images, "test": source.test_images}[spec.split]
-    if spec.split == "validation" and spec.evaluate.loss_images:
-        size = min(size, spec.evaluate.loss_images)
-    batch = min(spec.train.optim.batch_size, size)
+    size = {"validation": source.validation_images, "test": source.test_images}[split]
+    if split == "validation" and evaluate.loss_images:
+        size = min(size, evaluate.loss_images)
+    batch = min(batch_size, size)
     return (size // batch, batch) if batch else (0, 0)
 
 

@@ -1,5 +1,7 @@
 """How a study will execute here: its plan, with as many runs at once as fit, or as many as its workdir asks for."""
 
+import dataclasses
+
 import jax
 
 from cspace_jax import processes
@@ -15,8 +17,8 @@ from cspace_jax.storage.workdir import Workdir
 def resolve(config: Config, workdir: Workdir, trains: bool, again: bool = False) -> Plan:
     """Return the plan of a study; where it trains, wave and microbatch are such that memory is predicted to suffice.
 
-    A workdir that was begun keeps its waves: only those that are not trained yet count, and the microbatch alone is
-    free.
+    A workdir that was begun keeps its waves and the microbatch that was chosen for them; only waves that are not
+    trained yet count.
 
     Args:
       config: the study.
@@ -36,7 +38,17 @@ def resolve(config: Config, workdir: Workdir, trains: bool, again: bool = False)
     left = [len(wave.rows) for wave in own if again or not wave.is_trained(config)]
     if not left:
         return plan
+    size = 0 if config.engine.microbatch else waves.microbatch(workdir)
+    if size:
+        plan = dataclasses.replace(plan, microbatch=size)
+        config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, microbatch=size))
     return fit.require(config, plan, max(left), max(left), f"waves of workdir {workdir.root}")
+
+
+def keep_microbatch(study: Study) -> None:
+    """Write down the microbatch that was chosen for a study, which a resume and a replay take again."""
+    if study.plan.microbatch and not study.config.engine.microbatch:
+        waves.record_microbatch(study.workdir, study.plan.microbatch)
 
 
 def describe(study: Study) -> str:

@@ -151,6 +151,7 @@ def replay(study: Study, probe: Probe, request: Request) -> None:
     steps = wanted(study, request)
     todo = []
     for wave in study.own_waves:
+        _require_read(study, wave)
         missing = {run: [s for s in steps.get(run, []) if _is_missing(study, run, s)] for run in wave.rows}
         missing = {run: some for run, some in missing.items() if some}
         _require_trained(study, wave, missing)
@@ -162,6 +163,14 @@ def replay(study: Study, probe: Probe, request: Request) -> None:
 def _is_missing(study: Study, run: int, step: int) -> bool:
     asked = bool(study.config.elicit.protocols) and not answer_file(study, run, step).exists()
     return asked or not naive_file(study, run, step).exists()
+
+
+def _require_read(study: Study, wave: Wave) -> None:
+    """Raise UserError, before steps are trained, for results that they could not be merged with."""
+    asked = elicit.answer_file(elicit.folder(study), wave, 0) if study.config.elicit.protocols else None
+    if not study.workdir.dataset.exists() or (asked is not None and not asked.exists()):
+        root = study.workdir.root
+        raise UserError(f"replay: {root} has no results that steps could be added to; run --mode=all or eval first")
 
 
 def _require_trained(study: Study, wave: Wave, missing: Mapping[int, Sequence[int]]) -> None:
@@ -204,13 +213,14 @@ def _nearest_state(wave: Wave, runner: Engine, step: int) -> tuple[int, RunGroup
 
 
 class _Comparison:
-    """Compare a repeated training with what is known of the first: logged metrics, and parameters that were kept."""
+    """Compare a repeated training with what is known of the first: logged metrics, kept parameters and states."""
 
     def __init__(self, study: Study, wave: Wave):
         self._wave = wave
         rows = read_metrics(study.workdir.metrics)
         self._logged = {(row["run"], row["step"]): row for row in rows if {"run", "step"} <= row.keys()}
         self._kept = set(checkpoint.steps(wave.params_folder))
+        self._states = set(checkpoint.steps(wave.kept_folder))
         self.different: set[int] = set()
 
     def look(self, step: int, runner: Engine, state: RunGroups, metrics: list, say) -> None:
@@ -223,6 +233,8 @@ class _Comparison:
         if step in self._kept:
             params = runner.fetch([group.evaluated for group in state])
             same &= checkpoint.equal_runs(self._wave.params_folder, step, params)
+        if step in self._states:
+            same &= checkpoint.equal_runs(self._wave.kept_folder, step, runner.fetch(state))
         for run in np.array(self._wave.rows)[~same]:
             if run not in self.different:
                 self.different.add(int(run))

@@ -314,7 +314,10 @@ def _begin(parts: Sequence[Study], mode: str) -> Probe:
     for part in parts if processes.is_first() else ():
         with writing(part.workdir.root):
             part.workdir.root.mkdir(parents=True, exist_ok=True)
+        new = not waves.begun(part.workdir)
         waves.record(part.workdir, part.config, part.plan.wave, jax.process_count())
+        if new:
+            planning.keep_microbatch(part)
         whole_log.tell(part)
         merge_metrics(part.workdir)  # of processes that were interrupted
         collect.keep_examples(part)

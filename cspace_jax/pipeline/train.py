@@ -8,12 +8,12 @@ from typing import Any
 import jax
 from etils import epath
 
-from cspace_jax import stopping
+from cspace_jax import processes, stopping
 from cspace_jax.cost import fit
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import replay
+from cspace_jax.pipeline import planning, replay
 from cspace_jax.pipeline.passing import Reader
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import Recorder
@@ -42,14 +42,18 @@ def train(study: Study, probe: Probe | None = None, again: bool = True) -> None:
         mend(study, wave)
         _look(study, wave, again)
     for wave in study.own_waves:
-        _train_in_memory(study, wave, probe)
+        study = _train_in_memory(study, wave, probe)
 
 
-def _train_in_memory(study: Study, wave: Wave, probe: Probe | None) -> None:
-    """Train a wave; where the device's memory does not suffice, go on from the last state with smaller microbatches."""
+def _train_in_memory(study: Study, wave: Wave, probe: Probe | None) -> Study:
+    """Train a wave; where the device's memory does not suffice, go on from the last state with smaller microbatches.
+
+    Returns the study with the plan that was used in the end.
+    """
     while True:
         try:
-            return _train_wave(study, wave, probe)
+            _train_wave(study, wave, probe)
+            return study
         except jax.errors.JaxRuntimeError as error:
             if not fit.out_of_memory(error):
                 raise
@@ -61,6 +65,8 @@ def _train_in_memory(study: Study, wave: Wave, probe: Probe | None) -> None:
             )
         print(f"out of memory: training goes on with gradients of {smaller.microbatch} images at once", flush=True)
         study = dataclasses.replace(study, plan=smaller)
+        if processes.is_first():
+            planning.keep_microbatch(study)
 
 
 def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:

@@ -144,5 +144,34 @@ def load_cut(workdir: Workdir, config: Config) -> list[slice]:
     return cuts
 
 
+def microbatch(workdir: Workdir) -> int:
+    """Return the microbatch that was chosen for a workdir when it was begun; 0 if none was.
+
+    Raises:
+      UserError: its record is damaged.
+    """
+    if not workdir.microbatch.exists():
+        return 0
+    try:
+        found = json.loads(workdir.microbatch.read_text())["microbatch"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        if why := not_its_fault(error):
+            raise UserError(f"cannot read {quoted(workdir.microbatch)}: {why}") from error
+        found = None
+    if not isinstance(found, int) or found < 1:
+        raise UserError(f"{quoted(workdir.microbatch)} is damaged: must hold the samples whose gradient is computed at "
+                        "once; restore it or set engine.microbatch")  # fmt: skip
+    return found
+
+
+def record_microbatch(workdir: Workdir, size: int) -> None:
+    """Keep the microbatch that was chosen for a workdir: another one would round otherwise when it goes on.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    write_atomic(workdir.microbatch, json.dumps({"microbatch": size}) + "\n")
+
+
 def _damaged(workdir: Workdir) -> UserError:
     return UserError(f"{str(workdir.waves)!r} is damaged: must hold [start, stop] of every wave; restore it")

@@ -40,6 +40,7 @@ def open_source(data: DataConfig) -> Source:
       UserError: one line; the source, its pictures, labels or classes are not what they must be.
     """
     if data.source == DGP:
+        _refuse_fields_of_pictures(data)
         source: Source = Renderer(data)
     elif data.source in (IMAGES, CELEBA):
         source = _pictures(data)
@@ -51,6 +52,13 @@ def open_source(data: DataConfig) -> Source:
     check_held_out(source.family)
     remember(source)
     return source
+
+
+def _refuse_fields_of_pictures(data: DataConfig) -> None:
+    for name in ("path", "concepts", "crop", "jitter", "flip", "tint"):
+        value = getattr(data, name)
+        if value != getattr(DataConfig(), name):
+            fail(f"data.{name}", value, f"only pictures have it; data.source = {data.source!r} draws (set {IMAGES!r})")
 
 
 def describe(source: Source) -> dict[str, Any]:

@@ -46,9 +46,10 @@ def test_the_disk_of_a_study_with_added_runs_counts_them_all():
 
 def test_the_disk_is_counted_by_what_a_study_leaves():
     state = 4 * memory.state_bytes(CONFIG)
-    for save, saves in (({}, 3), ({"keep": "last"}, 1)):
+    for save, saves, states in (({}, 3, 2), ({"keep": "last"}, 1, 2), ({"keep_states": (2,)}, 3, 3)):
         (line,) = preview._disk(tiny.changed(CONFIG, save=save), Plan())
-        assert line.startswith(f"disk: {in_words(saves * SAVE + state)}: ") and in_words(state) in line
+        assert line.startswith(f"disk at most: {in_words(saves * SAVE + states * state)}: ")
+        assert in_words(states * state) in line and ("1 that are kept" in line) == ("keep_states" in save)
 
 
 def test_the_papers_grid_keeps_the_last_save_and_small_studies_all():

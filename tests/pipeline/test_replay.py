@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -249,6 +250,30 @@ def test_another_machine_is_refused(change, finished, tmp_path):
     study.workdir.env.write_text("{")
     with pytest.raises(UserError, match=r"env.json is missing or damaged"):
         stages.check_replay(study.workdir.root, Request(steps=(3,)))
+
+
+def test_a_kept_state_that_differs_is_noticed(finished, reader, tmp_path, capsys):
+    study = copied(finished, tmp_path)
+    folder, runner = study.waves[0].kept_folder, study.engine(study.waves[0])
+    state = checkpoint.restore(folder, 2, runner.abstract_state())
+    bias = next(i for i, leaf in enumerate(jax.tree.leaves(state)) if leaf.dtype == np.float32)
+    leaves, form = jax.tree.flatten(state)
+    leaves[bias] = leaves[bias].at[1].add(1e-3)  # of run 1
+    with checkpoint.CheckpointWriter(folder) as writer:
+        writer.save(2, jax.tree.unflatten(form, leaves))
+    replay.replay(study, reader, Request(steps=(1, 3)))
+    shown = capsys.readouterr()
+    assert (shown.out + shown.err).count("differs from its first training at step 2") == 1
+    exact = collect.added(study)["exact"]
+    assert exact.sel(step=1).values.tolist() == [1, 1, 1, 1] and exact.sel(step=3).values.tolist() == [1, 0, 1, 1]
+
+
+def test_steps_are_not_trained_where_there_are_no_results_to_add_them_to(finished, reader, tmp_path, monkeypatch):
+    study = copied(finished, tmp_path)
+    monkeypatch.setattr(Engine, "train", lambda *_: pytest.fail("trained"))
+    study.workdir.dataset.unlink()
+    with pytest.raises(UserError, match="has no results that steps could be added to; run --mode=all or eval first"):
+        replay.replay(study, reader, Request(steps=(3,)))
 
 
 def test_what_was_not_trained_cannot_be_repeated(finished, reader, tmp_path):

@@ -448,8 +448,28 @@ def test_training_out_of_memory_goes_on_with_smaller_microbatches(enough, tried,
     study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap"))
     with contextlib.nullcontext() if enough >= 8 else pytest.raises(UserError, match="does not suffice for 4 runs at"):
         train(study)
-    assert seen == tried
+    assert seen == tried and study_waves.microbatch(workdir) == tried[-1]
     assert "out of memory: training goes on with gradients of 16 images at once" in capsys.readouterr().out
+
+
+def test_a_microbatch_that_memory_decided_is_taken_again(monkeypatch, workdir):
+    """Fewer runs may be left when a study goes on, for which a larger one would fit: it would round otherwise."""
+    config = tiny.changed(CONFIG, optim={"batch_size": 32})
+    monkeypatch.setattr(planning.autotune, "resolve", lambda config, **_: Plan("xla", "vmap", **vars_of(config)))
+    study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap", microbatch=16))
+    planning.keep_microbatch(study)
+    assert planning.resolve(config, workdir, trains=True).microbatch == 0  # not begun: it is chosen
+    workdir.checkpoints.mkdir()
+    assert planning.resolve(config, workdir, trains=True).microbatch == 16
+    own = tiny.changed(config, engine={"microbatch": 8})
+    assert planning.resolve(own, workdir, trains=True).microbatch == 8
+    workdir.microbatch.write_text("[16")
+    with pytest.raises(UserError, match="microbatch.json' is damaged"):
+        planning.resolve(config, workdir, trains=True)
+
+
+def vars_of(config):
+    return {"microbatch": config.engine.microbatch}
 
 
 def test_other_errors_of_a_program_are_not_taken_for_memory(monkeypatch, workdir):

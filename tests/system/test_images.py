@@ -197,6 +197,14 @@ def test_a_broken_generator_is_one_line(tmp_path, name):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.parametrize(("field", "value"), [("tint", "True"), ("flip", "True"), ("path", "pictures")])
+def test_a_field_of_pictures_alone_is_refused_where_images_are_drawn(field, value, tmp_path):
+    """It would be ignored in silence."""
+    done = command("--config=signal:smoke", f"--config.data.{field}={value}", f"--workdir={tmp_path / 'w'}")
+    assert done.code == 2 and f"data.{field} = " in done.err and "only pictures have it" in done.err
+    assert done.err.count("\n") == 1 and not (tmp_path / "w").exists()
+
+
 MISTAKES = {
     "no folder": (["--config.data.path="], "data.path = '': must name the folder"),
     "no such folder": (["--config.data.path=/no/where"], "no such folder"),
