@@ -1,5 +1,6 @@
 """What has to be set before JAX starts: memory allocation, CPU devices, settings that decide numbers, the cache."""
 
+import contextlib
 import enum
 import os
 import pathlib
@@ -19,7 +20,9 @@ _TUNABLES = {
     "glibc.malloc.trim_threshold": str(1 << 34),
 }
 MAX_CPU_DEVICES = 2  # each device compiles its own copy of a program
-# Settings of JAX that change every number, or that our programs cannot be traced under: always as they are by default.
+MAX_CACHE_BYTES = 4 * 2**30  # of compiled programs; the oldest are removed
+# Settings of JAX that change every number, or that our programs cannot be traced under, or under which a run that
+# diverges would end the whole grid: always as they are by default.
 FIXED = {
     "jax_enable_x64": False,
     "jax_default_prng_impl": "threefry2x32",
@@ -29,6 +32,9 @@ FIXED = {
     "jax_softmax_custom_jvp": False,
     "jax_numpy_dtype_promotion": "standard",
     "jax_numpy_rank_promotion": "allow",
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+    "jax_disable_jit": False,
 }
 # Those that change numbers by more than rounding, and that a user may have reasons for: recorded, see `numerics`.
 _FREE = {"jax_default_matmul_precision": None, "jax_allow_f16_reductions": True}
@@ -94,6 +100,7 @@ def set_up_jax(hurried: bool = False) -> None:
                 print(f"cspace_jax: JAX already runs with one CPU device; cs.set_up() before it starts gives {wanted}")
     folder = usable_cache("xla")
     if jax.config.jax_compilation_cache_dir is None and folder:  # pyright: ignore[reportAttributeAccessIssue]
+        bound(folder, MAX_CACHE_BYTES)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
@@ -176,6 +183,21 @@ def cache_folder() -> pathlib.Path:
         return pathlib.Path.home() / ".cache" / "cspace_jax"
     except RuntimeError:
         return pathlib.Path(tempfile.gettempdir()) / f"cspace_jax_{os.getuid()}"
+
+
+def bound(folder: pathlib.Path, most: float) -> None:
+    """Remove the files of a cache that were used longest ago, until the others take at most so many bytes."""
+    found = []
+    for path in (path for path in folder.iterdir() if path.is_file()):
+        with contextlib.suppress(OSError):  # removed meanwhile by another process
+            status = path.stat()
+            found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    kept = 0.0
+    for _, size, path in sorted(found, reverse=True):
+        kept += size
+        if kept > most:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def usable_cache(name: str) -> pathlib.Path | None:

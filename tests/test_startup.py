@@ -23,6 +23,9 @@ OTHER = {
     "jax_softmax_custom_jvp": True,
     "jax_numpy_dtype_promotion": "strict",
     "jax_numpy_rank_promotion": "raise",
+    "jax_debug_nans": True,
+    "jax_debug_infs": True,
+    "jax_disable_jit": True,
 }
 
 
@@ -68,6 +71,17 @@ def test_settings_that_change_every_number_are_put_at_their_defaults_and_said(ca
         assert ours.dtype == theirs.dtype and jnp.array_equal(ours, theirs)
     startup.fix_numerics()
     assert capsys.readouterr().out == ""
+
+
+def test_a_cache_keeps_what_was_used_last(tmp_path):
+    for age, name in enumerate("abcd"):
+        (tmp_path / name).write_bytes(bytes(10))
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    (tmp_path / "folder").mkdir()
+    startup.bound(tmp_path, 25)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["a", "b"]
+    startup.bound(tmp_path, 1e9)
+    assert (tmp_path / "b").exists()
 
 
 def test_a_setting_that_a_context_holds_is_refused():

@@ -368,10 +368,11 @@ def test_figures_of_a_mistyped_workdir_make_nothing(tmp_path):
 def test_settings_in_the_environment_change_no_number(tmp_path):
     (tmp_path / "rc").write_text("text.usetex: True\nfont.size: 31\n")
     odd = {"JAX_ENABLE_X64": "1", "JAX_THREEFRY_PARTITIONABLE": "0", "JAX_DEFAULT_PRNG_IMPL": "rbg"}
+    odd |= {"JAX_DEBUG_NANS": "1", "JAX_DISABLE_JIT": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     odd |= {"JAX_NUMPY_RANK_PROMOTION": "raise", "MATPLOTLIBRC": str(tmp_path / "rc"), "HOME": "/proc/none"}
     done = real_command(study("hidden"), f"--workdir={tmp_path / 'w'}", *ARGUMENTS["hidden"], **odd)
     assert done.code == 0, done.err
-    assert done.out.count("its default, which the numbers of a study are made with") == 4
+    assert done.out.count("its default, which the numbers of a study are made with") == 6
     assert_same_table(tmp_path / "w" / "concept_space.csv", ROOT / "tests" / "golden" / "smoke_narrow" / "hidden.csv")
 
 
