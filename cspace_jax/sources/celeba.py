@@ -26,6 +26,7 @@ ATTRIBUTES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 PARTITION = ("list_eval_partition.txt", "list_eval_partition.csv")
 PICTURES = "img_align_celeba"
 ARCHIVE = f"{PICTURES}.zip"
+_MOST_BYTES = 64e6  # of a picture in an archive; the official ones take some 10 kB
 _OFFICIAL = f"the official files are {ATTRIBUTES[0]}, {PARTITION[0]} and {ARCHIVE} from {PAGE}"
 _FOLDERS = ("", "Anno", "Eval", "Img", "celeba", "celeba/Anno", "celeba/Eval", "celeba/Img")
 _SEPARATORS = bytes.maketrans(b',;"', b"   ")
@@ -229,6 +230,9 @@ def _in_archive(folder: str, file: str) -> _Pictures:
     members = {info.filename.rpartition("/")[2]: info for info in archive.infolist() if is_picture(info.filename)}
     if not members:
         refuse(folder, f"{os.path.basename(file)} holds no pictures")
+    if large := next((info for info in members.values() if info.file_size > _MOST_BYTES), None):
+        refuse(folder, f"{os.path.basename(file)}: {large.filename!r} unpacks to {large.file_size / 1e6:,.0f} MB, a "
+               f"picture may take {_MOST_BYTES / 1e6:.0f}")  # fmt: skip
     return _Pictures(
         members,
         lambda name: (members[name].file_size, members[name].CRC),

@@ -15,11 +15,13 @@ import pandas as pd
 import xarray as xr
 from etils import epath
 
+from cspace_jax import machine
 from cspace_jax.config.schema import REPEATED
 from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import not_its_fault, write_atomic
 from cspace_jax.storage.workdir import Workdir
+from cspace_jax.text import in_words
 
 PART_ROWS = 200_000  # of the table, made at once
 
@@ -121,6 +123,8 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
         raise UserError(f"results: {path} does not exist; run --mode=eval first")
     try:
         with xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf") as stored:
+            if stored.nbytes > machine.memory():
+                raise UserError(f"results: {path} announces {in_words(stored.nbytes)}, more than the memory there is")
             ds = stored.load()
     except (OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         why = not_its_fault(error)

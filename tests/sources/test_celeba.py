@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import zipfile
 
 import faces
 import numpy as np
@@ -210,3 +211,6 @@ def test_pictures_of_other_names(root):
     (pictures / "readme.txt").write_text("")
     faces.zip_pictures(pictures)
     fails(root, "img_align_celeba.zip holds no pictures")
+    with zipfile.ZipFile(root / "img_align_celeba.zip", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("img_align_celeba/000001.jpg", bytes(65_000_000))  # 63 kB in the file
+    fails(root, "'img_align_celeba/000001.jpg' unpacks to 65 MB, a picture may take 64")

@@ -1,5 +1,6 @@
 import json
 
+import h5netcdf
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,6 +145,16 @@ def test_missing_and_damaged_results_are_one_clear_line(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="cannot be read"):
         results.open_results(tmp_path)
+
+
+def test_results_that_announce_more_than_the_memory_are_not_read(tmp_path):
+    path = tmp_path / "concept_space.nc"
+    with h5netcdf.File(path, "w") as file:
+        file.dimensions = {"a": 10**8, "b": 10**6}
+        file.create_variable("prob", ("a", "b"), np.float32, chunks=(1, 1000))
+    assert path.stat().st_size < 1e5
+    with pytest.raises(UserError, match="announces 400,?000 GB, more than the memory"):
+        results.open_results(path)
 
 
 def test_evaluation_of_another_grid_is_refused():
