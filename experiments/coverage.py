@@ -48,7 +48,17 @@ PROBABILITIES: dict[str, Draw] = {
     "1/2 learned": learned_or_not(0.5),
     "1/4 learned": learned_or_not(0.25),
 }
+
+
+def gained_or_not(share: float) -> Draw:
+    """Return a draw of differences: half a unit in a share of the seeds, next to nothing in the others."""
+    return lambda rng, size: np.where(rng.random(size) < share, 0.5, 0.02) + rng.normal(0, 0.02, size)
+
+
+RARE = "a difference, in 1/4 of the seeds"  # the one that Student's interval is known not to cover
 NUMBERS: dict[str, Draw] = {
+    RARE: gained_or_not(0.25),
+    "a difference, in 1/2 of the seeds": gained_or_not(0.5),
     "a difference, normal": lambda rng, size: rng.normal(0.2, 0.3, size),
     "a difference, skewed": lambda rng, size: rng.gamma(4.0, 0.1, size) - 0.2,
 }

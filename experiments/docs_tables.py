@@ -1,54 +1,18 @@
 """Tables of the documents, made from the result files of docs/data: name of the table -> lines of Markdown."""
 
-import json
 import math
-import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from cspace_jax.analysis import summary
 from cspace_jax.analysis.learning import default_sigma, memories, trajectory
 from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.verdict_tables import known, p_value, time_words, with_interval
 from cspace_jax.config.schema import NAIVE
 from cspace_jax.plots import landscapes
-from cspace_jax.storage import results
-
-DATA = pathlib.Path(__file__).resolve().parents[1] / "docs" / "data"
-
-
-class Results:
-    """The result files and their summaries, each read once."""
-
-    def __init__(self, folder: pathlib.Path = DATA):
-        self.folder = folder
-        self._datasets: dict[str, xr.Dataset] = {}
-        self._summaries: dict[str, dict[str, Any]] = {}
-
-    def dataset(self, study: str) -> xr.Dataset:
-        """Return a study's dataset."""
-        if study not in self._datasets:
-            self._datasets[study] = results.open_results(self.folder / f"{study}.nc")
-        return self._datasets[study]
-
-    def summary(self, study: str) -> dict[str, Any]:
-        """Return a study's summary."""
-        if study not in self._summaries:
-            self._summaries[study] = summary.summarise(self.dataset(study))
-        return self._summaries[study]
-
-    def numbers(self, name: str) -> Any:
-        """Return what a script wrote as JSON."""
-        return json.loads((self.folder / f"{name}.json").read_text())
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a Markdown table as lines."""
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
+from experiments import source_tables
+from experiments.docs_results import Results, markdown
 
 
 def signal(found: Results) -> list[str]:
@@ -181,23 +145,49 @@ STUDIES_OF_CLAIMS = {
 
 def claims(found: Results) -> list[str]:
     """Return the verdicts: each claim in the study that was made for it, with its measured rate of false alarms."""
+    measured = found.numbers("false_alarms")
     alarms = {
-        (row["claim"], row["study"]): row["shown"] / found.numbers("false_alarms")["shuffles"]
-        for row in found.numbers("false_alarms")["rows"]
+        (row["claim"], row["study"]): [row[name] / measured["shuffles"] for name in ("shown", "contradicted")]
+        for row in measured["rows"]
     }
     rows = []
     for letter, study in STUDIES_OF_CLAIMS.items():
         row = next(one for one in found.summary(study)["claims"] if one["claim"] == letter)
-        rate = alarms.get((letter, study))
+        rates = alarms.get((letter, study), [])
         rows.append(
             [
                 letter, row["text"], study, row["statistic"], _number(row["value"], ".2f"), _interval(row["interval"]),
                 p_value(row["p"]), str(row["seeds"]), f"**{row['verdict']}**" + f": {row['why']}" * bool(row["why"]),
-                "" if rate is None else f"{100 * rate:.1f} %",
+                "; ".join(f"{100 * rate:.1f} %" for rate in rates),
             ]
         )  # fmt: skip
-    header = ("", "claim", "study", "statistic", "value", "95 %", "p", "seeds", "verdict", "false alarms")
+    header = (
+        "",
+        "claim",
+        "study",
+        "statistic",
+        "value",
+        "95 %",
+        "p",
+        "seeds",
+        "verdict",
+        "false alarms: shown; contradicted",
+    )
     return markdown(header, rows)
+
+
+def verdicts(found: Results) -> list[str]:
+    """Return the verdict of every study on every claim."""
+    studies = list(dict.fromkeys(STUDIES_OF_CLAIMS.values()))
+    claims_of = {study: {row["claim"]: row for row in found.summary(study)["claims"]} for study in studies}
+    rows = [
+        [
+            f"{letter}: {claims_of[studies[0]][letter]['text']}",
+            *(claims_of[study][letter]["verdict"] for study in studies),
+        ]
+        for letter in STUDIES_OF_CLAIMS
+    ]
+    return markdown(("claim", *studies), rows)
 
 
 def _interval(ends: Sequence[float]) -> str:
@@ -244,6 +234,8 @@ def landscape(found: Results) -> list[str]:
 
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
-    "signal": signal, "hidden": hidden, "guidance": guidance, "claims": claims, "coverage": coverage, "expect": expect,
-    "landscape": landscape, "masking": masking, "masked_half": masked_half,
+    "signal": signal, "hidden": hidden, "guidance": guidance, "claims": claims, "verdicts": verdicts,
+    "coverage": coverage, "expect": expect, "landscape": landscape, "masking": masking, "masked_half": masked_half,
+    "digits": source_tables.digits, "stroke": source_tables.stroke, "faces": source_tables.faces,
+    "proxies": source_tables.proxies, "three": source_tables.three,
 }  # fmt: skip

@@ -2,12 +2,14 @@
 
     python -m experiments.false_alarms --results=docs/data/signal.nc,docs/data/hidden.nc --shuffles=1000
 
-Claims about levels (a, b, g, j): levels are exchanged within seeds. Claims about protocols (d to f, i): naive prompting
-and the protocol exchange what they gave, in seeds drawn anew; controls keep theirs. Claim h: so do guidance weights 0
-and 1. Claim c: turning steps are drawn anew among each run's saves. A study takes part in a claim that it can tell.
-Prints the share of shuffles in which the claim is called shown, and writes it as JSON where --out says.
+Claims about levels (a, b, g, j): levels are exchanged within seeds. Claims about protocols: naive prompting and the
+protocol (e, i), and its controls too (d, f), exchange what they gave, in an order drawn anew for every seed. Claim h:
+so do the two guidance weights that it compares. Claim c: turning steps are drawn anew among each run's saves. A study
+takes part in a claim that it can tell. Prints the share of shuffles in which the claim is called shown, and
+contradicted, and writes both as JSON where --out says.
 """
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -21,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cspace_jax.analysis import claims_of_capability, claims_of_learning, curves, learning
-from cspace_jax.analysis.claims import CLAIMS, SHOWN, UNTOLD
+from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, SHOWN, UNTOLD
 from cspace_jax.cli import scripts
 from cspace_jax.config.names import is_control
 from cspace_jax.config.schema import NAIVE
@@ -29,6 +31,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.storage import results
 
+SPLIT = "capability_split"  # scores of protocols; those of naive prompting beside each are "naive_split"
 MEASURED = ("prob", "accuracy", "joint_accuracy", "joint_prob")
 Shuffle = Callable[[xr.Dataset, np.random.Generator], xr.Dataset]
 
@@ -45,25 +48,40 @@ def levels_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
 
 
 def protocols_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
-    """Exchange the protocols' scores with those of naive prompting in half of the seeds, a seed's runs together."""
-    seeds = np.unique(ds["seed"].values)
-    chosen = np.isin(ds["seed"].values, seeds[rng.random(len(seeds)) < 0.5])
+    """Exchange each protocol's scores with those of naive prompting in half of the seeds, a seed's runs together."""
+    return _exchanged(ds, rng, lambda name: [])
+
+
+def controls_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
+    """Exchange the scores of each protocol, of its controls and of naive prompting in every seed."""
+    return _exchanged(ds, rng, lambda name: claims_of_capability.controls_of(ds, name))
+
+
+def _exchanged(ds: xr.Dataset, rng: np.random.Generator, others: Callable[[str], Sequence[str]]) -> xr.Dataset:
+    """Rearrange within seeds what naive prompting, a protocol and others of its kind gave, for each protocol."""
     names = [str(one) for one in ds["protocol"].values]
-    protocols = [i for i, name in enumerate(names) if not is_control(name) and name != NAIVE]
-    one, other = ("naive_split", "capability_split")
-    values = {name: ds[name].transpose("run", "protocol", ...).values.copy() for name in (one, other)}
-    where = np.ix_(np.flatnonzero(chosen), np.array(protocols))
-    values[one][where], values[other][where] = values[other][where], values[one][where].copy()
-    dims = ("run", "protocol", *(d for d in ds[one].dims if d not in ("run", "protocol")))
-    return ds.assign({name: (dims, array) for name, array in values.items()})
+    values = {kind: ds[kind].transpose("run", "protocol", ...).values.copy() for kind in ("naive_split", SPLIT)}
+    for name in names:
+        if is_control(name) or name == NAIVE:
+            continue
+        place = names.index(name)
+        members = [("naive_split", place), *((SPLIT, names.index(one)) for one in (name, *others(name)))]
+        for seed in np.unique(ds["seed"].values):
+            runs = np.flatnonzero(ds["seed"].values == seed)
+            given = [values[kind][runs, i].copy() for kind, i in members]
+            for (kind, i), source in zip(members, rng.permutation(len(members)), strict=True):
+                values[kind][runs, i] = given[source]
+    dims = ("run", "protocol", *(d for d in ds[SPLIT].dims if d not in ("run", "protocol")))
+    return ds.assign({kind: (dims, array) for kind, array in values.items()})
 
 
 def weights_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
-    """Exchange what guidance weights 0 and 1 gave in half of the seeds."""
+    """Exchange what guidance weight 0 and the weight that it is compared with gave in half of the seeds."""
     seeds = np.unique(ds["seed"].values)
     chosen = np.flatnonzero(np.isin(ds["seed"].values, seeds[rng.random(len(seeds)) < 0.5]))
-    rows = [i for i, (value, name) in enumerate(claims_of_capability.queries_of(ds)) if name == "guidance"
-            and float(value) in (0.0, 1.0)]  # fmt: skip
+    asked = {float(value): i for i, (value, name) in enumerate(claims_of_capability.queries_of(ds))
+             if name == "guidance"}  # fmt: skip
+    rows = [asked[0.0], asked[min(weight for weight in asked if weight >= 1)]]
     values = ds["query_prob"].transpose("run", "query", ...).values.copy()
     values[np.ix_(chosen, np.array(rows))] = values[np.ix_(chosen, np.array(rows[::-1]))]
     dims = ("run", "query", *(d for d in ds["query_prob"].dims if d not in ("run", "query")))
@@ -72,21 +90,20 @@ def weights_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset
 
 SHUFFLES: dict[str, Shuffle] = {
     **dict.fromkeys("abgj", levels_within_seeds),
-    **dict.fromkeys("defi", protocols_within_seeds),
+    **dict.fromkeys("df", controls_within_seeds),
+    **dict.fromkeys("ei", protocols_within_seeds),
     "h": weights_within_seeds,
 }
 
 
-def count(ds: xr.Dataset, letter: str, shuffles: int, bar: Callable[[], Any]) -> tuple[int, int]:
-    """Return in how many rearrangements of a study a claim is called shown, and in how many it can be told."""
-    shown = told = 0
+def count(ds: xr.Dataset, letter: str, shuffles: int, bar: Callable[[], Any]) -> collections.Counter[str]:
+    """Return how often a claim gets each verdict in rearrangements of a study."""
+    verdicts = collections.Counter()
     for draw in range(shuffles):
         rng = np.random.default_rng([ord(letter), draw])
-        found = turned_anew(ds, rng) if letter == "c" else CLAIMS[letter].ask(SHUFFLES[letter](ds, rng)).verdict
-        shown += found == SHOWN
-        told += found != UNTOLD
+        verdicts[turned_anew(ds, rng) if letter == "c" else CLAIMS[letter].ask(SHUFFLES[letter](ds, rng)).verdict] += 1
         bar()
-    return shown, told
+    return verdicts
 
 
 def turned_anew(ds: xr.Dataset, rng: np.random.Generator) -> str:
@@ -119,21 +136,24 @@ def run(arguments: Sequence[str]) -> None:
     rows = []
     with progress(len(pairs) * asked.shuffles, "shuffle", "study") as bar:
         for ds, letter in pairs:
-            shown, told = count(ds, letter, asked.shuffles, bar.update)
-            rows.append({"claim": letter, "study": ds.attrs["study"], "shown": shown, "told": told})
+            found = count(ds, letter, asked.shuffles, bar.update)
+            numbers = {"shown": found[SHOWN], "contradicted": found[CONTRADICTED]}
+            rows.append(
+                {"claim": letter, "study": ds.attrs["study"], **numbers, "told": asked.shuffles - found[UNTOLD]}
+            )
     Console().print(table_of(rows, asked.shuffles))
     if asked.out:
         pathlib.Path(asked.out).write_text(json.dumps({"shuffles": asked.shuffles, "rows": rows}, indent=2) + "\n")
 
 
 def table_of(rows: Sequence[dict], shuffles: int) -> Table:
-    """Return one row a claim and study: in how many of the shuffled studies it is called shown."""
-    table = Table(title=f"Called shown in {shuffles:,} shuffled studies", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("claim", "study", "shown", "of those that can be told"):
+    """Return one row a claim and study: in how many of the shuffled studies it is called shown, and contradicted."""
+    table = Table(title=f"Verdicts in {shuffles:,} shuffled studies", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("claim", "study", "shown", "contradicted", "can be told"):
         table.add_column(name)
     for row in rows:
-        share = f"{100 * row['shown'] / row['told']:.1f} % of {row['told']:,}" if row["told"] else "-"
-        table.add_row(row["claim"], row["study"], f"{100 * row['shown'] / shuffles:.1f} %", share)
+        shares = (f"{100 * row[name] / shuffles:.1f} %" for name in ("shown", "contradicted", "told"))
+        table.add_row(row["claim"], row["study"], *shares)
     return table
 
 

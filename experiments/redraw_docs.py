@@ -25,10 +25,18 @@ from cspace_jax.pipeline import collect
 from cspace_jax.plots.figures import Inputs, draw_all
 from cspace_jax.plots.registry import Samples
 from cspace_jax.storage import results
-from experiments.docs_tables import DATA, TABLES, Results
+from experiments.docs_results import DATA, Results
+from experiments.docs_tables import TABLES
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/claims.md", "docs/statistics.md", "docs/fidelity.md")
+PAGES = (
+    "README.md",
+    "docs/results.md",
+    "docs/claims.md",
+    "docs/statistics.md",
+    "docs/fidelity.md",
+    "docs/results-sources.md",
+)
 # file in docs: study, figure
 FIGURES = {
     "trajectories.png": ("signal", "fig4"),
@@ -36,8 +44,13 @@ FIGURES = {
     "dynamics.gif": ("signal", "gif"),
     "elicitation.png": ("hidden", "elicitation"),
     "underspec.png": ("underspec", "fig9"),
+    "digits.png": ("digits", "fig4"),
+    "digits_samples.png": ("digits", "samples"),
+    "faces.png": ("faces", "fig14"),
+    "three.png": ("three", "fig15"),
 }
 KEPT = 2  # sample images of each class
+OF_SAMPLES = ("samples", "gif", "fig14")  # figures that show some
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -83,7 +96,9 @@ def keep(study: str, workdir: str, folder: pathlib.Path) -> None:
     opened = cs.open_study(workdir)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(opened.workdir.dataset, folder / f"{study}.nc")
-    if any(one == study and figure in ("samples", "gif") for one, figure in FIGURES.values()):
+    if opened.workdir.examples.exists():
+        shutil.copy(opened.workdir.examples, folder / f"{study}_examples.npz")
+    if any(one == study and figure in OF_SAMPLES for one, figure in FIGURES.values()):
         runs = np.array([level.runs[0] for level in levels(opened.dataset) if level.runs])
         images = collect.samples(opened, opened.dataset)
         np.savez_compressed(
@@ -97,9 +112,10 @@ def redraw(found: Results, docs: pathlib.Path) -> None:
     """Draw the figures of the documents into a folder."""
     for file, (study, name) in FIGURES.items():
         ds = found.dataset(study)
-        data = from_config_dict(results.config_of(ds)).data
+        data, examples = from_config_dict(results.config_of(ds)).data, found.folder / f"{study}_examples.npz"
+        shown = np.load(examples)["images"] if examples.exists() else None
         with tempfile.TemporaryDirectory() as scratch:
-            draw_all(Inputs(ds, samples_of(study, found), data), epath.Path(scratch), (name,))
+            draw_all(Inputs(ds, samples_of(study, found), data, shown), epath.Path(scratch), (name,))
             drawn = next(path for path in sorted(pathlib.Path(scratch).iterdir()) if path.suffix == f".{file[-3:]}")
             shutil.copy(drawn, docs / file)
         print(f"docs/{file}")

@@ -90,10 +90,12 @@ def judge(
     """
     if math.isnan(tested.value):
         return untold("nothing differs that could be compared", seeds=seeds, **more)
-    if tested.least > ALPHA:
-        why = f"n = {seeds}: the smallest p-value that so few seeds can give is {tested.least:.2g}"
+    p, least, other = tested.greater, tested.least_greater, tested.less
+    if alternative == "less":
+        p, least, other = tested.less, tested.least_less, tested.greater
+    if least > ALPHA and not other <= ALPHA:
+        why = f"n = {seeds}: the smallest p-value that these seeds and levels can give is {least:.2g}"
         return Verdict(UNTOLD, tested.value, seeds=seeds, why=why, **more)
-    p, other = (tested.greater, tested.less) if alternative == "greater" else (tested.less, tested.greater)
     met, otherwise = needs
     verdict = CONTRADICTED if other <= ALPHA else SHOWN if p <= ALPHA and met else NOT_SHOWN
     why = otherwise if p <= ALPHA and not met else ""

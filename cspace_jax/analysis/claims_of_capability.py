@@ -4,6 +4,7 @@ Protocols are scored by `capability_split`, naive prompting by `naive_split`: bo
 levels of a study take part; the signs of a seed's differences are flipped at all its levels together.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,16 +13,18 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from cspace_jax.analysis import curves, testing
+from cspace_jax.analysis import curves, stability, testing
 from cspace_jax.analysis.capability import emergence, score_curve
-from cspace_jax.analysis.claims import Verdict, claim, judge, untold
+from cspace_jax.analysis.claims import NOT_SHOWN, SHOWN, Verdict, claim, judge, untold
 from cspace_jax.analysis.comparison import area
 from cspace_jax.analysis.learning import default_sigma, definition_of, describe_mean, memories, samples_of
-from cspace_jax.analysis.levels import ok_runs
+from cspace_jax.analysis.levels import levels, ok_runs
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
+from cspace_jax.storage.results import config_of
 
 LATENT = ("latent", "latent_shared")
 DRAWS = 0.5  # P(class) from which a protocol is said to draw the class
+MARGIN = 0.1  # difference of P(class) up to which two protocols do the same
 LEAST_EMERGED = 5  # seeds of which a spread can be compared
 
 
@@ -112,9 +115,22 @@ def intervention(ds: xr.Dataset) -> Verdict:
     "P(class) under overprompting minus naive prompting at the turning step, mean over seeds",
 )  # fmt: skip
 def overprompting(ds: xr.Dataset) -> Verdict:
-    """Ask the same of overprompting, against naive prompting and its controls."""
+    """Ask the same of overprompting; shown also takes it not to fall behind the latent intervention by `MARGIN`.
+
+    "Not behind", by the same test, is no proof that the two are alike: the difference is in the details.
+    """
     there = "capability" in ds and "overprompt" in ds["protocol"].values
-    return _elicits(ds, "overprompt") if there else untold("no overprompting was measured (elicit.protocols)")
+    found = _elicits(ds, "overprompt") if there else untold("no overprompting was measured (elicit.protocols)")
+    name = _first_of(ds, LATENT)
+    if not (there and name and found.details):
+        return found
+    at = at_turn(ds, {"overprompt": scores_of(ds, "overprompt"), name: scores_of(ds, name)})
+    behind = seed_means(ds, at["overprompt"] - at[name])
+    found.details["minus_intervention"] = {"protocol": name, **describe_mean(behind)}
+    if found.verdict == SHOWN and testing.sign_flip(behind + MARGIN).less <= testing.ALPHA:
+        why = f"P(class) there is {-behind.mean():.2f} below that of {name}"
+        return dataclasses.replace(found, verdict=NOT_SHOWN, why=why)
+    return found
 
 
 def spread_ratio(late: Float[np.ndarray, " r"], early: Float[np.ndarray, " r"]) -> float:
@@ -203,14 +219,21 @@ def queries_of(ds: xr.Dataset) -> list[tuple[Any, str]]:
     "P(class) under patching minus naive prompting, averaged over log(step), mean over seeds",
 )  # fmt: skip
 def patching(ds: xr.Dataset) -> Verdict:
-    """Ask it over the saves before the patch's own, where patched and naive prompting are not the same network."""
+    """Ask it over the saves before the patch's own, from which on patched and naive prompting become the same network.
+
+    The paper claims it of seeds whose learning is stable: how many are is said (`analysis/stability.py`).
+    """
     if "capability" not in ds or "patch" not in ds["protocol"].values:
         return untold("patching was not measured (elicit.protocols)")
     steps = ds["step"].values
-    if len(steps) < 3:
+    before = steps < (config_of(ds).get("elicit", {}).get("patch_step") or steps[-1])
+    if before.sum() < 2:
         return untold("fewer than two saves before the patch's own")
-    areas = [area(steps[:-1], one[:, :-1]) for one in (scores_of(ds, "patch"), naive_of(ds, "patch"))]
+    areas = [area(steps[before], one[:, before]) for one in (scores_of(ds, "patch"), naive_of(ds, "patch"))]
     difference = seed_means(ds, areas[0] - areas[1])
     described = describe_mean(difference)
     low, high = described["interval"]
-    return judge(testing.sign_flip(difference), len(difference), interval=(low, high), details={"per_seed": described})
+    stable = [one["stable"] for level in levels(ds) if level.runs for one in stability.seeds(ds, level, _klass(ds))]
+    details = {"per_seed": described, "stable_runs": sum(stable), "runs": len(stable)}
+    found = judge(testing.sign_flip(difference), len(difference), interval=(low, high), details=details)
+    return dataclasses.replace(found, why=found.why or f"{sum(stable)} of {len(stable)} runs learn stably")

@@ -205,8 +205,8 @@ def nearness_to(step: float, steps: Float[np.ndarray, " t"]) -> Float[np.ndarray
 
 
 @claim(
-    "g", "masking delays learning in proportion, and prevents it at some share",
-    "mean over seeds of the rank correlation of the masked concept's learning time with the masked share",
+    "g", "masking delays learning, the more the larger the masked share, and prevents it at some share",
+    "mean over seeds of the rank correlation of the concept's learning time with the masked share",
 )  # fmt: skip
 def masking(ds: xr.Dataset) -> Verdict:
     """Ask whether the masked concept is learned later at larger shares, shares permuted within seeds.
@@ -221,7 +221,8 @@ def masking(ds: xr.Dataset) -> Verdict:
     times = times_of(ds, [klass], concept)
     shares = underspecification.fractions(found)
     described = [describe_times(times[list(level.runs)]) for level in found]
-    never = [share for share, one in zip(shares, described, strict=True) if np.isnan(one["median"])]
+    last_learned = max((i for i, one in enumerate(described) if not np.isnan(one["median"])), default=-1)
+    never = list(shares[last_learned + 1 :])
     details: dict[str, Any] = {
         "prevented_from": float(min(never)) if never else float("nan"),
         "by_share": {
@@ -243,7 +244,8 @@ def order(ds: xr.Dataset) -> Verdict:
     """Ask whether the ratio of two concepts' learning times on seen classes falls as the ratio of their signals rises.
 
     Where only one of the two is learned the ratio is that of the last step and never beyond it: such runs rank first or
-    last. Levels are permuted within seeds.
+    last. Levels are permuted within seeds. Shown also takes half of the runs to learn the stronger concept first, for
+    every concept that is the stronger one at some level.
     """
     found = [level for level in levels(ds) if level.runs]
     if len(found) < 2:
@@ -260,7 +262,15 @@ def order(ds: xr.Dataset) -> Verdict:
     if len(set(np.round(ratios, 12))) < 2:
         return untold("the ratio of the two signals is the same at every level")
     tested = testing.trend([ratio[[run for _, run in block]] for block in by_seed(ds, ordered)])
-    right = np.sign(ratio) == -np.sign(np.log(ds["signal"].values[:, 0] / ds["signal"].values[:, 1]))
-    runs = [run for level in ordered for run in level.runs]
-    details = {"stronger_first": int(right[runs].sum()), "runs": len(runs)}
-    return judge(tested, _seeds(ds, [found]), "less", details=details)
+    runs = np.array([run for level in ordered for run in level.runs])
+    stronger = np.log(ds["signal"].values[runs, 0]) - np.log(ds["signal"].values[runs, 1])
+    right = np.sign(ratio[runs]) == -np.sign(stronger)
+    names = ds["concept"].values.astype(str)
+    details: dict[str, Any] = {"stronger_first": int(right.sum()), "runs": len(runs)}
+    weak = []
+    for name, there in zip(names[:2], (stronger > 0, stronger < 0), strict=True):
+        details[f"{name}_first"] = {"learned_first": int(right[there].sum()), "stronger_in": int(there.sum())}
+        if there.any() and right[there].mean() < 0.5:
+            weak.append(f"{name} in {right[there].sum()} of {there.sum()}")
+    needs = not weak, f"too few runs learn the stronger concept first: {', '.join(weak)}"
+    return judge(tested, _seeds(ds, [found]), "less", needs=needs, details=details)

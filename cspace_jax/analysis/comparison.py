@@ -31,8 +31,10 @@ def comparisons(ds: xr.Dataset) -> list[dict[str, Any]]:
     """Return every protocol against naive prompting and against its controls, by level and held-out class.
 
     difference: of `area`, protocol minus the other, mean over seeds with its interval; p: exact sign-flip test over
-    seeds; p_holm: corrected for all comparisons of the level and class (Holm). sooner, later: seeds whose emergence
-    comes earlier or later; p_times: sign test of these. NaN where seeds are too few or all alike.
+    seeds; p_holm: corrected for all comparisons of the level and class (Holm); p_least: the smallest that so many
+    comparisons of so few seeds can give. sooner, later: seeds whose emergence comes earlier or later; p_times: sign
+    test of these. tries, naive_tries: queries that the protocol, and naive prompting beside it, choose among; None
+    where the queries are not known. NaN where seeds are too few or all alike.
     """
     return [
         {
@@ -57,7 +59,11 @@ def compare(ds: xr.Dataset, level: Level, klass: int) -> list[dict[str, Any]]:
         controls = [name + kind for kind in (RANDOM, SHUFFLED) if name + kind in names]
         rows += [_pair(ds, level, klass, name, other) for other in [NAIVE, *controls]]
     corrected = testing.holm([row["p"] for row in rows])
-    return [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]
+    told = sum(np.isfinite(p) for p in corrected)
+    return [
+        row | {"p_holm": p, "p_least": min(1.0, told * row["p_least"]) if np.isfinite(p) else float("nan")}
+        for row, p in zip(rows, corrected, strict=True)
+    ]
 
 
 def _pair(ds: xr.Dataset, level: Level, klass: int, name: str, other: str) -> dict[str, Any]:
@@ -65,11 +71,20 @@ def _pair(ds: xr.Dataset, level: Level, klass: int, name: str, other: str) -> di
     one = score_curve(chosen, "capability_split", name)
     two = score_curve(chosen, "naive_split", name) if other == NAIVE else score_curve(chosen, "capability_split", other)
     difference = area(steps, one) - area(steps, two)
+    difference = difference[np.isfinite(difference)]  # a seed with a broken query takes no part
+    tested = testing.sign_flip(difference)
     times = [emergence(steps, scores, definition_of(ds)) for scores in (one, two)]
     signs = testing.sign_of_times(*times)
     return {
         "protocol": name, "against": other, "seeds": len(difference), "difference": describe_mean(difference),
-        "p": testing.sign_flip(difference).two_sided,
+        "p": tested.two_sided, "p_least": 2 * tested.least_greater, **_tries(ds, name),
         "median": censored.median(times[0]), "median_against": censored.median(times[1]),
         "sooner": int((signs > 0).sum()), "later": int((signs < 0).sum()), "p_times": testing.sign_test(*times),
     }  # fmt: skip
+
+
+def _tries(ds: xr.Dataset, name: str) -> dict[str, int | None]:
+    if "query_protocol" not in ds.coords:
+        return {"tries": None, "naive_tries": None}
+    asked = list(map(str, ds["query_protocol"].values))
+    return {"tries": asked.count(name), "naive_tries": min(asked.count(name), max(1, asked.count(REPEATED)))}

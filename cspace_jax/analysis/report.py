@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cspace_jax.analysis.intervals import LEAST_MEDIAN, missing
 from cspace_jax.analysis.verdict_tables import known, print_claims, print_comparisons, time_words
 from cspace_jax.analysis.zoom import RunTurn
 from cspace_jax.config.definitions import LEARNED
@@ -121,7 +122,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     found, learned = summary["levels"], summary["learned"]
     console.print(_TITLE.format(learned=learned), highlight=False)
     _print_levels(console, found, lambda axis, labels: _table(axis, labels, found, learned))
-    for line in [_LEGEND, _definitions(), *sentences(summary)]:
+    for line in [_LEGEND, _intervals(found), _definitions(), *sentences(summary)]:
         console.print(line, highlight=False)
     if summary.get("elicitation"):
         console.print(_ELICIT_TITLE.format(learned=learned), highlight=False)
@@ -152,6 +153,14 @@ def _print_masks(found: Mapping[str, Any], console: Console) -> None:
         if elicited and len(elicited["protocols"]) > 1:
             console.print(_ELICITED_TITLE.format(**elicited, where=where), highlight=False)
             console.print(_elicited_table(elicited, found["masked_concept"]))
+
+
+def _intervals(levels: list[dict[str, Any]]) -> str:
+    """Return where the intervals of the medians are, or why there are none."""
+    none = missing(min((len(level["seeds"]) for level in levels if level["seeds"]), default=0), LEAST_MEDIAN)
+    return (
+        f"medians: {none}, it takes {LEAST_MEDIAN} seeds." if none else "medians: 95 % intervals are in summary.json."
+    )
 
 
 def _definitions() -> str:

@@ -53,7 +53,7 @@ def comparisons(found: Mapping[str, Any]) -> pd.DataFrame:
 
     Empty where no battery was measured.
     """
-    names = ("seeds", "p", "p_holm", "median", "median_against", "sooner", "later", "p_times")
+    names = ("seeds", "p", "p_holm", "p_least", "median", "median_against", "sooner", "later", "p_times")
     rows = [
         {
             "level": level["label"], "klass": klass, "protocol": row["protocol"], "against": row["against"],

@@ -24,13 +24,15 @@ class Outcome(NamedTuple):
       value: the statistic.
       greater: probability of one at least as large by chance.
       less: probability of one at least as small.
-      least: the smallest p-value that so few seeds can give, one-sided.
+      least_greater: the smallest `greater` that any arrangement of these numbers has, ties counted.
+      least_less: the smallest `less`.
     """
 
     value: float
     greater: float
     less: float
-    least: float
+    least_greater: float
+    least_less: float
 
     @property
     def two_sided(self) -> float:
@@ -38,13 +40,16 @@ class Outcome(NamedTuple):
         return min(2 * min(self.greater, self.less), 1.0)  # in this order: min(1.0, NaN) would be 1
 
 
-UNTOLD = Outcome(math.nan, math.nan, math.nan, math.nan)
+UNTOLD = Outcome(*[math.nan] * 5)
 
 
 def _tested(value: float, seen: float, arranged: Float[np.ndarray, " n"]) -> Outcome:
     slack = 1e-9 * max(1.0, abs(seen))
-    return Outcome(value, float(np.mean(arranged >= seen - slack)), float(np.mean(arranged <= seen + slack)),
-                  1 / len(arranged))  # fmt: skip
+
+    def share(least: float = -math.inf, most: float = math.inf) -> float:
+        return float(np.mean((arranged >= least - slack) & (arranged <= most + slack)))
+
+    return Outcome(value, share(least=seen), share(most=seen), share(least=arranged.max()), share(most=arranged.min()))
 
 
 def sign_flip(differences: Real[np.ndarray, " r"]) -> Outcome:

@@ -15,7 +15,7 @@ _COMPARED_TITLE = "\nProtocols against naive prompting and their controls, seed 
 _COMPARED_LEGEND = (
     "difference: of P(class asked for), averaged over log(step), mean over seeds [95 % interval]; p: exact sign-flip "
     "test over seeds, corrected for all comparisons of the class (Holm); sooner: seeds in which it emerges earlier and "
-    "later. Naive prompting chooses among as many repeats of the plain query."
+    "later.{fair}{least}"
 )
 _CLAIMS_TITLE = "\nClaims of the paper, at this scale"
 _CLAIMS_LEGEND = (
@@ -36,7 +36,23 @@ def print_comparisons(levels: list[Mapping[str, Any]], console: Console) -> None
             named = f"{level['label']}, class {klass}" if len(levels) > 1 else f"class {klass}"
             console.print(f"{named}:", highlight=False)
             console.print(_compared(rows))
-    console.print(_COMPARED_LEGEND, highlight=False)
+    console.print(_compared_legend([row for level in levels for part in level["classes"].values() for row in part]))
+
+
+def _compared_legend(rows: list[Mapping[str, Any]]) -> str:
+    """Return what stands under the comparisons, with what a reader should mistrust."""
+    counts = sorted({(row["tries"], row["naive_tries"]) for row in rows if row.get("tries")})
+    unfair = [(tries, naive) for tries, naive in counts if tries > naive]
+    fair = " Naive prompting chooses among as many repeats of the plain query." if counts and not unfair else ""
+    if unfair:
+        tries, naive = max(unfair)
+        fair = (
+            f" UNFAIR to naive prompting: it chose among {naive} queries where a protocol chose among up to {tries}; "
+        )
+        fair += "measure naive_repeats in the same battery."
+    least = [row["p_least"] for row in rows if known(row.get("p_least")) and row["p_least"] > 0.05]
+    words = f" With so few seeds the smallest p that the correction leaves is {max(least):.2g}." if least else ""
+    return _COMPARED_LEGEND.format(fair=fair, least=words)
 
 
 def _compared(rows: list[Mapping[str, Any]]) -> Table:

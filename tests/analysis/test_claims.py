@@ -1,16 +1,19 @@
 """Verdicts on the paper's claims: studies with and without each effect, too few seeds, nothing to tell from."""
 
 import io
+import json
 import math
 
 import numpy as np
 import pytest
 import synthetic
+import xarray as xr
 from rich.console import Console
 from scipy import special
 
-from cspace_jax.analysis import claims, report, summary, tables
+from cspace_jax.analysis import claims, comparison, report, summary, tables, verdict_tables
 from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, NOT_SHOWN, SHOWN, UNTOLD
+from cspace_jax.analysis.testing import UNTOLD as UNTOLD_TEST
 from cspace_jax.analysis.testing import Outcome
 
 SEEDS = tuple(range(0, 600, 100))
@@ -54,7 +57,7 @@ def test_one_level_or_two_seeds_tell_nothing_of_levels(sweep):
     assert one["a"]["why"] == "one level of concept signal: it takes two"
     two = rows(synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100)))["a"]
     assert two["verdict"] == UNTOLD and math.isnan(two["p"])
-    assert two["why"] == "n = 2: the smallest p-value that so few seeds can give is 0.25"
+    assert two["why"] == "n = 2: the smallest p-value that these seeds and levels can give is 0.25"
 
 
 def test_diverged_runs_alone_tell_nothing(sweep):
@@ -87,14 +90,17 @@ def test_the_memorised_class_shares_the_stronger_concept(sweep):
 
 def test_the_verdict_of_a_test():
     judge = claims.judge
-    assert judge(Outcome(1.0, 0.03, 0.99, 0.01), 6).verdict == SHOWN
-    assert judge(Outcome(1.0, 0.03, 0.99, 0.01), 6, "less").verdict == CONTRADICTED
-    assert judge(Outcome(1.0, 0.3, 0.8, 0.01), 6).verdict == NOT_SHOWN
-    few = judge(Outcome(1.0, 0.25, 1.0, 0.25), 2)
+    assert judge(Outcome(1.0, 0.03, 0.99, 0.01, 0.01), 6).verdict == SHOWN
+    assert judge(Outcome(1.0, 0.03, 0.99, 0.01, 0.01), 6, "less").verdict == CONTRADICTED
+    assert judge(Outcome(1.0, 0.3, 0.8, 0.01, 0.01), 6).verdict == NOT_SHOWN
+    few = judge(Outcome(1.0, 0.25, 1.0, 0.25, 0.25), 2)
     assert few.verdict == UNTOLD and "n = 2" in few.why and math.isnan(few.p)
-    unmet = judge(Outcome(1.0, 0.03, 0.99, 0.01), 6, needs=(False, "a control does the same"))
+    # The least is that of the side on which the claim holds; the other side may still contradict it.
+    assert judge(Outcome(1.0, 0.11, 1.0, 0.11, 0.01), 2).verdict == UNTOLD
+    assert judge(Outcome(0.0, 1.0, 0.01, 0.11, 0.01), 2).verdict == CONTRADICTED
+    unmet = judge(Outcome(1.0, 0.03, 0.99, 0.01, 0.01), 6, needs=(False, "a control does the same"))
     assert (unmet.verdict, unmet.why) == (NOT_SHOWN, "a control does the same")
-    assert judge(Outcome(math.nan, math.nan, math.nan, math.nan), 6).verdict == UNTOLD
+    assert judge(UNTOLD_TEST, 6).verdict == UNTOLD
 
 
 def turning_study(seeds, slope, late_rate=False):
@@ -191,6 +197,41 @@ def test_an_intervention_that_its_control_equals_is_not_shown():
     assert little["p"] <= 0.05 and little["verdict"] == NOT_SHOWN and "under naive prompting" in little["why"]
 
 
+def test_overprompting_that_falls_behind_the_intervention_does_not_do_what_it_does():
+    found = rows(battery(HIDDEN | {"overprompt": emerges(3250, 6)}))["f"]
+    behind = found["details"]["minus_intervention"]
+    assert behind["protocol"] == "latent" and behind["mean"] < -0.05
+    assert (
+        found["verdict"] == NOT_SHOWN
+        and found["why"] == f"P(class) there is {-behind['mean']:.2f} below that of latent"
+    )
+    alike = rows(battery(HIDDEN))["f"]["details"]["minus_intervention"]
+    assert abs(alike["mean"]) < 0.05
+
+
+def test_patching_is_asked_before_its_own_save_and_says_how_many_seeds_are_stable():
+    ds = battery(HIDDEN)
+    steps = ds["step"].values
+    ds.attrs["config"] = json.dumps({"elicit": {"patch_step": int(steps[2])}})
+    found = CLAIMS["i"].ask(ds)
+    patch, naive = (curve(steps[:2].astype(float), 0) for curve in (HIDDEN["patch"], HIDDEN["naive"]))
+    assert found.details["per_seed"]["per_seed"][0] == pytest.approx(float(np.mean(patch - naive)))
+    assert found.why == "6 of 6 runs learn stably"
+    ds.attrs["config"] = json.dumps({"elicit": {"patch_step": int(steps[1])}})
+    assert CLAIMS["i"].ask(ds).why == "fewer than two saves before the patch's own"
+
+
+def test_an_order_that_never_flips_does_not_follow_from_the_signals(sweep):
+    """Learning times whose ratio follows the signals, but colour first even where size is by far the stronger."""
+    assert rows(sweep)["j"]["verdict"] in (SHOWN, NOT_SHOWN)
+    stronger = sweep.isel(run=sweep["sep_col"].values > 0.1).copy(deep=True)
+    stronger["signal"] = stronger["signal"] * xr.DataArray([1e-6, 1.0], dims="concept")  # size is stronger everywhere
+    found = rows(stronger)["j"]
+    colour_first = found["details"]["size_first"]["stronger_in"] - found["details"]["size_first"]["learned_first"]
+    assert found["details"]["color_first"]["stronger_in"] == 0 and colour_first > found["details"]["runs"] / 2
+    assert found["verdict"] == NOT_SHOWN and "too few runs learn the stronger concept first: size in" in found["why"]
+
+
 def test_where_nothing_turns_there_is_no_turn_to_ask_at():
     found = rows(battery(HIDDEN, turns=False))
     assert found["d"]["verdict"] == UNTOLD and found["d"]["why"] == "no run memorises the class and turns"
@@ -251,6 +292,28 @@ def test_verdicts_and_comparisons_are_tables_too():
     assert tables.select(turning_study(SEEDS, 120), "comparisons").empty
 
 
+def test_a_broken_query_leaves_its_seed_out_of_a_comparison():
+    ds = battery(HIDDEN)
+    ds["best_query"] = ds["capability"]
+    ds["capability_split"].values[0, 3, PROTOCOLS.index("latent"), 3] = np.nan
+    row = tables.select(ds, "comparisons").loc[("the one setting", "11", "latent", "naive")]
+    assert row["seeds"] == 5 and math.isfinite(row["difference"]) and row["p"] == pytest.approx(2 / 2**5)
+
+
+def test_comparisons_say_where_they_are_unfair_and_where_seeds_are_too_few():
+    ds = battery(HIDDEN, seeds=SEEDS[:5])
+    ds["best_query"] = ds["capability"]
+    asked = ["naive", "naive_repeats", "naive_repeats", "latent", "latent", "latent", "overprompt", "patch"]
+    ds = ds.assign_coords(query_protocol=("query", asked), query_value=("query", [""] * len(asked)))
+    found = tables.select(ds, "comparisons").loc[("the one setting", "11", "latent", "naive")]
+    assert found["p_least"] == pytest.approx(6 * 2 / 2**5) and found["p_holm"] >= found["p_least"]
+    console = Console(width=200, record=True, file=io.StringIO())
+    verdict_tables.print_comparisons(comparison.comparisons(ds), console)
+    text = " ".join(console.export_text().split())
+    assert "UNFAIR to naive prompting: it chose among 2 queries where a protocol chose among up to 3" in text
+    assert "the smallest p that the correction leaves is 0.38" in text
+
+
 def test_the_terminal_shows_comparisons_and_verdicts():
     ds = battery(HIDDEN)
     ds["best_query"] = ds["capability"]
@@ -273,6 +336,10 @@ def test_masking_delays_and_prevents():
         "seeds": 3,
     }
     turned = synthetic.masked()
+    again = synthetic.masked()  # at the largest share it is learned once more: nothing is prevented
+    again["prob"][again["mask"].values == 1] = again["prob"].values[again["mask"].values == 0]
+    again["accuracy"][again["mask"].values == 1] = again["accuracy"].values[again["mask"].values == 0]
+    assert CLAIMS["g"].ask(again).why in ("prevented at no share", "")
     unmasked = turned.assign_coords(mask=("run", 1 - turned["mask"].values))
     assert CLAIMS["g"].ask(unmasked).verdict == CONTRADICTED
     assert rows(synthetic.masked_groups())["g"]["verdict"] == SHOWN

@@ -41,7 +41,7 @@ def test_sign_flips_against_scipy():
     expected = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
     found = testing.sign_flip(values)
     assert found.two_sided == pytest.approx(expected) and found.value == pytest.approx(values.mean())
-    assert testing.sign_flip(np.arange(1.0, 7)) == pytest.approx((3.5, 1 / 2**6, 1.0, 1 / 2**6))
+    assert testing.sign_flip(np.arange(1.0, 7)) == pytest.approx((3.5, 1 / 2**6, 1.0, 1 / 2**6, 1 / 2**6))
     for nothing in (np.zeros(5), np.array([])):
         assert np.isnan(testing.sign_flip(nothing)).all()
     many = testing.sign_flip(np.full(30, 1.0))
@@ -64,25 +64,33 @@ def test_holm_by_hand():
 
 def test_the_trend_of_ordered_blocks_is_exact():
     """Four seeds, three levels, all in order: 2 of 6^4 arrangements are as clear."""
-    assert testing.trend([np.array([3.0, 2, 1])] * 4) == pytest.approx((-1.0, 1.0, 1 / 6**4, 1 / 6**4))
+    assert testing.trend([np.array([3.0, 2, 1])] * 4) == pytest.approx((-1.0, 1.0, *[1 / 6**4] * 3))
     found = testing.trend([np.array([NAN, 2.0, 1]), np.array([NAN, NAN, NAN]), np.array([5.0])])
-    assert found == pytest.approx((-1.0, 1.0, 1 / 6, 1 / 6))  # "never" is the largest; one block tells nothing
+    assert found == pytest.approx((-1.0, 1.0, *[1 / 6] * 3))  # "never" is the largest; one block tells nothing
     assert found.two_sided == pytest.approx(2 / 6)
     assert np.isnan(testing.trend([np.full(3, NAN)])).all()
+
+
+def test_ties_make_the_smallest_p_value_larger():
+    """Two seeds, three levels, two of them "never" in each: 3 of 6 orders differ, so 1/9 is the least."""
+    found = testing.trend([np.array([NAN, NAN, 2.0]), np.array([NAN, NAN, 1.0])])
+    assert found.less == found.least_less == pytest.approx(1 / 9) and found.least_greater == pytest.approx(1 / 9)
+    assert testing.sign_flip(np.array([1.0, 2.0, 0.0])).least_greater == pytest.approx(1 / 4)  # a zero tells nothing
 
 
 def test_agreement_with_what_is_expected_by_counting():
     """One seed, three levels, all as expected: only 2 of the 6 arrangements of two equal ones and another are."""
     found = testing.agreement([(np.array([1, 1, 2]), np.array([1, 1, 2]))])
-    assert found == pytest.approx((1.0, 2 / 6, 1.0, 1 / 6))
-    assert testing.agreement([(np.array([2, 1]), np.array([1, 2]))] * 5) == pytest.approx((0, 1, 1 / 2**5, 1 / 2**5))
+    assert found == pytest.approx((1.0, 2 / 6, 1.0, 2 / 6, 4 / 6))  # one match at least, in four of the six
+    expected = (0, 1, *[1 / 2**5] * 3)
+    assert testing.agreement([(np.array([2, 1]), np.array([1, 2]))] * 5) == pytest.approx(expected)
     assert np.isnan(testing.agreement([(np.array([2, 1]), np.array([1, 1]))])).all()
 
 
 def test_exchanging_pairs_by_hand():
     one, other = np.array([5.0, 6, 7]), np.array([1.0, 2, 3])
     found = testing.swapped(one, other, lambda a, b: float(a.mean() - b.mean()))
-    assert found == pytest.approx((4.0, 1 / 8, 1.0, 1 / 8))
+    assert found == pytest.approx((4.0, *[1 / 8, 1.0], *[1 / 8] * 2))
     assert np.isnan(testing.swapped(one, other, lambda a, b: NAN)).all()
 
 

@@ -10,14 +10,14 @@ from cspace_jax.errors import UserError
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from experiments import docs_tables, redraw_docs  # noqa: E402 (a folder of scripts, found from the root)
+from experiments import docs_results, docs_tables, redraw_docs  # noqa: E402 (a folder of scripts, found from the root)
 
 MEGABYTE = 2**20
 
 
 @pytest.fixture(scope="module")
 def found():
-    return docs_tables.Results()
+    return docs_results.Results()
 
 
 def test_every_table_of_the_documents_equals_the_result_files(found):
@@ -39,10 +39,10 @@ def test_a_changed_number_is_found(found, tmp_path):
 
 
 def test_result_files_are_small_and_hold_what_is_drawn(found):
-    for file in docs_tables.DATA.iterdir():
+    for file in docs_results.DATA.iterdir():
         assert file.stat().st_size < 5 * MEGABYTE, file
     for study, figure in redraw_docs.FIGURES.values():
-        assert figure != "samples" or redraw_docs.samples_of(study, found)
+        assert figure not in redraw_docs.OF_SAMPLES or redraw_docs.samples_of(study, found)
 
 
 def test_a_figure_of_the_documents_is_drawn_from_them(found, tmp_path, monkeypatch):

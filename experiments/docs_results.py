@@ -1,0 +1,44 @@
+"""The result files of docs/data, each read and summarised once, and the Markdown of a table."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import xarray as xr
+
+from cspace_jax.analysis import summary
+from cspace_jax.storage import results
+
+DATA = pathlib.Path(__file__).resolve().parents[1] / "docs" / "data"
+
+
+class Results:
+    """The result files and their summaries, each read once."""
+
+    def __init__(self, folder: pathlib.Path = DATA):
+        self.folder = folder
+        self._datasets: dict[str, xr.Dataset] = {}
+        self._summaries: dict[str, dict[str, Any]] = {}
+
+    def dataset(self, study: str) -> xr.Dataset:
+        """Return a study's dataset."""
+        if study not in self._datasets:
+            self._datasets[study] = results.open_results(self.folder / f"{study}.nc")
+        return self._datasets[study]
+
+    def summary(self, study: str) -> dict[str, Any]:
+        """Return a study's summary."""
+        if study not in self._summaries:
+            self._summaries[study] = summary.summarise(self.dataset(study))
+        return self._summaries[study]
+
+    def numbers(self, name: str) -> Any:
+        """Return what a script wrote as JSON."""
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table as lines."""
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
