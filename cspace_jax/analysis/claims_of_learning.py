@@ -205,7 +205,7 @@ def nearness_to(step: float, steps: Float[np.ndarray, " t"]) -> Float[np.ndarray
 
 
 @claim(
-    "g", "masking delays learning, the more the larger the masked share, and prevents it at some share",
+    "g", "the larger the masked share, the later it is learned, and at some share never",
     "mean over seeds of the rank correlation of the concept's learning time with the masked share",
 )  # fmt: skip
 def masking(ds: xr.Dataset) -> Verdict:
