@@ -171,14 +171,15 @@ def _evaluating(config: Config, train: Any, name: str, setting: Any, params: Any
     from cspace_jax.engine.engine import over_runs
     from cspace_jax.evaluation import probe, prompts, reading, sampling
     from cspace_jax.evaluation.spec import EvalSpec
-    from cspace_jax.pipeline import elicit
+    from cspace_jax.pipeline.evaluate import IMAGES_AT_ONCE
 
     (runs,) = jax.tree.leaves(setting)[0].shape
     of_probe = probe.ProbeSpec.from_config(config)
-    spec = EvalSpec.from_config(config, train, of_probe)
+    at_once = max(1, IMAGES_AT_ONCE // runs)
+    spec = dataclasses.replace(EvalSpec.from_config(config, train, of_probe), at_once=at_once)
     images = operations.evaluation_flops(config) / config.evaluate.sampling_steps
     if name == "battery":
-        per_call = config.elicit.images_per_call or max(1, elicit.IMAGES_PER_CALL // runs)
+        per_call = config.elicit.images_per_call or at_once
         spec = EvalSpec.of_battery(config, train, of_probe, per_call)
         queries = _shapes(functools.partial(prompts.battery, spec), setting)
         total = jax.tree.leaves(queries)[0].shape[1]

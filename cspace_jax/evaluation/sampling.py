@@ -28,7 +28,7 @@ def start(spec: EvalSpec, prompts: Prompts) -> Float[Array, "b h w 3"]:
 def denoise(
     spec: EvalSpec, params: dict, z: Float[Array, "b h w 3"], prompts: Prompts, i: jax.Array
 ) -> Float[Array, "b h w 3"]:
-    """Take ancestral step i of a run's batch, by microbatches where the whole would leave the cache."""
+    """Take ancestral step i of a run's batch, by microbatches where the whole would leave the cache or the memory."""
     steps = spec.evaluate.sampling_steps
 
     def step(part: tuple[Any, ...]) -> tuple[tuple[()], jax.Array]:
@@ -37,7 +37,7 @@ def denoise(
         return (), vdm.sample_step(spec.train.vdm, params, z, conditioning, noise, i, steps, guidance, null)
 
     batch = (z, _noise(spec, prompts, i + 1), prompts.conditioning, prompts.guidance, prompts.null)
-    return map_microbatches(step, batch, spec.train.microbatch_of(len(z)), spec.train.shards)[1]
+    return map_microbatches(step, batch, spec.microbatch_of(len(z)), spec.train.shards)[1]
 
 
 def draw(spec: EvalSpec, params: dict, prompts: Prompts) -> Float[Array, "b h w 3"]:

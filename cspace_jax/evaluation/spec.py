@@ -21,6 +21,7 @@ class EvalSpec:
       shape: (queries, classes, samples per class) of one batch.
       battery: tells batteries apart whose protocols were redefined.
       split: whose losses are measured, "validation" or "test"; "" where none are.
+      at_once: most images of a run that pass through the network at once in sampling; 0 = as the cache decides.
     """
 
     train: TrainSpec
@@ -30,6 +31,13 @@ class EvalSpec:
     shape: tuple[int, int, int]
     battery: str = ""
     split: str = ""
+    at_once: int = 0
+
+    def microbatch_of(self, images: int) -> int:
+        """Return how many of a run's images pass through the network at once in sampling: a divisor of `images`."""
+        size = self.train.microbatch_of(images)
+        most = min(size, self.at_once or size)
+        return size if most == size else max(n for n in range(1, most + 1) if images % n == 0)
 
     @classmethod
     def from_config(cls, config: Config, train: TrainSpec, probe: ProbeSpec) -> "EvalSpec":

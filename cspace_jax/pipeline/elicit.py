@@ -25,7 +25,7 @@ from cspace_jax.evaluation import protocols, sampling
 from cspace_jax.evaluation.prompts import battery, prepare
 from cspace_jax.evaluation.reading import read
 from cspace_jax.evaluation.spec import EvalSpec
-from cspace_jax.pipeline.evaluate import require_checkpoints
+from cspace_jax.pipeline.evaluate import images_at_once, require_checkpoints
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
@@ -36,7 +36,6 @@ from cspace_jax.storage.evaluations import ELICITED, read_evaluation, write_npz
 from cspace_jax.storage.files import write_atomic
 
 _SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
-IMAGES_PER_CALL = 4096  # of all runs of an accelerator, where the config leaves it open
 FIELDS = "elicit"  # in a description: the fields of the configuration, to ask it again; older versions left them out
 
 
@@ -184,8 +183,7 @@ def patch_step(study: Study) -> int:
 def _images_per_call(config: Config, runner: Engine) -> int:
     if config.elicit.images_per_call or jax.default_backend() == "cpu":
         return config.elicit.images_per_call
-    runs = -(-runner.runs // len(runner.places))
-    return max(1, IMAGES_PER_CALL // runs)
+    return images_at_once(runner)
 
 
 def _ask_wave(

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
+import jax
 import numpy as np
 
 from cspace_jax.engine.engine import Engine, RunGroups
@@ -18,6 +19,8 @@ from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.evaluations import EXCHANGED, SPLITS, TERMS, write_npz
+
+IMAGES_AT_ONCE = 4096  # that a device samples, of all its runs together
 
 
 def evaluate(study: Study, probe: Probe) -> None:
@@ -60,6 +63,11 @@ def _evaluate_wave(
         yield step, measure(checkpoint.restore_groups(wave.params_folder, step, abstract, runner.groups))
 
 
+def images_at_once(runner: Engine) -> int:
+    """Return how many images of a run an accelerator samples at once, so that its memory holds those of all runs."""
+    return max(1, IMAGES_AT_ONCE // -(-runner.runs // len(runner.places)))
+
+
 class Evaluation:
     """What is measured of the runs of a wave at a save: a function of their parameters.
 
@@ -71,7 +79,9 @@ class Evaluation:
 
     def __init__(self, study: Study, runner: Engine, probe: Probe):
         self._runner, self._probe = runner, probe
-        self._spec = EvalSpec.from_config(study.config, runner.spec, probe.spec)
+        spec = EvalSpec.from_config(study.config, runner.spec, probe.spec)
+        at_once = 0 if jax.default_backend() == "cpu" else images_at_once(runner)
+        self._spec = dataclasses.replace(spec, at_once=at_once)
         self._prompts = runner.call(naive_prompts, self._spec, runner.settings)
         self._losses = _Losses(runner, self._spec)
 
