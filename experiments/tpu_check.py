@@ -9,6 +9,7 @@ no place among the arguments. Operations are those of one step of training or of
 counts the body of a loop once.
 """
 
+import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
