@@ -213,7 +213,7 @@ def expect(found: Results) -> list[str]:
         )
         rows.append([f"{level.setting['sep_col']:g}", seen, unseen, first_drawn(ds, level.runs).partition(";")[0]])
     header = (
-        "colour signal", "steps to learn colour, seen classes: median [95 %]", "unseen class",
+        "colour signal", "steps to learn colour (`stays_80`), seen classes: median [95 %]", "unseen class",
         "the unseen class (blue, small) is first drawn as",
     )  # fmt: skip
     return markdown(header, rows)

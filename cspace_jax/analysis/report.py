@@ -77,8 +77,8 @@ def _elicitation_table(axis: str, labels: list[str], levels: list[dict[str, Any]
 
 _MASK_TITLE = "\nHeld-out class {held_out_class} by the share of class {masked_class} whose {masked_concept} is hidden"
 _MASK_LEGEND = (
-    "to: steps until learned, median over seeds and how many if not all; P: probability of each concept's second "
-    "value at the last save; R, G, B: mean colour of the object, and R - B [95 % interval over seeds]."
+    "to: steps until learned ({learned}), median over seeds and how many if not all; P: probability of each concept's "
+    "second value at the last save; R, G, B: mean colour of the object, and R - B [95 % interval over seeds]."
 )
 
 
@@ -132,7 +132,7 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
     if summary.get("comparisons"):
         print_comparisons(summary["comparisons"], console)
     if summary.get("underspecification"):
-        _print_masks(summary["underspecification"], console)
+        _print_masks(summary["underspecification"], learned, console)
     print_claims(summary["claims"], console)
 
 
@@ -142,12 +142,12 @@ def _mask_groups(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
     return [(f" at {group['label']}" if len(groups) > 1 else "", group) for group in groups]
 
 
-def _print_masks(found: Mapping[str, Any], console: Console) -> None:
+def _print_masks(found: Mapping[str, Any], learned: str, console: Console) -> None:
     groups = _mask_groups(found)
     for where, group in groups:
         console.print(_MASK_TITLE.format(**found) + where, highlight=False)
         console.print(_mask_table(group))
-    console.print(_MASK_LEGEND, highlight=False)
+    console.print(_MASK_LEGEND.format(learned=learned), highlight=False)
     for where, group in groups:
         elicited = group.get("elicited")
         if elicited and len(elicited["protocols"]) > 1:

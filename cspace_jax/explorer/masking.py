@@ -31,7 +31,11 @@ def _masked(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
 def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw P of each concept, steps until it is learned and the mean colour at the last save, by masked fraction."""
     found = summary["underspecification"]
-    titles = ("at the last save", "steps until learned (open: never)", "mean colour of the object, last save")
+    titles = (
+        "at the last save",
+        f"steps until learned ({summary['learned']}; open: never)",
+        "mean colour of the object, last save",
+    )
     fig = panels(1, 3, titles, shared_xaxes=False, shared_yaxes=False, horizontal_spacing=0.09)
     groups = found.get("groups", [found])
     rows, ends = [], []

@@ -81,8 +81,13 @@ def times(found: Mapping[str, Any]) -> Figure:
         ax.axvline(edges[0], color="#8C8C8C", lw=0.8, ls=":")
         ax.axhline(edges[1], color="#8C8C8C", lw=0.8, ls=":")
         ax.text(0, edges[1], "never", va="bottom", fontsize=7)
-        ax.set(title="seen classes" if klass == SEEN else f"class {klass}", xlabel=f"learned at step in {first}")
-    axes[0].set(ylabel=f"learned at step in {second}", xlim=(0, 1.06 * edges[0]), ylim=(0, 1.06 * edges[1]))
+        ax.set(
+            title="seen classes" if klass == SEEN else f"class {klass}",
+            xlabel=f"learned ({found['learned']}) at step in {first}",
+        )
+    axes[0].set(
+        ylabel=f"learned ({found['learned']}) at step in {second}", xlim=(0, 1.06 * edges[0]), ylim=(0, 1.06 * edges[1])
+    )
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(concepts))
     return fig
 

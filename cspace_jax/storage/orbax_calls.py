@@ -1,4 +1,4 @@
-"""How Orbax is called: in silence, and in this process alone, whatever other processes do."""
+"""How Orbax is called: in silence, and in this process alone, whatever other processes do. Written for Orbax 0.12."""
 
 import contextlib
 import functools
@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 
 import jax
 from orbax.checkpoint import multihost
@@ -56,9 +55,19 @@ def alone() -> Iterator[None]:
     # would wait for processes that save at other times, and then refuse their other paths.
     with (
         ocp.Context(multiprocessing_options=options, async_options=patient),
-        mock.patch.object(execution, _SAME_PATH, lambda _: None),
+        _replaced(execution, _SAME_PATH, lambda _: None),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
 def settle() -> None:
