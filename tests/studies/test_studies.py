@@ -1,6 +1,7 @@
 """The config files: valid at every scale, faithful at the paper's, loadable from anywhere."""
 
 import ast
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,12 +9,15 @@ import shlex
 import subprocess
 import sys
 
+import faces
 import jax
 import numpy as np
 import pytest
 
 from cspace_jax.config import SCALES, Config, files, from_config_dict, reading, save_steps, to_dict
+from cspace_jax.cost import memory, operations
 from cspace_jax.errors import UserError
+from cspace_jax.pipeline import opening
 from cspace_jax.studies import loading
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -187,3 +191,21 @@ def test_the_command_of_a_configuration_leads_back_to_it():
     other = loading.command_of(from_config_dict(to_dict(mine) | {"grid": {"seeds": (5,)}}), mine)
     assert "--config=YOUR_FILE.py:quick" in other and "--config.grid.seeds=(5,)" in other
     assert arguments.values(words, "config") == ["signal:quick"]
+
+
+def test_the_papers_study_of_faces_has_its_size(tmp_path):
+    """9,806,723 parameters of the network and two of the schedule; 1.8 TFLOP a step and 118 MB of state a run."""
+    faces.write_celeba(tmp_path, 400)
+    config = from_config_dict(study("celeba").get_config("paper"))
+    data = dataclasses.replace(config.data, path=str(tmp_path), images_per_class=0, cache_dir=str(tmp_path / "cache"))
+    config = dataclasses.replace(config, data=data, probe=dataclasses.replace(config.probe, batch_size=16))
+    opening.open_and_check(config)
+    assert operations.parameters(config) == 9_806_723 + 2
+    assert operations.step_flops(config) == pytest.approx(1.8e12, rel=0.05)
+    assert memory.state_bytes(config) == pytest.approx(118e6, rel=0.01)
+
+
+def test_three_concepts_train_on_four_classes_and_probe_all_eight():
+    config = from_config_dict(study("three").get_config("paper"))
+    assert (config.data.pool_images, config.data.train_images) == (8_192, 6_963)
+    assert 8 * config.probe.images_per_class * len(config.probe.data) == 32_768
