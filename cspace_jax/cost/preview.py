@@ -13,7 +13,7 @@ from cspace_jax.config import Config, grid
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import disk, fit, memory, operations
 from cspace_jax.cost.memory import GB, Footprint, Place
-from cspace_jax.cost.time import describe_plan, describe_time
+from cspace_jax.cost.time import describe_plan, describe_stages
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.model.unet import count_params
 from cspace_jax.text import in_words, minutes
@@ -77,7 +77,7 @@ def _computation(config: Config, plan: Plan) -> Iterator[str]:
     devices = jax.local_devices()
     yield f"execution: {describe_plan(config, plan)}, on {len(devices)} x {devices[0].device_kind}"
     _progress("measuring the device's speed")
-    yield f"time on this device: {describe_time(plan, config)} for the whole study"
+    yield f"time on this device: {describe_stages(plan, config)}"
 
 
 def _short(values: tuple[Any, ...]) -> str:

@@ -34,17 +34,34 @@ def matmul_speed(size: int = 1024, repeats: int = 5) -> float:
 
 def estimate_seconds(plan: Plan, *configs: Config) -> float:
     """Estimate the time of a study's grids on this machine, good to about the factor `FACTOR` either way."""
+    return sum(stage_seconds(plan, *configs).values()) + _OVERHEAD_SECONDS
+
+
+def stage_seconds(plan: Plan, *configs: Config) -> dict[str, float]:
+    """Estimate the time of each stage: "training", "evaluation" and, where there are protocols, "battery"."""
     backend = jax.default_backend()
     # CPU devices share the cores.
     devices = 1 if backend == "cpu" else len(local_devices(plan))
     speed = matmul_speed() * _EFFICIENCY.get(backend, 0.2) * devices * jax.process_count()
-    return sum(sum(operations.study_flops(config).values()) for config in configs) / speed + _OVERHEAD_SECONDS
+    found: dict[str, float] = {}
+    for config in configs:
+        for name, flops in operations.study_flops(config).items():
+            found[name] = found.get(name, 0.0) + flops / speed
+    return found
 
 
 def describe_time(plan: Plan, *configs: Config) -> str:
     """Return in words between what the time of a study's grids lies on this machine, by `estimate_seconds`."""
     seconds = estimate_seconds(plan, *configs)
     return f"{minutes(seconds / FACTOR)} to {minutes(seconds * FACTOR)}"
+
+
+def describe_stages(plan: Plan, config: Config) -> str:
+    """Return in words what the whole study and each of its stages take on this machine, by `stage_seconds`."""
+    stages = stage_seconds(plan, config)
+    total = sum(stages.values()) + _OVERHEAD_SECONDS
+    each = ", ".join(f"{name} {minutes(seconds)}" for name, seconds in stages.items())
+    return f"{minutes(total / FACTOR)} to {minutes(total * FACTOR)} for the whole study (about {each})"
 
 
 def describe_plan(config: Config, plan: Plan) -> str:

@@ -3,6 +3,7 @@
 import pytest
 import tiny
 
+from cspace_jax import text
 from cspace_jax.config import Config
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import time as cost_time
@@ -13,6 +14,17 @@ def test_added_runs_take_their_time(monkeypatch):
     plan = Plan.resolve(tiny.study(), "cpu")
     one, both = (cost_time.estimate_seconds(plan, *[tiny.study()] * count) for count in (1, 2))
     assert both - one == pytest.approx(one - cost_time._OVERHEAD_SECONDS)
+
+
+def test_the_forecast_names_every_stage(monkeypatch):
+    monkeypatch.setattr(cost_time, "matmul_speed", lambda: 1e6)
+    config = tiny.study(elicit={"protocols": ("overprompt",)})
+    plan = Plan.resolve(config, "cpu")
+    stages = cost_time.stage_seconds(plan, config)
+    assert list(stages) == ["training", "evaluation", "battery"] and all(stages.values())
+    words = cost_time.describe_stages(plan, config)
+    for name, seconds in stages.items():
+        assert f"{name} {text.minutes(seconds)}" in words
 
 
 @pytest.mark.parametrize(
