@@ -207,11 +207,9 @@ def battery_flops(config: Config) -> float:
     """Return the operations of sampling for the battery of protocols for one run at one checkpoint."""
     if not config.elicit.protocols:
         return 0.0
-    images = (
-        len(protocols.layout(config.elicit)) * config.elicit.samples * len(source_of(config.data).family.held_out_ids)
-    )
-    guided = _is_guided(config) or protocols.uses_guidance(config.elicit)
-    return images * (1 + guided) * config.evaluate.sampling_steps * image_flops(config)
+    passes = sum(protocols.passes(config.elicit, config.evaluate.guidance))
+    images = config.elicit.samples * len(source_of(config.data).family.held_out_ids)
+    return passes * images * config.evaluate.sampling_steps * image_flops(config)
 
 
 def study_flops(config: Config) -> dict[str, float]:

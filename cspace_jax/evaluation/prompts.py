@@ -91,10 +91,14 @@ def prepare(spec: EvalSpec, params: dict, patch: dict, setting: Setting, queries
         return jax.tree.map(lambda leaf: jnp.repeat(leaf, spec.shape[2], axis=0), tree)
 
     noise_key = jax.random.fold_in(stream, 0)
-    guided = spec.evaluate.guidance != 1.0 or protocols.uses_guidance(spec.elicit)
+    weighted = spec.evaluate.guidance != 1.0 or protocols.uses_guidance(spec.elicit)
+    nothing = project(embed(null)) if weighted else None
+    if weighted and not spec.guided:  # weights are 0 and 1: one branch each
+        edited = jax.tree.map(lambda a, b: jnp.where((flat.guidance == 0)[:, None], b, a), edited, nothing)
+    guided = weighted and spec.guided
     weights = jnp.repeat(flat.guidance, spec.shape[2]) if guided else None
     repeats = queries.repeat[:, 0] if protocols.repeats(spec.elicit) else None
-    return Prompts(repeat(edited), noise_key, weights, repeat(project(embed(null))) if guided else None, repeats)
+    return Prompts(repeat(edited), noise_key, weights, repeat(nothing) if guided and nothing else None, repeats)
 
 
 class Directions(NamedTuple):

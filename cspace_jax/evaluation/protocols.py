@@ -41,6 +41,7 @@ from cspace_jax.text import closest
 PUBLISHED_BLUE = (0.6, 0.65, 0.75, 0.85, 0.95)  # blue channel of the published prompts; red and green are 1 - blue
 PUBLISHED_SIZE = 0.3
 EACH = "each"  # of `elicit.concept`
+ONE_BRANCH = (0.0, 1.0)  # weights of guidance that need one evaluation of the network: without the prompt, or with it
 # How controls are drawn; part of the fingerprint of batteries that hold one.
 CONTROLS = "random: cosine to the protocol's own direction below 0.5; shuffled: at the protocol's own length"
 
@@ -231,6 +232,20 @@ def layout(config: ElicitConfig) -> list[tuple[str, tuple[Any, ...]]]:
 def uses_guidance(config: ElicitConfig) -> bool:
     """Return whether any query is sampled with a guidance weight other than 1."""
     return any(one.guides for name in config.protocols for one in parse(name)[0])
+
+
+def passes(config: ElicitConfig, guidance: float) -> list[int]:
+    """Return how often the network is evaluated in a sampling step of each query: twice where its weight needs both.
+
+    Args:
+      config: of the battery.
+      guidance: weight of queries whose protocol does not change it.
+    """
+    found = []
+    for name, values in layout(config):
+        weights = [value for one, value in zip(parse(name)[0], values, strict=True) if one.guides]
+        found.append(2 if (weights[-1] if weights else guidance) not in ONE_BRANCH else 1)
+    return found
 
 
 def repeats(config: ElicitConfig) -> bool:

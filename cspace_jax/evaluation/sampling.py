@@ -47,7 +47,7 @@ def draw(spec: EvalSpec, params: dict, prompts: Prompts) -> Float[Array, "b h w 
 
 
 def _guidance(spec: EvalSpec) -> float | None:
-    return None if spec.evaluate.guidance == 1.0 else spec.evaluate.guidance
+    return spec.evaluate.guidance if spec.guided and spec.evaluate.guidance != 1.0 else None
 
 
 def _noise(spec: EvalSpec, prompts: Prompts, i: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ class EvalSpec:
       shape: (queries, classes, samples per class) of one batch.
       battery: tells batteries apart whose protocols were redefined.
       split: whose losses are measured, "validation" or "test"; "" where none are.
+      guided: whether both branches of classifier-free guidance are evaluated, where a weight is neither 0 nor 1.
       at_once: most images of a run that pass through the network at once in sampling; 0 = as the cache decides.
     """
 
@@ -31,6 +32,7 @@ class EvalSpec:
     shape: tuple[int, int, int]
     battery: str = ""
     split: str = ""
+    guided: bool = True
     at_once: int = 0
 
     def microbatch_of(self, images: int) -> int:
@@ -46,16 +48,19 @@ class EvalSpec:
         return cls(train, config.evaluate, probe, config.elicit, shape)
 
     @classmethod
-    def of_battery(cls, config: Config, train: TrainSpec, probe: ProbeSpec, images_per_call: int = 0) -> "EvalSpec":
+    def of_battery(
+        cls, config: Config, train: TrainSpec, probe: ProbeSpec, images_per_call: int = 0, queries: int = 0,
+        guided: bool = True,
+    ) -> "EvalSpec":  # fmt: skip
         """Collect the static parts of the battery of protocols on the held-out classes.
 
         The first element of `shape` is the number of queries of one batch: all, or as many as `images_per_call` images
-        of a run hold, in batches of equal length.
+        of a run hold, in batches of equal length. `queries` of the battery take part, 0 = all.
         """
         held_out = len(train.source.family.held_out_ids)
-        total = len(protocols.layout(config.elicit))
+        total = queries or len(protocols.layout(config.elicit))
         most = max(1, images_per_call // (held_out * config.elicit.samples)) if images_per_call else total
         calls = -(-total // most)
         shape = (-(-total // calls), held_out, config.elicit.samples)
         evaluate = dataclasses.replace(config.evaluate, keep_samples=0)
-        return cls(train, evaluate, probe, config.elicit, shape, protocols.fingerprint(config.elicit))
+        return cls(train, evaluate, probe, config.elicit, shape, protocols.fingerprint(config.elicit), guided=guided)

@@ -216,25 +216,34 @@ class Questions:
 
     def __init__(self, study: Study, runner: Engine, probe: Probe):
         self._runner, self._probe = runner, probe
-        per_call = _images_per_call(study.config, runner)
-        self._spec = EvalSpec.of_battery(study.config, runner.spec, probe.spec, per_call)
-        self._batches = _batches(self._spec, runner.call(battery, self._spec, runner.settings))
-        self._total = len(protocols.layout(study.config.elicit))
+        spec_of = partial(
+            EvalSpec.of_battery, study.config, runner.spec, probe.spec, _images_per_call(study.config, runner)
+        )
+        queries = runner.call(battery, spec_of(), runner.settings)
+        weights = runner.fetch([group.guidance for group in queries])[0, :, 0]  # the same in all runs and classes
+        one_branch = np.isin(weights, protocols.ONE_BRANCH)
+        self._parts: list[tuple[EvalSpec, np.ndarray, list[RunGroups]]] = []
+        for guided, rows in ((False, np.flatnonzero(one_branch)), (True, np.flatnonzero(~one_branch))):
+            if rows.size:
+                spec = spec_of(queries=rows.size, guided=guided)
+                self._parts.append((spec, rows, _batches(spec, queries, rows)))
 
     def __call__(self, params: RunGroups, patch: RunGroups) -> dict[str, np.ndarray]:
         """Return the arrays of an answer file; `patch` is what patched queries use of another checkpoint."""
-        found = [
-            _measure(self._runner, self._spec, params, patch, batch, self._probe.params) for batch in self._batches
-        ]
-        return {name: np.concatenate([one[name] for one in found], axis=1)[:, : self._total] for name in ELICITED}
+        order = np.argsort(np.concatenate([rows for _, rows, _ in self._parts]))
+        found: dict[str, list[np.ndarray]] = {name: [] for name in ELICITED}
+        for spec, rows, batches in self._parts:
+            measured = [_measure(self._runner, spec, params, patch, one, self._probe.params) for one in batches]
+            for name, parts in found.items():
+                parts.append(np.concatenate([one[name] for one in measured], axis=1)[:, : rows.size])
+        return {name: np.concatenate(parts, axis=1)[:, order] for name, parts in found.items()}
 
 
-def _batches(spec: EvalSpec, queries: RunGroups) -> list[RunGroups]:
-    """Cut the queries [r, q, ...] into batches of equal length, so that one program serves all; the last is padded."""
-    size = spec.shape[0]
-    total = jax.tree.leaves(queries[0])[0].shape[1]
-    rows = [np.arange(start, start + size) % total for start in range(0, total, size)]
-    return [[jax.tree.map(lambda leaf, r=row: leaf[:, r], group) for group in queries] for row in rows]
+def _batches(spec: EvalSpec, queries: RunGroups, rows: np.ndarray) -> list[RunGroups]:
+    """Cut some queries [r, q, ...] into batches of equal length, so that one program serves all; the last is padded."""
+    size, total = spec.shape[0], rows.size
+    cuts = [rows[np.arange(start, start + size) % total] for start in range(0, total, size)]
+    return [[jax.tree.map(lambda leaf, r=cut: leaf[:, r], group) for group in queries] for cut in cuts]
 
 
 def _measure(

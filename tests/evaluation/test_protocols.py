@@ -463,6 +463,26 @@ def test_a_guidance_weight_for_each_sample_is_that_weight_for_all():
     np.testing.assert_allclose(each[1], vdm.eps_hat(spec, params, z, gamma_t, c)[1], atol=1e-5)
 
 
+def test_weights_0_and_1_take_one_evaluation_of_the_network_and_give_what_both_branches_give():
+    config = battery_of("guidance", "overprompt+guidance", guidance=(0.0, 1.0, 3.0), overprompt=(1.0,))
+    assert protocols.passes(config.elicit, 1.0) == [1, 1, 1, 2, 1, 1, 2]
+    assert protocols.passes(config.elicit, 2.0) == [2, 1, 1, 2, 1, 1, 2]
+    assert protocols.passes(with_protocols("overprompt", overprompt=(1.0,)), 1.0) == [1, 1]
+    both = spec_of(config)
+    one = dataclasses.replace(both, guided=False)
+    params = parameters(5, both)
+    two, single = (prepare(spec, params, params, SETTING) for spec in (both, one))
+    assert single.guidance is None and single.null is None
+    z, gamma_t = jax.random.normal(KEY, (14, 8, 8, 3)), jnp.zeros(14)
+    network = both.train.vdm
+    weighted = vdm.guided_eps(network, params, z, gamma_t, two.conditioning, two.guidance, two.null)
+    plain = vdm.guided_eps(network, params, z, gamma_t, single.conditioning, None)
+    needs_one = np.isin(np.asarray(two.guidance), protocols.ONE_BRANCH)
+    assert needs_one.sum() == 10
+    np.testing.assert_allclose(plain[needs_one], weighted[needs_one], atol=2e-5)
+    assert np.abs(plain - weighted)[~needs_one].max() > 1e-3
+
+
 def test_batches_of_a_battery_are_of_equal_length():
     config = dataclasses.replace(CONFIG, elicit=with_protocols("overprompt", samples=4))
     reader, trained = probe_network.ProbeSpec.from_config(config), TrainSpec.from_config(config)

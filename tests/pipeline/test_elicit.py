@@ -122,6 +122,23 @@ def test_smaller_calls_give_the_same_numbers(finished, reader, tmp_path):
         np.testing.assert_allclose(ours[step]["prob_samples"], theirs[step]["prob_samples"], atol=2e-3)
 
 
+def test_answers_of_one_and_of_two_branches_come_back_in_the_order_of_their_queries(
+    finished, reader, tmp_path, monkeypatch
+):
+    config = tiny.changed(
+        CONFIG, elicit={"protocols": ("guidance", "overprompt"), "guidance": (3.0, 0.0, 1.0), "overprompt": (2.0,)}
+    )
+    found = []
+    for name, one_branch in (("apart", protocols.ONE_BRANCH), ("together", ())):
+        monkeypatch.setattr(protocols, "ONE_BRANCH", one_branch)
+        study = tiny.in_workdir(copy_of(finished, tmp_path / name), config)
+        elicit.ask(study, reader)
+        found.append([np.load(path)["prob_samples"] for path in files_of(study.workdir, config)])
+    for apart, together in zip(*found, strict=True):
+        assert apart.shape[1] == 5
+        np.testing.assert_allclose(apart, together, atol=2e-3)
+
+
 def test_a_battery_in_passing_gives_the_same_answers_and_patching_is_refused(finished, reader, tmp_path):
     config = tiny.changed(CONFIG, elicit={"protocols": ("latent",), "alpha": (1.0,)})
     later = tiny.in_workdir(copy_of(finished, tmp_path), config)
