@@ -4,11 +4,22 @@ import difflib
 import math
 from collections.abc import Iterable
 
+MAX_NAME = 80  # characters of a name that tables and figures show
+
 
 def closest(name: str, known: Iterable[str]) -> str:
     """Return ", did you mean 'X'?" for the known name nearest to `name`, or "" when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]!r}?" if near else ""
+
+
+def unpresentable(name: str) -> str:
+    """Return why a terminal, a figure or a spreadsheet would take a name for something else; "" if none would."""
+    if not name.isprintable() or len(name) > MAX_NAME:
+        return f"name {name[:MAX_NAME]!r}: must be printable, at most {MAX_NAME} characters"
+    if name.startswith(("=", "+", "-", "@")) or "$" in name:
+        return f"name {name!r}: must not begin with =, +, - or @ (a formula), nor hold $ (Matplotlib's maths)"
+    return ""
 
 
 def minutes(seconds: float) -> str:

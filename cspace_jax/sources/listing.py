@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from cspace_jax.config.reading import fail
+from cspace_jax.text import unpresentable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-MAX_NAME = 80  # characters of the name of a concept or of a word
 HELD_SHARE = 10  # one picture in so many is held where nobody says which
 SPLITS = {"train": False, "val": True, "valid": True, "validation": True, "test": True}  # name -> is it held
 
@@ -98,12 +98,8 @@ def listing_of(
 def require_presentable(path: str, concepts: Sequence[str], words: Sequence[Sequence[str]]) -> None:
     """Refuse names that a terminal, a figure or a spreadsheet would take for something else than a name."""
     for name in (*concepts, *itertools.chain.from_iterable(words)):
-        if not name.isprintable() or len(name) > MAX_NAME:
-            refuse(path, f"name {name[:MAX_NAME]!r}: must be printable, at most {MAX_NAME} characters")
-        if name.startswith(("=", "+", "-", "@")) or "$" in name:
-            refuse(
-                path, f"name {name!r}: must not begin with =, +, - or @ (a formula), nor hold $ (Matplotlib's maths)"
-            )
+        if why := unpresentable(name):
+            refuse(path, why)
 
 
 def fingerprinted(listing: Listing) -> Listing:

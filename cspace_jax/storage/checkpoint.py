@@ -22,7 +22,7 @@ from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import leaves, orbax_calls, owned
-from cspace_jax.storage.files import PathLike, located, not_its_fault, reason, writing
+from cspace_jax.storage.files import PathLike, located, not_its_fault, reason, sync_folder, writing
 
 PyTree = Any
 T = TypeVar("T")
@@ -75,6 +75,7 @@ class CheckpointWriter:
         if pending is not None:
             with self._report_failure():
                 pending.result()
+                sync_folder(self._folder)
 
     close = wait
 
@@ -148,6 +149,7 @@ def put_aside(path: PathLike, step: int) -> epath.Path:
     target = next(name for name in names if not name.exists())
     with writing(target):
         directory.rename(target)
+        sync_folder(target.parent)
     return target
 
 

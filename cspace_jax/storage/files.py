@@ -76,7 +76,7 @@ def write_atomic(path: PathLike, data: bytes | str) -> None:
         try:
             _write_synced(temporary, data.encode() if isinstance(data, str) else data)
             temporary.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -127,7 +127,7 @@ def _write_synced(path: epath.Path, data: bytes) -> None:
             os.fsync(file.fileno())
 
 
-def _sync_folder(folder: epath.Path) -> None:
+def sync_folder(folder: epath.Path) -> None:
     """Have the names in a folder on the disk, so that a power cut does not undo a rename; where that can be asked."""
     if "://" in str(folder):
         return

@@ -21,7 +21,7 @@ from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import not_its_fault, write_atomic
 from cspace_jax.storage.workdir import Workdir
-from cspace_jax.text import in_words
+from cspace_jax.text import in_words, unpresentable
 
 PART_ROWS = 200_000  # of the table, made at once
 
@@ -133,9 +133,20 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
     missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained"} - set(ds.variables)
     if missing:
         raise UserError(f"results: {path} holds no {', '.join(sorted(missing))}; it was not written by this tool")
+    names = [str(name) for axis in ("concept", "klass", "protocol") if axis in ds.coords for name in ds[axis].values]
+    if why := next(filter(None, map(unpresentable, [*names, *_words(ds)])), ""):
+        raise UserError(f"results: {path}: {why}")
     absent = [field for field in dataclasses.fields(Setting) if field.name in SWEPT and field.name not in ds.coords]
     # results older than a setting were measured at its default
     return ds.assign_coords({field.name: ("run", np.full(ds.sizes["run"], field.default)) for field in absent})
+
+
+def _words(ds: xr.Dataset) -> list[str]:
+    """Return the words of the values of the concepts, which tables and figures show."""
+    try:
+        return [str(word) for pair in json.loads(ds.attrs.get("words", "{}")).values() for word in pair]
+    except (ValueError, AttributeError, TypeError):
+        return []
 
 
 def config_of(ds: xr.Dataset) -> dict[str, Any]:

@@ -147,6 +147,25 @@ def test_missing_and_damaged_results_are_one_clear_line(tmp_path):
         results.open_results(tmp_path)
 
 
+def test_the_users_own_settings_change_no_table(tmp_path):
+    ds = synthetic.dataset(levels=(0.2,), seeds=(0, 100))
+    expected = written(ds, tmp_path / "usual").table.read_bytes()
+    odd = ("display.precision", 2, "display.float_format", "{:.1f}".format, "mode.string_storage", "python")
+    with pd.option_context(*odd), np.printoptions(precision=1, suppress=True), np.errstate(all="raise"):
+        assert written(ds, tmp_path / "odd").table.read_bytes() == expected
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://x")', "@x", "a\x1b[31m", "x" * 81, "$x^2$"])
+def test_a_dataset_with_names_that_would_be_taken_for_something_else_is_refused(name, tmp_path):
+    ds = synthetic.dataset(levels=(0.2,), seeds=(0,))
+    folder = written(ds.assign_coords(concept=[name, "size"]), tmp_path / "names")
+    with pytest.raises(UserError, match="results: .*concept_space.nc: name "):
+        results.open_results(folder.root)
+    folder = written(ds.assign_attrs(words=json.dumps({"color": [name, "blue"]})), tmp_path / "words")
+    with pytest.raises(UserError, match="results: .*concept_space.nc: name "):
+        results.open_results(folder.root)
+
+
 def test_results_that_announce_more_than_the_memory_are_not_read(tmp_path):
     path = tmp_path / "concept_space.nc"
     with h5netcdf.File(path, "w") as file:
