@@ -62,13 +62,15 @@ def _limits(root: pathlib.Path) -> Iterator[float]:
 
     What it uses counts, but for files that the kernel keeps in memory as long as nobody needs it.
     """
-    kinds = (("", "memory.max", "memory.current", "inactive_file"),
-             ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))  # fmt: skip
+    kinds = (
+        ("", "memory.max", "memory.current", "(?:inactive_file|active_file|slab_reclaimable)"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_(?:inactive|active)_file"),
+    )
     for controller, limits, usage, cached in kinds:
         for folder in _groups(root, controller):
             if 0 < (limit := _number(folder / limits)) < _UNLIMITED:
-                found = re.search(rf"^{cached} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
-                used = _number(folder / usage) - (int(found[1]) if found else 0)
+                found = re.findall(rf"^{cached} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
+                used = _number(folder / usage) - sum(map(int, found))
                 yield max(limit - max(used, 0.0), 0.0)
 
 

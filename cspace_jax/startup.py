@@ -5,6 +5,7 @@ import enum
 import os
 import pathlib
 import re
+import stat
 import sys
 import tempfile
 from typing import Any
@@ -186,12 +187,14 @@ def cache_folder() -> pathlib.Path:
 
 
 def bound(folder: pathlib.Path, most: float) -> None:
-    """Remove the files of a cache that were used longest ago, until the others take at most so many bytes."""
+    """Remove the files of a cache that were used longest ago, as far as the disk tells, until few enough bytes stay."""
     found = []
-    for path in (path for path in folder.iterdir() if path.is_file()):
-        with contextlib.suppress(OSError):  # removed meanwhile by another process
-            status = path.stat()
-            found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    with contextlib.suppress(OSError):  # whatever the disk says: it is but a cache
+        for path in folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile by another process
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
     kept = 0.0
     for _, size, path in sorted(found, reverse=True):
         kept += size

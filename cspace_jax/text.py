@@ -17,9 +17,16 @@ def unpresentable(name: str) -> str:
     """Return why a terminal, a figure or a spreadsheet would take a name for something else; "" if none would."""
     if not name.isprintable() or len(name) > MAX_NAME:
         return f"name {name[:MAX_NAME]!r}: must be printable, at most {MAX_NAME} characters"
-    if name.startswith(("=", "+", "-", "@")) or "$" in name:
+    if (name.startswith(("=", "+", "-", "@")) and not _is_number(name)) or "$" in name:
         return f"name {name!r}: must not begin with =, +, - or @ (a formula), nor hold $ (Matplotlib's maths)"
     return ""
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False
 
 
 def minutes(seconds: float) -> str:

@@ -238,8 +238,9 @@ def _flip(path: pathlib.Path, rng: np.random.Generator) -> None:
 
 
 def _swap(path: pathlib.Path, rng: np.random.Generator) -> None:
-    """Take the content of another file of the same kind, such as that of the next step."""
-    others = [p for p in sorted(path.parent.parent.rglob(f"*{path.suffix}")) if p.is_file() and p != path]
+    """Take the content of another file of the same kind in the workdir, such as that of the next step."""
+    root = path.parent if (path.parent / "config.json").exists() else path.parent.parent
+    others = [p for p in sorted(root.rglob(f"*{path.suffix}")) if p.is_file() and p != path]
     path.write_bytes(others[int(rng.integers(len(others)))].read_bytes() if others else b"")
 
 

@@ -60,7 +60,7 @@ def test_without_limits_it_is_what_the_kernel_has_free_and_schedules_on(tree):
         # What is used counts, but for files that the kernel can let go of.
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "8589934592\n",
           "sys/fs/cgroup/memory.current": "6442450944\n",
-          "sys/fs/cgroup/memory.stat": "anon 5\ninactive_file 1073741824\n"}, 3, 16),
+          "sys/fs/cgroup/memory.stat": "anon 5\ninactive_file 536870912\nactive_file 536870912\n"}, 3, 16),
         ({"proc/self/cgroup": "9:memory:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "4294967296\n",
           "sys/fs/cgroup/memory/memory.usage_in_bytes": "3221225472\n"}, 1, 16),
         ({"proc/self/cgroup": "garbage\n", "sys/fs/cgroup/memory.max": "a few\n", "sys/fs/cgroup/cpu.max": ""}, 16, 16),

@@ -70,8 +70,9 @@ def _pair(ds: xr.Dataset, level: Level, klass: int, name: str, other: str) -> di
     chosen, steps = ds.isel(run=list(level.runs), klass=klass), ds["step"].values
     one = score_curve(chosen, "capability_split", name)
     two = score_curve(chosen, "naive_split", name) if other == NAIVE else score_curve(chosen, "capability_split", other)
+    whole = np.isfinite(area(steps, one) - area(steps, two))  # a seed with a broken query takes no part
+    one, two = one[whole], two[whole]
     difference = area(steps, one) - area(steps, two)
-    difference = difference[np.isfinite(difference)]  # a seed with a broken query takes no part
     tested = testing.sign_flip(difference)
     times = [emergence(steps, scores, definition_of(ds)) for scores in (one, two)]
     signs = testing.sign_of_times(*times)

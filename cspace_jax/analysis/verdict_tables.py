@@ -36,7 +36,8 @@ def print_comparisons(levels: list[Mapping[str, Any]], console: Console) -> None
             named = f"{level['label']}, class {klass}" if len(levels) > 1 else f"class {klass}"
             console.print(f"{named}:", highlight=False)
             console.print(_compared(rows))
-    console.print(_compared_legend([row for level in levels for part in level["classes"].values() for row in part]))
+    rows = [row for level in levels for part in level["classes"].values() for row in part]
+    console.print(_compared_legend(rows), highlight=False)
 
 
 def _compared_legend(rows: list[Mapping[str, Any]]) -> str:

@@ -46,6 +46,7 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     """
     startup.set_up_jax()
     startup.start_backend()
+    opening.refuse_ignored(config)
     source = opening.open_and_check(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
     stages.check_names(config)

@@ -1,6 +1,7 @@
 """The elicitation stage: sample every protocol at every checkpoint and store the raw probe readings.
 
-One compiled sampler serves all protocols, classes, samples and runs of every checkpoint. Step 0 is the network at
+One compiled sampler serves all protocols, classes, samples and runs of every checkpoint; those that are guided have one
+of their own. Step 0 is the network at
 initialisation, a control. Files lie in a folder named after the battery, so another battery never touches them.
 """
 
@@ -30,10 +31,9 @@ from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
-from cspace_jax.storage import checkpoint
+from cspace_jax.storage import checked_json, checkpoint
 from cspace_jax.storage.batteries import DESCRIPTION, description
 from cspace_jax.storage.evaluations import ELICITED, read_evaluation, write_npz
-from cspace_jax.storage.files import write_atomic
 
 _SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
 FIELDS = "elicit"  # in a description: the fields of the configuration, to ask it again; older versions left them out
@@ -130,7 +130,7 @@ def describe_battery(study: Study, root: epath.Path) -> None:
         "protocols": names, "values": labels, "samples": study.config.elicit.samples, "controls": protocols.CONTROLS,
         FIELDS: to_dict(study.config)["elicit"],
     }  # fmt: skip
-    write_atomic(root / DESCRIPTION, (json.dumps(described, indent=2) + "\n").encode())
+    checked_json.write(root / DESCRIPTION, described)
 
 
 def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
@@ -155,8 +155,8 @@ def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
 def _stored(root: epath.Path) -> dict[str, Any] | None:
     """Return the description of a battery as it is stored; None if it is damaged, which `load` says."""
     try:
-        return dict(json.loads((root / DESCRIPTION).read_text()))
-    except (OSError, ValueError, TypeError):
+        return checked_json.read(root / DESCRIPTION)
+    except (OSError, ValueError):
         return None
 
 
@@ -220,8 +220,8 @@ class Questions:
             EvalSpec.of_battery, study.config, runner.spec, probe.spec, _images_per_call(study.config, runner)
         )
         queries = runner.call(battery, spec_of(), runner.settings)
-        weights = runner.fetch([group.guidance for group in queries])[0, :, 0]  # the same in all runs and classes
-        one_branch = np.isin(weights, protocols.ONE_BRANCH)
+        weights = runner.fetch([group.guidance for group in queries])  # [r, q, k]
+        one_branch = np.isin(weights, protocols.ONE_BRANCH).all(axis=(0, 2))
         self._parts: list[tuple[EvalSpec, np.ndarray, list[RunGroups]]] = []
         for guided, rows in ((False, np.flatnonzero(one_branch)), (True, np.flatnonzero(~one_branch))):
             if rows.size:

@@ -32,6 +32,11 @@ def open_and_check(config: Config) -> Source:
     return source
 
 
+def refuse_ignored(config: Config) -> None:
+    """Raise UserError for fields of a new study that its source would ignore."""
+    opening.refuse_ignored(config.data)
+
+
 def require_same(workdir: Workdir, source: Source) -> None:
     """Raise UserError if a workdir was made with other pictures or labels, or with another generator."""
     kept, found = _kept(workdir), _plain(opening.describe(source))

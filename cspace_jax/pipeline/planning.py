@@ -35,20 +35,18 @@ def resolve(config: Config, workdir: Workdir, trains: bool, again: bool = False)
     if not waves.begun(workdir):
         return fit.require(config, plan, at_once(config.grid.num_runs, 0, jax.process_count()), config.engine.wave)
     own = processes.own(waves.load(workdir, config))
-    left = [len(wave.rows) for wave in own if again or not wave.is_trained(config)]
+    left = [wave for wave in own if again or not wave.is_trained(config)]
     if not left:
         return plan
-    size = 0 if config.engine.microbatch else waves.microbatch(workdir)
-    if size:
-        plan = dataclasses.replace(plan, microbatch=size)
-        config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, microbatch=size))
-    return fit.require(config, plan, max(left), max(left), f"waves of workdir {workdir.root}")
-
-
-def keep_microbatch(study: Study) -> None:
-    """Write down the microbatch that was chosen for a study, which a resume and a replay take again."""
-    if study.plan.microbatch and not study.config.engine.microbatch:
-        waves.record_microbatch(study.workdir, study.plan.microbatch)
+    kept = [wave.plan_of(config, plan).microbatch for wave in left if wave.microbatch is not None]
+    most, source = max(len(wave.rows) for wave in left), f"waves of workdir {workdir.root}"
+    if kept and not config.engine.microbatch:
+        size = max(one or config.optim.batch_size for one in kept)
+        pinned = dataclasses.replace(config, engine=dataclasses.replace(config.engine, microbatch=size))
+        fit.require(pinned, dataclasses.replace(plan, microbatch=size), most, most, source)
+        if len(kept) == len(left):
+            return dataclasses.replace(plan, wave=most)
+    return fit.require(config, plan, most, most, source)
 
 
 def describe(study: Study) -> str:

@@ -169,8 +169,9 @@ def _require_read(study: Study, wave: Wave) -> None:
     """Raise UserError, before steps are trained, for results that they could not be merged with."""
     asked = elicit.answer_file(elicit.folder(study), wave, 0) if study.config.elicit.protocols else None
     if not study.workdir.dataset.exists() or (asked is not None and not asked.exists()):
+        mode = "eval" if asked is None else "elicit"
         root = study.workdir.root
-        raise UserError(f"replay: {root} has no results that steps could be added to; run --mode=all or eval first")
+        raise UserError(f"replay: {root} has no results that steps could be added to; run --mode={mode} first")
 
 
 def _require_trained(study: Study, wave: Wave, missing: Mapping[int, Sequence[int]]) -> None:

@@ -74,6 +74,8 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
     """
     startup.fix_numerics()
     config = _as_made(config, path)
+    if not workdir.is_workdir(path):
+        opening.refuse_ignored(config)
     source = opening.open_and_check(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
     check(config, mode)
@@ -314,10 +316,7 @@ def _begin(parts: Sequence[Study], mode: str) -> Probe:
     for part in parts if processes.is_first() else ():
         with writing(part.workdir.root):
             part.workdir.root.mkdir(parents=True, exist_ok=True)
-        new = not waves.begun(part.workdir)
         waves.record(part.workdir, part.config, part.plan.wave, jax.process_count())
-        if new:
-            planning.keep_microbatch(part)
         whole_log.tell(part)
         merge_metrics(part.workdir)  # of processes that were interrupted
         collect.keep_examples(part)

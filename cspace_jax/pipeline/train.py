@@ -8,12 +8,12 @@ from typing import Any
 import jax
 from etils import epath
 
-from cspace_jax import processes, stopping
+from cspace_jax import stopping
 from cspace_jax.cost import fit
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import planning, replay
+from cspace_jax.pipeline import replay
 from cspace_jax.pipeline.passing import Reader
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import Recorder
@@ -57,7 +57,7 @@ def _train_in_memory(study: Study, wave: Wave, probe: Probe | None) -> Study:
         except jax.errors.JaxRuntimeError as error:
             if not fit.out_of_memory(error):
                 raise
-            smaller = fit.smaller(study.config, study.plan)
+            smaller = fit.smaller(study.config, wave.plan_of(study.config, study.plan))
         if smaller is None:
             raise UserError(
                 f"the memory of a device does not suffice for {len(wave.rows)} runs at once; give engine.microbatch "
@@ -65,8 +65,7 @@ def _train_in_memory(study: Study, wave: Wave, probe: Probe | None) -> Study:
             )
         print(f"out of memory: training goes on with gradients of {smaller.microbatch} images at once", flush=True)
         study = dataclasses.replace(study, plan=smaller)
-        if processes.is_first():
-            planning.keep_microbatch(study)
+        wave.keep_microbatch(study.config, smaller)
 
 
 def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
@@ -76,6 +75,8 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
     study.log.begin(wave.rows, earlier_metrics(study, wave, done))
     if done == last:
         return
+    if done == 0 or wave.microbatch is None:
+        wave.keep_microbatch(study.config, study.plan)
     runner = study.engine(wave)
     state = _restore_state(study, wave, runner, done)
     stops = sorted({*saves, *range(0, last, every), last})

@@ -4,6 +4,7 @@ Checkpoints and evaluations hold the runs of one wave each, so a cut holds for t
 another number of them goes on with the waves that are there.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable
 
@@ -39,6 +40,7 @@ class Wave:
         self.state_folder = workdir.checkpoints / self.name / "state"  # the last one, to resume from
         self.kept_folder = workdir.checkpoints / self.name / "kept_states"  # those of `save.keep_states`, never removed
         self.unsaved = workdir.checkpoints / self.name / "no_state_yet"  # there from the first save to the first state
+        self.microbatch_file = workdir.checkpoints / self.name / "microbatch.json"
         self.eval_folder = workdir.eval / self.name
 
     def eval_file(self, step: int) -> epath.Path:
@@ -68,8 +70,45 @@ class Wave:
         """Return whether the wave was trained to the last step."""
         return self.trained_steps(config) == config.optim.steps
 
+    @property
+    def microbatch(self) -> int | None:
+        """Return the microbatch that memory decided when its training began, 0 = the whole batch; None if none is kept.
+
+        Raises:
+          UserError: its record is damaged.
+        """
+        if not self.microbatch_file.exists():
+            return None
+        try:
+            found = json.loads(self.microbatch_file.read_text())["microbatch"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            if why := not_its_fault(error):
+                raise UserError(f"cannot read {quoted(self.microbatch_file)}: {why}") from error
+            found = None
+        if not isinstance(found, int) or found < 0:
+            raise UserError(f"{quoted(self.microbatch_file)} is damaged: must hold the samples whose gradient is "
+                            "computed at once; restore it or set engine.microbatch")  # fmt: skip
+        return found
+
+    def keep_microbatch(self, config: Config, plan: Plan) -> None:
+        """Write down the microbatch that memory decided: another one would round otherwise when the wave goes on.
+
+        The cache of a CPU, and the user, decide the same every time.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        if not plan.cache_bytes and not config.engine.microbatch:
+            write_atomic(self.microbatch_file, json.dumps({"microbatch": plan.microbatch}) + "\n")
+
+    def plan_of(self, config: Config, plan: Plan) -> Plan:
+        """Return how this wave executes: a plan with the microbatch that it began with."""
+        kept = None if config.engine.microbatch or plan.cache_bytes else self.microbatch
+        return plan if kept is None else dataclasses.replace(plan, microbatch=kept)
+
     def engine(self, config: Config, plan: Plan) -> Engine:
         """Return the engine that executes this wave."""
+        plan = self.plan_of(config, plan)
         return Engine(TrainSpec.from_config(config, plan), grid.stack(self.settings), plan)
 
 
@@ -142,35 +181,6 @@ def load_cut(workdir: Workdir, config: Config) -> list[slice]:
     if rows != list(range(runs)) or any(one.start >= one.stop for one in cuts):
         raise _damaged(workdir)
     return cuts
-
-
-def microbatch(workdir: Workdir) -> int:
-    """Return the microbatch that was chosen for a workdir when it was begun; 0 if none was.
-
-    Raises:
-      UserError: its record is damaged.
-    """
-    if not workdir.microbatch.exists():
-        return 0
-    try:
-        found = json.loads(workdir.microbatch.read_text())["microbatch"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        if why := not_its_fault(error):
-            raise UserError(f"cannot read {quoted(workdir.microbatch)}: {why}") from error
-        found = None
-    if not isinstance(found, int) or found < 1:
-        raise UserError(f"{quoted(workdir.microbatch)} is damaged: must hold the samples whose gradient is computed at "
-                        "once; restore it or set engine.microbatch")  # fmt: skip
-    return found
-
-
-def record_microbatch(workdir: Workdir, size: int) -> None:
-    """Keep the microbatch that was chosen for a workdir: another one would round otherwise when it goes on.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
-    write_atomic(workdir.microbatch, json.dumps({"microbatch": size}) + "\n")
 
 
 def _damaged(workdir: Workdir) -> UserError:

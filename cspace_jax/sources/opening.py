@@ -5,6 +5,7 @@ later, when the first program needs them.
 """
 
 import hashlib
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.sources import arrays, celeba, decoding, folder
 from cspace_jax.sources.listing import Listing, refuse, require_presentable
 from cspace_jax.sources.selection import LEAST, select
-from cspace_jax.text import closest
+from cspace_jax.text import closest, unpresentable
 
 IMAGES, CELEBA = "images", "celeba"
 _DESCRIBED = ("concepts", "words", "counts", "held", "fingerprint")
@@ -40,7 +41,6 @@ def open_source(data: DataConfig) -> Source:
       UserError: one line; the source, its pictures, labels or classes are not what they must be.
     """
     if data.source == DGP:
-        _refuse_fields_of_pictures(data)
         source: Source = Renderer(data)
     elif data.source in (IMAGES, CELEBA):
         source = _pictures(data)
@@ -54,7 +54,10 @@ def open_source(data: DataConfig) -> Source:
     return source
 
 
-def _refuse_fields_of_pictures(data: DataConfig) -> None:
+def refuse_ignored(data: DataConfig) -> None:
+    """Raise UserError for fields of a new study that its source would ignore: those of pictures, where it draws."""
+    if data.source != DGP:
+        return
     for name in ("path", "concepts", "crop", "jitter", "flip", "tint"):
         value = getattr(data, name)
         if value != getattr(DataConfig(), name):
@@ -173,6 +176,9 @@ def _try(source: Any, data: DataConfig) -> None:
 
     if not isinstance(source, Source):
         fail("data.source", data.source, f"must return a cspace_jax.Source, not {type(source).__name__}")
+    names = (*source.family.active, *itertools.chain.from_iterable(source.family.words))
+    if why := next(filter(None, map(unpresentable, map(str, names))), ""):
+        fail("data.source", data.source, why)
     image, asked = jax.eval_shape(lambda: _one_image(source, Setting()))
     wanted = (1, data.image_size, data.image_size, 3)
     if image.shape != wanted:

@@ -1,11 +1,11 @@
 """What a battery of protocols asked, as it is written beside its answers."""
 
-import json
 from typing import Any
 
 from etils import epath
 
 from cspace_jax.errors import UserError
+from cspace_jax.storage import checked_json
 from cspace_jax.storage.files import not_its_fault
 
 DESCRIPTION = "battery.json"
@@ -18,7 +18,7 @@ def description(root: epath.Path) -> dict[str, Any]:
       UserError: it is damaged.
     """
     try:
-        described = json.loads((root / DESCRIPTION).read_text())
+        described = checked_json.read(root / DESCRIPTION)
         found = {name: described[name] for name in ("protocols", "values", "samples")}
         return found | {"controls": described.get("controls", "")}
     except (OSError, ValueError, KeyError, TypeError) as error:

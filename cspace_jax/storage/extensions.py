@@ -4,11 +4,11 @@
 """
 
 import dataclasses
-import json
 
 from cspace_jax.config import Config, GridConfig, reading
 from cspace_jax.errors import UserError
-from cspace_jax.storage.files import quoted, write_atomic
+from cspace_jax.storage import checked_json
+from cspace_jax.storage.files import quoted
 from cspace_jax.storage.workdir import Workdir
 
 
@@ -34,7 +34,7 @@ def read(workdir: Workdir) -> Extensions:
       UserError: the file is damaged.
     """
     try:
-        return reading.read(Extensions, json.loads(workdir.extensions.read_text()), "extensions")
+        return reading.read(Extensions, checked_json.read(workdir.extensions), "extensions")
     except (FileNotFoundError, NotADirectoryError):
         return Extensions()
     except (OSError, ValueError, UserError) as error:
@@ -47,7 +47,7 @@ def write(workdir: Workdir, added: Extensions) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    write_atomic(workdir.extensions, json.dumps(reading.plain(added), indent=2) + "\n")
+    checked_json.write(workdir.extensions, reading.plain(added))
 
 
 def lengthened(config: Config, added: Extensions) -> Config:

@@ -1,10 +1,12 @@
 """The training log metrics.jsonl: append, read, truncate, merge.
 
-A line ends with the CRC-32 of its row, so that a damaged one is told from a true one.
+A line ends with the CRC-32 of its row, so that a damaged one is told from a true one; that of added runs counts in its
+place, `extensions/NNN`, since both number their runs from 0.
 """
 
 import json
 import math
+import os
 import re
 import zlib
 from collections.abc import Collection, Iterable, Mapping
@@ -17,24 +19,27 @@ from cspace_jax.storage.files import PathLike, quoted, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 
 _CHECKSUM = re.compile(r', "([^"]*)": "([^"]*)"}$')  # the only value that is text
+_PLACES = re.compile(r"extensions/\d{3}")
 
 
 def append_metrics(path: PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append one JSON line per row; NumPy and JAX scalars become numbers, NaN and infinity become null."""
-    text = "".join(_line({key: _scalar(value) for key, value in row.items()}) for row in rows)
+    place = _place(path)
+    text = "".join(_line({key: _scalar(value) for key, value in row.items()}, place) for row in rows)
     with writing(path), epath.Path(path).open("a") as file:
         file.write(text)
 
 
 def read_metrics(path: PathLike) -> list[dict[str, Any]]:
     """Return the rows of a metrics file, none when it does not exist; torn and damaged lines are left out."""
-    return [row for row in map(_row, _text(path).split("\n")) if row is not None]
+    place = _place(path)
+    return [row for line in _text(path).split("\n") if (row := _row(line, place)) is not None]
 
 
 def damaged_lines(path: PathLike) -> list[int]:
     """Return the numbers, from 1, of damaged lines of a metrics file; one without its end was torn by a kill."""
-    lines = _text(path).split("\n")[:-1]
-    return [number for number, line in enumerate(lines, 1) if _row(line) is None]
+    lines, place = _text(path).split("\n")[:-1], _place(path)
+    return [number for number, line in enumerate(lines, 1) if _row(line, place) is None]
 
 
 def truncate_metrics(path: PathLike, after_step: int, runs: Collection[int] | None = None) -> None:
@@ -45,8 +50,8 @@ def truncate_metrics(path: PathLike, after_step: int, runs: Collection[int] | No
     file = epath.Path(path)
     if not file.exists():
         return
-    old = _text(path)
-    rows = [(line, _row(line)) for line in old.split("\n")]
+    old, place = _text(path), _place(path)
+    rows = [(line, _row(line, place)) for line in old.split("\n")]
     new = "".join(line + "\n" for line, row in rows if row is not None and not _beyond(row, after_step, runs))
     if new != old:
         write_atomic(file, new)
@@ -64,7 +69,7 @@ def merge_metrics(workdir: Workdir) -> None:
         return
     rows = [row for path in (workdir.metrics, *parts) for row in read_metrics(path)]
     latest = {(row.get("step", 0), row.get("run", 0)): row for row in rows}
-    write_atomic(workdir.metrics, "".join(_line(latest[key]) for key in sorted(latest)))
+    write_atomic(workdir.metrics, "".join(_line(latest[key], _place(workdir.metrics)) for key in sorted(latest)))
     with writing(workdir.metrics):
         for part in parts:
             part.unlink()
@@ -84,20 +89,26 @@ def _text(path: PathLike) -> str:
         raise UserError(f"cannot read {quoted(path)}: {error.strerror or error}") from error
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _place(path: PathLike) -> str:
+    """Return what tells the log of added runs from that of the study; "" for the latter."""
+    found = _PLACES.findall(os.fspath(path))
+    return found[-1] if found else ""
+
+
+def _line(row: Mapping[str, Any], place: str) -> str:
     text = json.dumps(row)
-    return f'{text[:-1]}, "crc32": "{_crc32(text)}"}}\n'
+    return f'{text[:-1]}, "crc32": "{_crc32(text + place)}"}}\n'
 
 
-def _row(line: str) -> dict[str, Any] | None:
-    """Return the row of a line; None if it is torn or damaged. Lines of older versions have no checksum."""
+def _row(line: str, place: str) -> dict[str, Any] | None:
+    """Return the row of a line; None if it is torn, damaged or of another place. Old lines have no checksum."""
     found = _CHECKSUM.search(line)
     text = line if found is None else line[: found.start()] + "}"
     try:
         row = json.loads(text)
     except ValueError:
         return None
-    whole = found is None or found.groups() == ("crc32", _crc32(text))
+    whole = found is None or found.groups() == ("crc32", _crc32(text + place))
     return row if isinstance(row, dict) and whole else None
 
 

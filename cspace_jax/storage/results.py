@@ -123,17 +123,18 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
         raise UserError(f"results: {path} does not exist; run --mode=eval first")
     try:
         with xr.open_dataset(io.BytesIO(path.read_bytes()), engine="h5netcdf") as stored:
-            if stored.nbytes > machine.memory():
-                raise UserError(f"results: {path} announces {in_words(stored.nbytes)}, more than the memory there is")
-            ds = stored.load()
+            size = stored.nbytes
+            ds = stored.load() if size <= machine.memory() else None
     except (OSError, ValueError, KeyError, RuntimeError, MemoryError) as error:
         why = not_its_fault(error)
         hint = "" if why else "; delete it and run --mode=eval again"
         raise UserError(f"results: {path} cannot be read ({why or error}){hint}") from error
+    if ds is None:
+        raise UserError(f"results: {path} announces {in_words(size)}, more than the memory there is")
     missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained"} - set(ds.variables)
     if missing:
         raise UserError(f"results: {path} holds no {', '.join(sorted(missing))}; it was not written by this tool")
-    names = [str(name) for axis in ("concept", "klass", "protocol") if axis in ds.coords for name in ds[axis].values]
+    names = [str(name) for axis in ("concept", "klass") if axis in ds.coords for name in ds[axis].values]
     if why := next(filter(None, map(unpresentable, [*names, *_words(ds)])), ""):
         raise UserError(f"results: {path}: {why}")
     absent = [field for field in dataclasses.fields(Setting) if field.name in SWEPT and field.name not in ds.coords]

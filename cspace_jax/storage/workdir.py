@@ -66,11 +66,6 @@ class Workdir:
         return self.root / "waves.json"
 
     @property
-    def microbatch(self) -> epath.Path:
-        """Return the microbatch that memory decided, where it did."""
-        return self.root / "microbatch.json"
-
-    @property
     def checkpoints(self) -> epath.Path:
         """Return the folder of checkpoints, stacked over runs."""
         return self.root / "checkpoints"

@@ -195,12 +195,21 @@ def test_controls_that_an_older_version_drew_are_left_out(finished, tmp_path, ca
     workdir = copy_of(finished, tmp_path)
     file = elicit.folder(tiny.in_workdir(workdir, CONFIG)) / elicit.DESCRIPTION
     described = json.loads(file.read_text())
-    del described["controls"]
+    del described["controls"], described["crc32"]
     file.write_text(json.dumps(described))
     found = elicit.load(tiny.in_workdir(workdir, CONFIG))
     assert "overprompt_random" not in found.names and "overprompt" in found.names
     assert found.raw[2]["prob_samples"].shape[1] == len(found.names)
     assert "controls drawn by an older version; ask for them again" in capsys.readouterr().out
+
+
+def test_a_flipped_bit_of_a_description_is_noticed(finished, tmp_path):
+    """Another protocol's name would stand above the answers."""
+    workdir = copy_of(finished, tmp_path)
+    file = elicit.folder(tiny.in_workdir(workdir, CONFIG)) / elicit.DESCRIPTION
+    file.write_text(file.read_text().replace('"overprompt"', '"nverprompt"', 1))
+    with pytest.raises(UserError, match="battery.json is damaged; remove"):
+        elicit.load(tiny.in_workdir(workdir, CONFIG))
 
 
 def test_a_redefined_protocol_is_measured_anew(finished, monkeypatch):

@@ -272,7 +272,7 @@ def test_steps_are_not_trained_where_there_are_no_results_to_add_them_to(finishe
     study = copied(finished, tmp_path)
     monkeypatch.setattr(Engine, "train", lambda *_: pytest.fail("trained"))
     study.workdir.dataset.unlink()
-    with pytest.raises(UserError, match="has no results that steps could be added to; run --mode=all or eval first"):
+    with pytest.raises(UserError, match="has no results that steps could be added to; run --mode=eval first"):
         replay.replay(study, reader, Request(steps=(3,)))
 
 

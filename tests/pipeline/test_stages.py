@@ -448,28 +448,35 @@ def test_training_out_of_memory_goes_on_with_smaller_microbatches(enough, tried,
     study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap"))
     with contextlib.nullcontext() if enough >= 8 else pytest.raises(UserError, match="does not suffice for 4 runs at"):
         train(study)
-    assert seen == tried and study_waves.microbatch(workdir) == tried[-1]
+    assert seen == tried and study.waves[0].microbatch == tried[-1]
     assert "out of memory: training goes on with gradients of 16 images at once" in capsys.readouterr().out
 
 
-def test_a_microbatch_that_memory_decided_is_taken_again(monkeypatch, workdir):
+def test_a_wave_goes_on_with_the_microbatch_that_memory_decided_when_it_began(monkeypatch, workdir):
     """Fewer runs may be left when a study goes on, for which a larger one would fit: it would round otherwise."""
-    config = tiny.changed(CONFIG, optim={"batch_size": 32})
-    monkeypatch.setattr(planning.autotune, "resolve", lambda config, **_: Plan("xla", "vmap", **vars_of(config)))
-    study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap", microbatch=16))
-    planning.keep_microbatch(study)
-    assert planning.resolve(config, workdir, trains=True).microbatch == 0  # not begun: it is chosen
-    workdir.checkpoints.mkdir()
-    assert planning.resolve(config, workdir, trains=True).microbatch == 16
+    config = tiny.changed(CONFIG, optim={"batch_size": 32}, engine={"wave": 2})
     own = tiny.changed(config, engine={"microbatch": 8})
-    assert planning.resolve(own, workdir, trains=True).microbatch == 8
-    workdir.microbatch.write_text("[16")
+
+    def resolve(config, **_):
+        return Plan("xla", "vmap", microbatch=config.engine.microbatch)
+
+    monkeypatch.setattr(planning.autotune, "resolve", resolve)
+    study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap", microbatch=16))
+    first, second = study.waves
+    first.keep_microbatch(config, study.plan)
+    second.keep_microbatch(config, dataclasses.replace(study.plan, microbatch=0))
+    other = dataclasses.replace(study.plan, microbatch=8)
+    assert [wave.plan_of(config, other).microbatch for wave in study.waves] == [16, 0]
+    assert [wave.plan_of(own, other).microbatch for wave in study.waves] == [8, 8]  # the user's own
+    assert study.engine(first).spec.microbatch_size == 16 and study.engine(second).spec.microbatch_size == 32
+    assert planning.resolve(config, workdir, trains=True).wave == 2
+    first.microbatch_file.write_text("[16")
     with pytest.raises(UserError, match="microbatch.json' is damaged"):
         planning.resolve(config, workdir, trains=True)
 
 
-def vars_of(config):
-    return {"microbatch": config.engine.microbatch}
+def test_on_a_cpu_the_cache_decides_and_nothing_is_kept(finished):
+    assert study_waves.load(finished, CONFIG)[0].microbatch is None
 
 
 def test_other_errors_of_a_program_are_not_taken_for_memory(monkeypatch, workdir):

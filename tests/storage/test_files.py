@@ -5,9 +5,10 @@ import os
 import stat
 
 import pytest
+from etils import epath
 
 from cspace_jax.errors import UserError
-from cspace_jax.storage import files
+from cspace_jax.storage import checked_json, files, metrics
 
 FULL = "no space left on the disk"
 
@@ -88,3 +89,31 @@ def test_cloud_storage_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: name == "gcsfs" or None)
     assert str(files.located("gs://bucket/x")) == "gs://bucket/x"
     files._missing.cache_clear()
+
+
+def test_a_small_file_with_a_checksum_notices_another_value(tmp_path):
+    path = epath.Path(tmp_path / "a.json")
+    checked_json.write(path, {"seeds": [1, 2], "steps": 7})
+    assert checked_json.read(path) == {"seeds": [1, 2], "steps": 7}
+    path.write_text(path.read_text().replace("7", "5"))
+    with pytest.raises(ValueError, match="its checksum differs"):
+        checked_json.read(path)
+    path.write_text('{"steps": 5}')  # of an older version
+    assert checked_json.read(path) == {"steps": 5}
+    path.write_text("[5]")
+    with pytest.raises(ValueError, match="holds no fields"):
+        checked_json.read(path)
+
+
+def test_lines_of_added_runs_are_not_taken_for_those_of_the_study(tmp_path):
+    """Both number their runs from 0."""
+    study, added = tmp_path / "metrics.jsonl", tmp_path / "extensions" / "000" / "metrics.jsonl"
+    added.parent.mkdir(parents=True)
+    for path in (study, added):
+        metrics.append_metrics(path, [{"run": 0, "step": 5, "loss": 1.0}])
+        assert len(metrics.read_metrics(path)) == 1
+    study.write_bytes(added.read_bytes())
+    assert metrics.read_metrics(study) == [] and metrics.damaged_lines(study) == [1]
+    metrics.append_metrics(study, [{"run": 0, "step": 5, "loss": 1.0}])
+    added.write_bytes(study.read_bytes())
+    assert metrics.damaged_lines(added) == [2]
