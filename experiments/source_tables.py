@@ -83,8 +83,7 @@ def three(found: Results) -> list[str]:
         for block in found.summary(name)["approach"]:
             signals = ", ".join(f"{value:.2f}" for value in block["normalised_signal"].values())
             classes = block["classes"]
-            header = ["run, level", "normalised signal: colour, size, background", *(
-                f"class approached / first save with all concepts above .8: {klass}" for klass in classes)]  # fmt: skip
+            header = ["run, level", "normalised signal: colour, size, background", *classes]
             cells = [
                 f"{', '.join(one['approached'])} / {', '.join(_steps(one['learned_step']))}" for one in classes.values()
             ]
