@@ -39,18 +39,18 @@ def _table_parts(ds: xr.Dataset) -> Iterator[pd.DataFrame]:
     """Yield the table in parts of so many runs that none takes much memory."""
     size = max(1, PART_ROWS * ds.sizes["run"] // max(1, ds["prob"].size))
     for first in range(0, max(1, ds.sizes["run"]), size):
-        yield _table_part(ds.isel(run=slice(first, first + size)), first)
+        yield _table_part(ds.isel(run=slice(first, first + size)))
 
 
-def _table_part(ds: xr.Dataset, first: int) -> pd.DataFrame:
-    """Return the table of some runs, which are numbered from `first`."""
+def _table_part(ds: xr.Dataset) -> pd.DataFrame:
+    """Return the table of some runs, by the numbers that they have in the study."""
     names = ("run", "step", "protocol", "klass", "concept")
     shape = tuple(ds.sizes[name] for name in names)
     asked = np.arange(ds.sizes["protocol"])[:, None] == 0
     asked = np.broadcast_to((asked | ~ds["trained"].values)[None, None, :, :, None], shape)
     rows = np.flatnonzero(asked)
     index = dict(zip(names, np.unravel_index(rows, shape), strict=True))
-    columns: dict[str, Any] = {"run": index["run"] + first, "seed": ds["seed"].values[index["run"]]}
+    columns: dict[str, Any] = {"run": ds["run"].values[index["run"]], "seed": ds["seed"].values[index["run"]]}
     for name in SWEPT:
         columns[name] = np.array([f"{value:.10g}" for value in ds[name].values])[index["run"]]
     columns["status"] = ds["status"].values[index["run"]]

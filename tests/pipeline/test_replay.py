@@ -101,6 +101,21 @@ def test_added_steps_are_bit_for_bit_what_a_save_there_gives(finished, saved, re
     pd.testing.assert_frame_equal(ours.drop(columns="exact"), expected)
 
 
+def test_runs_keep_their_numbers_where_only_some_have_added_steps(finished, reader, tmp_path):
+    """As around a turn that not every run makes."""
+    study = copied(finished, tmp_path)
+    replay.replay(study, reader, Request(steps=(3,)))
+    for run in (0, 2):
+        shutil.rmtree(replay.folder(study, run))
+    ds = collect.added(study)
+    assert ds["run"].values.tolist() == [1, 3]
+    results.write_added(ds, study.workdir)
+    table = pd.read_csv(study.workdir.added_table, dtype={"klass": str})
+    assert sorted(table["run"].unique()) == [1, 3] and (table["exact"] == 1).all()
+    seeds = {run: int(study.config.grid.seeds[run % 2]) for run in (1, 3)}
+    assert dict(zip(table["run"], table["seed"], strict=True)) == seeds
+
+
 def test_a_replay_starts_from_the_nearest_kept_state(finished, reader, tmp_path, monkeypatch):
     wave = finished.waves[0]
     assert (checkpoint.steps(wave.kept_folder), checkpoint.steps(wave.state_folder)) == ([2], [6])
