@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> None:
     parser = scripts.Parser(prog="python -m experiments.grid_load", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workdir", required=True, help="folder of the studies, which are made anew")
     parser.add_argument("--runs", type=scripts.comma_separated(int), default=(32, 512), help="of each grid, ascending")
-    parser.add_argument("--saves", type=int, default=64, help="all of which are kept and evaluated")
+    parser.add_argument("--saves", type=int, default=64, help="and steps; squares round to somewhat fewer saves")
     flags = parser.parse_args(arguments)
     if min(flags.runs, default=0) < 1 or list(flags.runs) != sorted(flags.runs):
         raise UserError(f"runs = {flags.runs}: must be numbers of at least 1, ascending")
@@ -84,7 +84,8 @@ def run(arguments: Sequence[str]) -> None:
         )
         print(f"| {' | '.join(cells)} |", flush=True)
     seconds, megabytes = measured(("--mode=figures", "--config.figures=('all',)"), root / f"runs_{flags.runs[-1]}")
-    print(f"\n`--mode=figures` of {flags.runs[-1]} runs x {flags.saves} saves: {seconds:.0f} s, {megabytes:.0f} MB")
+    saves = len(list((root / f"runs_{flags.runs[-1]}").glob("eval/wave_000/*.npz")))
+    print(f"\n`--mode=figures` of {flags.runs[-1]} runs x {saves} saves: {seconds:.0f} s, {megabytes:.0f} MB")
     if any(later > MOST * first for one in each for first, later in zip(each[0], one, strict=True)):
         raise SystemExit(1)
 
