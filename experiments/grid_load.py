@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> None:
     parser = scripts.Parser(prog="python -m experiments.grid_load", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workdir", required=True, help="folder of the studies, which are made anew")
     parser.add_argument("--runs", type=scripts.comma_separated(int), default=(32, 512), help="of each grid, ascending")
-    parser.add_argument("--saves", type=int, default=64, help="and steps; squares round to somewhat fewer saves")
+    parser.add_argument("--saves", type=int, default=64, help="asked for, and steps; two on one step are one")
     flags = parser.parse_args(arguments)
     if min(flags.runs, default=0) < 1 or list(flags.runs) != sorted(flags.runs):
         raise UserError(f"runs = {flags.runs}: must be numbers of at least 1, ascending")
