@@ -38,7 +38,8 @@ def resolve(config: Config, workdir: Workdir, trains: bool, again: bool = False)
     left = [wave for wave in own if again or not wave.is_trained(config)]
     if not left:
         return plan
-    kept = [wave.plan_of(config, plan).microbatch for wave in left if wave.microbatch is not None]
+    # (A CPU takes the microbatch of its cache, whatever an accelerator began with.)
+    kept = [] if plan.cache_bytes else [wave.microbatch for wave in left if wave.microbatch is not None]
     most, source = max(len(wave.rows) for wave in left), f"waves of workdir {workdir.root}"
     if kept and not config.engine.microbatch:
         size = max(one or config.optim.batch_size for one in kept)
