@@ -7,18 +7,14 @@ Linux only. Exit code 1 if time or memory a run is more than 1.2 times that of t
 """
 
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
 from cspace_jax.cli import scripts
 from cspace_jax.errors import UserError
 from experiments import soak
-from experiments.torture_bench import ROOT, last_line
 
 MOST = 1.2
 STAGES = ("train", "evaluate")
@@ -30,15 +26,8 @@ def measured(arguments: Sequence[str], folder: pathlib.Path) -> tuple[float, flo
     Raises:
       UserError: it fails.
     """
-    log = folder.with_suffix(".txt")
-    line = [sys.executable, "-m", "cspace_jax.main", *arguments, f"--workdir={folder}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1"}
     began = time.monotonic()
-    with log.open("w") as output:
-        running = subprocess.Popen(line, stdout=output, stderr=output, env=environment)
-        seen = soak.watch(running, folder)
-    if running.wait():
-        raise UserError(f"{' '.join(line[2:])} ended with {running.returncode}: {last_line(log.read_text())}")
+    seen = soak.watched(arguments, folder)
     return time.monotonic() - began, max(one.megabytes for one in seen)
 
 

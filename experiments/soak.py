@@ -54,6 +54,23 @@ def watch(running: subprocess.Popen, folder: pathlib.Path) -> list[Seen]:
     return found
 
 
+def watched(arguments: Sequence[str], folder: pathlib.Path) -> list[Seen]:
+    """Carry out a command in a workdir, its output in a file beside it, and return what was seen of it.
+
+    Raises:
+      UserError: it fails.
+    """
+    log = folder.with_suffix(".txt")
+    line = [sys.executable, "-m", "cspace_jax.main", *arguments, f"--workdir={folder}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1"}
+    with log.open("w") as output:
+        running = subprocess.Popen(line, stdout=output, stderr=output, env=environment)
+        seen = watch(running, folder)
+    if running.wait():
+        raise UserError(f"the study in {folder} ended with {running.returncode}: {last_line(log.read_text())}")
+    return seen
+
+
 def grown(seen: Sequence[Seen], done: Callable[[Seen], int], total: int) -> tuple[Seen, Seen]:
     """Return what was seen after a tenth of a stage and at its end: of nine looks the median memory, the fewest files.
 
@@ -89,14 +106,8 @@ def run(arguments: Sequence[str]) -> None:
     shutil.rmtree(folder / "study", ignore_errors=True)
     more = ("--config.grid.seeds=(0,)", f"--config.optim.steps={flags.steps}", f"--config.save.count={flags.saves}",
             "--config.save.start=100")  # fmt: skip
-    line = [sys.executable, "-m", "cspace_jax.main", *ARGUMENTS, *more, f"--workdir={folder / 'study'}"]
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1"}
-    with (folder / "log.txt").open("w") as log:
-        running = subprocess.Popen(line, stdout=log, stderr=log, env=environment)
-        seen = watch(running, folder / "study")
-    if running.wait():
-        raise UserError(f"the study ended with {running.returncode}: {last_line((folder / 'log.txt').read_text())}")
+    seen = watched((*ARGUMENTS, *more), folder / "study")
     stages = {"training": lambda one: one.saves, "evaluation": lambda one: one.evaluations}
     print("| stage | after a tenth | at its end | growth |\n|---|---|---|---|")
     failed = False

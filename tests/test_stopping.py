@@ -88,7 +88,7 @@ CODES = pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 
 
 
 @CODES
-@pytest.mark.parametrize("body", ["saves", "plain"])
+@pytest.mark.parametrize("body", ["saves", "plain", "where no exception gets out"])
 def test_what_can_be_saved_is_saved_first_and_all_else_ends_where_it_is(body, name, code):
     with start(body) as running:
         running.send_signal(signal.Signals[name])
@@ -117,15 +117,6 @@ def test_a_second_interrupt_ends_at_once():
         running.send_signal(signal.SIGINT)
         found, out, err = end(running)
     assert (found, out) == (130, "last act\n") and "SIGINT: ended;" in err
-
-
-@CODES
-def test_a_signal_in_garbage_collection_ends_the_command_all_the_same(name, code):
-    with start("where no exception gets out") as running:
-        running.send_signal(signal.Signals[name])
-        found, out, err = end(running)
-    assert (found, out) == (code, "orderly\n")
-    assert err.strip() == f"{name}: ended; the same command goes on from the last checkpoint"
 
 
 @CODES

@@ -52,16 +52,18 @@ def stage_seconds(plan: Plan, *configs: Config) -> dict[str, float]:
 
 def describe_time(plan: Plan, *configs: Config) -> str:
     """Return in words between what the time of a study's grids lies on this machine, by `estimate_seconds`."""
-    seconds = estimate_seconds(plan, *configs)
+    return _between(estimate_seconds(plan, *configs))
+
+
+def _between(seconds: float) -> str:
     return f"{minutes(seconds / FACTOR)} to {minutes(seconds * FACTOR)}"
 
 
 def describe_stages(plan: Plan, config: Config) -> str:
     """Return in words what the whole study and each of its stages take on this machine, by `stage_seconds`."""
     stages = stage_seconds(plan, config)
-    total = sum(stages.values()) + _OVERHEAD_SECONDS
     each = ", ".join(f"{name} {minutes(seconds)}" for name, seconds in stages.items())
-    return f"{minutes(total / FACTOR)} to {minutes(total * FACTOR)} for the whole study (about {each})"
+    return f"{_between(sum(stages.values()) + _OVERHEAD_SECONDS)} for the whole study (about {each})"
 
 
 def describe_plan(config: Config, plan: Plan) -> str:

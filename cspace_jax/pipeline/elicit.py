@@ -180,12 +180,6 @@ def patch_step(study: Study) -> int:
     return study.config.elicit.patch_step or study.steps[-1]
 
 
-def _images_per_call(config: Config, runner: Engine) -> int:
-    if config.elicit.images_per_call or jax.default_backend() == "cpu":
-        return config.elicit.images_per_call
-    return images_at_once(runner)
-
-
 def _ask_wave(
     study: Study, wave: Wave, missing: list[int], probe: Probe
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -216,9 +210,8 @@ class Questions:
 
     def __init__(self, study: Study, runner: Engine, probe: Probe):
         self._runner, self._probe = runner, probe
-        spec_of = partial(
-            EvalSpec.of_battery, study.config, runner.spec, probe.spec, _images_per_call(study.config, runner)
-        )
+        at_once = study.config.elicit.images_per_call or images_at_once(runner)
+        spec_of = partial(EvalSpec.of_battery, study.config, runner.spec, probe.spec, at_once)
         queries = runner.call(battery, spec_of(), runner.settings)
         weights = runner.fetch([group.guidance for group in queries])  # [r, q, k]
         one_branch = np.isin(weights, protocols.ONE_BRANCH).all(axis=(0, 2))

@@ -64,7 +64,12 @@ def _evaluate_wave(
 
 
 def images_at_once(runner: Engine) -> int:
-    """Return how many images of a run an accelerator samples at once, so that its memory holds those of all runs."""
+    """Return how many images of a run are sampled at once, so that an accelerator's memory holds those of all runs.
+
+    0 on a CPU, where the cache decides.
+    """
+    if jax.default_backend() == "cpu":
+        return 0
     return max(1, IMAGES_AT_ONCE // -(-runner.runs // len(runner.places)))
 
 
@@ -80,8 +85,7 @@ class Evaluation:
     def __init__(self, study: Study, runner: Engine, probe: Probe):
         self._runner, self._probe = runner, probe
         spec = EvalSpec.from_config(study.config, runner.spec, probe.spec)
-        at_once = 0 if jax.default_backend() == "cpu" else images_at_once(runner)
-        self._spec = dataclasses.replace(spec, at_once=at_once)
+        self._spec = dataclasses.replace(spec, at_once=images_at_once(runner))
         self._prompts = runner.call(naive_prompts, self._spec, runner.settings)
         self._losses = _Losses(runner, self._spec)
 

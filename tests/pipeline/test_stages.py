@@ -475,6 +475,14 @@ def test_a_wave_goes_on_with_the_microbatch_that_memory_decided_when_it_began(mo
         planning.resolve(config, workdir, trains=True)
 
 
+def test_the_microbatch_is_kept_before_the_first_step(monkeypatch, workdir):
+    study = dataclasses.replace(tiny.in_workdir(workdir, CONFIG), plan=Plan("xla", "vmap"))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, Engine, "train", 0)
+        train(study)
+    assert study.waves[0].microbatch == 0
+
+
 def test_on_a_cpu_the_cache_decides_and_nothing_is_kept(finished):
     assert study_waves.load(finished, CONFIG)[0].microbatch is None
 
