@@ -1,13 +1,13 @@
 """The elicitation stage: sample every protocol at every checkpoint and store the raw probe readings.
 
 One compiled sampler serves all protocols, classes, samples and runs of every checkpoint; those that are guided have one
-of their own. Step 0 is the network at
-initialisation, a control. Files lie in a folder named after the battery, so another battery never touches them.
+of their own. Step 0 is the network at initialisation, a control. Files lie in a folder named after the battery, so
+another battery never touches them.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
-from cspace_jax.storage import checked_json, checkpoint
+from cspace_jax.storage import checked_json, checkpoint, extensions
 from cspace_jax.storage.batteries import DESCRIPTION, description
 from cspace_jax.storage.evaluations import ELICITED, read_evaluation, write_npz
 
@@ -89,7 +89,8 @@ def patches(config: Config) -> bool:
     return bool(protocols.queries(config.elicit, source_of(config.data), setting, jax.random.key(0)).patched.any())
 
 
-def _complete(study: Study, root: epath.Path) -> bool:
+def is_answered(study: Study, root: epath.Path) -> bool:
+    """Return whether all runs were asked at every step with the battery in a folder."""
     return all(answer_file(root, wave, step).exists() for wave in study.waves for step in steps(study))
 
 
@@ -150,6 +151,15 @@ def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
         else:
             unknown.append(root)
     return list(asked.values()), unknown
+
+
+def asked_of(parts: Sequence[Study]) -> list[list[Study]]:
+    """Return the parts of a study as they ask its battery, and where something was added all others of the workdir."""
+    study = parts[0]
+    asked = [study] if study.config.elicit.protocols else []
+    if len(parts) > 1 or extensions.read(study.workdir).steps:
+        asked, _ = batteries(study)
+    return [[with_battery(part, one.config.elicit) for part in parts] for one in asked]
 
 
 def _stored(root: epath.Path) -> dict[str, Any] | None:
@@ -269,7 +279,7 @@ def load(study: Study) -> Battery | None:
     """
     own = folder(study) if study.config.elicit.protocols else None
     roots = sorted(path.parent for path in study.workdir.elicit.glob(f"*/{DESCRIPTION}"))
-    roots = sorted((root for root in roots if _complete(study, root)), key=lambda root: root != own)
+    roots = sorted((root for root in roots if is_answered(study, root)), key=lambda root: root != own)
     merged: Battery | None = None
     samples = 0
     for root in roots:

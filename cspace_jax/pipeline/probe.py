@@ -34,6 +34,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss, probabilities
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
+from cspace_jax.storage import results
 from cspace_jax.storage.files import located, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.optimizer import make_optimizer
@@ -52,7 +53,7 @@ class Probe:
 
     Attributes:
       spec: of its network.
-      params: its parameters.
+      params: its parameters; none if it was lost, and only what the results keep of it is known.
       info: "accuracy" ({concept: ..., "joint": ...}) and "loss" of the held-out images, "steps" trained, "best_step"
         and "hash"; of pictures also "reading" and "confusion" of the held-out ones; ready for JSON.
     """
@@ -287,28 +288,54 @@ def cache_path(config: Config, workdir: Workdir) -> epath.Path:
     return folder / f"{config_hash(config)}.npz"
 
 
-def load_or_train(study: Study, train: bool = True, tell: bool = True) -> Probe:
+def load_or_train(
+    study: Study, train: bool = True, again: bool = False, needed: bool = True, tell: bool = True
+) -> Probe:
     """Return the probe from the cache, or train and cache it.
 
-    Prints the held-out accuracies in one line, unless `tell` is false. A damaged cache file is trained again.
+    Args:
+      study: whose probe it is.
+      train: whether it may be trained.
+      again: whether it may be trained though a probe has read checkpoints of the workdir, which is gone or damaged.
+      needed: whether something is left to read; if not, what the results keep of a probe that is gone will do.
+      tell: whether the held-out accuracies are printed in one line.
 
     Raises:
       UserError: the cache cannot be read or written, a concept is read with less than `probe.min_accuracy`, or there is
-        no cached probe and `train` is false.
+        no usable probe in the cache and it may not be trained.
     """
     config = study.config
     file = cache_path(config, study.workdir)
     found = _load(ProbeSpec.from_config(config, study.plan), config, file)
+    lost = found is None and any(study.workdir.eval.glob("*/*.npz"))
+    gone = f"{str(file)!r}, which has read checkpoints of this workdir, is gone"
+    if lost and not needed and (kept := _of_results(study)):
+        _say(f"{gone}: nothing is read again; further runs, steps and protocols would need it")
+        return kept
+    if lost and not again:
+        raise UserError(f"probe: {gone}: --mode=train trains it again, or set probe.cache_dir to where it is")
     if found is None and not train:
         raise UserError(f"there is no usable trained probe at {str(file)!r}: train first, or set probe.cache_dir")
-    if found is None and any(study.workdir.eval.glob("*/*.npz")):
-        _say(f"{str(file)!r}, which has read checkpoints of this workdir, is gone: it is trained again")
+    if lost:
+        _say(f"{gone}: it is trained again")
     probe = found or _train_and_save(study, file)
     if tell:
         origin = "cached" if found else "trained"
         _say(f"held-out accuracy {_accuracies(probe.info)} ({probe.info['steps']} steps, {origin})")
     _require_accuracy(config.probe, probe.info)
     return probe
+
+
+def _of_results(study: Study) -> Probe | None:
+    """Return what the results keep of the probe that read them, None if there are none."""
+    try:
+        ds = results.open_results(study.workdir.root)
+    except UserError:
+        return None
+    info: Info = {"accuracy": json.loads(ds.attrs["probe_accuracy"])}
+    if "reading" in ds:
+        info["reading"] = ds["reading"].values.tolist()
+    return Probe(ProbeSpec.from_config(study.config, study.plan), {}, info)
 
 
 def _train_and_save(study: Study, file: epath.Path) -> Probe:

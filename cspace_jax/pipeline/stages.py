@@ -284,15 +284,18 @@ def _read(parts: Sequence[Study], mode: str, probe: Probe, request: Request | No
 
 
 def _ask(parts: Sequence[Study], probe: Probe, times: Times) -> None:
-    """Ask the battery of the study, and where something was added, also all others that the workdir holds."""
-    study = parts[0]
-    asked = [study] if study.config.elicit.protocols else []
-    if len(parts) > 1 or extensions.read(study.workdir).steps:
-        asked, _ = elicit.batteries(study)
-    for one in asked:
+    """Ask the batteries of a study."""
+    for battery in elicit.asked_of(parts):
         with times.measure("elicit"):
-            for part in parts:
-                elicit.ask(elicit.with_battery(part, one.config.elicit), probe)
+            for part in battery:
+                elicit.ask(part, probe)
+
+
+def _all_is_read(parts: Sequence[Study], mode: str) -> bool:
+    """Return whether the probe has read all that `mode` asks for."""
+    read = not any(wave.unread(part.steps) for part in parts for wave in part.waves)
+    asked = [part for battery in elicit.asked_of(parts) for part in battery] if mode != "eval" else []
+    return mode in _READS and read and all(elicit.is_answered(part, elicit.folder(part)) for part in asked)
 
 
 def _parts(study: Study, mode: str) -> list[Study]:
@@ -320,8 +323,9 @@ def _begin(parts: Sequence[Study], mode: str) -> Probe:
         whole_log.tell(part)
         merge_metrics(part.workdir)  # of processes that were interrupted
         collect.keep_examples(part)
-    probe = load_or_train(study, train=processes.is_first() and _trains(mode))
-    if processes.is_first() and _trains(mode):
+    trains = processes.is_first() and _trains(mode)
+    probe = load_or_train(study, train=trains, again=mode == "train", needed=not _all_is_read(parts, mode))
+    if trains and probe.params:
         probe_levels.check(study, probe)
     return probe
 

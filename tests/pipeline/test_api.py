@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import copy_of
 
 import cspace_jax as cs
 from cspace_jax.config.plan import Plan
@@ -103,6 +105,25 @@ def test_a_finished_study_is_opened_and_run_again_without_training(config, study
     assert study.workdir.table.read_bytes() == before
     said = capsys.readouterr()
     assert "cached" in said.out and "train:" not in said.err and "evaluate:" not in said.err
+
+
+def test_a_probe_that_is_gone_is_missed_only_where_something_is_left_to_read(config, study, tmp_path, capsys):
+    copied = copy_of(study.workdir.root, tmp_path)
+    shutil.rmtree(copied / "probe")
+    table, dataset = (copied / "concept_space.csv").read_bytes(), cs.open_study(copied).dataset
+    capsys.readouterr()
+    again = cs.run(config, copied)
+    assert "is gone: nothing is read again; further runs, steps and protocols would need it" in capsys.readouterr().out
+    assert not (copied / "probe").exists() and (copied / "concept_space.csv").read_bytes() == table
+    assert again.dataset.identical(dataset)
+    for more in (lambda: again.elicit("size_edit", samples=2), lambda: again.extend(seeds=(7,))):
+        with pytest.raises(cs.UserError, match="is gone: --mode=train trains it again"):
+            more()
+    cs.run(config, copied, mode="train")
+    assert "it is trained again" in capsys.readouterr().out
+    kept, made = (sorted((root / "probe").glob("*.npz")) for root in (study.workdir.root, copied))
+    assert [file.name for file in kept] == [file.name for file in made]
+    assert all(file.read_bytes() == of.read_bytes() for file, of in zip(made, kept, strict=True))
 
 
 def test_one_model_samples_as_its_study_does_and_by_key(config, study):

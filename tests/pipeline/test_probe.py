@@ -219,14 +219,17 @@ def test_second_call_reads_the_cache(workdir, trainings, tiny, capsys):
     assert sorted(p.suffix for p in workdir.probe.iterdir()) == [".json", ".npz"]
 
 
-def test_a_probe_that_has_read_checkpoints_and_is_gone_is_said(workdir, trainings, capsys):
+def test_a_probe_that_has_read_checkpoints_and_is_gone_is_trained_again_only_if_asked(workdir, trainings, capsys):
     evaluation = workdir.eval / "wave_000" / "step_00000002.npz"
     evaluation.parent.mkdir(parents=True)
     evaluation.write_bytes(b"")
     study = tiny_module.in_workdir(workdir, TINY)
-    probe.load_or_train(study)
-    said = capsys.readouterr().out
-    assert "which has read checkpoints of this workdir, is gone: it is trained again" in said and len(trainings) == 1
+    for needed in (True, False):  # there are no results that keep what is needed of it
+        with pytest.raises(UserError, match="has read checkpoints of this workdir, is gone: --mode=train trains it"):
+            probe.load_or_train(study, needed=needed)
+    assert not trainings
+    probe.load_or_train(study, again=True)
+    assert "is gone: it is trained again" in capsys.readouterr().out and len(trainings) == 1
     probe.load_or_train(study)
     assert "is gone" not in capsys.readouterr().out and len(trainings) == 1
 

@@ -389,8 +389,9 @@ def test_evaluation_before_training_is_one_line(finished, tmp_path):
 def test_a_missing_or_unfit_probe_is_one_line(finished, tmp_path):
     folder = copy_of(finished["signal"], tmp_path)
     shutil.rmtree(folder / "probe")
+    next(folder.rglob("step_00000003.npz")).unlink()
     before = snapshot(folder, ignored=("env.json", "times.json"))
-    assert_one_line(command("--mode=eval", f"--workdir={folder}"), "there is no usable trained probe at")
+    assert_one_line(command("--mode=eval", f"--workdir={folder}"), "is gone: --mode=train trains it again")
     assert snapshot(folder, ignored=("env.json", "times.json")) == before
     unfit = command(study(), f"--workdir={tmp_path / 'w'}", "--config.probe.min_accuracy=0.9")
     assert_one_line(without_progress(unfit), "probe.min_accuracy = 0.9: the probe reads")
