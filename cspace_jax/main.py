@@ -13,6 +13,7 @@ What is imported here is light: help and mistakes are told before JAX is loaded.
 """
 
 import sys
+import warnings
 
 from cspace_jax import startup, stopping
 from cspace_jax.cli import arguments, streams
@@ -22,6 +23,8 @@ from cspace_jax.pipeline.modes import MODES
 def main() -> None:
     """Start the command line: `cspace`, or `python -m cspace_jax.main`."""
     streams.outlive_readers()
+    if any("error" in option for option in sys.warnoptions):  # a warning of a library ends no study
+        warnings.simplefilter("default")
     stopping.listen()
     try:
         _start()

@@ -36,6 +36,10 @@ FIXED = {
     "jax_debug_nans": False,
     "jax_debug_infs": False,
     "jax_disable_jit": False,
+    "jax_debug_key_reuse": False,
+    "jax_check_tracer_leaks": False,
+    "jax_no_execution": False,
+    "jax_transfer_guard": None,
 }
 # Those that change numbers by more than rounding, and that a user may have reasons for: recorded, see `numerics`.
 _FREE = {"jax_default_matmul_precision": None, "jax_allow_f16_reductions": True}
@@ -43,6 +47,7 @@ _VARIABLES = ("NVIDIA_TF32_OVERRIDE",)
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 _INEXACT = re.compile(r"fast_math|fast_min_max|precision|tf32|bf16|f16|fp8|f8")
 _FORCED = "xla_force_host_platform_device_count"
+_INVALID = re.compile(r"^[Ii]nvalid .*\b(?:for environment|for JAX flag) '?(\w+)")  # of JAX as it is imported
 _UNABLE = re.compile(r"^Unable to initialize backend '\w+': ")
 _RESTARTED = "CSPACE_JAX_RESTARTED"
 _set_up = False
@@ -121,8 +126,11 @@ def start_backend() -> str:
 
 
 def backend_failure(error: BaseException) -> str:
-    """Return in one line why JAX's backend could not be started; "" for an error of another kind."""
-    return _unable(error) if _UNABLE.match(str(error)) else ""
+    """Return in one line why JAX or its backend could not be started; "" for an error of another kind."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ValueError) and (found := _INVALID.match(text)):
+        return f"{found[1].upper()} in the environment: JAX cannot read its value ({text[:200]}); unset it"
+    return _unable(error) if _UNABLE.match(text) else ""
 
 
 def _unable(error: BaseException) -> str:
@@ -204,9 +212,19 @@ def bound(folder: pathlib.Path, most: float) -> None:
 
 
 def usable_cache(name: str) -> pathlib.Path | None:
-    """Return a folder of `cache_folder`, made if it is missing; None where nothing can be written."""
-    folder = cache_folder() / name
+    """Return a folder of `cache_folder`, made if it is missing; None where nothing can be written.
+
+    Below the folder of temporary files others could make it first, with programs of theirs in it: there it must be
+    ours, and nobody else may write it.
+    """
+    base = cache_folder()
     try:
+        if base.parent == pathlib.Path(tempfile.gettempdir()):
+            base.mkdir(mode=0o700, exist_ok=True)
+            found = base.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+                return None
+        folder = base / name
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None

@@ -3,12 +3,13 @@
     python -m experiments.torture --workdir=runs/torture --hours=1 --seed=0
     python -m experiments.torture --workdir=runs/torture --faults=20 --kinds=damage
 
-What is disturbed is a study, with and without the training of its probe, its extension by a run and by steps, or
-steps trained again (`torture_bench.py`). Each fault ends with the same command, undisturbed. Allowed is what the
-undisturbed command leaves, to the byte (table, training log but for its times, last states), or, where a file was
-damaged, one line that says so. All else is a failure, which is shown and kept in WORKDIR/failed. The moments and
-damages follow from the seed; what a moment meets also depends on the machine. WORKDIR/torture.md holds the table,
-WORKDIR/faults.jsonl a line for each fault. Exit code 1 if there was a failure.
+What is disturbed is a study, with and without the training of its probe and in two processes, its training alone, its
+evaluation, its figures, its extension by a run and by steps, or steps trained again (`torture_bench.py`). Each fault
+ends with the same command, undisturbed. Allowed is what the undisturbed command leaves, to the byte (table, dataset,
+training log but for its times, last states), or, where a file was damaged, one line that says so. All else is a
+failure, which is shown and kept in WORKDIR/failed. The moments and damages follow from the seed; what a moment meets
+also depends on the machine. WORKDIR/torture.md holds the table, WORKDIR/faults.jsonl a line for each fault. Exit code 1
+if there was a failure.
 """
 
 import collections
@@ -49,8 +50,9 @@ SAME, NAMED, MISSED = "same results", "one line", "without effect"
 
 
 def _any_job(bench: Bench, rng: np.random.Generator) -> tuple[str, Job]:
-    """Return a command and its name: the study, in two of five cases, or another."""
-    name = str(rng.choice(list(bench.jobs), p=(0.4, 0.2, 0.2, 0.2)))
+    """Return a command and its name."""
+    weights = np.array([job.weight for job in bench.jobs.values()])
+    name = str(rng.choice(list(bench.jobs), p=weights / weights.sum()))
     return name, bench.jobs[name]
 
 
@@ -224,8 +226,10 @@ def go_on(job: Job, folder: pathlib.Path, what: str) -> tuple[str, str]:
     try:
         compare(folder, job.straight, job.table)
     except Failure as failure:
-        if named := re.search(r"\S+(metrics\.jsonl: |config\.json is not what ).*", said.getvalue()):
-            return f"{what}: {named[0]}", NAMED
+        for words in (r"\S+config\.json is not what .*", r"\S+metrics\.jsonl: .*"):
+            of_a_log = "metrics" in words
+            if (named := re.search(words, said.getvalue())) and (not of_a_log or "metrics.jsonl" in str(failure)):
+                return f"{what}: {named[0]}", NAMED
         raise Failure(f"{what}: in silence {failure}") from failure
     return what, SAME
 

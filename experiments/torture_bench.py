@@ -16,7 +16,7 @@ import numpy as np
 
 import cspace_jax as cs
 from cspace_jax.errors import UserError
-from cspace_jax.storage import checkpoint
+from cspace_jax.storage import checkpoint, results
 from cspace_jax.storage.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -29,6 +29,7 @@ STUDY = (
     *("--config.probe.out_channels=4", "--config.engine.state_seconds=0.0"),
     *("--config.elicit.protocols=('overprompt',)", "--config.elicit.samples=2", "--config.elicit.overprompt=(1.0,)"),
 )
+TABLE = "concept_space.csv"
 ADDED = {"seeds": (100,), "steps": 48}
 STEPS = (6, 10, 33)
 
@@ -47,6 +48,8 @@ class Job:
       origin: the workdir that it begins with; None = a new one.
       straight: the workdir that it ends in, undisturbed.
       table: that it writes.
+      weight: how often it is disturbed, against the others.
+      module: that carries out the command line.
       seconds: how long it takes.
     """
 
@@ -54,7 +57,9 @@ class Job:
     call: Callable[[pathlib.Path], Any]
     origin: pathlib.Path | None
     straight: pathlib.Path
-    table: str = "concept_space.csv"
+    table: str = TABLE
+    weight: float = 1.0
+    module: str = "cspace_jax.main"
     seconds: float = 0.0
 
     def begin(self, folder: pathlib.Path) -> None:
@@ -83,7 +88,7 @@ class Bench:
 
     def start(self, job: Job, folder: pathlib.Path, **more: str) -> subprocess.Popen:
         """Start a command in a workdir, with more variables of its environment."""
-        line = [sys.executable, "-m", "cspace_jax.main", *job.arguments, f"--workdir={folder}"]
+        line = [sys.executable, "-m", job.module, *job.arguments, f"--workdir={folder}"]
         cache = {"JAX_COMPILATION_CACHE_DIR": str(self.root / "xla"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         environment = {**os.environ, **cache, "PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1", **more}
         return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -97,10 +102,12 @@ class Bench:
         compare(folder, job.straight, job.table)
 
 
-def compare(folder: pathlib.Path, straight: pathlib.Path, table: str = "concept_space.csv") -> None:
-    """Raise Failure unless a workdir holds what an undisturbed one holds: a table, training logs, states."""
+def compare(folder: pathlib.Path, straight: pathlib.Path, table: str = TABLE) -> None:
+    """Raise Failure unless a workdir holds what an undisturbed one holds: a table, a dataset, training logs, states."""
     if _content(folder / table) != _content(straight / table):
         raise Failure(f"{table} differs")
+    if table == TABLE and not results.open_results(folder).identical(results.open_results(straight)):
+        raise Failure("concept_space.nc differs")
     for log in straight.rglob("metrics.jsonl"):
         if _log(folder / log.relative_to(straight)) != _log(log):
             raise Failure(f"{log.relative_to(straight)} differs")
@@ -149,8 +156,28 @@ def prepare(root: pathlib.Path) -> Bench:
     arguments = (*STUDY, f"--config.probe.cache_dir={root / 'probe'}")
     straight, own = root / "straight", root / "own_probe"
     jobs = {
-        "study": Job(arguments, lambda one: cs.run(_config(straight), one), None, straight),
+        "study": Job(arguments, lambda one: cs.run(_config(straight), one), None, straight, weight=2.0),
         "study and its probe": Job(STUDY, lambda one: cs.run(_config(own), one), None, own),
+        "train": Job(
+            ("--mode=train", *arguments),
+            lambda one: cs.run(_config(straight), one, "train"),
+            None,
+            root / "trained",
+            "config.json",
+        ),
+        "evaluate and elicit": Job(
+            ("--mode=elicit",), lambda one: cs.run(None, one, "elicit"), root / "trained", root / "elicited"
+        ),
+        "figures": Job(
+            ("--mode=figures",), lambda one: cs.run(None, one, "figures"), straight, root / "drawn", "figures/fig4.png"
+        ),
+        "in two processes": Job(
+            arguments,
+            lambda one: cs.run(_config(straight), one),
+            None,
+            root / "in_two",
+            module="experiments.torture_pair",
+        ),
         "extend": Job(
             ("--mode=extend", f"--config.grid.seeds={ADDED['seeds']}", f"--config.optim.steps={ADDED['steps']}"),
             lambda one: cs.open_study(one).extend(**ADDED),

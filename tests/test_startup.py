@@ -26,6 +26,10 @@ OTHER = {
     "jax_debug_nans": True,
     "jax_debug_infs": True,
     "jax_disable_jit": True,
+    "jax_debug_key_reuse": True,
+    "jax_check_tracer_leaks": True,
+    "jax_no_execution": True,
+    "jax_transfer_guard": "disallow",
 }
 
 
@@ -137,6 +141,8 @@ def test_without_a_home_folder_caches_are_elsewhere_or_nowhere(tmp_path, monkeyp
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert startup.cache_folder() == tmp_path / f"cspace_jax_{os.getuid()}"
     assert startup.usable_cache("xla").is_dir()
+    (tmp_path / f"cspace_jax_{os.getuid()}").chmod(0o777)  # others could put programs of theirs there
+    assert startup.usable_cache("xla") is None
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert startup.usable_cache("xla") is None

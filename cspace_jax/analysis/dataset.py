@@ -103,6 +103,11 @@ def _check(measurements: Measurements) -> None:
                 f"results: the evaluation of step {step} has runs, protocols, classes, concepts = "
                 f"{(*shape[:3], *shape[4:])}, the config asks for {expected}"
             )
+    first, *others = (measurements.evaluations[step] for step in measurements.steps)
+    for step, arrays in zip(measurements.steps[1:], others, strict=True):
+        for name in first:
+            if name not in arrays or np.shape(arrays[name]) != np.shape(first[name]):
+                raise UserError(f"results: {name} of step {step} has another shape than that of earlier steps")
 
 
 def variables(measurements: Measurements) -> dict[str, Any]:

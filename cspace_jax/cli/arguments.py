@@ -1,6 +1,7 @@
 """What can be read off a command line before its flags are parsed, and without any library."""
 
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -56,6 +57,7 @@ def is_smoke(argv: Sequence[str]) -> bool:
     if configs or not folders:
         return any(value.endswith(":smoke") for value in configs)
     try:
-        return json.loads((pathlib.Path(folders[-1]).expanduser() / "config.json").read_text())["scale"] == "smoke"
+        folder = pathlib.Path(os.path.expanduser(folders[-1]))  # "~nobody" stays as it is
+        return json.loads((folder / "config.json").read_text())["scale"] == "smoke"
     except (OSError, ValueError, KeyError, TypeError):  # said later, in one line
         return False

@@ -14,9 +14,22 @@ from cspace_jax.cli import flags as command_line
 from cspace_jax.cli.flags import FLAGS
 from cspace_jax.config import from_config_dict
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline.modes import MODES
+from cspace_jax.pipeline.modes import LOGGED, MODES, OF_A_STUDY, SHOWS
 
 flags.adopt_module_key_flags(command_line)
+_STUDIES = tuple(name for name in MODES if name != "compare")
+# Flags that only some modes know, and these modes.
+_OF_MODES = {
+    "workdirs": ("compare",),
+    "config": _STUDIES,
+    "workdir": _STUDIES,
+    **dict.fromkeys(("steps", "around"), ("replay",)),
+    **dict.fromkeys(("to", "weights"), ("export",)),
+    "compile": ("plan",),
+    "log": LOGGED,
+    "outdir": (*SHOWS, "compare"),
+    "verbose": tuple(name for name in OF_A_STUDY if name not in ("export", "report")),
+}
 
 
 def run(argv: Sequence[str]) -> None:
@@ -28,19 +41,14 @@ def run(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UserError(f"command line: unexpected argument {argv[1]!r}; flags start with --")
     mode = FLAGS.mode
+    _check_together(mode)
     if mode == "compare":
         return _compare()
-    if FLAGS.workdirs:
-        raise UserError("workdirs: only goes with --mode=compare")
     config = None if FLAGS.config is None else from_config_dict(FLAGS.config)
     if config is None and not MODES[mode].of_a_workdir:
         raise UserError("config is not given: for example --config=signal; --help lists the studies")
     if not FLAGS.workdir and mode != "plan":
         raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
-    if mode != "replay" and (FLAGS.steps or FLAGS.around):
-        raise UserError("steps and around: only go with --mode=replay")
-    if mode != "export" and (FLAGS.to or FLAGS.weights):
-        raise UserError("to and weights: only go with --mode=export")
     with stopping.waits():
         startup.set_up_jax(arguments.is_smoke(command_line.expanded(sys.argv)))
         from cspace_jax.pipeline import api  # here, because it takes seconds: mistakes are told before
@@ -54,6 +62,17 @@ def run(argv: Sequence[str]) -> None:
     if mode == "export":
         shown["export"] = api.Export(FLAGS.to or "", FLAGS.weights or "")
     api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen, replay=asked, **shown)
+
+
+def _check_together(mode: str) -> None:
+    """Raise UserError for a flag that is given and that the mode does not know."""
+    for name, modes in _OF_MODES.items():
+        if FLAGS[name].present and FLAGS[name].value and mode not in modes:
+            given = name if name == "config" else f"{name} = {FLAGS[name].value!r}"
+            raise UserError(f"{given}: only goes with --mode={', '.join(modes)}")
+    for name in ("width", "count"):
+        if FLAGS[name].present and not FLAGS.around:
+            raise UserError(f"{name} = {FLAGS[name].value}: only goes with --around")
 
 
 def _compare() -> None:

@@ -30,7 +30,7 @@ def _write(shown: str) -> str:
     try:
         for old in sorted(folder.glob("*.txt"))[: 1 - _KEPT]:
             old.unlink(missing_ok=True)
-        path.write_text("\n".join([*_circumstances(), "", shown]))
+        path.write_text("\n".join([*_circumstances(), "", shown]), encoding="utf-8", errors="backslashreplace")
     except OSError:
         return ""
     return str(path)

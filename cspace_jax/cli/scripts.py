@@ -53,11 +53,26 @@ def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequ
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         processes.leave(130)
     except Exception as error:
-        if reason := startup.backend_failure(error):
+        if reason := startup.backend_failure(error) or _out_of_memory(error):
             print(f"error: {reason}", file=sys.stderr)
             processes.leave(2)
         faults.report(error)
         processes.leave(1)
+
+
+def _out_of_memory(error: Exception) -> str:
+    """Return in one line that the memory of the host or of a device is used up; "" for an error of another kind."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({' '.join(str(error).split())[:200] or 'of this machine'}); what is done is kept"
+    if "jax" in sys.modules:
+        from cspace_jax.cost import fit  # JAX is loaded already
+
+        if fit.out_of_memory(error):
+            return (
+                "the memory of a device does not suffice for this stage; what is done is kept. Give "
+                "elicit.images_per_call or evaluate.samples a smaller number, or, in another workdir, engine.wave"
+            )
+    return ""
 
 
 def start(function: Callable[[Sequence[str]], Any]) -> None:

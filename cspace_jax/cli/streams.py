@@ -50,4 +50,6 @@ def outlive_readers() -> None:
     """Make standard output and standard error of this process patient; one that is closed from the start is nothing."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
+        if hasattr(stream, "reconfigure"):  # a word that the terminal's encoding lacks is shown as its number
+            stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, Patient(stream))

@@ -119,7 +119,8 @@ _AXES = {"conv": (2, 3, 1, 0), "conv_transposed": (2, 3, 0, 1), "linear": (1, 0)
 
 def _convert(array: np.ndarray, layout: str) -> np.ndarray:
     array = np.asarray(array, np.float32)
-    return array.transpose(_AXES[layout]) if layout in _AXES else array
+    fits = layout in _AXES and array.ndim == len(_AXES[layout])  # another shape is refused where shapes are compared
+    return array.transpose(_AXES[layout]) if fits else array
 
 
 def _convert_back(array: Any, layout: str) -> np.ndarray:

@@ -103,11 +103,12 @@ def ask(study: Study, probe: Probe) -> None:
     root = folder(study)
     todo = [(wave, [s for s in steps(study) if not answer_file(root, wave, s).exists()]) for wave in study.own_waves]
     for wave, missing in todo:
-        require_checkpoints(wave, [step for step in missing if step])
+        require_checkpoints(study, wave, [step for step in missing if step])
         if missing:
-            require_checkpoints(wave, [patch_step(study)])
+            require_checkpoints(study, wave, [patch_step(study)])
     if not any(missing for _, missing in todo):
-        if processes.is_first() and FIELDS not in (_stored(root) or {FIELDS: None}):
+        lost = not (root / DESCRIPTION).exists()
+        if processes.is_first() and (lost or FIELDS not in (_stored(root) or {FIELDS: None})):
             describe_battery(study, root)
         return
     describe_battery(study, root)
@@ -278,6 +279,9 @@ def load(study: Study) -> Battery | None:
       UserError: a file is damaged.
     """
     own = folder(study) if study.config.elicit.protocols else None
+    for root in sorted({path.parent for path in study.workdir.elicit.glob("*/wave_*")}):
+        if not (root / DESCRIPTION).exists():
+            print(f"elicit: {root} is left out of the results, its {DESCRIPTION} is gone; ask for the same once more")
     roots = sorted(path.parent for path in study.workdir.elicit.glob(f"*/{DESCRIPTION}"))
     roots = sorted((root for root in roots if is_answered(study, root)), key=lambda root: root != own)
     merged: Battery | None = None

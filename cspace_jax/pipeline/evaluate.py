@@ -31,7 +31,7 @@ def evaluate(study: Study, probe: Probe) -> None:
     """
     todo = [(wave, wave.unread(study.steps)) for wave in study.own_waves]
     for wave, steps in todo:
-        require_checkpoints(wave, steps)
+        require_checkpoints(study, wave, steps)
     if not any(steps for _, steps in todo):
         return
     with progress(sum(len(steps) for _, steps in todo), "evaluate", "checkpoint") as bar:
@@ -41,11 +41,11 @@ def evaluate(study: Study, probe: Probe) -> None:
                 bar.update()
 
 
-def require_checkpoints(wave: Wave, steps: list[int]) -> None:
+def require_checkpoints(study: Study, wave: Wave, steps: list[int]) -> None:
     """Raise UserError if the parameters of any of the steps are missing."""
     missing = sorted(set(steps) - set(checkpoint.steps(wave.params_folder)))
     if missing:
-        lost = (checkpoint.latest_step(wave.state_folder) or 0) >= missing[0]
+        lost = (checkpoint.latest_step(wave.state_folder) or 0) >= missing[0] or not wave.unread(study.steps)
         folders = f"{wave.state_folder} and {wave.eval_folder}"
         again = f"; if it was lost or not kept (save.keep), remove {folders} to train again" if lost else ""
         raise UserError(f"checkpoint {wave.params_folder / str(missing[0])} is missing; run --mode=train first{again}")

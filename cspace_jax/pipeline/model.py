@@ -122,7 +122,7 @@ def restore(study: Study, run: int = 0, step: int | None = None) -> Model:
     if step not in study.steps:
         fail("step", step, f"must be a saved step, one of {', '.join(map(str, study.steps))}")
     wave = next(wave for wave in study.waves if run in wave.rows)
-    require_checkpoints(wave, [step])
+    require_checkpoints(study, wave, [step])
     train = TrainSpec.from_config(study.config, study.plan)
     setting = jax.tree.map(lambda leaf: leaf[0], grid.stack([wave.settings[wave.rows.index(run)]]))
     one = abstract_run(

@@ -1,42 +1,32 @@
 """The probe: a classifier that reads the concepts off an image, trained once on diverse data and shared by all runs.
 
-Here are its training (`train_probe`) and its cache (`load_or_train`); the network is in `evaluation/probe.py`.
+Here is its training; its cache is in `probe_cache.py`, the network in `evaluation/probe.py`.
 Sources: reference implementation (data, optimiser); paper section 3.1 and appendix A.2.
 """
 
 import dataclasses
 import functools
-import io
 import json
 import math
-import zlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from etils import epath
-from flax import struct, traverse_util
+from flax import struct
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Int
 
-from cspace_jax import processes, rng
-from cspace_jax.archives import read_npz
+from cspace_jax import rng
 from cspace_jax.config import Config, OptimConfig, ProbeConfig, fingerprint, to_dict
 from cspace_jax.config.plan import Plan
-from cspace_jax.config.reading import fail
 from cspace_jax.data.opened import source_of
 from cspace_jax.data.source import Items, Source
 from cspace_jax.engine.placement import shared_pool
 from cspace_jax.engine.schedule import chunks
-from cspace_jax.errors import UserError
-from cspace_jax.evaluation.probe import ProbeSpec, check_fit, cross_entropy, init_params, logits, loss, probabilities
+from cspace_jax.evaluation.probe import ProbeSpec, cross_entropy, init_params, logits, loss, probabilities
 from cspace_jax.pipeline.progress import progress
-from cspace_jax.pipeline.study import Study
-from cspace_jax.storage import results
-from cspace_jax.storage.files import located, write_atomic, writing
-from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.optimizer import make_optimizer
 
 _EVAL_BATCH = 256  # images scored at once
@@ -280,118 +270,3 @@ def config_hash(config: Config) -> str:
     data = source_of(config.data).identity
     text = json.dumps({"probe": matters, "data": data, "version": _CACHE_VERSION}, sort_keys=True)
     return fingerprint(text, 16)
-
-
-def cache_path(config: Config, workdir: Workdir) -> epath.Path:
-    """Return the file of the trained probe's arrays; its info lies beside it with the suffix .json."""
-    folder = located(config.probe.cache_dir) if config.probe.cache_dir else workdir.probe
-    return folder / f"{config_hash(config)}.npz"
-
-
-def load_or_train(
-    study: Study, train: bool = True, again: bool = False, needed: bool = True, tell: bool = True
-) -> Probe:
-    """Return the probe from the cache, or train and cache it.
-
-    Args:
-      study: whose probe it is.
-      train: whether it may be trained.
-      again: whether it may be trained though a probe has read checkpoints of the workdir, which is gone or damaged.
-      needed: whether something is left to read; if not, what the results keep of a probe that is gone will do.
-      tell: whether the held-out accuracies are printed in one line.
-
-    Raises:
-      UserError: the cache cannot be read or written, a concept is read with less than `probe.min_accuracy`, or there is
-        no usable probe in the cache and it may not be trained.
-    """
-    config = study.config
-    file = cache_path(config, study.workdir)
-    found = _load(ProbeSpec.from_config(config, study.plan), config, file)
-    lost = found is None and any(study.workdir.eval.glob("*/*.npz"))
-    gone = f"{str(file)!r}, which has read checkpoints of this workdir, is gone"
-    if lost and not needed and (kept := _of_results(study)):
-        _say(f"{gone}: nothing is read again; further runs, steps and protocols would need it")
-        return kept
-    if lost and not again:
-        raise UserError(f"probe: {gone}: --mode=train trains it again, or set probe.cache_dir to where it is")
-    if found is None and not train:
-        raise UserError(f"there is no usable trained probe at {str(file)!r}: train first, or set probe.cache_dir")
-    if lost:
-        _say(f"{gone}: it is trained again")
-    probe = found or _train_and_save(study, file)
-    if tell:
-        origin = "cached" if found else "trained"
-        _say(f"held-out accuracy {_accuracies(probe.info)} ({probe.info['steps']} steps, {origin})")
-    _require_accuracy(config.probe, probe.info)
-    return probe
-
-
-def _of_results(study: Study) -> Probe | None:
-    """Return what the results keep of the probe that read them, None if there are none."""
-    try:
-        ds = results.open_results(study.workdir.root)
-    except UserError:
-        return None
-    info: Info = {"accuracy": json.loads(ds.attrs["probe_accuracy"])}
-    if "reading" in ds:
-        info["reading"] = ds["reading"].values.tolist()
-    return Probe(ProbeSpec.from_config(study.config, study.plan), {}, info)
-
-
-def _train_and_save(study: Study, file: epath.Path) -> Probe:
-    with writing(file.parent):  # before the training, so that a bad folder is reported at once
-        file.parent.mkdir(parents=True, exist_ok=True)
-    probe = train_probe(study.config, study.plan)
-    if processes.is_first():
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = dict(traverse_util.flatten_dict(jax.device_get(probe.params), sep="/"))
-        np.savez(buffer, **arrays)
-        write_atomic(file, buffer.getvalue())
-        text = json.dumps({**probe.info, "crc32": zlib.crc32(buffer.getvalue())}, indent=2) + "\n"
-        write_atomic(file.with_suffix(".json"), text)  # last: it completes the pair
-    return probe
-
-
-def _load(spec: ProbeSpec, config: Config, file: epath.Path) -> Probe | None:
-    """Return a cached probe; None if there is none or it is damaged, which is said."""
-    try:
-        arrays, text = file.read_bytes(), file.with_suffix(".json").read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UserError(f"cannot read the trained probe {str(file)!r}: {error.strerror or error}") from error
-    try:
-        return _decode(spec, config, arrays, text)
-    except Exception as error:  # of bytes in memory: whatever is raised, they are damaged
-        _say(f"{str(file)!r} is damaged and not used ({' '.join(str(error).split())[:100]})")
-        return None
-
-
-def _decode(spec: ProbeSpec, config: Config, arrays: bytes, text: bytes) -> Probe:
-    info = json.loads(text)
-    if info["hash"] != config_hash(config) or set(info["accuracy"]) != {*source_of(config.data).family.active, "joint"}:
-        raise ValueError("its .json belongs to another probe")
-    if info.pop("crc32", zlib.crc32(arrays)) != zlib.crc32(arrays):  # older versions did not write it
-        raise ValueError("its arrays are not those that were trained")
-    info["steps"] = int(info["steps"])
-    params = traverse_util.unflatten_dict(read_npz(io.BytesIO(arrays)), sep="/")
-    check_fit(spec, params)
-    return Probe(spec, jax.tree.map(jnp.asarray, params), info)
-
-
-def _accuracies(info: Info) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in info["accuracy"].items())
-
-
-def _require_accuracy(probe: ProbeConfig, info: Info) -> None:
-    worst = min((name for name in info["accuracy"] if name != "joint"), key=lambda name: info["accuracy"][name])
-    reached = info["accuracy"][worst]
-    if not reached >= probe.min_accuracy:
-        advice = f"raise probe.steps (now {probe.steps}) or probe.images_per_class (now {probe.images_per_class})"
-        reads = f"the probe reads {worst} with an accuracy of {reached:.4f} only"
-        fail("probe.min_accuracy", probe.min_accuracy, f"{reads}; {advice}, or lower probe.min_accuracy")
-
-
-def _say(line: str) -> None:
-    if processes.is_first():
-        print(f"probe: {line}")

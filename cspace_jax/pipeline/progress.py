@@ -9,7 +9,7 @@ from tqdm import tqdm
 from cspace_jax import bars, processes
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
-from cspace_jax.storage.metrics import append_metrics, truncate_metrics
+from cspace_jax.storage.metrics import append_metrics, sync, truncate_metrics
 from cspace_jax.training.run import StepMetrics
 
 
@@ -45,6 +45,11 @@ class Recorder:
         if step % self._optim.log_every == 0 or step == self._optim.steps:
             self._log(step, metrics)
 
+    def sync(self) -> None:
+        """Deal with the metrics that were taken last, and have all of them on the disk."""
+        self.flush()
+        sync(self._path)
+
     def _log(self, step: int, metrics: list[StepMetrics]) -> None:
         fetched: StepMetrics = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(metrics))
         now, (then, before) = time.monotonic(), self._mark
@@ -55,10 +60,11 @@ class Recorder:
             {"run": run, **setting, "step": step, **{k: v[i] for k, v in columns.items()}, "steps_per_second": rate}
             for i, (run, setting) in enumerate(zip(self._wave.rows, self._wave.settings, strict=True))
         ]
-        if self._old_rows:  # not before there are new ones
-            truncate_metrics(self._path, self._done, self._wave.rows)
+        if self._old_rows:  # they go when there are new ones
+            truncate_metrics(self._path, self._done, self._wave.rows, then=rows)
             self._old_rows = False
-        append_metrics(self._path, rows)
+        else:
+            append_metrics(self._path, rows)
         self._more.metrics(rows)
         self._report_diverged(step, fetched)
         alive = fetched.diffusion[np.isfinite(fetched.loss)]

@@ -77,7 +77,7 @@ def require_same_machine(workdir: Workdir) -> None:
     except (OSError, ValueError, AttributeError):
         raise UserError(f"{workdir.env} is missing or damaged: nothing tells which device trained") from None
     here = _kind(environment())
-    kinds = [_kind(one) for one in known]
+    kinds = [_kind(one) for one in known if isinstance(one, dict)]
     if here not in kinds:
         raise UserError(
             f"replay: trained on {_words(kinds[-1])}, this is {_words(here)}: a training repeats bit for bit only on "
@@ -86,7 +86,7 @@ def require_same_machine(workdir: Workdir) -> None:
 
 
 def _kind(env: Mapping) -> tuple[str, ...]:
-    versions = env.get("versions", {})
+    versions = env["versions"] if isinstance(env.get("versions"), dict) else {}
     return (*(str(env.get(name)) for name in _SAME), *(str(versions.get(name)) for name in ("jax", "jaxlib")))
 
 
@@ -182,7 +182,7 @@ def _require_trained(study: Study, wave: Wave, missing: Mapping[int, Sequence[in
     if last > done:
         raise UserError(f"replay: step {last} is beyond the {done} steps that were trained")
     if last and elicit.patches(study.config):
-        require_checkpoints(wave, [elicit.patch_step(study)])
+        require_checkpoints(study, wave, [elicit.patch_step(study)])
 
 
 def _replay_wave(study: Study, wave: Wave, probe: Probe, missing: Mapping[int, Sequence[int]]) -> None:

@@ -29,7 +29,8 @@ from cspace_jax.pipeline import (
 )
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.modes import MODES, OF_A_STUDY, SHOWS
-from cspace_jax.pipeline.probe import Probe, load_or_train
+from cspace_jax.pipeline.probe import Probe
+from cspace_jax.pipeline.probe_cache import load_or_train
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.times import Times

@@ -1,6 +1,7 @@
 """The training stage: every run of this process, from its last checkpoint to the last step."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 from etils import epath
 
 from cspace_jax import stopping
+from cspace_jax.config import fingerprint
 from cspace_jax.cost import fit
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
@@ -88,7 +90,7 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
             done += count
             recorder.advance(done, metrics)
             if done in saves or stopping.asked():
-                recorder.flush()  # a state on disk promises the metrics of all steps before it
+                recorder.sync()  # a state on disk promises the metrics of all steps before it
             if done in saves:
                 saver.save(done, runner, state)
             if stopping.asked():
@@ -146,7 +148,7 @@ def _look(study: Study, wave: Wave, again: bool) -> None:
         print(f"{what} of a finished training are gone: nothing is trained again; {needs} would need them")
     if again or (done and not gone) or wave.unsaved.exists():
         return
-    if gone or stored or _measured(study, wave):
+    if gone or stored or _measured(study, wave) or _logged(study, wave):
         missing = f"parameters of step {gone[0]}" if gone else "states to go on from"
         raise UserError(
             f"{name} was trained, but its {missing} are gone: --mode=train trains it again from step 0, and keeps what "
@@ -184,11 +186,23 @@ def _begin(study: Study, wave: Wave) -> None:
         checkpoint.remove(wave.state_folder, step)
     if wave.unsaved.exists():
         return
-    for folder in set_aside(study.workdir, wave.name, _measured(study, wave)):
+    folders = set_aside(study.workdir, wave.name, _measured(study, wave))
+    rows = _logged(study, wave)
+    if rows and not folders:
+        folders = [study.workdir.aside / fingerprint(json.dumps(rows), 12)]
+    for folder in folders:
         log = folder / f"metrics_{wave.name}.jsonl"
         if not log.exists():  # what is set aside again has the same content
-            append_metrics(log, earlier_metrics(study, wave, study.config.optim.steps))
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            append_metrics(log, rows)
         print(f"training of {wave.name} starts again: what was measured of the earlier one is kept in {folder}")
+
+
+def _logged(study: Study, wave: Wave) -> list[dict[str, Any]]:
+    """Return the rows that were logged of a wave, if some are of steps after the first save: then states were saved."""
+    rows = list(earlier_metrics(study, wave, study.config.optim.steps))
+    return rows if any(row.get("step", 0) > study.steps[0] for row in rows) else []
 
 
 def _measured(study: Study, wave: Wave) -> list[epath.Path]:

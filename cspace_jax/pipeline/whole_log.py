@@ -36,7 +36,8 @@ def _must_be_logged(study: Study, wave: Wave) -> tuple[int, int]:
     if done == study.config.optim.steps:
         return done, done
     env = stored_json(study.workdir.env)
-    spacings = [one.get(LOG_EVERY) for one in (env, *env.get("earlier", ()))]
+    earlier = env["earlier"] if isinstance(env.get("earlier"), list) else []
+    spacings = [one.get(LOG_EVERY) for one in (env, *earlier) if isinstance(one, dict)]
     known = [one for one in spacings if isinstance(one, int)]
     if len(known) < len(spacings) or max(known) > done:
         return 0, 0

@@ -18,7 +18,12 @@ def write(path: epath.Path, fields: Mapping[str, Any]) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    write_atomic(path, json.dumps({**fields, _CHECKSUM: _crc32(fields)}, indent=2) + "\n")
+    write_atomic(path, text_of(fields))
+
+
+def text_of(fields: Mapping[str, Any]) -> str:
+    """Return fields as JSON with their checksum."""
+    return json.dumps({**fields, _CHECKSUM: _crc32(fields)}, indent=2) + "\n"
 
 
 def read(path: epath.Path) -> dict[str, Any]:
@@ -28,7 +33,16 @@ def read(path: epath.Path) -> dict[str, Any]:
       OSError: it cannot be read.
       ValueError: it is damaged.
     """
-    fields = json.loads(path.read_text())
+    return parse(path.read_text())
+
+
+def parse(text: str | bytes) -> dict[str, Any]:
+    """Return the fields of a text that `text_of` made; older versions wrote no checksum.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    fields = json.loads(text)
     if not isinstance(fields, dict):
         raise ValueError("it holds no fields")
     if (found := fields.pop(_CHECKSUM, None)) is not None and found != _crc32(fields):

@@ -31,11 +31,16 @@ def read(workdir: Workdir) -> Extensions:
     """Return what was added to the study of a workdir.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: the file is damaged, or it is gone though there are folders of added runs.
     """
     try:
         return reading.read(Extensions, checked_json.read(workdir.extensions), "extensions")
     except (FileNotFoundError, NotADirectoryError):
+        if (folder := workdir.extension(0).root).exists():
+            raise UserError(
+                f"{quoted(workdir.extensions)} is gone, which says what the runs in {folder} are: restore it, or "
+                f"remove {folder.parent} to go on without them"
+            ) from None
         return Extensions()
     except (OSError, ValueError, UserError) as error:
         raise UserError(f"{quoted(workdir.extensions)} is damaged ({error}): restore it") from error

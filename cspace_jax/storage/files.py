@@ -5,6 +5,7 @@ import errno
 import functools
 import importlib.util
 import os
+import re
 import uuid
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from cspace_jax.errors import UserError
 
 PathLike = str | os.PathLike[str]
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}  # of fsspec
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 DISK_ERROR = "input/output error of the disk"  # the file itself may be whole
 _REASONS = {
     errno.ENOSPC: "no space left on the disk",
@@ -81,6 +83,11 @@ def write_atomic(path: PathLike, data: bytes | str) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def is_rest(name: str) -> bool:
+    """Return whether a file has the name of one that `write_atomic` had not finished."""
+    return bool(_TEMPORARY.fullmatch(name))
 
 
 @contextlib.contextmanager

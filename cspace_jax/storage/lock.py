@@ -16,12 +16,15 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+from etils import epath
+
 from cspace_jax import stopping
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import PathLike, quoted, writing
 
 NAME = "lock.json"
 BEAT_SECONDS = 20.0
+_BEGINNING = '{"token": "'  # of a lock; one that was written in place may be torn
 SILENT_SECONDS = 180.0  # after which an owner whose process cannot be looked for is gone
 
 _held: dict[str, "_Lock"] = {}
@@ -63,6 +66,11 @@ def acquire(workdir: PathLike) -> None:
     name = os.path.realpath(workdir)
     if name not in _held:
         _held[name] = _Lock(pathlib.Path(name))
+
+
+def holds(workdir: PathLike) -> bool:
+    """Return whether this process holds a workdir."""
+    return os.path.realpath(workdir) in _held
 
 
 class _Lock:
@@ -120,6 +128,8 @@ class _Lock:
         """Replace the lock of an owner that is gone, or raise UserError."""
         text = _read(self._path)
         owner = _parsed(text)
+        if is_foreign(self._path):
+            raise UserError(f"{quoted(self._path)} is damaged or of another program: rename it, or remove it")
         if not is_gone(self._path, owner):
             raise UserError(
                 f"workdir = {quoted(self._path.parent)}: process {owner.get('pid', '?')} on {owner.get('host', '?')} "
@@ -146,6 +156,12 @@ class _Lock:
                 return
             with contextlib.suppress(OSError):
                 os.utime(self._path)
+
+
+def is_foreign(path: pathlib.Path | epath.Path) -> bool:
+    """Return whether a file with the name of a lock holds something else, not a lock or the beginning of one."""
+    text = _read(pathlib.Path(path)) if path.name == NAME else ""
+    return not _parsed(text) and not text.startswith(_BEGINNING[: len(text)])
 
 
 def is_gone(path: pathlib.Path, owner: dict[str, Any]) -> bool:
@@ -217,4 +233,5 @@ def _parsed(text: str) -> dict[str, Any]:
         owner = json.loads(text)
     except ValueError:
         return {}
-    return owner if isinstance(owner, dict) and isinstance(owner.get("pid"), int) else {}
+    ours = isinstance(owner, dict) and isinstance(owner.get("pid"), int) and isinstance(owner.get("token"), str)
+    return owner if ours else {}

@@ -16,7 +16,7 @@ from etils import epath
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import PathLike, quoted, write_atomic, writing
-from cspace_jax.storage.workdir import Workdir
+from cspace_jax.storage.workdir import PARTS_OF_LOG, Workdir
 
 _CHECKSUM = re.compile(r', "([^"]*)": "([^"]*)"}$')  # the only value that is text
 _PLACES = re.compile(r"extensions/\d{3}")
@@ -24,10 +24,9 @@ _PLACES = re.compile(r"extensions/\d{3}")
 
 def append_metrics(path: PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append one JSON line per row; NumPy and JAX scalars become numbers, NaN and infinity become null."""
-    place = _place(path)
-    text = "".join(_line({key: _scalar(value) for key, value in row.items()}, place) for row in rows)
-    with writing(path), epath.Path(path).open("a") as file:
-        file.write(text)
+    if text := _lines(rows, _place(path)):
+        with writing(path), epath.Path(path).open("a") as file:
+            file.write(text)
 
 
 def read_metrics(path: PathLike) -> list[dict[str, Any]]:
@@ -42,24 +41,41 @@ def damaged_lines(path: PathLike) -> list[int]:
     return [number for number, line in enumerate(lines, 1) if _row(line, place) is None]
 
 
-def truncate_metrics(path: PathLike, after_step: int, runs: Collection[int] | None = None) -> None:
+def sync(path: PathLike) -> None:
+    """Have what was appended on the disk, so that a power cut does not undo it.
+
+    Raises:
+      UserError: the disk refuses it.
+    """
+    file = epath.Path(path)
+    if "://" not in str(file) and file.exists():
+        with writing(path), file.open("a") as opened:
+            os.fsync(opened.fileno())
+
+
+def truncate_metrics(
+    path: PathLike, after_step: int, runs: Collection[int] | None = None, then: Iterable[Mapping[str, Any]] = ()
+) -> None:
     """Drop the rows with a step beyond `after_step`, and torn lines, so that a resumed run logs each step once.
 
-    With `runs`, only rows of those runs are dropped (runs trained in an earlier wave keep theirs).
+    With `runs`, only rows of those runs are dropped (runs trained in an earlier wave keep theirs). The rows `then` are
+    appended at once: a kill leaves the old file or the new one.
     """
     file = epath.Path(path)
     if not file.exists():
-        return
+        return append_metrics(path, then)
     old, place = _text(path), _place(path)
     rows = [(line, _row(line, place)) for line in old.split("\n")]
     new = "".join(line + "\n" for line, row in rows if row is not None and not _beyond(row, after_step, runs))
     if new != old:
-        write_atomic(file, new)
+        write_atomic(file, new + _lines(then, place))
+    else:
+        append_metrics(path, then)
 
 
 def log_files(workdir: Workdir) -> list[epath.Path]:
     """Return metrics.jsonl, which may not exist, and the files that many processes have logged to since."""
-    return [workdir.metrics, *sorted(workdir.root.glob("metrics.part_*.jsonl"))]
+    return [workdir.metrics, *sorted(workdir.root.glob(PARTS_OF_LOG))]
 
 
 def merge_metrics(workdir: Workdir) -> None:
@@ -93,6 +109,10 @@ def _place(path: PathLike) -> str:
     """Return what tells the log of added runs from that of the study; "" for the latter."""
     found = _PLACES.findall(os.fspath(path))
     return found[-1] if found else ""
+
+
+def _lines(rows: Iterable[Mapping[str, Any]], place: str) -> str:
+    return "".join(_line({key: _scalar(value) for key, value in row.items()}, place) for row in rows)
 
 
 def _line(row: Mapping[str, Any], place: str) -> str:

@@ -7,6 +7,7 @@ compresses, and it needs no C library beyond the h5py wheel.
 import dataclasses
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ from cspace_jax.storage.workdir import Workdir
 from cspace_jax.text import in_words, unpresentable
 
 PART_ROWS = 200_000  # of the table, made at once
+_CHECKSUM = "crc32"  # attribute of a stored dataset: of all its coordinates, variables and other attributes
 
 
 def to_table(ds: xr.Dataset) -> pd.DataFrame:
@@ -104,6 +106,7 @@ def write_added(ds: xr.Dataset, workdir: Workdir) -> None:
 def _write(ds: xr.Dataset, table: Iterable[pd.DataFrame], dataset: epath.Path, csv: epath.Path) -> None:
     packed = {name: {"zlib": True, "complevel": 4} for name in ds.data_vars}
     content = io.BytesIO()  # of this process: HDF5 crashes where a disk, such as that of temporary files, is full
+    ds = ds.assign_attrs({_CHECKSUM: _crc32(ds)})
     ds.to_netcdf(content, engine="h5netcdf", encoding=packed)
     write_atomic(dataset, content.getvalue())
     parts = [
@@ -131,15 +134,43 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
         raise UserError(f"results: {path} cannot be read ({why or error}){hint}") from error
     if ds is None:
         raise UserError(f"results: {path} announces {in_words(size)}, more than the memory there is")
-    missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained"} - set(ds.variables)
-    if missing:
-        raise UserError(f"results: {path} holds no {', '.join(sorted(missing))}; it was not written by this tool")
+    if (kept := ds.attrs.pop(_CHECKSUM, None)) is not None and kept != _crc32(ds):  # older versions wrote none
+        raise UserError(f"results: {path} is damaged, its checksum differs; delete it and run --mode=eval again")
+    _require_ours(path, ds)
     names = [str(name) for axis in ("concept", "klass") if axis in ds.coords for name in ds[axis].values]
     if why := next(filter(None, map(unpresentable, [*names, *_words(ds)])), ""):
         raise UserError(f"results: {path}: {why}")
     absent = [field for field in dataclasses.fields(Setting) if field.name in SWEPT and field.name not in ds.coords]
     # results older than a setting were measured at its default
     return ds.assign_coords({field.name: ("run", np.full(ds.sizes["run"], field.default)) for field in absent})
+
+
+def _require_ours(path: epath.Path, ds: xr.Dataset) -> None:
+    """Raise UserError if a dataset lacks what all of ours have."""
+    missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained", "step", "run"} - set(ds.variables)
+    missing |= {"run", "step", "protocol", "klass", "concept"} - set(ds.sizes)
+    if missing:
+        raise UserError(f"results: {path} holds no {', '.join(sorted(missing))}; it was not written by this tool")
+    try:
+        described = isinstance(config_of(ds), dict)
+    except (ValueError, TypeError):
+        described = False
+    if not described:
+        raise UserError(f"results: the configuration in {path} is damaged; delete it and run --mode=eval again")
+
+
+def _crc32(ds: xr.Dataset) -> str:
+    """Return a checksum of all that a dataset holds, in any order and whatever text is stored as."""
+    found = 0
+    for name in sorted(map(str, ds.variables)):
+        values = ds[name].values
+        if values.dtype.kind in "OUS":
+            content = json.dumps(values.astype(str).tolist()).encode()
+        else:
+            content = np.ascontiguousarray(values).data.cast("B") if values.size else b""
+        found = zlib.crc32(content, zlib.crc32(f"{name} {ds[name].dims} {values.dtype.kind}".encode(), found))
+    attributes = json.dumps({name: str(value) for name, value in ds.attrs.items()}, sort_keys=True)
+    return f"{zlib.crc32(attributes.encode(), found):08x}"
 
 
 def _words(ds: xr.Dataset) -> list[str]:

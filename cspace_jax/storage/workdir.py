@@ -1,5 +1,6 @@
 """The workdir of a study: its paths, its creation or refusal, and the small files written beside the results."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -15,11 +16,13 @@ from cspace_jax.config import Config, differing_fields, fingerprint, from_config
 from cspace_jax.errors import UserError
 from cspace_jax.storage import lock
 from cspace_jax.storage.environment import environment, require_same
-from cspace_jax.storage.files import PathLike, located, quoted, write_atomic, writing
+from cspace_jax.storage.files import PathLike, is_rest, located, quoted, write_atomic, writing
 
 CONFIG_DIGEST = "config_digest"  # in env.json: of config.json as it was written
 LOG_EVERY = "log_every"  # in env.json: steps between lines of the log
 MAX_EARLIER = 20  # invocations kept in env.json
+LOG_FOLDERS = ("tensorboard", "wandb")  # that `--log` writes
+PARTS_OF_LOG = "metrics.part_*.jsonl"  # of several processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +173,7 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
         workdir.root.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
         lock.acquire(workdir.root)
+        _remove_rests(workdir)
         _refuse_foreign(workdir, config)  # another command may have made it meanwhile
         written = _json(to_dict(config))
         write_atomic(workdir.config, written)
@@ -187,6 +191,23 @@ def hold(workdir: Workdir) -> None:
     """
     if processes.is_first():
         lock.acquire(workdir.root)
+        _remove_rests(workdir)
+
+
+def _remove_rests(workdir: Workdir) -> None:
+    """Remove what commands that were killed while they wrote a file have left of it.
+
+    Only a single process does so, of a workdir that it holds. Folders of checkpoints are Orbax's business, and figures
+    may be drawn by another command meanwhile.
+    """
+    if jax.process_count() > 1 or not lock.holds(workdir.root):
+        return
+    for folder, folders, files in os.walk(workdir.root):
+        folders[:] = [name for name in folders if name not in ("params", "state", "kept_states", "figures")]
+        for name in files:
+            if is_rest(name) and not name.startswith(f".{workdir.report.name}."):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
 
 
 def require_same_numerics(workdir: Workdir) -> None:
@@ -254,8 +275,10 @@ def _refuse_foreign(workdir: Workdir, config: Config) -> None:
 def _refuse_other_files(workdir: Workdir) -> None:
     """Raise UserError if a folder without a configuration holds something under a name that a workdir uses."""
     parts = [name for name, one in vars(Workdir).items() if isinstance(one, property) and name != "own_metrics"]
-    used = {getattr(workdir, name).name for name in parts}
-    found = sorted(p.name for p in workdir.root.iterdir() if p.name in used)
+    used = {getattr(workdir, name).name for name in parts} | {workdir.extension(0).root.parent.name, *LOG_FOLDERS}
+    found = sorted(
+        p.name for p in workdir.root.iterdir() if p.name in used or lock.is_foreign(p) or p.match(PARTS_OF_LOG)
+    )
     if found:
         raise UserError(
             f"workdir = {quoted(workdir.root)}: holds {found[0]!r} and no config.json, so it is not a workdir of "

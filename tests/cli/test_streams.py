@@ -43,6 +43,13 @@ def test_work_goes_on_where_the_disk_of_a_log_is_full(tmp_path):
     assert done.returncode == 0 and (tmp_path / "f").read_text() == "done"
 
 
+def test_words_that_the_terminal_cannot_show_end_nothing(tmp_path):
+    code = "from cspace_jax.cli import streams; streams.outlive_readers(); print('\\u2192 caf\\xe9 \\udcff')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert (done.returncode, done.stdout.decode("latin-1")) == (0, "\\u2192 café \\udcff\n"), done.stderr
+
+
 def test_help_may_be_cut_short():
     line = f"{sys.executable} -m cspace_jax.main --help | true; exit ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -108,7 +108,7 @@ def test_a_finished_study_is_opened_and_run_again_without_training(config, study
 
 
 def test_a_probe_that_is_gone_is_missed_only_where_something_is_left_to_read(config, study, tmp_path, capsys):
-    copied = copy_of(study.workdir.root, tmp_path)
+    copied = copy_of(study.workdir, tmp_path).root
     shutil.rmtree(copied / "probe")
     table, dataset = (copied / "concept_space.csv").read_bytes(), cs.open_study(copied).dataset
     capsys.readouterr()
@@ -116,7 +116,7 @@ def test_a_probe_that_is_gone_is_missed_only_where_something_is_left_to_read(con
     assert "is gone: nothing is read again; further runs, steps and protocols would need it" in capsys.readouterr().out
     assert not (copied / "probe").exists() and (copied / "concept_space.csv").read_bytes() == table
     assert again.dataset.identical(dataset)
-    for more in (lambda: again.elicit("size_edit", samples=2), lambda: again.extend(seeds=(7,))):
+    for more in (lambda: again.elicit("latent", samples=2, alpha=(1.0,)), lambda: again.extend(seeds=(7,))):
         with pytest.raises(cs.UserError, match="is gone: --mode=train trains it again"):
             more()
     cs.run(config, copied, mode="train")

@@ -88,4 +88,4 @@ def test_a_mistake_is_one_line(runs, arguments, words):
 
 def test_its_flags_go_with_no_other_mode(runs):
     done = command("--mode=figures", f"--workdir={runs / 'a'}", "--workdirs=a,b")
-    assert_one_line(done, "workdirs: only goes with --mode=compare")
+    assert_one_line(done, "workdirs = 'a,b': only goes with --mode=compare")

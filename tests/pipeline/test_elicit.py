@@ -222,6 +222,18 @@ def test_a_flipped_bit_of_a_description_is_noticed(finished, tmp_path):
         elicit.load(tiny.in_workdir(workdir, CONFIG))
 
 
+def test_a_description_that_is_gone_is_written_again_or_said(finished, tmp_path, reader, capsys):
+    workdir = copy_of(finished, tmp_path)
+    study = tiny.in_workdir(workdir, CONFIG)
+    file = elicit.folder(study) / elicit.DESCRIPTION
+    before = file.read_bytes()
+    file.unlink()
+    elicit.load(study)
+    assert "its battery.json is gone; ask for the same once more" in capsys.readouterr().out
+    elicit.ask(study, reader)
+    assert file.read_bytes() == before and elicit.load(study) is not None
+
+
 def test_a_redefined_protocol_is_measured_anew(finished, monkeypatch):
     before = elicit.folder(tiny.in_workdir(finished, CONFIG))
     assert elicit.folder(tiny.in_workdir(finished, tiny.changed(CONFIG, elicit={"images_per_call": 3}))) == before

@@ -167,7 +167,7 @@ def test_what_goes_wrong_leaves_nothing_behind(study, tmp_path):
         (("--mode=export", "--weights=a"), "weights = 'a': must be RUN or RUN:STEP"),
         (("--mode=export", "--weights=9"), "run = 9: must be in [0, 3]"),
         (("--mode=export", "--weights=0:4"), "step = 4: must be a saved step, one of 2, 5, 6"),
-        (("--mode=figures", "--to=x"), "to and weights: only go with --mode=export"),
+        (("--mode=figures", "--to=x"), "to = 'x': only goes with --mode=export"),
         (("--mode=export", "--outdir=x"), "outdir = 'x': only goes with --mode=figures, report"),
     ],
 )

@@ -100,6 +100,16 @@ def test_added_runs_and_steps_are_those_of_a_new_study(longer, wider, root):
     assert set(of_wider) <= set(numbers(rows(new)))
 
 
+def test_runs_whose_record_is_gone_are_never_taken_for_others(wider, tmp_path):
+    study = copied(wider, tmp_path / "w")
+    study.workdir.extensions.unlink()
+    before = snapshot(tmp_path / "w", ignored=("env.json", "times.json"))
+    for again in (lambda: study.extend(seeds=(77,)), lambda: cs.run(CONFIG, tmp_path / "w")):
+        with pytest.raises(cs.UserError, match="extensions.json' is gone, which says what the runs in"):
+            again()
+    assert snapshot(tmp_path / "w", ignored=("env.json", "times.json")) == before
+
+
 def test_the_same_request_again_adds_nothing(longer, capsys):
     made_again = ("env.json", "times.json", "summary.json", "concept_space.nc", "concept_space.csv")
     before, table = snapshot(longer.workdir.root, made_again), rows(longer)

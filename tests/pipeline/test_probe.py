@@ -20,7 +20,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.model import unet
 from cspace_jax.model.convolution import METHODS
-from cspace_jax.pipeline import probe, probe_levels
+from cspace_jax.pipeline import probe, probe_cache, probe_levels
 from cspace_jax.storage.workdir import Workdir
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "probe_small.npz"
@@ -203,13 +203,13 @@ def trainings(tiny, monkeypatch):
         info = {"accuracy": {"color": 1.0, "size": 0.75, "joint": 0.75}, "loss": 0.1, "steps": 4, "best_step": 4}
         return probe.Probe(tiny[0], tiny[1], {**info, "hash": probe.config_hash(config)})
 
-    monkeypatch.setattr(probe, "train_probe", train)
+    monkeypatch.setattr(probe_cache.training, "train_probe", train)
     return calls
 
 
 def test_second_call_reads_the_cache(workdir, trainings, tiny, capsys):
-    first = probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
-    second = probe.load_or_train(tiny_module.in_workdir(workdir, TINY), train=False)
+    first = probe_cache.load_or_train(tiny_module.in_workdir(workdir, TINY))
+    second = probe_cache.load_or_train(tiny_module.in_workdir(workdir, TINY), train=False)
     assert len(trainings) == 1
     assert second.spec == probe_network.ProbeSpec.from_config(TINY, Plan.resolve(TINY, "cpu"))
     jax.tree.map(np.testing.assert_array_equal, first.params, second.params)
@@ -226,18 +226,18 @@ def test_a_probe_that_has_read_checkpoints_and_is_gone_is_trained_again_only_if_
     study = tiny_module.in_workdir(workdir, TINY)
     for needed in (True, False):  # there are no results that keep what is needed of it
         with pytest.raises(UserError, match="has read checkpoints of this workdir, is gone: --mode=train trains it"):
-            probe.load_or_train(study, needed=needed)
+            probe_cache.load_or_train(study, needed=needed)
     assert not trainings
-    probe.load_or_train(study, again=True)
+    probe_cache.load_or_train(study, again=True)
     assert "is gone: it is trained again" in capsys.readouterr().out and len(trainings) == 1
-    probe.load_or_train(study)
+    probe_cache.load_or_train(study)
     assert "is gone" not in capsys.readouterr().out and len(trainings) == 1
 
 
 def test_workdirs_share_a_cache_folder(workdir, trainings, tmp_path):
     config = with_probe(TINY, cache_dir=str(tmp_path / "shared"))
-    probe.load_or_train(tiny_module.in_workdir(workdir, config))
-    probe.load_or_train(tiny_module.in_workdir(Workdir(workdir.root / "other"), config))
+    probe_cache.load_or_train(tiny_module.in_workdir(workdir, config))
+    probe_cache.load_or_train(tiny_module.in_workdir(Workdir(workdir.root / "other"), config))
     assert len(trainings) == 1
     assert not workdir.probe.exists()
 
@@ -267,35 +267,36 @@ DAMAGES = (
 
 @pytest.mark.parametrize(("suffix", "damage"), DAMAGES)
 def test_damaged_cache_is_trained_again(workdir, trainings, capsys, suffix, damage):
-    probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
-    file = probe.cache_path(TINY, workdir).with_suffix(suffix)
+    probe_cache.load_or_train(tiny_module.in_workdir(workdir, TINY))
+    file = probe_cache.cache_path(TINY, workdir).with_suffix(suffix)
     file.write_bytes(damage(file.read_bytes()))
     capsys.readouterr()
-    probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
+    probe_cache.load_or_train(tiny_module.in_workdir(workdir, TINY))
     notice, result = capsys.readouterr().out.splitlines()
     assert "is damaged and not used" in notice
     assert "trained" in result
     assert len(trainings) == 2
-    probe.load_or_train(tiny_module.in_workdir(workdir, TINY), train=False)
+    probe_cache.load_or_train(tiny_module.in_workdir(workdir, TINY), train=False)
 
 
 def test_missing_probe_is_named_when_it_may_not_be_trained(workdir, trainings):
-    with pytest.raises(UserError, match=str(probe.cache_path(TINY, workdir))):
-        probe.load_or_train(tiny_module.in_workdir(workdir, TINY), train=False)
+    with pytest.raises(UserError, match=str(probe_cache.cache_path(TINY, workdir))):
+        probe_cache.load_or_train(tiny_module.in_workdir(workdir, TINY), train=False)
     assert not trainings
 
 
 def test_unreadable_cache_is_an_error(workdir, trainings):
-    probe.cache_path(TINY, workdir).mkdir(parents=True)
+    probe_cache.cache_path(TINY, workdir).mkdir(parents=True)
     with pytest.raises(UserError, match="cannot read the trained probe"):
-        probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
+        probe_cache.load_or_train(tiny_module.in_workdir(workdir, TINY))
     assert not trainings
 
 
 def test_unwritable_cache_is_reported_before_training(workdir, trainings):
     workdir.root.joinpath("a_file").write_text("")
+    config = with_probe(TINY, cache_dir=str(workdir.root / "a_file"))
     with pytest.raises(UserError, match="a_file"):
-        probe.load_or_train(tiny_module.in_workdir(workdir, with_probe(TINY, cache_dir=str(workdir.root / "a_file"))))
+        probe_cache.load_or_train(tiny_module.in_workdir(workdir, config))
     assert not trainings
 
 
@@ -303,8 +304,8 @@ def test_too_low_an_accuracy_is_refused_but_kept(workdir, trainings):
     strict = with_probe(TINY, min_accuracy=0.9)
     for _ in range(2):
         with pytest.raises(UserError, match=r"min_accuracy = 0.9: .* size .* 0.7500 only; raise probe.steps \(now 4\)"):
-            probe.load_or_train(tiny_module.in_workdir(workdir, strict))
-    probe.load_or_train(tiny_module.in_workdir(workdir, TINY))
+            probe_cache.load_or_train(tiny_module.in_workdir(workdir, strict))
+    probe_cache.load_or_train(tiny_module.in_workdir(workdir, TINY))
     assert len(trainings) == 1
 
 

@@ -194,6 +194,19 @@ def empty(folder):
             file.write_bytes(b"")
 
 
+def test_a_log_alone_tells_that_a_study_was_trained_and_is_kept(finished, reader, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    shutil.rmtree(workdir.checkpoints)
+    shutil.rmtree(workdir.eval)
+    log = workdir.metrics.read_bytes()
+    with pytest.raises(UserError, match="was trained, but its states to go on from are gone: --mode=train trains it"):
+        train(tiny.in_workdir(workdir, CONFIG), reader, again=False)
+    assert workdir.metrics.read_bytes() == log and not workdir.aside.exists()
+    train(tiny.in_workdir(workdir, CONFIG), reader)
+    (folder,) = workdir.aside.iterdir()
+    assert read_metrics(folder / "metrics_wave_000.jsonl") == read_metrics(finished.metrics)
+
+
 def test_newest_parameters_that_a_power_cut_emptied_are_put_aside_and_made_again(finished, reader, tmp_path, capsys):
     workdir = copy_of(finished, tmp_path)
     params = workdir.checkpoints / "wave_000" / "params"

@@ -88,7 +88,7 @@ def test_a_lock_that_cannot_be_written_leaves_nothing(links, tmp_path, monkeypat
         assert json.loads((tmp_path / lock.NAME).read_text())["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize("content", ['{"host": "elsewhere", "pid": 1, "boot": "b", "space": "s"}', "", '{"pi'])
+@pytest.mark.parametrize("content", ['{"token": "t", "host": "elsewhere", "pid": 1, "boot": "b"}', "", '{"tok'])
 def test_a_lock_from_elsewhere_is_taken_over_once_its_heartbeat_has_stopped(content, tmp_path):
     file = tmp_path / lock.NAME
     file.write_text(content)
@@ -99,6 +99,16 @@ def test_a_lock_from_elsewhere_is_taken_over_once_its_heartbeat_has_stopped(cont
     with lock.released_after():
         lock.acquire(tmp_path)
         assert json.loads(file.read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"pid": 1}', "packages: 3\n"])
+def test_a_file_of_another_program_is_never_taken_for_a_lock(content, tmp_path):
+    file = tmp_path / lock.NAME
+    file.write_text(content)
+    os.utime(file, (0, 0))
+    with pytest.raises(UserError, match="is damaged or of another program"), lock.released_after():
+        lock.acquire(tmp_path)
+    assert file.read_text() == content
 
 
 def test_the_number_of_a_process_that_was_given_to_another_is_not_its_owner(tmp_path):

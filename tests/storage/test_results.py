@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+import xarray as xr
 from etils import epath
 
 from cspace_jax.analysis.dataset import Measurements, build_dataset, measure
@@ -144,6 +145,32 @@ def test_missing_and_damaged_results_are_one_clear_line(tmp_path):
     path = written(synthetic.dataset(levels=(0.2,), seeds=(0,)), tmp_path).dataset
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="cannot be read"):
+        results.open_results(tmp_path)
+
+
+def test_any_changed_value_of_a_stored_dataset_is_damage(tmp_path):
+    """A flipped bit of what is not compressed would pass: HDF5 keeps no checksum of it."""
+    written(synthetic.dataset(levels=(0.2,), seeds=(0,), diverged=(0,)), tmp_path)
+    path = tmp_path / "concept_space.nc"
+    with xr.open_dataset(path, engine="h5netcdf") as opened:
+        stored = opened.load()
+    status = stored["status"].values.copy()
+    status[0] = "oj"
+    for changed in (
+        stored.assign_coords(step=stored["step"] + 1),
+        stored.assign_coords(status=("run", status)),
+        stored.assign(bit=1 - stored["bit"]),
+        stored.assign_attrs(study="another"),
+    ):
+        changed.to_netcdf(path, engine="h5netcdf")
+        with pytest.raises(UserError, match="is damaged, its checksum differs; delete it and run --mode=eval again"):
+            results.open_results(tmp_path)
+    mine = stored.drop_attrs(deep=False).assign_attrs(config="[1]")
+    mine.to_netcdf(path, engine="h5netcdf")
+    with pytest.raises(UserError, match="the configuration in .* is damaged"):
+        results.open_results(tmp_path)
+    mine.isel(run=0).assign_attrs(config="{}").to_netcdf(path, engine="h5netcdf")
+    with pytest.raises(UserError, match="holds no run; it was not written by this tool"):
         results.open_results(tmp_path)
 
 

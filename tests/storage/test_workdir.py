@@ -12,6 +12,7 @@ from etils import epath
 
 from cspace_jax.config import Config, EngineConfig, GridConfig, OptimConfig
 from cspace_jax.errors import UserError
+from cspace_jax.storage import lock
 from cspace_jax.storage.files import located, write_atomic, writing
 from cspace_jax.storage.metrics import append_metrics, damaged_lines, read_metrics, truncate_metrics
 from cspace_jax.storage.workdir import Workdir, load, prepare
@@ -81,13 +82,30 @@ def test_workdir_of_another_config_is_refused_with_the_fields_named(tmp_path):
     assert (tmp_path / "config.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "report.html"])
+@pytest.mark.parametrize(
+    "name", ["checkpoints", "metrics.jsonl", "report.html", "lock.json", "wandb", "metrics.part_001.jsonl"]
+)
 def test_folder_that_holds_a_name_of_ours_is_refused_untouched(tmp_path, name):
     (tmp_path / name).write_text("x")
     with pytest.raises(UserError, match=f"holds '{name}'.*not a workdir of cspace_jax") as error:
         prepare(tmp_path, CONFIG)
     one_line(error)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "x")]
+
+
+def test_rests_of_killed_writes_are_removed_by_who_holds_the_workdir(tmp_path):
+    workdir = prepare(tmp_path / "w", CONFIG)
+    rest = f".step_00000002.npz.{'0a' * 16}.tmp"
+    rests = [workdir.eval / "wave_000" / rest, workdir.root / rest]
+    others = [workdir.figures / rest, workdir.root / ".mine.tmp", workdir.checkpoints / "wave_000" / "params" / rest]
+    for file in (*rests, *others):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+    prepare(tmp_path / "w", CONFIG)  # does not hold it
+    assert all(file.exists() for file in (*rests, *others))
+    with lock.released_after():
+        prepare(tmp_path / "w", CONFIG)
+    assert not any(file.exists() for file in rests) and all(file.exists() for file in others)
 
 
 def test_logs_and_other_files_may_lie_in_a_new_workdir(tmp_path):

@@ -259,7 +259,9 @@ def test_a_user_keeps_the_allocator_settings_of_the_environment(monkeypatch):
 MISTAKES = {
     "unknown field": (["--config.optim.stepz=3"], "config.optim.stepz: unknown field 'stepz', did you mean 'steps'"),
     "unknown group": (["--config.optin.steps=3"], "config.optin.steps: unknown field 'optin'"),
-    "steps of no replay": (["--steps=(3,)"], "steps and around: only go with --mode=replay"),
+    "steps of no replay": (["--steps=(3,)"], "steps = '(3,)': only goes with --mode=replay"),
+    "plan of a log": (["--mode=plan", "--log=wandb"], "log = 'wandb': only goes with --mode=train, eval"),
+    "width of no replay": (["--width=3"], "width = 3: only goes with --around"),
     "wrong type": (["--config.optim.steps=abc"], "config.optim.steps=abc"),
     "wrong type in a tuple": (["--config.grid.sep_col=(0.2,'a')"], "grid.sep_col[1] = 'a': must be a number"),
     "value missing": (["--config.optim.steps"], "config.optim.steps"),
@@ -369,11 +371,18 @@ def test_settings_in_the_environment_change_no_number(tmp_path):
     (tmp_path / "rc").write_text("text.usetex: True\nfont.size: 31\n")
     odd = {"JAX_ENABLE_X64": "1", "JAX_THREEFRY_PARTITIONABLE": "0", "JAX_DEFAULT_PRNG_IMPL": "rbg"}
     odd |= {"JAX_DEBUG_NANS": "1", "JAX_DISABLE_JIT": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    odd |= {"JAX_TRANSFER_GUARD": "disallow", "JAX_CHECK_TRACER_LEAKS": "1", "PYTHONWARNINGS": "error"}
+    odd |= {"JAX_COMPILATION_CACHE_DIR": "/proc/none"}
     odd |= {"JAX_NUMPY_RANK_PROMOTION": "raise", "MATPLOTLIBRC": str(tmp_path / "rc"), "HOME": "/proc/none"}
     done = real_command(study("hidden"), f"--workdir={tmp_path / 'w'}", *ARGUMENTS["hidden"], **odd)
     assert done.code == 0, done.err
-    assert done.out.count("its default, which the numbers of a study are made with") == 6
+    assert done.out.count("its default, which the numbers of a study are made with") == 8
     assert_same_table(tmp_path / "w" / "concept_space.csv", ROOT / "tests" / "golden" / "smoke_narrow" / "hidden.csv")
+
+
+def test_a_setting_that_jax_cannot_read_is_one_line(tmp_path):
+    done = real_command(study(), f"--workdir={tmp_path / 'w'}", JAX_ENABLE_X64="maybe")
+    assert_one_line(done, "JAX_ENABLE_X64 in the environment: JAX cannot read its value (invalid truth value 'maybe'")
 
 
 def test_evaluation_before_training_is_one_line(finished, tmp_path):
