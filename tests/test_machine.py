@@ -1,7 +1,10 @@
 """Limits of containers, jobs and shells, read from trees of files as the kernel shows them."""
 
 import os
+import pathlib
 import resource
+import subprocess
+import sys
 
 import pytest
 
@@ -95,3 +98,38 @@ def test_where_nothing_tells_it_is_the_physical_memory(tmp_path, monkeypatch):
     assert machine.memory(tmp_path, {}) == 4096000.0
     monkeypatch.delattr(os, "sysconf")
     assert machine.memory(tmp_path, {}) == float("inf")
+
+
+CONTROLLERS = [pathlib.Path("/sys/fs/cgroup") / name for name in ("memory", "cpu")]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not all(os.access(one / "tasks", os.W_OK) for one in CONTROLLERS),
+    reason="no control groups of version 1 that this test may make",
+)
+def test_limits_of_a_real_control_group_count():
+    groups = [one / f"cspace_jax_{os.getpid()}" for one in CONTROLLERS]
+    limits = {"memory.limit_in_bytes": 3 * 2**30, "cpu.cfs_period_us": 100_000, "cpu.cfs_quota_us": 100_000}
+    code = """
+import os, sys
+for tasks in sys.argv[1:]:
+    with open(tasks, "w") as file:
+        file.write(str(os.getpid()))
+from cspace_jax import machine
+print(machine.memory() // 2**20, machine.cores(), machine.has_quota())
+"""
+    try:
+        for group in groups:
+            group.mkdir()
+            for name, value in limits.items():
+                if (group / name).exists():
+                    (group / name).write_text(str(value))
+        line = [sys.executable, "-c", code, *(str(group / "tasks") for group in groups)]
+        environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(machine.__file__).parents[1])}
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+    finally:
+        for group in groups:
+            if group.exists():
+                group.rmdir()
+    memory, cores, quota = done.stdout.split()
+    assert 2900 < float(memory) <= 3072 and (cores, quota) == ("1", "True")
