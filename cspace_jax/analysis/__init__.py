@@ -1,0 +1,23 @@
+"""Pure functions of the labelled dataset: curves, learning times, statistics over seeds, claims, the summary."""
+
+from cspace_jax import lazy
+
+__getattr__, __dir__ = lazy.modules(
+    __name__,
+    (
+        "blocks",
+        "censored",
+        "claims",
+        "curves",
+        "definition2",
+        "identity_mapping",
+        "intervals",
+        "landscape",
+        "learning",
+        "levels",
+        "published",
+        "summary",
+        "tables",
+        "testing",
+    ),
+)

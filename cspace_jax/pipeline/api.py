@@ -10,7 +10,7 @@ from cspace_jax.config import Config
 from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import log_writers, opening, several, stages
+from cspace_jax.pipeline import log_writers, opening, preparation, several, stages
 from cspace_jax.pipeline.export import Request as Export
 from cspace_jax.pipeline.modes import MODES
 from cspace_jax.pipeline.replay import Request
@@ -49,7 +49,7 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     opening.refuse_ignored(config)
     source = opening.open_and_check(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
-    stages.check_names(config)
+    preparation.check_names(config)
     forecast.show(config, autotune.resolve(config, may_measure=False), compile_programs)
 
 
@@ -91,17 +91,17 @@ def run(
     """
     startup.set_up_jax()
     startup.start_backend()
-    stages.check_outdir(mode, outdir)
+    preparation.check_outdir(mode, outdir)
     log_writers.check(log, mode, workdir)
     with lock.released_after():
         if mode == "replay":
-            stages.check_replay(workdir, replay or Request())
+            preparation.check_replay(workdir, replay or Request())
         if mode == "extend":
-            study = stages.prepare_extension(config, workdir, command_line)
+            study = preparation.prepare_extension(config, workdir, command_line)
         elif config is None or MODES[mode].only_reads:
-            study = stages.reopen(workdir, mode, config)
+            study = preparation.reopen(workdir, mode, config)
         else:
-            study = stages.prepare(config, workdir, mode, command_line)
+            study = preparation.prepare(config, workdir, mode, command_line)
         stages.announce(study, mode, scale_chosen)
         with log_writers.logging(study, log) as logged:
             stages.carry_out(logged, mode, replay, stages.Output(outdir, verbose, export))
@@ -129,5 +129,5 @@ def open_study(workdir: Any) -> Study | Studies:
       UserError: there is no such workdir, or one is damaged.
     """
     if isinstance(workdir, str | os.PathLike) and not several.is_several(workdir):
-        return stages.reopen(workdir, "figures")
+        return preparation.reopen(workdir, "figures")
     return several.open_several(workdir)

@@ -16,7 +16,7 @@ from cspace_jax.analysis import published, published_tables, report, side_by_sid
 from cspace_jax.config import Config, Difference, differences
 from cspace_jax.config.reading import one_of
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import stages
+from cspace_jax.pipeline import preparation
 from cspace_jax.pipeline.several import names_of
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import PathLike, located, quoted, write_atomic
@@ -207,7 +207,7 @@ def _is_published(one: str) -> bool:
 
 
 def _opened(one: Study | str) -> Study:
-    return one if isinstance(one, Study) else stages.reopen(one, "figures")
+    return one if isinstance(one, Study) else preparation.reopen(one, "figures")
 
 
 def _name(study: Study) -> str:

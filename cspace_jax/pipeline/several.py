@@ -14,7 +14,7 @@ from etils import epath
 
 from cspace_jax.analysis import joining
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import stages
+from cspace_jax.pipeline import preparation
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import workdir
 from cspace_jax.storage.files import PathLike, quoted
@@ -89,7 +89,8 @@ def open_several(workdirs: PathLike | Sequence[PathLike]) -> Studies:
     repeated = [path for path, count in Counter(paths).items() if count > 1]
     if repeated:
         raise UserError(f"workdirs: {quoted(repeated[0])} is named twice")
-    return Studies({name: stages.reopen(path, "figures") for name, path in zip(names_of(paths), paths, strict=True)})
+    studies = [preparation.reopen(path, "figures") for path in paths]
+    return Studies(dict(zip(names_of(paths), studies, strict=True)))
 
 
 def _matching(pattern: PathLike) -> list[str]:

@@ -17,7 +17,7 @@ from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import extension, waves
 from cspace_jax.pipeline.logs import Log
 from cspace_jax.pipeline.waves import Wave
-from cspace_jax.storage import lock, results
+from cspace_jax.storage import results
 from cspace_jax.storage.files import PathLike
 from cspace_jax.storage.workdir import Workdir
 
@@ -111,13 +111,10 @@ class Study:
         Raises:
           UserError: the steps make no sense, or this is another kind of device or version than the one that trained.
         """
-        from cspace_jax.pipeline import stages
-        from cspace_jax.pipeline.replay import Request
+        from cspace_jax.pipeline import api
 
-        request = Request(tuple(steps), around, width, count)
-        stages.check_replay(self.workdir.root, request)
-        with lock.released_after():
-            stages.carry_out(stages.reopen(self.workdir.root, "replay"), "replay", request)
+        request = api.Request(tuple(steps), around, width, count)
+        api.run(None, self.workdir.root, "replay", command_line="Study.replay", replay=request)
         return self
 
     def summary(self, name: str = "") -> Any:
@@ -177,15 +174,12 @@ class Study:
         Raises:
           UserError: a protocol or value does not exist or does not suit the study, or checkpoints are missing.
         """
-        from cspace_jax.pipeline import stages
+        from cspace_jax.pipeline import api
 
         fields = to_dict(self.config)
         fields["elicit"] |= {"protocols": protocols, **values}
         config = from_config_dict({**fields, "figures": ()})
-        with lock.released_after():
-            study = stages.prepare(config, self.workdir.root, "elicit", "Study.elicit")
-            stages.carry_out(study, "elicit")
-        return study
+        return api.run(config, self.workdir.root, "elicit", command_line="Study.elicit")
 
     def extend(self, *, steps: int = 0, **axes: Any) -> "Study":
         """Train runs that are missing, or all runs longer, add them to the results, and return the study.
@@ -201,13 +195,10 @@ class Study:
         Raises:
           UserError: what is asked for cannot be added to this study.
         """
-        from cspace_jax.pipeline import stages
+        from cspace_jax.pipeline import api
 
         asked = extension.wanted(self.workdir.root, axes, steps)
-        with lock.released_after():
-            study = stages.prepare_extension(asked, self.workdir.root, "Study.extend")
-            stages.carry_out(study, "extend")
-        return study
+        return api.run(asked, self.workdir.root, "extend", command_line="Study.extend")
 
     def model(self, run: int = 0, step: int | None = None) -> "Model":
         """Return the model of one run at a saved step (default: the last), ready to be sampled.

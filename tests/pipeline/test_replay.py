@@ -19,7 +19,7 @@ from cspace_jax.analysis import report, zoom
 from cspace_jax.config import to_dict
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import collect, elicit, replay, stages
+from cspace_jax.pipeline import collect, elicit, preparation, replay
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.train import train
@@ -247,7 +247,7 @@ def test_turns_are_printed_with_their_spacing():
 )
 def test_a_request_that_makes_no_sense_is_one_line(request_, words, finished):
     with pytest.raises(UserError, match=words):
-        stages.check_replay(finished.workdir.root, request_)
+        preparation.check_replay(finished.workdir.root, request_)
 
 
 @pytest.mark.parametrize(
@@ -258,13 +258,13 @@ def test_another_machine_is_refused(change, finished, tmp_path):
     study = copied(finished, tmp_path)
     study.workdir.env.write_text(json.dumps(environment() | change))
     with pytest.raises(UserError, match=r"^replay: trained on .* this is cpu .* repeats bit for bit only on the same"):
-        stages.check_replay(study.workdir.root, Request(steps=(3,)))
+        preparation.check_replay(study.workdir.root, Request(steps=(3,)))
     with_earlier = environment() | change | {"earlier": [environment()]}  # the training was one of several commands
     study.workdir.env.write_text(json.dumps(with_earlier))
-    stages.check_replay(study.workdir.root, Request(steps=(3,)))
+    preparation.check_replay(study.workdir.root, Request(steps=(3,)))
     study.workdir.env.write_text("{")
     with pytest.raises(UserError, match=r"env.json is missing or damaged"):
-        stages.check_replay(study.workdir.root, Request(steps=(3,)))
+        preparation.check_replay(study.workdir.root, Request(steps=(3,)))
 
 
 def test_a_kept_state_that_differs_is_noticed(finished, reader, tmp_path, capsys):

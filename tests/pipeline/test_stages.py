@@ -23,7 +23,7 @@ from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import evaluate as evaluating
-from cspace_jax.pipeline import passing, planning, stages
+from cspace_jax.pipeline import passing, planning, preparation
 from cspace_jax.pipeline import train as training
 from cspace_jax.pipeline import waves as study_waves
 from cspace_jax.pipeline.collect import collect
@@ -422,17 +422,17 @@ def within(runs, config=CONFIG):
 
 def test_runs_go_in_waves_where_memory_does_not_hold_them_and_a_begun_workdir_keeps_them(finished, reader, tmp_path):
     config = within(2)
-    study = stages.prepare(config, tmp_path / "w", "all")
+    study = preparation.prepare(config, tmp_path / "w", "all")
     assert study.plan.wave == 2 and "4 runs in 2 waves of at most 2 (" in planning.describe(study)
     study_waves.record(study.workdir, config, study.plan.wave, 1)
     study.workdir.checkpoints.mkdir()  # begun, nothing trained
     with pytest.raises(UserError, match=r"^waves of workdir .*/w: 2 runs at once are predicted .*; a device with more"):
-        stages.prepare(within(1), tmp_path / "w", "all")
-    assert stages.prepare(CONFIG, tmp_path / "w", "all").plan.wave == 2
+        preparation.prepare(within(1), tmp_path / "w", "all")
+    assert preparation.prepare(CONFIG, tmp_path / "w", "all").plan.wave == 2
     assert_equals_finished(carry_out(tmp_path / "w", config, reader), finished)
     assert [len(wave.rows) for wave in study.waves] == [2, 2]
     # Nothing is left to train: memory does not matter.
-    stages.prepare(within(1), tmp_path / "w", "all")
+    preparation.prepare(within(1), tmp_path / "w", "all")
 
 
 @pytest.mark.parametrize(("enough", "tried"), [(16, [0, 16]), (8, [0, 16, 8]), (4, [0, 16, 8])])

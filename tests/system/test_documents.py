@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+import cspace_jax as cs
 from cspace_jax.plots import figures
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -22,6 +23,19 @@ def test_a_page_is_short_and_its_links_and_files_exist(page):
         assert "://" in target or (page.parent / target).exists(), target
     for module in re.findall(r"`((?:cspace_jax|experiments|tests)/[\w/]+\.py)`", text):
         assert (ROOT / module).exists(), module
+
+
+def test_every_public_name_is_on_the_page_of_the_api():
+    text = (ROOT / "docs" / "api.md").read_text()
+    shown = set(re.findall(r"^::: \S+\.(\w+)$", text, re.MULTILINE)) | set(re.findall(r"`cs\.(\w+)`", text))
+    assert sorted(set(cs.__all__) - shown) == []
+
+
+def test_every_script_is_in_the_table_of_scripts():
+    text = (ROOT / "docs" / "scripts.md").read_text()
+    scripts = {file.stem: file.read_text() for file in (ROOT / "experiments").glob("*.py")}
+    started = [name for name, code in scripts.items() if "Parser(" in code and f"python -m experiments.{name}" in code]
+    assert len(started) > 12 and [name for name in started if not re.search(rf"`{name}[ `]", text)] == []
 
 
 def test_every_figure_is_in_the_table_of_studies():
