@@ -8,6 +8,7 @@ from typing import IO
 import numpy as np
 
 from cspace_jax import machine
+from cspace_jax.text import one_line
 
 DAMAGES = (OSError, ValueError, KeyError)
 
@@ -70,7 +71,7 @@ def _damage(what: str) -> Iterator[None]:
     except MemoryError as error:
         raise ValueError(f"{what} announces more than fits into memory") from error
     except Exception as error:
-        raise ValueError(f"{what} is damaged ({type(error).__name__}: {' '.join(str(error).split())})") from error
+        raise ValueError(f"{what} is damaged ({type(error).__name__}: {one_line(error)})") from error
 
 
 def _require_room(archive: np.lib.npyio.NpzFile, names: Sequence[str]) -> None:

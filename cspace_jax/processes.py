@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from cspace_jax import stopping
 from cspace_jax.errors import UserError
+from cspace_jax.text import one_line
 
 T = TypeVar("T")
 _BY_HAND = ("coordinator", "num_processes", "process_id")
@@ -59,7 +60,7 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
     except UserError:
         raise
     except Exception as error:  # of several kinds, by the cluster
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise UserError(f"distributed: the processes cannot be joined ({reason}); {_advice()}") from error
     global _joined
     _joined = True

@@ -12,6 +12,7 @@ from typing import Any
 
 from cspace_jax import machine
 from cspace_jax.errors import UserError
+from cspace_jax.text import one_line
 
 # XLA:CPU asks malloc for its buffers at every call. With glibc's defaults large ones are given back to the kernel each
 # time, and a good part of a training step is spent on faulting them in again.
@@ -127,7 +128,7 @@ def start_backend() -> str:
 
 def backend_failure(error: BaseException) -> str:
     """Return in one line why JAX or its backend could not be started; "" for an error of another kind."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, ValueError) and (found := _INVALID.match(text)):
         return f"{found[1].upper()} in the environment: JAX cannot read its value ({text[:200]}); unset it"
     return _unable(error) if _UNABLE.match(text) else ""
@@ -137,7 +138,7 @@ def _unable(error: BaseException) -> str:
     import jax
 
     asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
-    reason = _UNABLE.sub("", " ".join(str(error).split())).partition(" (set JAX_PLATFORMS")[0]
+    reason = _UNABLE.sub("", one_line(error)).partition(" (set JAX_PLATFORMS")[0]
     reason = reason.partition(" (you may need to")[0][:200] or "is a jax for it installed?"
     name = f"JAX_PLATFORMS = {asked!r}" if asked else "JAX"
     return f"{name}: the backend cannot be started ({reason}); JAX_PLATFORMS=cpu takes the CPU"

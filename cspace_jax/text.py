@@ -13,6 +13,11 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+def one_line(error: object, most: int | None = None) -> str:
+    """Return what an error says as one line, of at most `most` characters."""
+    return " ".join(str(error).split())[:most]
+
+
 def unpresentable(name: str) -> str:
     """Return why a terminal, a figure or a spreadsheet would take a name for something else; "" if none would."""
     if not name.isprintable() or len(name) > MAX_NAME:

@@ -28,6 +28,7 @@ from cspace_jax.cli import scripts
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
+from cspace_jax.text import one_line
 
 SIDE = 28
 WORDS = {0: "zero", 1: "one"}
@@ -56,7 +57,7 @@ def read(archive: pathlib.Path) -> tuple[UInt8[np.ndarray, "n 28 28"], Float[np.
     try:
         table = np.loadtxt(io.StringIO(gzip.decompress(archive.read_bytes()).decode()), delimiter=",", ndmin=2)
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"archive = {str(archive)!r}: cannot be read ({' '.join(str(error).split())})") from error
+        raise UserError(f"archive = {str(archive)!r}: cannot be read ({one_line(error)})") from error
     if table.shape[1] != SIDE**2 + 1:
         raise UserError(f"archive = {str(archive)!r}: has {table.shape[1]} columns, must have {SIDE**2 + 1}")
     chosen = table[np.isin(table[:, -1], list(WORDS))]

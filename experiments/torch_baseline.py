@@ -40,8 +40,8 @@ class Block(nn.Module):
         super().__init__()
         self.net1 = nn.Sequential(nn.GroupNorm(groups, c_in, eps=_NORM_EPS), nn.GELU(), _conv3(c_in, c_out))
         self.cond_projs = nn.ModuleList([_mlp(TIME_FEATURES, c_out), _mlp(CONDITIONING_DIM, c_out)])
-        norm, drop = nn.GroupNorm(groups, c_out, eps=_NORM_EPS), nn.Dropout(dropout)
-        self.net2 = nn.Sequential(norm, nn.GELU(), drop, _conv3(c_out, c_out, zero=True))
+        norm, drop = nn.GroupNorm(groups, c_out, eps=_NORM_EPS), [nn.Dropout(dropout)] if dropout else []
+        self.net2 = nn.Sequential(norm, nn.GELU(), *drop, _conv3(c_out, c_out, zero=True))
         self.skip_conv = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, embeddings: tuple[Tensor, Tensor]) -> Tensor:

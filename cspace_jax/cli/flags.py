@@ -15,6 +15,7 @@ from cspace_jax.config import Config, reading, reference, to_dict
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline.modes import MODES, SHOWS
 from cspace_jax.studies import loading
+from cspace_jax.text import one_line
 
 FLAGS = flags.FLAGS
 
@@ -126,7 +127,7 @@ def _in_one_line() -> Iterator[None]:
     try:
         yield
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"command line: {' '.join(str(error).split())}") from error
+        raise UserError(f"command line: {one_line(error)}") from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from cspace_jax import processes, startup, stopping
 from cspace_jax.cli import faults
 from cspace_jax.errors import UserError
+from cspace_jax.text import one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,7 +64,7 @@ def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequ
 def _out_of_memory(error: Exception) -> str:
     """Return in one line that the memory of the host or of a device is used up; "" for an error of another kind."""
     if isinstance(error, MemoryError):
-        return f"out of memory ({' '.join(str(error).split())[:200] or 'of this machine'}); what is done is kept"
+        return f"out of memory ({one_line(error, 200) or 'of this machine'}); what is done is kept"
     if "jax" in sys.modules:
         from cspace_jax.cost import fit  # JAX is loaded already
 

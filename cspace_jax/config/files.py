@@ -6,6 +6,7 @@ import traceback
 import types
 
 from cspace_jax.errors import UserError
+from cspace_jax.text import one_line
 
 
 def reason(error: BaseException, file: str | pathlib.Path | None = None) -> str:
@@ -14,7 +15,7 @@ def reason(error: BaseException, file: str | pathlib.Path | None = None) -> str:
     own = [one for one in frames if file is not None and one.filename == str(pathlib.Path(file).resolve())]
     last = (own or frames)[-1]
     where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
+    return f"{type(error).__name__}: {one_line(error, 300)}{where}"
 
 
 def load(path: str | pathlib.Path) -> types.ModuleType:

@@ -134,7 +134,7 @@ class UNet(nn.Module):
         embeddings: dict[str, jax.Array] = {}
         if t is not None and c is not None:
             embeddings["time"] = MLP(TIME_FEATURES, name="embed_time")(time_features(t))
-        if isinstance(c, jax.Array):
+        if c is not None and not isinstance(c, Mapping):
             shared = shares_embedding(spec.conditioning)
             embeddings["vector"] = MLP(COMMON_FEATURES, name="embed_vector")(c) if shared else c
 

@@ -24,6 +24,7 @@ from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import checked_json, results
 from cspace_jax.storage.files import located, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
+from cspace_jax.text import one_line
 
 _ARRAYS = "arrays_crc32"  # in a cached probe's info
 
@@ -109,7 +110,7 @@ def _load(spec: ProbeSpec, config: Config, file: epath.Path) -> Probe | None:
     try:
         return _decode(spec, config, arrays, text)
     except Exception as error:  # of bytes in memory: whatever is raised, they are damaged
-        _say(f"{str(file)!r} is damaged and not used ({' '.join(str(error).split())[:100]})")
+        _say(f"{str(file)!r} is damaged and not used ({one_line(error, 100)})")
         return None
 
 

@@ -3,6 +3,10 @@
 import dataclasses
 import functools
 import math
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -325,6 +329,30 @@ def influence(conditioning):
 def test_every_conditioning_entry_reaches_the_output(conditioning):
     by_c, by_t = influence(conditioning)
     assert by_c.min() > 1e-6 and by_t > 1e-6
+
+
+NUMPY = """
+import jax, numpy as np
+from cspace_jax.config import DiffusionConfig, NetworkConfig
+from cspace_jax.model import unet, vdm
+network = NetworkConfig(channels=(4,), blocks=1, groups=2, attention=False)
+spec = vdm.Vdm.from_config(network, DiffusionConfig(), "xla").network
+grown = lambda leaf: leaf + np.cos(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape)
+params = jax.tree.map(grown, unet.init_params(spec, jax.random.key(0)))
+z, t, c = np.ones((1, 4, 4, 3), np.float32), np.ones(1, np.float32), np.ones((1, 11), np.float32)
+z[0, 0, 0] = 2
+forward = jax.jit(unet.apply, static_argnames="spec")
+np.testing.assert_allclose(unet.apply(spec, params, z, t, c), forward(spec, params, z, t, c), atol=1e-4)
+assert np.abs(forward(spec, params, z, t, c) - forward(spec, params, z, t, 0 * c)).max() > 0.001
+"""
+
+
+@pytest.mark.system
+def test_conditionings_may_be_numpy_arrays():
+    """In a process of its own: here annotations are checked, which refuse them."""
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(unet.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", NUMPY], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("conditioning", ["sep_zerolinear", "common_zerolinear"])
