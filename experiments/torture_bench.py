@@ -30,6 +30,7 @@ STUDY = (
     *("--config.elicit.protocols=('overprompt',)", "--config.elicit.samples=2", "--config.elicit.overprompt=(1.0,)"),
 )
 TABLE = "concept_space.csv"
+PAIR = "experiments.torture_pair"  # carries out a command in two processes
 ADDED = {"seeds": (100,), "steps": 48}
 STEPS = (6, 10, 33)
 
@@ -176,7 +177,7 @@ def prepare(root: pathlib.Path) -> Bench:
             lambda one: cs.run(_config(straight), one),
             None,
             root / "in_two",
-            module="experiments.torture_pair",
+            module=PAIR,
         ),
         "extend": Job(
             ("--mode=extend", f"--config.grid.seeds={ADDED['seeds']}", f"--config.optim.steps={ADDED['steps']}"),
