@@ -13,8 +13,6 @@ installed package.
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from cspace_jax.analysis import published, published_tables
 from cspace_jax.cli import scripts
 from cspace_jax.plots import published as drawing
@@ -35,9 +33,7 @@ def run(arguments: Sequence[str]) -> None:
     folder, config = workdir.load(args.workdir)
     ds = results.open_results(folder.root)
     parts = published.beside(ds, config)
-    console = Console()
-    console.width = max(console.width, 120)
-    published_tables.print_parts(parts, ds, config, console)
+    published_tables.print_parts(parts, ds, config, published_tables.wide_console())
     if any(part.rows for part in parts):
         drawn = drawing.figure(ds, parts, comparable=not published.deviations(config))
         print(*style.save(drawn, args.out or folder.figures / "published"), sep="\n")

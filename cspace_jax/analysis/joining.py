@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from cspace_jax.config import GridConfig, grid, reading
 from cspace_jax.errors import UserError
 from cspace_jax.storage import results
 
@@ -39,15 +40,20 @@ def join(datasets: Mapping[str, xr.Dataset]) -> xr.Dataset:
     attributes = [ds.attrs for ds in datasets.values()]
     shared = {key: value for key, value in attributes[0].items() if all(one.get(key) == value for one in attributes)}
     configs = [results.config_of(ds) for ds in datasets.values()]
-    return stack(labelled).assign_attrs(shared, config=json.dumps(_shared(configs), sort_keys=True))
+    return _stacked(labelled).assign_attrs(shared, config=json.dumps(_shared(configs), sort_keys=True))
 
 
 def stack(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-    """Return datasets of the same concepts and classes as one, along `run`, whose labels are numbered anew from 0.
+    """Return the datasets of the parts of one study as one, along `run`, whose labels are numbered anew from 0.
 
     Every other axis holds the labels of all parts, steps in increasing order, the rest in the order of their first
-    appearance; NaN stands where a part has none. What has no axis `run`, and the attributes, are those of the first.
+    appearance; NaN stands where a part has none. What has no axis `run`, and the attributes, are those of the first,
+    but the grid of the configuration, which has the values of all parts.
     """
+    return _stacked(parts).assign_attrs(_whole_grid(parts))
+
+
+def _stacked(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     queries = list(dict.fromkeys(query for ds in parts for query in _named(ds)))
     parts = [_numbered(ds, queries) for ds in parts]
     axes = dict.fromkeys(name for ds in parts for name in map(str, ds.indexes) if name != "run")
@@ -75,6 +81,15 @@ def _kinds(ds: xr.Dataset) -> dict[str, list[str]]:
     concepts, classes = (ds[name].values.astype(str) for name in ("concept", "klass"))
     trained = classes[ds["trained"].values]
     return {"concepts": concepts.tolist(), "classes": classes.tolist(), "classes trained on": trained.tolist()}
+
+
+def _whole_grid(parts: Sequence[xr.Dataset]) -> dict[str, str]:
+    """Return the attribute `config` of the first part with the grid of all of them; {} where a part tells no grid."""
+    configs = [results.config_of(ds) for ds in parts]
+    if not all("grid" in one for one in configs):
+        return {}
+    grids = [reading.read(GridConfig, one["grid"], "grid") for one in configs]
+    return {"config": json.dumps({**configs[0], "grid": reading.plain(grid.union(grids))}, sort_keys=True)}
 
 
 def _each_run(ds: xr.Dataset) -> xr.Dataset:

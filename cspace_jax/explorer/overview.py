@@ -1,5 +1,6 @@
 """The top of a study's page: the question, verdicts, learning times, and what was run."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import xarray as xr
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.claims import UNTOLD
 from cspace_jax.analysis.verdict_tables import known, p_value, time_words
+from cspace_jax.explorer.charts import listed
 from cspace_jax.plots import style
 from cspace_jax.text import minutes
 
@@ -48,22 +50,68 @@ def learning_times(ds: xr.Dataset, summary: Mapping[str, Any]) -> dict[str, Any]
 
 
 def facts(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return what was run, on what and how long, as pairs of a name and a text; unknown ones are left out."""
-    runs, versions = summary["runs"], env.get("versions", {})
-    seconds = sum(times.values())
+    """Return what was run, on what and how long, as pairs of a name and a text; unknown ones are left out.
+
+    Command, device, date, versions and commit are those of the first start; a line a later one says where it differs.
+    """
+    runs, starts = summary["runs"], _starts(env)
+    seconds, first = sum(times.values()), _told(starts[0])
     shown = [
-        ("Command", str(env.get("command_line", ""))),
+        ("Command", first["command"]),
         ("Scale", str(summary["scale"])),
         ("Runs", f"{runs['total']}" + (f", {runs['diverged']} diverged and left out" if runs["diverged"] else "")),
-        ("Seeds", ", ".join(map(str, sorted({seed for level in summary["levels"] for seed in level["seeds"]})))),
+        ("Seeds", _seeds(summary)),
         ("Medians", intervals.missing(_least(summary), intervals.LEAST_MEDIAN) or "with 95 % intervals over seeds"),
-        ("Device", f"{env.get('device_count')} x {env.get('device_kind')}" if env.get("device_kind") else ""),
+        ("Device", first["device"]),
         ("Time", minutes(seconds) + _stages(times) if seconds else ""),
-        ("Date", str(env.get("time", ""))),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
-        ("Commit", str(env.get("git_commit") or "")),
+        ("Date", str(starts[0].get("time", ""))),
+        ("Versions", first["versions"]),
+        ("Commit", first["commit"]),
+        *(("Later", text) for text in _later(starts)),
     ]
     return [(name, text) for name, text in shown if text]
+
+
+def _starts(env: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what is recorded of every start that computed something, the first one first."""
+    earlier = env.get("earlier", ())
+    return [*(one for one in earlier if isinstance(one, Mapping)), env] if isinstance(earlier, list) else [env]
+
+
+def _told(start: Mapping[str, Any]) -> dict[str, str]:
+    versions = start.get("versions") or {}
+    return {
+        "command": str(start.get("command_line", "")),
+        "device": f"{start.get('device_count')} x {start['device_kind']}" if start.get("device_kind") else "",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
+        "commit": str(start.get("git_commit") or ""),
+    }
+
+
+def _later(starts: list[Mapping[str, Any]]) -> list[str]:
+    """Return a text for each later start, like ones in a row as one: its command, and in what it was not as before."""
+    texts, before = [], _told(starts[0])
+    for told, group in itertools.groupby(starts[1:], _told):
+        dates = [str(one["time"]) for one in group if one.get("time")]
+        parts = ["the same command" if told["command"] == before["command"] else told["command"] or "unknown command"]
+        parts += [f"{len(dates)} times, last {dates[-1]}" if len(dates) > 1 else dates[-1]] if dates else []
+        parts += [f"{name} {_changed(before, told, name)}" for name in list(told)[1:] if told[name] != before[name]]
+        texts.append("; ".join(parts))
+        before = told
+    return texts
+
+
+def _changed(before: Mapping[str, str], told: Mapping[str, str], name: str) -> str:
+    """Return what is new in a text of `_told`: of versions only those that differ."""
+    parts = [part for part in told[name].split(", ") if part not in before[name].split(", ")]
+    return ", ".join(parts) or "unknown"
+
+
+def _seeds(summary: Mapping[str, Any]) -> str:
+    """Return the seeds of all runs, and which of them diverged at which level."""
+    lost = [f"{seed} at {level['label']}" for level in summary["levels"] for seed in level["diverged_seeds"]]
+    every = {seed for level in summary["levels"] for seed in (*level["seeds"], *level["diverged_seeds"])}
+    return ", ".join(map(str, sorted(every))) + (f" (diverged: {listed(lost)})" if lost else "")
 
 
 def run_line(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str, float]) -> str:

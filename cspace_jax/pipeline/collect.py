@@ -119,7 +119,7 @@ def samples(study: Study, ds: xr.Dataset) -> dict[int, np.ndarray]:
 
     What was added to the study since the dataset was written is left out.
     """
-    parts = [part for part, end in zip(study.parts, study.first_runs[1:], strict=True) if end <= ds.sizes["run"]]
+    parts = study.parts_in(ds)
     return {
         step: np.concatenate([_merge_runs(part, step, ("samples",))["samples"] for part in parts])
         for step in map(int, ds["step"].values)
@@ -128,7 +128,8 @@ def samples(study: Study, ds: xr.Dataset) -> dict[int, np.ndarray]:
 
 def stored_samples(study: Study, ds: xr.Dataset) -> dict[int, np.ndarray]:
     """Return `samples`, or {} where they were removed to free the disk."""
-    files = [w.eval_file(step) for part in study.parts for w in part.waves for step in map(int, ds["step"].values)]
+    waves = [wave for part in study.parts_in(ds) for wave in part.waves]
+    files = [wave.eval_file(step) for wave in waves for step in map(int, ds["step"].values)]
     return samples(study, ds) if all(path.exists() and holds(path, ("samples",)) for path in files) else {}
 
 

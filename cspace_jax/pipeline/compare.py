@@ -17,7 +17,7 @@ from cspace_jax.config import Config, Difference, differences
 from cspace_jax.config.reading import one_of
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import preparation
-from cspace_jax.pipeline.several import names_of
+from cspace_jax.pipeline.several import names_of, real_path
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import PathLike, located, quoted, write_atomic
 
@@ -44,9 +44,13 @@ class Comparison:
 
     @functools.cached_property
     def differences(self) -> list[Difference]:
-        """Every field in which the configurations differ."""
-        first, second = self.studies.values()
-        return differences(first.config, second.config)
+        """Every field in which the configurations differ, as they were evaluated (`Study.as_evaluated`).
+
+        Raises:
+          UserError: a study has no results, or they are damaged.
+        """
+        first, second = (study.as_evaluated(self._datasets[name]) for name, study in self.studies.items())
+        return differences(first, second)
 
     @functools.cached_property
     def numbers(self) -> dict[str, Any]:
@@ -108,9 +112,16 @@ class PublishedComparison:
     @property
     def differences(self) -> list[Difference]:
         """In what the study departs from the paper's setting, besides its levels and seeds."""
-        config: Config = self.study.config
-        found = differences(published.paper_setting(config), config)
+        found = differences(published.paper_setting(self._config), self._config)
         return [one for one in found if one.affects_results]
+
+    @functools.cached_property
+    def _dataset(self) -> xr.Dataset:
+        return self.study.dataset
+
+    @property
+    def _config(self) -> Config:
+        return self.study.as_evaluated(self._dataset)
 
     @functools.cached_property
     def parts(self) -> list[published.Part]:
@@ -119,7 +130,7 @@ class PublishedComparison:
         Raises:
           UserError: there are no results, or nothing is published for such a study.
         """
-        return published.beside(self.study.dataset, self.study.config, self.name)
+        return published.beside(self._dataset, self._config, self.name)
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -159,14 +170,14 @@ class PublishedComparison:
 
         if not any(part.rows for part in self.parts):
             return {}
-        return {"published": drawing.figure(self.study.dataset, self.parts, comparable=not self.differences)}
+        return {"published": drawing.figure(self._dataset, self.parts, comparable=not self.differences)}
 
     def show(self, console: Console | None = None) -> None:
         """Print in what the study departs from the paper's setting, and the tables."""
-        console = console or Console()
+        console = console or published_tables.wide_console()
         parts = self.parts
         side_by_side_tables.print_differences(self.differences, (f"paper ({self.name})", _name(self.study)), console)
-        published_tables.print_parts(parts, self.study.dataset, self.study.config, console)
+        published_tables.print_parts(parts, self._dataset, self._config, console)
 
     def save(self, outdir: PathLike) -> list[epath.Path]:
         """Write comparison.json and the figures, as `Comparison.save` does."""
@@ -197,7 +208,7 @@ def compare(first: Study | PathLike, second: Study | PathLike) -> Comparison | P
     if named:
         return PublishedComparison(studies[0], named[0])
     paths = [os.fspath(study.workdir.root) for study in studies]
-    if len({os.path.realpath(path) for path in paths}) == 1:
+    if len(set(map(real_path, paths))) == 1:
         raise UserError(f"compare: {quoted(paths[0])} is named twice")
     return Comparison(dict(zip(names_of(paths), studies, strict=True)))
 
@@ -227,8 +238,8 @@ def _save(
 
     folder = located(outdir)
     for study in studies:
-        root = os.path.realpath(os.fspath(study.workdir.root))
-        if os.path.commonpath([root, os.path.realpath(os.fspath(folder))]) == root:
+        root = real_path(study.workdir.root)
+        if os.path.commonpath([root, real_path(folder)]) == root:
             raise UserError(f"outdir = {quoted(folder)}: lies in the workdir {quoted(root)}, must be another folder")
     text = json.dumps(report.to_json(numbers), indent=2, allow_nan=False)
     write_atomic(folder / NUMBERS, text + "\n")

@@ -10,13 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+import xarray as xr
 from etils import epath
 from jaxtyping import Array, Float, UInt8
 
 from cspace_jax import rng
 from cspace_jax.analysis import sharing
 from cspace_jax.analysis.sharing import Images
-from cspace_jax.config import grid, to_dict
+from cspace_jax.config import Config, grid, to_dict
 from cspace_jax.config.reading import fail
 from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.data.generated import Generated
@@ -92,8 +93,8 @@ def write(study: Study, to: PathLike) -> int:
     with writing(folder):
         partial.mkdir(parents=True, exist_ok=True)
         try:
-            tables = _write_parts(study, [str(status) for status in ds["status"].values], partial)
-            _write_texts(study, tables, partial)
+            tables = _write_parts(study, ds, partial)
+            _write_texts(study, study.as_evaluated(ds), tables, partial)
             if folder.exists():
                 folder.rmdir()  # empty
             partial.rename(folder)
@@ -116,24 +117,24 @@ def check_target(to: PathLike) -> epath.Path:
     return folder
 
 
-def _write_texts(study: Study, tables: dict[str, pd.DataFrame], folder: epath.Path) -> None:
+def _write_texts(study: Study, whole: Config, tables: dict[str, pd.DataFrame], folder: epath.Path) -> None:
     for file in (study.workdir.table, study.workdir.config):
         (folder / file.name).write_bytes(file.read_bytes())
-    whole = dataclasses.replace(study.config, grid=grid.union([part.config.grid for part in study.parts]))
-    command = loading.command_of(whole, whole)
+    command = loading.command_of(whole)
     name = f"{whole.study}, {whole.scale} scale"
     text = sharing.card(name, loading.question(whole.study), command, to_dict(whole), tables)
     (folder / "README.md").write_text(text)
 
 
-def _write_parts(study: Study, status: list[str], folder: epath.Path) -> dict[str, pd.DataFrame]:
-    """Write pictures and their tables; `status` is that of the runs whose results were written."""
-    parts = [part for part, end in zip(study.parts, study.first_runs[1:], strict=True) if end <= len(status)]
-    total = sum(len(wave.rows) * len(part.steps) for part in parts for wave in part.waves)
+def _write_parts(study: Study, ds: xr.Dataset, folder: epath.Path) -> dict[str, pd.DataFrame]:
+    """Write the pictures of the runs and steps of the results, and their tables."""
+    parts = study.parts_in(ds)
+    total = ds.sizes["run"] * ds.sizes["step"]
     found = {"samples": [], "examples": list(_examples(study, parts, folder / "examples"))}
     with progress(total, "export", "run") as bar:
         for part, first in zip(parts, study.first_runs, strict=False):
-            for rows in _samples(part, first, status, folder / "samples"):
+            own = ds.isel(run=slice(first, first + part.config.grid.num_runs))
+            for rows in _samples(part, own, folder / "samples"):
                 found["samples"].append(rows)
                 bar.update()
     tables = {name: pd.concat(rows, ignore_index=True) for name, rows in found.items() if rows}
@@ -142,23 +143,24 @@ def _write_parts(study: Study, status: list[str], folder: epath.Path) -> dict[st
     return tables
 
 
-def _samples(study: Study, first: int, status: list[str], folder: epath.Path) -> Iterator[pd.DataFrame]:
-    """Write the kept samples of every run and step; yields their rows. `first` is the number of the first run."""
+def _samples(study: Study, ds: xr.Dataset, folder: epath.Path) -> Iterator[pd.DataFrame]:
+    """Write the kept samples of every run and step of a part of a study, whose results are `ds`; yields their rows."""
     source, number = source_of(study.config.data), study.config.evaluate.keep_samples
     asked = _asked(source, study)[:, :, :number]
     klass, sample = np.indices(asked.shape[1:3]).reshape(2, -1)
     for wave in study.waves:
-        for step in study.steps:
+        for step in map(int, ds["step"].values):
             stored = read_evaluation(wave.eval_file(step), ("samples", "prob_samples"))
             for i, (row, setting) in enumerate(zip(wave.rows, wave.settings, strict=True)):
-                place = f"run_{first + row:05d}/step_{step:08d}"
+                run, status = int(ds["run"][row]), str(ds["status"].values[row])
+                place = f"run_{run:05d}/step_{step:08d}"
                 names = [f"{place}/{source.family.names[k]}_{s:02d}.png" for k, s in zip(klass, sample, strict=True)]
                 _write_pictures(folder, names, stored["samples"][i][klass, sample])
                 prob = stored["prob_samples"][i, 0][klass, sample]
                 images = Images(names, klass, asked[row][klass, sample], prob)
                 facts = {
-                    "run": first + row, "seed": setting["seed"], **sharing.setting_facts(setting),
-                    "status": status[first + row], "step": step, "protocol": "naive", "sample": sample,
+                    "run": run, "seed": setting["seed"], **sharing.setting_facts(setting),
+                    "status": status, "step": step, "protocol": "naive", "sample": sample,
                 }  # fmt: skip
                 yield sharing.rows(images, source.family, source.layout, facts)
 

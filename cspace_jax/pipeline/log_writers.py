@@ -4,6 +4,10 @@ import contextlib
 import dataclasses
 import importlib.util
 import os
+import pathlib
+import socket
+import struct
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,34 +25,65 @@ from cspace_jax.storage.files import PathLike, writing
 
 
 class TensorBoard:
-    """Event files in a folder, a folder of its own for each run: what `tensorboard --logdir` shows as runs."""
+    """Event files in a folder, a folder of its own for each run: what `tensorboard --logdir` shows as runs.
+
+    Each call opens a file, appends to it and closes it, so that any number of runs takes no descriptor and no thread.
+    Where that fails, as on a full disk, a line says so and the log ends there; the study goes on.
+    """
 
     def __init__(self, folder: epath.Path):
         self._folder = folder
-        self._open: dict[tuple[str, str], Any] = {}
+        self._files: dict[tuple[str, str], pathlib.Path] = {}
+        self._ended = False
 
     def begin(self, label: str, part: str) -> None:
-        import tensorboardX
-
-        run = label.partition(" ")[0]
-        if (label, part) in self._open:  # a training that goes on with smaller microbatches
-            self._open.pop((label, part)).close()
-        with writing(self._folder):
+        run, host = label.partition(" ")[0], socket.gethostname()
+        name = f"events.out.tfevents.{time.time():010.0f}.{host}.{part}"
+        place = pathlib.Path(os.fspath(self._folder), label)
+        with self._or_end():
             for old in self._folder.glob(f"{run}*/*.{part}"):  # an extension may have changed the label
                 old.unlink()
-            place = os.fspath(self._folder / label)
-            self._open[label, part] = tensorboardX.SummaryWriter(place, flush_secs=10, filename_suffix=f".{part}")
+            place.mkdir(parents=True, exist_ok=True)
+        self._files[label, part] = place / name
+        self._append(label, part, file_version="brain.Event:2")
 
     def scalars(self, label: str, part: str, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._open[label, part].add_scalar(name, value, step)
+        from tensorboardX import summary
+
+        found = [value for name, number in values.items() for value in summary.scalar(name, number).value]
+        self._append(label, part, step=step, summary=summary.Summary(value=found))
 
     def picture(self, label: str, part: str, step: int, name: str, rows: UInt8[np.ndarray, "row column 3"]) -> None:
-        self._open[label, part].add_image(name, rows, step, dataformats="HWC")
+        from tensorboardX import summary
+
+        self._append(label, part, step=step, summary=summary.image(name, rows, dataformats="HWC"))
 
     def close(self) -> None:
-        for one in self._open.values():
-            one.close()
+        """Do nothing: every call writes out what it takes."""
+
+    def _append(self, label: str, part: str, **fields: Any) -> None:
+        """Append an event with these fields to a file of TensorBoard's records: length, data, their checksums."""
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.record_writer import masked_crc32c
+
+        data = Event(wall_time=time.time(), **fields).SerializeToString()
+        size = struct.pack("<Q", len(data))
+        sums = [struct.pack("<I", masked_crc32c(one)) for one in (size, data)]
+        with self._or_end():
+            if not self._ended:
+                with open(self._files[label, part], "ab") as file:
+                    file.write(b"".join((size, sums[0], data, sums[1])))
+
+    @contextlib.contextmanager
+    def _or_end(self) -> Iterator[None]:
+        """End the log, with a line, if its files cannot be written."""
+        try:
+            with writing(self._folder):
+                yield
+        except UserError as error:
+            if not self._ended:
+                print(f"log = 'tensorboard': {error}; the study goes on without it", flush=True)
+            self._ended = True
 
 
 class WeightsAndBiases:

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import glob
+import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,10 +13,11 @@ import xarray as xr
 from etils import epath
 
 from cspace_jax.analysis import joining
+from cspace_jax.config import to_dict
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import preparation
 from cspace_jax.pipeline.study import Study
-from cspace_jax.storage import workdir
+from cspace_jax.storage import results, workdir
 from cspace_jax.storage.files import PathLike, quoted
 
 WILDCARDS = "*?["
@@ -49,7 +50,7 @@ class Studies:
         Raises:
           UserError: a study has no results, or their concepts or classes differ.
         """
-        return joining.join({name: study.dataset for name, study in self.by_name.items()})
+        return joining.join({name: _with_whole_grid(study) for name, study in self.by_name.items()})
 
     def summary(self, name: str = "") -> Any:
         """Return the numbers of every study on its own, as `Study.summary` does.
@@ -67,6 +68,13 @@ class Studies:
         return found
 
 
+def _with_whole_grid(study: Study) -> xr.Dataset:
+    """Return the results of a study; those of older versions name the grid that it had before it was extended."""
+    ds = study.dataset
+    config = {**results.config_of(ds), "grid": to_dict(study.as_evaluated(ds))["grid"]}
+    return ds.assign_attrs(config=json.dumps(config, sort_keys=True))
+
+
 def is_several(path: Any) -> bool:
     """Return whether this names several workdirs: a list of paths, or a path with a wildcard that is no folder."""
     if not isinstance(path, str | os.PathLike):
@@ -80,17 +88,23 @@ def open_several(workdirs: PathLike | Sequence[PathLike]) -> Studies:
     A pattern passes over what is no workdir.
 
     Raises:
-      UserError: a pattern finds no workdir, a path is none, or one is named twice.
+      UserError: a pattern finds no workdir, a path is none, or one is named twice, perhaps in two ways.
     """
     several = [workdirs] if isinstance(workdirs, str | os.PathLike) else list(workdirs)
     paths = [path for one in several for path in (_matching(one) if is_several(one) else [os.fspath(one)])]
     if not paths:
         raise UserError("workdirs is empty: must hold the path of at least one workdir")
-    repeated = [path for path, count in Counter(paths).items() if count > 1]
+    places = list(map(real_path, paths))
+    repeated = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if repeated:
         raise UserError(f"workdirs: {quoted(repeated[0])} is named twice")
     studies = [preparation.reopen(path, "figures") for path in paths]
     return Studies(dict(zip(names_of(paths), studies, strict=True)))
+
+
+def real_path(path: PathLike) -> str:
+    """Return a text that is equal for all ways to name a folder: its absolute path without links."""
+    return os.path.realpath(os.path.expanduser(os.fspath(path)))
 
 
 def _matching(pattern: PathLike) -> list[str]:

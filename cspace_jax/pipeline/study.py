@@ -10,14 +10,15 @@ import xarray as xr
 
 from cspace_jax import processes
 from cspace_jax.analysis import tables
-from cspace_jax.config import Config, from_config_dict, save_steps, to_dict
+from cspace_jax.config import Config, from_config_dict, grid, save_steps, to_dict
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import disk
 from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import extension, waves
 from cspace_jax.pipeline.logs import Log
 from cspace_jax.pipeline.waves import Wave
-from cspace_jax.storage import results
+from cspace_jax.storage import extensions, results
+from cspace_jax.storage.extensions import Extensions
 from cspace_jax.storage.files import PathLike
 from cspace_jax.storage.workdir import Workdir
 
@@ -61,6 +62,22 @@ class Study:
     def first_runs(self) -> list[int]:
         """Return the number of the first run of each of `parts`, and last the number of all runs."""
         return list(itertools.accumulate((part.config.grid.num_runs for part in self.parts), initial=0))
+
+    def parts_in(self, ds: xr.Dataset) -> "list[Study]":
+        """Return the parts whose runs a dataset holds: those that were added since it was written are left out."""
+        return [part for part, end in zip(self.parts, self.first_runs[1:], strict=True) if end <= ds.sizes["run"]]
+
+    def as_evaluated(self, ds: xr.Dataset) -> Config:
+        """Return the configuration of what a dataset of the study holds: the grid of all its runs, and its steps.
+
+        An extension that is not finished is ahead of the results. Where the runs are no product, the grid has all
+        values of every axis.
+        """
+        stored = results.config_of(ds)
+        steps = stored.get("optim", {}).get("steps", self.config.optim.steps)
+        saves = tuple(stored.get("save", {}).get("steps", self.config.save.steps))
+        whole = dataclasses.replace(self.config, grid=grid.union([part.config.grid for part in self.parts_in(ds)]))
+        return extensions.lengthened(whole, Extensions(steps=steps, saves=saves))
 
     @functools.cached_property
     def kept(self) -> frozenset[int]:

@@ -313,7 +313,7 @@ def _with_earlier(path: epath.Path, env: dict[str, Any]) -> dict[str, Any]:
     last = stored_json(path)
     before = last.pop("earlier", [])
     earlier = [*before, last] if last and isinstance(before, list) else []
-    return {**env, "earlier": earlier[-MAX_EARLIER:]}
+    return {**env, "earlier": [*earlier[:1], *earlier[1:][1 - MAX_EARLIER :]]}  # the first is that of the training
 
 
 def stored_json(path: epath.Path) -> dict[str, Any]:

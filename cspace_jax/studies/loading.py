@@ -98,14 +98,19 @@ def _full_name(given: str, value: Any, known: list[str]) -> str:
     fail(given, value, f"unknown field{closest(given, [*known, *last])}; docs/config.md lists them")
 
 
-def command_of(config: Config, made: Config) -> str:
+def command_of(config: Config, made: Config | None = None) -> str:
     """Return the command that carries out a configuration in a new workdir.
 
-    Of a study that the package does not have, the file stays open, and its overrides are those against `made`.
+    Of a study that the package does not have, the file stays open, and its overrides are those against `made`; without
+    `made` the command needs no such file: all fields are overrides of the first study of the package.
     """
     shipped = config.study in STUDIES
-    base = configure(f"{config.study}:{config.scale}", {}) if shipped else made
-    words = [f"--config={config.study if shipped else 'YOUR_FILE.py'}:{config.scale}", "--workdir=NEW"]
+    if shipped or made is None:
+        name = config.study if shipped else STUDIES[0]
+        base = configure(f"{name}:{config.scale}", {})
+    else:
+        name, base = "YOUR_FILE.py", made
+    words = [f"--config={name}:{config.scale}", "--workdir=NEW"]
     for one in differences(base, config):
         value = tuple(one.second) if isinstance(one.second, list) else one.second
         words.append(shlex.quote(f"--config.{one.field}={value}"))

@@ -177,7 +177,34 @@ def test_facts_leave_out_what_is_not_known(ds):
     assert (
         found["Command"] == "M --config=x" and found["Device"] == "2 x cpu" and found["Time"].startswith("2 min (train")
     )
-    assert found["Seeds"] == "0, 100" and found["Runs"] == "4, 1 diverged and left out" and "Commit" not in found
+    assert found["Seeds"] == "0, 100 (diverged: 100 at sep_col=0.2)" and "Commit" not in found
+    assert found["Runs"] == "4, 1 diverged and left out" and "Later" not in found
+
+
+def test_a_seed_whose_runs_all_diverged_is_named():
+    ds = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100), diverged=(1, 3))
+    found = dict(overview.facts(summarised(ds), {}, {}))
+    assert found["Seeds"] == "0, 100 (diverged: 100 at sep_col=0.2; 100 at sep_col=0.8)"
+
+
+def test_what_was_run_is_the_first_command_and_where_later_ones_differ(ds):
+    def start(command, day, kind="cpu", jax="0.10.2", commit="aaa"):
+        versions = {"jax": jax, "numpy": "2.4.0"}
+        facts = {"device_kind": kind, "device_count": 1, "versions": versions, "git_commit": commit}
+        return {"command_line": command, "time": f"2026-11-{day}", **facts}
+
+    train = "M --config=x --workdir=w"
+    earlier = [start(train, "01"), start(train, "02"), start(train, "03")]
+    later = start("M --mode=elicit --workdir=w", "05", "H200", "0.11.0")
+    found = overview.facts(summarised(ds), {**later, "earlier": earlier}, {"train": 100.0})
+    facts = dict(found)
+    assert (facts["Command"], facts["Device"], facts["Date"]) == (train, "1 x cpu", "2026-11-01")
+    assert facts["Versions"] == "jax 0.10.2, numpy 2.4.0"
+    assert [text for name, text in found if name == "Later"] == [
+        "the same command; 2 times, last 2026-11-03",
+        "M --mode=elicit --workdir=w; 2026-11-05; device 1 x H200; versions jax 0.11.0",
+    ]
+    assert "1 x cpu" in overview.run_line(summarised(ds), {**later, "earlier": earlier}, {"train": 100.0})
 
 
 def test_a_chart_of_ones_own_comes_last(ds, monkeypatch):

@@ -44,7 +44,7 @@ def test_from_python_it_takes_studies_and_paths(runs):
     assert set(found.figures) == {"curves", "times"}
 
 
-def test_published_numbers_stand_beside_a_study_of_either_scale(runs, tmp_path, capsys):
+def test_published_numbers_stand_beside_a_study_of_either_scale(runs, tmp_path, capsys, monkeypatch):
     found = cs.compare(runs / "paper", "published:signal")
     assert found.differences == [] and len(found.times.loc["sep_col=0.8"]) == 8
     found.show()
@@ -53,6 +53,10 @@ def test_published_numbers_stand_beside_a_study_of_either_scale(runs, tmp_path, 
     stored = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert stored["comparable"] and [row["sep_col"] for row in stored["parts"][0]["rows"]] == [0.1, 0.8]
     assert stored["parts"][0]["rows"][0]["published"]["t80_color"] is None  # never
+    monkeypatch.setenv("COLUMNS", "60")  # a narrow terminal cuts nothing
+    found.show()
+    shown = capsys.readouterr().out
+    assert "…" not in shown and "sep_col=0.8" in shown and "ours | publ." in shown
     quick = cs.compare("published:signal_grid", runs / "a")
     quick.show()
     assert "NOT AT PAPER SCALE" in capsys.readouterr().out and len(quick.differences) > 5

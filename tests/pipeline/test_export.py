@@ -1,7 +1,9 @@
 """A study as a plain dataset and a run's weights, from a workdir with random evaluations; nothing is trained."""
 
+import ast
 import io
 import json
+import shlex
 import shutil
 
 import jax
@@ -26,6 +28,7 @@ from cspace_jax.model import torch_weights, vdm
 from cspace_jax.pipeline.model import Model
 from cspace_jax.storage.evaluations import write_npz
 from cspace_jax.storage.workdir import Workdir
+from cspace_jax.studies import loading
 from cspace_jax.training.run import TrainSpec
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
@@ -130,6 +133,21 @@ def test_the_card_describes_every_column_and_part(study, exported):
     assert "4 runs (seeds [0, 7], sep_col [0.2, 0.8]) at 3" in text and "96 pictures" in text
     for file in ("concept_space.csv", "config.json"):
         assert (exported / file).read_bytes() == (study.workdir.root / file).read_bytes()
+
+
+def test_the_card_has_the_command_that_makes_the_study_again_whatever_file_made_it(exported):
+    words = shlex.split((exported / "README.md").read_text().partition("```bash\n")[2].partition("\n```")[0])
+    assert words[:5] == ["python", "-m", "cspace_jax.main", "--config=signal:smoke", "--workdir=NEW"]
+    pairs = [word.removeprefix("--config.").split("=", 1) for word in words[5:]]
+    values = {name: value if name == "study" else _literal(value) for name, value in pairs}
+    assert loading.configure("signal:smoke", values) == CONFIG
+
+
+def _literal(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def test_a_target_that_holds_something_is_refused_and_an_empty_one_is_taken(study, tmp_path):

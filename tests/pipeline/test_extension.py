@@ -1,7 +1,9 @@
 """A finished study that is extended: what was there stays to the byte, what is added is what a new study gives."""
 
 import dataclasses
+import html
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,7 +12,7 @@ import tiny
 from commands import assert_one_line, command, snapshot
 
 import cspace_jax as cs
-from cspace_jax.config import GridConfig
+from cspace_jax.config import GridConfig, to_dict
 from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import api, extension
 from cspace_jax.storage import checkpoint
@@ -142,11 +144,39 @@ def test_a_killed_extension_goes_on_with_the_same_request(finished, longer, tmp_
             patch.setattr(Engine, "train", killed)
             study.extend(seeds=SEEDS, sep_col=LEVELS, steps=STEPS)
     assert rows(study) == rows(finished) and (study.workdir.root / "extensions" / "000" / "checkpoints").exists()
+    assert_what_is_shown_was_evaluated(study, tmp_path)
     with pytest.raises(cs.UserError, match="what was added is not trained to its end; --mode=extend --workdir="):
         api.run(None, study.workdir.root, "eval")
     assert api.run(None, study.workdir.root, "figures").dataset.sizes["run"] == 4
     assert rows(api.run(None, study.workdir.root, "extend")) == rows(longer)
     assert not study.workdir.aside.exists()
+
+
+def assert_what_is_shown_was_evaluated(study, tmp_path):
+    """Of an extension that is not finished, the page, a comparison and an export show what the results hold."""
+    assert cs.open_study(study.workdir.root).config.optim.steps == STEPS
+    text = cs.open_study(study.workdir.root).page().text
+    shown = json.loads(html.unescape(re.search(r"<summary>configuration</summary><pre>(.*?)</pre>", text, re.S)[1]))
+    assert shown == to_dict(CONFIG) and "data:image/webp" in text
+    alone = shutil.copytree(study.workdir.root, tmp_path / "alone", ignore=shutil.ignore_patterns("extensions*"))
+    assert cs.compare(study.workdir.root, alone).differences == []
+    assert cs.open_study(study.workdir.root).export(tmp_path / "dataset") == cs.open_study(alone).export(
+        tmp_path / "dataset_alone"
+    )
+    card = (tmp_path / "dataset" / "README.md").read_text()
+    assert card == (tmp_path / "dataset_alone" / "README.md").read_text()
+
+
+def test_an_extended_study_is_shown_with_the_grid_of_all_its_runs(finished, wider, root):
+    whole = {"seeds": [0, 7, 9], "sep_col": [0.2, 0.8, 0.5]}
+    text = wider.page().text
+    shown = json.loads(html.unescape(re.search(r"<summary>configuration</summary><pre>(.*?)</pre>", text, re.S)[1]))
+    stored = json.loads(wider.dataset.attrs["config"])
+    joined = json.loads(cs.open_study([wider.workdir.root]).dataset.attrs["config"])
+    for config in (shown, stored, joined):
+        assert {name: config["grid"][name] for name in whole} == whole
+    found = cs.compare(finished.workdir.root, wider.workdir.root).differences
+    assert {one.field: one.second for one in found} == {f"grid.{name}": values for name, values in whole.items()}
 
 
 def test_everything_reads_all_parts(longer, tmp_path):

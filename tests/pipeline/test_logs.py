@@ -2,7 +2,9 @@
 
 import importlib.machinery
 import io
+import os
 import sys
+import threading
 import types
 
 import jax.numpy as jnp
@@ -101,6 +103,32 @@ def test_results_are_the_dataset_its_learning_times_and_its_samples(study):
         assert [one.step for one in pictures] == sorted(images)
         shown = np.asarray(Image.open(io.BytesIO(pictures[0].encoded_image_string)))
         np.testing.assert_array_equal(shown, sheet(images[500][run][:, :4]))
+
+
+def test_many_runs_take_no_descriptors_and_no_threads(tmp_path):
+    writer = log_writers.TensorBoard(epath.Path(tmp_path))
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for run in range(40):
+        writer.begin(f"run_{run:05d}", logs.TRAINING)
+        writer.scalars(f"run_{run:05d}", logs.TRAINING, 2, {"train/loss": 0.5})
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert scalars(tmp_path, "run_00039") == {("train/loss", 2): 0.5}
+
+
+def test_a_full_disk_ends_the_log_with_one_line_and_not_the_training(tmp_path, capsys):
+    writer = log_writers.TensorBoard(epath.Path(tmp_path))
+    for label in ("run_00000", "run_00001"):
+        writer.begin(label, logs.TRAINING)
+    (file,) = (tmp_path / "run_00000").iterdir()
+    file.unlink()
+    file.symlink_to("/dev/full")
+    for step in range(40):  # more than a queue holds
+        for label in ("run_00000", "run_00001"):
+            writer.scalars(label, logs.TRAINING, step, {"train/loss": 0.5})
+    writer.begin("run_00002", logs.TRAINING)
+    writer.close()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("log = 'tensorboard': ") and "no space left on the disk; the study goes on" in line
 
 
 def test_a_sheet_has_a_row_a_class_and_stands_upright():

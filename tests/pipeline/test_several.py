@@ -52,6 +52,7 @@ def test_a_path_without_a_wildcard_is_one_study(runs):
     [
         ("{}/x*", "workdir = '.*x\\*': no workdir of cspace_jax is named like this"),
         (["{}/a", "{}/a"], "workdirs: '.*/a' is named twice"),
+        (["{}/a", "{}/b/../a/"], "workdirs: '.*/a' is named twice"),
         (["{}/a", "{}/none"], "none': no such folder"),
         ([], "workdirs is empty"),
     ],

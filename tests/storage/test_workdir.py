@@ -55,6 +55,9 @@ def test_same_command_enters_again_and_keeps_the_earlier_environment(tmp_path):
     workdir = prepare(tmp_path, CONFIG, "third")
     env = json.loads(workdir.env.read_text())
     assert [env["command_line"], *(e["command_line"] for e in env["earlier"])] == ["third", "first", "second"]
+    for i in range(25):
+        env = json.loads(prepare(tmp_path, CONFIG, f"later {i}").env.read_text())
+    assert [one["command_line"] for one in env["earlier"]] == ["first", *(f"later {i}" for i in range(5, 24))]
     assert (tmp_path / "metrics.jsonl").read_text() == "{}\n"
 
 
