@@ -4,6 +4,7 @@ NumPy only. Axis letters: r run, q query, k held-out class, s sample, c concept,
 probability that the probe gives to the class asked for: the mean over samples of the product over concepts.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int, Real
 from cspace_jax.analysis import dataset
 from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import (
+    BATTERIES,
     default_sigma,
     definition_of,
     describe_mean,
@@ -113,6 +115,7 @@ def extend(
     battery: Mapping[int, Mapping[str, Float[np.ndarray, "r q k ..."]]],
     names: Sequence[str],
     queries: Sequence[str],
+    fields: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> xr.Dataset:
     """Add the battery's protocols to a dataset of naive prompting.
 
@@ -127,6 +130,8 @@ def extend(
       battery: raw battery by step, step 0 included.
       names: protocol of every query, naive first.
       queries: values of every query, kept as the coordinate `query_value`.
+      fields: by protocol what its battery was asked with (`elicit.FIELD`), kept as the attribute `batteries`
+        (`learning.battery_field`); None = by the configuration.
     """
     held_out = np.flatnonzero(~ds["trained"].values)
     bits = ds["bit"].values[held_out]
@@ -150,7 +155,8 @@ def extend(
     every = np.stack([battery[int(s)]["prob_samples"].mean(3) for s in ds["step"].values], axis=1)
     dimensions = ("run", "step", "query", "klass", "concept")
     extended["query_prob"] = (dimensions, _spread(every, held_out, classes, -2))
-    return extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
+    extended = extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
+    return extended.assign_attrs({BATTERIES: json.dumps(fields, sort_keys=True)}) if fields else extended
 
 
 def _spread(

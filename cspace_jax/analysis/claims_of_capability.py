@@ -17,10 +17,16 @@ from cspace_jax.analysis import curves, stability, testing
 from cspace_jax.analysis.capability import emergence, score_curve
 from cspace_jax.analysis.claims import NOT_SHOWN, SHOWN, Verdict, claim, judge, untold
 from cspace_jax.analysis.comparison import area
-from cspace_jax.analysis.learning import default_sigma, definition_of, describe_mean, memories, samples_of
+from cspace_jax.analysis.learning import (
+    battery_field,
+    default_sigma,
+    definition_of,
+    describe_mean,
+    memories,
+    samples_of,
+)
 from cspace_jax.analysis.levels import levels, ok_runs
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
-from cspace_jax.storage.results import config_of
 
 LATENT = ("latent", "latent_shared")
 DRAWS = 0.5  # P(class) from which a protocol is said to draw the class
@@ -226,7 +232,7 @@ def patching(ds: xr.Dataset) -> Verdict:
     if "capability" not in ds or "patch" not in ds["protocol"].values:
         return untold("patching was not measured (elicit.protocols)")
     steps = ds["step"].values
-    before = steps < (config_of(ds).get("elicit", {}).get("patch_step") or steps[-1])
+    before = steps < (battery_field(ds, "patch", "patch_step") or steps[-1])
     if before.sum() < 2:
         return untold("fewer than two saves before the patch's own")
     areas = [area(steps[before], one[:, before]) for one in (scores_of(ds, "patch"), naive_of(ds, "patch"))]

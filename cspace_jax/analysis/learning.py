@@ -4,6 +4,7 @@ Works on plain NumPy views of the dataset for any number of concepts and any hel
 counted and left out of everything else.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,10 +15,11 @@ from jaxtyping import Float, Real
 from cspace_jax.analysis import censored, curves, intervals
 from cspace_jax.analysis.levels import Level
 from cspace_jax.config.definitions import LEARNED, STAYS_80
-from cspace_jax.config.schema import ElicitConfig, EvaluateConfig
+from cspace_jax.config.schema import NAIVE, ElicitConfig, EvaluateConfig
 from cspace_jax.storage import results
 
 PAPER_THRESHOLD = 0.8
+BATTERIES = "batteries"  # attribute: by protocol the fields of its battery, as JSON
 
 
 def trajectory(
@@ -101,10 +103,18 @@ def describe_mean(values: Float[np.ndarray, " r"], samples: int = 0) -> dict[str
 
 def samples_of(ds: xr.Dataset, battery: bool = False) -> int:
     """Return how many samples a class's coordinate is the mean of: of naive prompting, or of the battery."""
-    stored = results.config_of(ds)
-    if battery:
-        return int(stored.get("elicit", {}).get("samples", ElicitConfig().samples))
-    return int(stored.get("evaluate", {}).get("samples_per_class", EvaluateConfig().samples_per_class))
+    if battery:  # all that are joined have as many
+        return int(battery_field(ds, NAIVE, "samples") or ElicitConfig().samples)
+    return int(results.config_of(ds).get("evaluate", {}).get("samples_per_class", EvaluateConfig().samples_per_class))
+
+
+def battery_field(ds: xr.Dataset, protocol: str, name: str) -> Any:
+    """Return what a protocol's own battery was asked with (`elicit.NAME`); None where nothing says it.
+
+    A workdir may hold several batteries. Results of older versions do not say theirs: there it is the configuration's.
+    """
+    own = json.loads(ds.attrs.get(BATTERIES, "{}")).get(protocol, {})
+    return own.get(name, results.config_of(ds).get("elicit", {}).get(name))
 
 
 def seed_spread(ds: xr.Dataset, level: Level, protocol: str) -> Float[np.ndarray, "t k c"]:

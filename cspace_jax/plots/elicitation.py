@@ -14,14 +14,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
 from cspace_jax.analysis import capability, curves, stability
-from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, definition_of, memorisation, samples_of
+from cspace_jax.analysis.learning import (
+    PAPER_THRESHOLD,
+    battery_field,
+    default_sigma,
+    definition_of,
+    memorisation,
+    samples_of,
+)
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.names import control_of, controlled
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.registry import Samples, figure, further_protocols
 from cspace_jax.plots.trajectories import concept_square, draw_path
-from cspace_jax.storage import results
 
 PANELS = (NAIVE, "latent", "latent_shared", "overprompt")  # in the order of the paper's Fig. 6
 FIG10 = (NAIVE, "overprompt", "overprompt" + RANDOM, "latent", "latent" + RANDOM)  # the paper's Fig. 10 has two
@@ -178,7 +184,7 @@ def _medians(found: list[dict[str, Any]]) -> list[float]:
 
 
 def _source(ds: xr.Dataset) -> str:
-    step = results.config_of(ds).get("elicit", {}).get("patch_step")
+    step = battery_field(ds, "patch", "patch_step")
     return f"step {step:,}" if step else "the last checkpoint"
 
 
