@@ -25,7 +25,7 @@ from cspace_jax.analysis.learning import (
     memories,
     samples_of,
 )
-from cspace_jax.analysis.levels import levels, ok_runs
+from cspace_jax.analysis.levels import held_out, levels, ok_runs
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
 
 LATENT = ("latent", "latent_shared")
@@ -34,18 +34,14 @@ MARGIN = 0.1  # difference of P(class) up to which two protocols do the same
 LEAST_EMERGED = 5  # seeds of which a spread can be compared
 
 
-def _klass(ds: xr.Dataset) -> int:
-    return int(np.flatnonzero(~ds["trained"].values)[-1])
-
-
 def scores_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "r t"]:
     """Return P(class asked for) of every run under a protocol [r, t]."""
-    return score_curve(ds.isel(klass=_klass(ds)), "capability_split", name)
+    return score_curve(ds.isel(klass=held_out(ds)), "capability_split", name)
 
 
 def naive_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "r t"]:
     """Return P(class asked for) of every run under naive prompting, scored as a protocol is [r, t]."""
-    return score_curve(ds.isel(klass=_klass(ds)), "naive_split", name)
+    return score_curve(ds.isel(klass=held_out(ds)), "naive_split", name)
 
 
 def controls_of(ds: xr.Dataset, name: str) -> list[str]:
@@ -64,7 +60,7 @@ def seed_means(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndar
 def at_turn(ds: xr.Dataset, asked: Mapping[str, Float[np.ndarray, "r t"]]) -> dict[str, Float[np.ndarray, " r"]]:
     """Return the values of named curves [r, t] at each run's turning step [r]; NaN for a run that does not turn."""
     steps = ds["step"].values
-    turns = [one.turning_step if one is not None else math.nan for one in memories(ds, _klass(ds))]
+    turns = [one.turning_step if one is not None else math.nan for one in memories(ds, held_out(ds))]
     turned = np.isfinite(turns)
     places = [int(np.flatnonzero(steps == turn)[0]) if np.isfinite(turn) else 0 for turn in turns]
     rows = np.arange(len(turns))
@@ -186,8 +182,8 @@ def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "r t c"] | None:
     rows = [i for i in np.flatnonzero(asked) if float(ds["query_value"].values[i]) == weight]
     if not rows:
         return None
-    prob = ds["query_prob"].isel(query=rows[0], klass=_klass(ds)).transpose("run", "step", "concept").values
-    return np.where(ds["bit"].values[_klass(ds)] == 1, prob, 1 - prob)
+    prob = ds["query_prob"].isel(query=rows[0], klass=held_out(ds)).transpose("run", "step", "concept").values
+    return np.where(ds["bit"].values[held_out(ds)] == 1, prob, 1 - prob)
 
 
 @claim(
@@ -239,7 +235,7 @@ def patching(ds: xr.Dataset) -> Verdict:
     difference = seed_means(ds, areas[0] - areas[1])
     described = describe_mean(difference)
     low, high = described["interval"]
-    stable = [one["stable"] for level in levels(ds) if level.runs for one in stability.seeds(ds, level, _klass(ds))]
+    stable = [one["stable"] for level in levels(ds) if level.runs for one in stability.seeds(ds, level, held_out(ds))]
     details = {"per_seed": described, "stable_runs": sum(stable), "runs": len(stable)}
     found = judge(testing.sign_flip(difference), len(difference), interval=(low, high), details=details)
     return dataclasses.replace(found, why=found.why or f"{sum(stable)} of {len(stable)} runs learn stably")

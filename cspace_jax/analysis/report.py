@@ -22,8 +22,9 @@ _ANY_WIDTH = 10_000  # characters, more than a table has
 _SEVERAL = "level"  # header where several settings vary
 _TITLE = "Steps until a concept is learned ({learned}): median over seeds, and how many learned if not all did"
 _LEGEND = (
-    "taken for: the seen class that an unseen class is first drawn as, and how low its weak concept fell; turn: the "
-    "step of that; 80 %: seeds that reach it on all concepts, at some save and at the last."
+    "taken for: the seen class that an unseen class is first drawn as, and how low its weak concept fell, of the mean "
+    "trajectory over seeds; turn: the step of that; 80 %: seeds that reach it on all concepts, at some save and at the "
+    "last."
 )
 
 
@@ -260,8 +261,7 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     """Return the findings in plain words: order of the learning times, masking, product of accuracies, divergence."""
     lines = []
     concept = summary["swept_concept"]
-    varies = len({level["signal"][concept] for level in summary["levels"]}) > 1  # else there is no order to speak of
-    for place, kinds in summary["order"][concept].items() if varies else ():
+    for place, kinds in summary["order"][concept].items():
         check = kinds[summary["learned"]]
         if check["ordered"] is not None:
             where = "the training classes" if place == "training_classes" else f"held-out class {place}"

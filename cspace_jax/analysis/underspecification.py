@@ -18,7 +18,7 @@ from cspace_jax.analysis.learning import (
     times_by,
     trajectory,
 )
-from cspace_jax.analysis.levels import Level, levels, ok_runs, setting_label
+from cspace_jax.analysis.levels import Level, held_out, levels, ok_runs, setting_label
 from cspace_jax.analysis.ordering import order_check, rank_correlation
 from cspace_jax.config import DataConfig
 from cspace_jax.storage import results
@@ -78,11 +78,6 @@ def axes(ds: xr.Dataset) -> tuple[int, int]:
     """Return the indices of the two concepts that are drawn: the masked one across, the first other one upwards."""
     concept, _ = masked(ds)
     return concept, next(i for i in range(ds.sizes["concept"]) if i != concept)
-
-
-def held_out(ds: xr.Dataset) -> int:
-    """Return the last held-out class, the one with every bit set."""
-    return int(np.flatnonzero(~ds["trained"].values)[-1])
 
 
 def colors(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> Float[np.ndarray, "r t 3"]:

@@ -13,8 +13,8 @@ from scipy import special
 
 from cspace_jax.analysis import claims, comparison, report, summary, tables, verdict_tables
 from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, NOT_SHOWN, SHOWN, UNTOLD
+from cspace_jax.analysis.testing import ALPHA, Outcome
 from cspace_jax.analysis.testing import UNTOLD as UNTOLD_TEST
-from cspace_jax.analysis.testing import Outcome
 
 SEEDS = tuple(range(0, 600, 100))
 
@@ -58,6 +58,71 @@ def test_one_level_or_two_seeds_tell_nothing_of_levels(sweep):
     two = rows(synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100)))["a"]
     assert two["verdict"] == UNTOLD and math.isnan(two["p"])
     assert two["why"] == "n = 2: the smallest p-value that these seeds and levels can give is 0.25"
+
+
+@pytest.fixture(scope="module")
+def tinted(sweep):
+    """Tinted pictures: the tint is the last concept, the signal of the label is not known."""
+    ds = sweep.isel(concept=[1, 0]).copy(deep=True)
+    for name in ("signal", "signal_range"):
+        ds[name].values[:, 0] = np.nan
+    return ds
+
+
+def test_of_tinted_pictures_the_tint_is_judged(tinted):
+    found = rows(tinted)
+    assert found["a"]["details"]["concept"] == "color" and found["a"]["verdict"] == SHOWN
+    assert found["a"]["value"] == pytest.approx(-1.0)
+    assert found["b"]["why"] == "the concept signal was not measured"
+    assert found["j"]["why"] == "the signals of two concepts were not measured"
+    labels = tinted.copy(deep=True)
+    labels["signal"] = labels["signal"] * np.nan
+    assert rows(labels)["a"]["why"] == "the concept signal was not measured"
+
+
+def test_shares_of_masking_are_no_signals(tinted):
+    """Of pictures no signal is known, or all levels have that of one tint."""
+    masked = synthetic.masked()
+    for known in ([np.nan, np.nan], [np.nan, 0.05]):
+        masked["signal"] = xr.full_like(masked["signal"], 1.0) * xr.DataArray(known, dims="concept")
+        found = rows(masked)
+        assert {found[letter]["verdict"] for letter in "abj"} == {UNTOLD} and found["g"]["verdict"] == SHOWN
+
+
+def test_levels_that_differ_in_no_signal_are_not_ranked(sweep):
+    """Two learning rates at two levels of a generator's own concept; the larger rate is slower."""
+    fast = synthetic.dataset(levels=(0.2, 0.8), seeds=SEEDS[:4])
+    slow = fast.assign_coords(learning_rate=("run", np.full(8, 2e-3))).copy(deep=True)
+    for name in ("prob", "accuracy"):
+        slow[name].values[:, 20:] = fast[name].values[:, :-20]
+        slow[name].values[:, :20] = 0.5
+    ds = xr.concat([fast, slow], "run", join="override").assign_coords(concept=["tone", "grain"])
+    found = rows(ds)
+    assert found["a"]["value"] == pytest.approx(-1.0) and found["a"]["seeds"] == 4
+    assert found["a"]["p"] == pytest.approx(1 / 2**8)  # two orders of two levels, at two rates of four seeds
+    assert found["j"]["value"] == pytest.approx(-1.0) and found["j"]["p"] == pytest.approx(1 / 2**8)
+
+
+def test_a_seed_that_tells_nothing_is_not_counted(sweep):
+    tied = sweep.copy(deep=True)
+    same = np.flatnonzero(sweep["seed"].values == 0)
+    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
+        tied[name].values[same] = sweep[name].values[same[:1]]
+    found = rows(tied)
+    assert found["a"]["seeds"] == found["j"]["seeds"] == 5 and found["b"]["seeds"] == 6
+
+
+def test_verdicts_on_levels_have_intervals_and_say_what_learned_means(sweep):
+    found = rows(sweep)
+    for letter in "abj":
+        low, high = found[letter]["interval"]
+        assert low <= found[letter]["value"] <= high and high - low > 0.3
+    assert found["a"]["interval"][0] == pytest.approx(-1.0, abs=0.05) and found["a"]["interval"][1] < 0
+    assert [found[letter]["definition"] for letter in "abj"] == ["stays_80", "", "stays_80"]
+    named = sweep.assign_attrs(config=json.dumps({"learned": "first_80"}))
+    assert rows(named)["a"]["definition"] == "first_80"
+    two = rows(synthetic.dataset(levels=(0.1, 0.2, 0.4, 0.8), seeds=(0, 100)))["a"]
+    assert two["verdict"] == SHOWN and two["no_interval"] == "n = 2: no 95 % interval"
 
 
 def test_diverged_runs_alone_tell_nothing(sweep):
@@ -134,7 +199,8 @@ def test_every_claim_has_a_row_with_its_words(sweep):
     assert list(found) == list("abcdefghij")
     for row in found.values():
         assert set(row) == {
-            *("claim", "text", "statistic", "value", "interval", "p", "seeds", "verdict", "why", "details")
+            *("claim", "text", "statistic", "value", "interval", "no_interval", "definition", "p", "seeds", "verdict"),
+            *("why", "details"),
         }
         assert row["verdict"] in (SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD)
         assert row["why"] or row["verdict"] != UNTOLD
@@ -217,7 +283,10 @@ def test_patching_is_asked_before_its_own_save_and_says_how_many_seeds_are_stabl
     patch, naive = (curve(steps[:2].astype(float), 0) for curve in (HIDDEN["patch"], HIDDEN["naive"]))
     assert found.details["per_seed"]["per_seed"][0] == pytest.approx(float(np.mean(patch - naive)))
     assert found.why == "6 of 6 runs learn stably"
-    ds.attrs["config"] = json.dumps({"elicit": {"patch_step": int(steps[1])}})
+    ds.attrs["config"] = json.dumps({"elicit": {"patch_step": int(steps[-1])}})  # of a later battery without patching
+    ds.attrs["batteries"] = json.dumps({"patch": {"patch_step": int(steps[2])}})
+    assert CLAIMS["i"].ask(ds).statistic == found.statistic
+    ds.attrs["batteries"] = json.dumps({"patch": {"patch_step": int(steps[1])}})
     assert CLAIMS["i"].ask(ds).why == "fewer than two saves before the patch's own"
 
 
@@ -344,3 +413,6 @@ def test_masking_delays_and_prevents():
     unmasked = turned.assign_coords(mask=("run", 1 - turned["mask"].values))
     assert CLAIMS["g"].ask(unmasked).verdict == CONTRADICTED
     assert rows(synthetic.masked_groups())["g"]["verdict"] == SHOWN
+    delayed = rows(synthetic.masked(fractions=(0.0, 0.25, 0.5)))["g"]  # later at each share, and never at none
+    assert delayed["value"] == pytest.approx(1.0) and delayed["p"] <= ALPHA
+    assert (delayed["verdict"], delayed["why"]) == (NOT_SHOWN, "prevented at no share")
