@@ -11,7 +11,16 @@ import xarray as xr
 from rich.console import Console
 from scipy import special
 
-from cspace_jax.analysis import claims, comparison, report, summary, tables, verdict_tables
+from cspace_jax.analysis import (
+    capability,
+    claims,
+    claims_of_capability,
+    comparison,
+    report,
+    summary,
+    tables,
+    verdict_tables,
+)
 from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, NOT_SHOWN, SHOWN, UNTOLD
 from cspace_jax.analysis.testing import ALPHA, Outcome
 from cspace_jax.analysis.testing import UNTOLD as UNTOLD_TEST
@@ -248,6 +257,7 @@ def test_hidden_capabilities_are_shown_where_they_are():
     for letter in "dfi":
         assert found[letter]["verdict"] == SHOWN, found[letter]
         assert found[letter]["seeds"] == 6 and found[letter]["p"] == pytest.approx(1 / 2**6)
+        assert found[letter]["why"] == ("6 of 6 runs learn stably" if letter == "i" else "6 of 6 seeds turn")
         low, high = found[letter]["interval"]
         assert low < found[letter]["value"] < high
     assert set(found["d"]["details"]["p"]) == {"naive", "latent_random", "latent_shuffled"}
@@ -256,7 +266,8 @@ def test_hidden_capabilities_are_shown_where_they_are():
 
 def test_an_intervention_that_its_control_equals_is_not_shown():
     found = rows(battery(HIDDEN | {"latent_random": HIDDEN["latent"]}))["d"]
-    assert (found["verdict"], found["why"]) == (NOT_SHOWN, "it beats naive prompting and not latent_random")
+    why = "it beats naive prompting and not latent_random; 6 of 6 seeds turn"
+    assert (found["verdict"], found["why"]) == (NOT_SHOWN, why)
     worse = rows(battery(HIDDEN | {"latent": emerges(30_000)}))["d"]
     assert worse["verdict"] != SHOWN
     little = rows(battery(HIDDEN | {"latent": emerges(6000, 8)}))["d"]
@@ -267,12 +278,46 @@ def test_overprompting_that_falls_behind_the_intervention_does_not_do_what_it_do
     found = rows(battery(HIDDEN | {"overprompt": emerges(3250, 6)}))["f"]
     behind = found["details"]["minus_intervention"]
     assert behind["protocol"] == "latent" and behind["mean"] < -0.05
-    assert (
-        found["verdict"] == NOT_SHOWN
-        and found["why"] == f"P(class) there is {-behind['mean']:.2f} below that of latent"
+    why = (
+        f"that it is less than 0.1 behind latent is not shown (p = {behind['p_not_behind']:.3f}, {behind['mean']:+.2f})"
     )
+    assert (found["verdict"], found["why"]) == (NOT_SHOWN, f"{why}; 6 of 6 seeds turn")
     alike = rows(battery(HIDDEN))["f"]["details"]["minus_intervention"]
-    assert abs(alike["mean"]) < 0.05
+    assert abs(alike["mean"]) < 0.05 and alike["p_not_behind"] == pytest.approx(1 / 2**6)
+
+
+def test_overprompting_that_cannot_be_told_from_the_intervention_is_not_shown_to_do_the_same():
+    """In two of six seeds it is far behind: no test says that it is behind, and none that it is not."""
+
+    def halting(steps, seed):
+        return np.minimum(emerges(3050, 6)(steps, seed), 0.45 if seed >= 400 else 1.0)
+
+    found = rows(battery(HIDDEN | {"overprompt": halting}))["f"]
+    behind = np.array(found["details"]["minus_intervention"]["per_seed"])
+    assert claims_of_capability.not_behind(behind).less > ALPHA and found["p"] <= ALPHA
+    assert found["verdict"] == NOT_SHOWN and "is less than 0.1 behind latent is not shown" in found["why"]
+
+
+def test_without_an_intervention_nobody_knows_what_overprompting_has_to_do():
+    ds = battery(HIDDEN)
+    alone = ds.isel(protocol=[i for i, name in enumerate(PROTOCOLS) if not name.startswith("latent")])
+    found = rows(alone)["f"]
+    assert (found["verdict"], found["why"]) == (
+        UNTOLD, "no latent intervention was measured that it could be compared with"
+    )  # fmt: skip
+
+
+def test_a_probability_at_the_turn_lies_between_0_and_1():
+    """Five seeds near 1 and one far below: Student's interval of a number without bounds would go beyond."""
+    low, high = rows(battery(HIDDEN | {"latent": emerges(2000, 6.5, 200)}))["d"]["details"]["at_turn"]["interval"]
+    assert 0 <= low < high <= 1
+
+
+def test_only_seeds_that_turn_are_asked_and_it_is_said_how_many_do():
+    ds = battery(HIDDEN)
+    ds["prob"].values[0, :, 0, 3] = 0.95  # one seed draws the class from the first save on
+    found = rows(ds)["d"]
+    assert found["seeds"] == 5 and found["why"].endswith("5 of 6 seeds turn")
 
 
 def test_patching_is_asked_before_its_own_save_and_says_how_many_seeds_are_stable():
@@ -311,20 +356,59 @@ def test_steps_that_agree_over_seeds_against_steps_that_spread():
     same = rows(battery(HIDDEN | {"latent": emerges(4500, 0)}))["e"]
     assert same["verdict"] == SHOWN and same["details"]["std"] < same["details"]["std_naive"]
     assert rows(battery(HIDDEN | {"latent": emerges(9000, 14.1)}))["e"]["verdict"] == NOT_SHOWN
+    assert same["no_interval"].startswith("none of a ratio of variances") and same["definition"] == "stays_80"
     never = rows(battery(HIDDEN | {"naive": emerges(90_000)}))["e"]
     assert never["verdict"] == UNTOLD and never["why"] == "both emerge in 0 seeds; a spread takes 5"
 
 
-@pytest.mark.parametrize(("at_zero", "verdict"), [(0.45, SHOWN), (0.97, NOT_SHOWN)])
-def test_without_a_prompt_trajectories_do_not_turn(at_zero, verdict):
+def never_in(seed, curve):
+    """The same curve, but in one seed it stays below 80 %."""
+    return lambda steps, one: np.minimum(curve(steps, one), 0.7 if one == seed else 1.0)
+
+
+def test_a_seed_in_which_one_side_never_emerges_stands_against_what_leaving_it_out_would_favour():
+    same, spread = emerges(4500, 0), HIDDEN["naive"]
+    found = rows(battery(HIDDEN | {"latent": never_in(500, same)}))["e"]
+    assert (found["verdict"], found["why"]) == (NOT_SHOWN, "latent never emerges in 1 of 6 runs")
+    assert found["p"] <= ALPHA and (found["details"]["never"], found["details"]["never_naive"]) == (1, 0)
+    assert rows(battery(HIDDEN | {"latent": same, "naive": never_in(500, spread)}))["e"]["verdict"] == SHOWN
+    assert rows(battery(HIDDEN | {"latent": spread, "naive": same}))["e"]["verdict"] == CONTRADICTED
+    found = rows(battery(HIDDEN | {"latent": spread, "naive": never_in(500, same)}))["e"]
+    assert (found["verdict"], found["why"]) == (NOT_SHOWN, "naive prompting never emerges in 1 of 6 runs")
+
+
+def test_a_broken_query_is_missing_and_not_never():
+    ds = battery(HIDDEN | {"latent": emerges(4500, 0)})
+    whole = rows(ds)["e"]
+    ds["capability_split"].values[5, 3, PROTOCOLS.index("latent"), 3] = np.nan
+    found = rows(ds)["e"]
+    assert found["seeds"] == 5 and found["details"]["never"] == 0 and found["verdict"] == whole["verdict"] == SHOWN
+
+
+def guided_study(at_zero):
+    """Guidance at weights 0 and 1 in six seeds."""
     ds = battery(HIDDEN)
     steps = ds["step"].values.astype(float)
     prob = np.full((6, len(steps), 2, 4, 2), np.nan)
     prob[:, :, 0, 3] = at_zero + 0.02 * np.arange(6)[:, None, None] / 6
     prob[:, :, 1, 3] = emerges(5000)(steps, 0)[None, :, None] + 0.05 - 0.01 * np.arange(6)[:, None, None] / 6
     ds["query_prob"] = (("run", "step", "query", "klass", "concept"), prob)
-    ds = ds.assign_coords(query_protocol=("query", ["guidance"] * 2), query_value=("query", ["0.0", "1.0"]))
-    found = CLAIMS["h"].ask(ds)
+    return ds.assign_coords(query_protocol=("query", ["guidance"] * 2), query_value=("query", ["0.0", "1.0"]))
+
+
+def test_a_run_that_is_broken_at_one_weight_has_no_part_at_the_other():
+    """Without its partner the differences would be those of other seeds, or of unequal numbers."""
+    whole, ds = guided_study(0.45), guided_study(0.45)
+    ds["query_prob"].values[0, -1, 1, 3] = np.nan
+    ds["query_prob"].values[4, -1, 0, 3] = np.nan
+    found, kept = CLAIMS["h"].ask(ds), CLAIMS["h"].ask(whole.isel(run=[1, 2, 3, 5]))
+    assert found.seeds == 4 and found.statistic == pytest.approx(kept.statistic)
+    assert found.details["at_0"]["per_seed"] == pytest.approx(kept.details["at_0"]["per_seed"])
+
+
+@pytest.mark.parametrize(("at_zero", "verdict"), [(0.45, SHOWN), (0.97, NOT_SHOWN)])
+def test_without_a_prompt_trajectories_do_not_turn(at_zero, verdict):
+    found = CLAIMS["h"].ask(guided_study(at_zero))
     assert found.verdict == verdict or (verdict == NOT_SHOWN and found.verdict == CONTRADICTED)
     assert found.details["weight"] == 1.0
 
@@ -368,6 +452,23 @@ def test_a_broken_query_leaves_its_seed_out_of_a_comparison():
     row = tables.select(ds, "comparisons").loc[("the one setting", "11", "latent", "naive")]
     assert row["seeds"] == 5 and math.isfinite(row["difference"]) and row["p"] == pytest.approx(2 / 2**5)
     assert row["sooner"] == 5 and row["p_times"] == pytest.approx(2 / 2**5)
+
+
+def test_a_broken_query_leaves_its_seed_out_of_the_table_of_protocols():
+    ds = battery(HIDDEN)
+    for name in ("capability", "capability_split"):
+        ds[name].values[0, 3, PROTOCOLS.index("latent"), 3] = np.nan
+    ds["naive_split"].values[1, 3, PROTOCOLS.index("latent"), 3] = np.nan
+    (level,) = capability.summarise(ds)
+    block = level["classes"]["11"]["latent"]
+    assert (block["emergence"]["seeds"], block["emergence"]["learned"], block["emergence_max"]["seeds"]) == (5, 5, 5)
+    assert (block["sooner_than_naive"], block["compared"]) == (4, 4)
+    assert np.isnan(block["gap_to_naive"]).tolist() == [True, True, False, False, False, False]
+    assert math.isfinite(block["final"]) and math.isfinite(block["final_split"]) and math.isfinite(block["best_split"])
+    assert level["classes"]["11"]["naive"]["emergence"]["seeds"] == 6
+    ds["capability_split"].values[:, 3, PROTOCOLS.index("latent"), 3] = np.nan
+    nothing = capability.summarise(ds)[0]["classes"]["11"]["latent"]
+    assert nothing["emergence"]["seeds"] == 0 and math.isnan(nothing["best_split"])
 
 
 def test_comparisons_say_where_they_are_unfair_and_where_seeds_are_too_few():

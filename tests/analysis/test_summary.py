@@ -9,7 +9,7 @@ from etils import epath
 from rich.console import Console
 from scipy import ndimage
 
-from cspace_jax.analysis import curves, learning, report
+from cspace_jax.analysis import curves, learning, report, verdict_tables
 from cspace_jax.analysis.learning import product_check
 from cspace_jax.analysis.levels import levels, signal_varies, swept_concept
 from cspace_jax.analysis.ordering import level_groups, order_check, order_within
@@ -363,3 +363,27 @@ def test_the_configuration_says_which_definition_is_shown():
         name: one["median"] for name, one in found["levels"][0]["classes"]["11"]["learning_times"]["color"].items()
     }
     assert median["first_80"] < median["stays_80"]
+
+
+def test_a_time_at_the_first_save_is_no_more_than_that():
+    """Six seeds are above from the first save on, four cross later."""
+    steps = np.array([150, 300, 450, 600])
+    curves_of = np.array([[0.9, 0.9, 0.9, 0.9]] * 6 + [[0.1, 0.7, 0.9, 0.9]] * 4)
+    found = learning.describe_times(learning.times_by("stays_80", steps, curves_of), steps)
+    assert found["first_save"] == 150
+    assert verdict_tables.time_words(found) == "≤ 150 [≤ 150, 375]"
+    assert report.time_text(found) == "<=150"
+    later = learning.describe_times(np.full(6, 300.0), steps)
+    assert verdict_tables.time_words(later) == "300 [300, 300]"
+    never = learning.describe_times(np.full(6, np.nan), steps)
+    assert verdict_tables.time_words(never) == "never, 0 of 6"
+
+
+def test_stored_results_are_shown_by_another_definition():
+    stored = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100))
+    stored["accuracy"].values[:, 20, :, 3] = 1.0  # one save at which class 11 is drawn, and not at the next
+    shown = learning.with_definition(stored, "first_80")
+    assert (learning.definition_of(stored), learning.definition_of(shown)) == ("stays_80", "first_80")
+    assert summarise(shown)["learned"] == "first_80"
+    kept, config = json.loads(stored.attrs["config"]), json.loads(shown.attrs["config"])
+    assert config == kept | {"learned": "first_80"} and "learned" not in kept
