@@ -4,6 +4,7 @@ NumPy only. Axis letters: r run, q query, k held-out class, s sample, c concept,
 probability that the probe gives to the class asked for: the mean over samples of the product over concepts.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int, Real
 from cspace_jax.analysis import dataset
 from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import (
+    BATTERIES,
     default_sigma,
     definition_of,
     describe_mean,
@@ -21,6 +23,7 @@ from cspace_jax.analysis.learning import (
     memorisation,
     samples_of,
     times_by,
+    whole,
 )
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.definitions import STAYS_80
@@ -113,6 +116,7 @@ def extend(
     battery: Mapping[int, Mapping[str, Float[np.ndarray, "r q k ..."]]],
     names: Sequence[str],
     queries: Sequence[str],
+    fields: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> xr.Dataset:
     """Add the battery's protocols to a dataset of naive prompting.
 
@@ -127,6 +131,8 @@ def extend(
       battery: raw battery by step, step 0 included.
       names: protocol of every query, naive first.
       queries: values of every query, kept as the coordinate `query_value`.
+      fields: by protocol what its battery was asked with (`elicit.FIELD`), kept as the attribute `batteries`
+        (`learning.battery_field`); None = by the configuration.
     """
     held_out = np.flatnonzero(~ds["trained"].values)
     bits = ds["bit"].values[held_out]
@@ -150,7 +156,8 @@ def extend(
     every = np.stack([battery[int(s)]["prob_samples"].mean(3) for s in ds["step"].values], axis=1)
     dimensions = ("run", "step", "query", "klass", "concept")
     extended["query_prob"] = (dimensions, _spread(every, held_out, classes, -2))
-    return extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
+    extended = extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
+    return extended.assign_attrs({BATTERIES: json.dumps(fields, sort_keys=True)}) if fields else extended
 
 
 def _spread(
@@ -193,7 +200,9 @@ def summarise(ds: xr.Dataset) -> list[dict[str, Any]]:
     emergence: of `capability_split`, over seeds; emergence_max: of the plain maximum. gap_to_naive: steps from a
     protocol's emergence to that of naive prompting scored in the same way (`naive_split`), seeds in which both emerge.
     sooner_than_naive: seeds in which it emerges earlier, "never" counting as last. after_turn: emergence minus the
-    turning point of the seed's trajectory under naive prompting.
+    turning point of the seed's trajectory under naive prompting. A seed with a broken query is left out of the
+    numbers that it would take part in: `seeds` counts those of each, `compared` those of
+    `sooner_than_naive`.
     """
     found = []
     sigma = default_sigma(ds)
@@ -209,30 +218,45 @@ def summarise(ds: xr.Dataset) -> list[dict[str, Any]]:
 
 def _class_block(ds: xr.Dataset, level: Level, klass: int, sigma: float) -> dict[str, Any]:
     chosen = ds.isel(run=list(level.runs), klass=klass)
-    steps, definition = ds["step"].values, definition_of(ds)
+    definition = definition_of(ds)
     turns = memorisation(ds, level, klass, NAIVE, sigma)["per_seed"]["turning_step"]
-    block = {}
-    for name in map(str, ds["protocol"].values):
-        split, plain = (score_curve(chosen, kind, name) for kind in ("capability_split", "capability"))
-        times = emergence(steps, split, definition)
-        naive = emergence(steps, score_curve(chosen, "naive_split", name), definition)
-        final = describe_mean(split[:, -1], samples_of(ds, battery=True))
-        learned = times[np.isfinite(times)]
-        block[name] = {
-            "emergence": describe_times(times),
-            "emergence_max": describe_times(emergence(steps, plain, definition)),
-            "emergence_std": float(learned.std(ddof=1)) if len(learned) > 1 else float("nan"),
-            "gap_to_naive": (naive - times).tolist(),
-            "sooner_than_naive": int((np.nan_to_num(times, nan=np.inf) < np.nan_to_num(naive, nan=np.inf)).sum()),
-            "after_turn": (times - np.array(turns, float)).tolist(),
-            "final": float(plain[:, -1].mean()),
-            "final_product": float(score_curve(chosen, "capability_product", name)[:, -1].mean()),
-            "final_split": final["mean"],
-            "final_split_interval": final["interval"],
-            "best_split": float(split.mean(0).max()),
-            "at_initialisation": float(chosen["capability_init"].sel(protocol=name).mean()),
-        }
-    return block
+    return {
+        name: _protocol_block(chosen, name, definition, np.array(turns, float), samples_of(ds, battery=True))
+        for name in map(str, ds["protocol"].values)
+    }
+
+
+def _protocol_block(
+    chosen: xr.Dataset, name: str, definition: str, turns: Float[np.ndarray, " r"], samples: int
+) -> dict[str, Any]:
+    """Return the numbers of a protocol in the runs of one level and class; turns: their turning steps [r]."""
+    steps = chosen["step"].values
+    kinds = ("capability_split", "capability", "naive_split", "capability_product")
+    split, plain, own, product = (score_curve(chosen, kind, name) for kind in kinds)
+    known, paired = whole(split), whole(split) & whole(own)
+    times, naive = (emergence(steps, one, definition) for one in (split, own))
+    learned = times[known & np.isfinite(times)]
+    final = describe_mean(split[known, -1], samples)
+    sooner = np.nan_to_num(times, nan=np.inf) < np.nan_to_num(naive, nan=np.inf)
+    return {
+        "emergence": describe_times(times[known], steps),
+        "emergence_max": describe_times(emergence(steps, plain[whole(plain)], definition), steps),
+        "emergence_std": float(learned.std(ddof=1)) if len(learned) > 1 else float("nan"),
+        "gap_to_naive": np.where(paired, naive - times, np.nan).tolist(),
+        "sooner_than_naive": int(sooner[paired].sum()),
+        "compared": int(paired.sum()),
+        "after_turn": np.where(known, times - turns, np.nan).tolist(),
+        "final": _mean(plain[whole(plain), -1]),
+        "final_product": _mean(product[whole(product), -1]),
+        "final_split": final["mean"],
+        "final_split_interval": final["interval"],
+        "best_split": float(split[known].mean(0).max()) if known.any() else float("nan"),
+        "at_initialisation": float(chosen["capability_init"].sel(protocol=name).mean()),
+    }
+
+
+def _mean(values: Float[np.ndarray, " r"]) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def score_curve(chosen: xr.Dataset, kind: str, name: str) -> Float[np.ndarray, "r t"]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import xarray as xr
 
+from cspace_jax.analysis import intervals
 from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.testing import ALPHA, Outcome
 
@@ -33,7 +34,9 @@ class Verdict:
       statistic: its value; NaN where it cannot be told.
       p: one-sided p-value of the claim.
       seeds: seeds that took part.
-      interval: 95 % interval of the statistic, NaN where there is none.
+      interval: 95 % interval over seeds of the statistic, NaN where there is none.
+      no_interval: why a statistic has none, whatever the seeds.
+      definition: that of "learned" which the statistic rests on, a key of `LEARNED`; "" where it rests on none.
       why: what is missing where it cannot be told, and what else a reader should know.
       details: further numbers, plain dicts and lists.
     """
@@ -43,6 +46,8 @@ class Verdict:
     p: float = math.nan
     seeds: int = 0
     interval: tuple[float, float] = (math.nan, math.nan)
+    no_interval: str = ""
+    definition: str = ""
     why: str = ""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -104,7 +109,10 @@ def judge(
 
 @summary_block("claims")
 def verdicts(ds: xr.Dataset) -> list[dict[str, Any]]:
-    """Return one row a claim: letter, claim, statistic, its value, interval, p, seeds, verdict and why."""
+    """Return one row a claim: letter, claim, statistic, its value and interval, p, seeds, verdict, why and details.
+
+    `no_interval` says why there is none of a value that is told; `definition` which "learned" it rests on, "" for none.
+    """
     rows = []
     for letter, one in sorted(CLAIMS.items()):
         found = one.ask(ds)
@@ -115,6 +123,8 @@ def verdicts(ds: xr.Dataset) -> list[dict[str, Any]]:
                 "statistic": one.statistic,
                 "value": found.statistic,
                 "interval": list(found.interval),
+                "no_interval": _no_interval(found),
+                "definition": found.definition,
                 "p": found.p,
                 "seeds": found.seeds,
                 "verdict": found.verdict,
@@ -123,3 +133,9 @@ def verdicts(ds: xr.Dataset) -> list[dict[str, Any]]:
             }  # fmt: skip
         )
     return rows
+
+
+def _no_interval(found: Verdict) -> str:
+    if math.isnan(found.statistic) or not math.isnan(found.interval[0]):
+        return ""
+    return found.no_interval or intervals.missing(found.seeds, intervals.LEAST_MEAN)

@@ -15,31 +15,35 @@ from jaxtyping import Float
 
 from cspace_jax.analysis import curves, stability, testing
 from cspace_jax.analysis.capability import emergence, score_curve
-from cspace_jax.analysis.claims import NOT_SHOWN, SHOWN, Verdict, claim, judge, untold
+from cspace_jax.analysis.claims import CONTRADICTED, NOT_SHOWN, SHOWN, Verdict, claim, judge, untold
 from cspace_jax.analysis.comparison import area
-from cspace_jax.analysis.learning import default_sigma, definition_of, describe_mean, memories, samples_of
-from cspace_jax.analysis.levels import levels, ok_runs
+from cspace_jax.analysis.learning import (
+    battery_field,
+    default_sigma,
+    definition_of,
+    describe_mean,
+    memories,
+    samples_of,
+    whole,
+)
+from cspace_jax.analysis.levels import held_out, levels, ok_runs
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
-from cspace_jax.storage.results import config_of
 
 LATENT = ("latent", "latent_shared")
 DRAWS = 0.5  # P(class) from which a protocol is said to draw the class
 MARGIN = 0.1  # difference of P(class) up to which two protocols do the same
 LEAST_EMERGED = 5  # seeds of which a spread can be compared
-
-
-def _klass(ds: xr.Dataset) -> int:
-    return int(np.flatnonzero(~ds["trained"].values)[-1])
+NO_SPREAD = "none of a ratio of variances, which from so few seeds would rest on their distribution"
 
 
 def scores_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "r t"]:
     """Return P(class asked for) of every run under a protocol [r, t]."""
-    return score_curve(ds.isel(klass=_klass(ds)), "capability_split", name)
+    return score_curve(ds.isel(klass=held_out(ds)), "capability_split", name)
 
 
 def naive_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "r t"]:
     """Return P(class asked for) of every run under naive prompting, scored as a protocol is [r, t]."""
-    return score_curve(ds.isel(klass=_klass(ds)), "naive_split", name)
+    return score_curve(ds.isel(klass=held_out(ds)), "naive_split", name)
 
 
 def controls_of(ds: xr.Dataset, name: str) -> list[str]:
@@ -58,7 +62,7 @@ def seed_means(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndar
 def at_turn(ds: xr.Dataset, asked: Mapping[str, Float[np.ndarray, "r t"]]) -> dict[str, Float[np.ndarray, " r"]]:
     """Return the values of named curves [r, t] at each run's turning step [r]; NaN for a run that does not turn."""
     steps = ds["step"].values
-    turns = [one.turning_step if one is not None else math.nan for one in memories(ds, _klass(ds))]
+    turns = [one.turning_step if one is not None else math.nan for one in memories(ds, held_out(ds))]
     turned = np.isfinite(turns)
     places = [int(np.flatnonzero(steps == turn)[0]) if np.isfinite(turn) else 0 for turn in turns]
     rows = np.arange(len(turns))
@@ -79,9 +83,10 @@ def _elicits(ds: xr.Dataset, name: str) -> Verdict:
     if not differences[NAIVE].size:
         return untold("no run memorises the class and turns")
     tests = {other: testing.sign_flip(values) for other, values in differences.items()}
+    one, found[NAIVE] = (np.where(np.isfinite(one - found[NAIVE]), values, np.nan) for values in (one, found[NAIVE]))
     drawn = seed_means(ds, one)
     details = {
-        "protocol": name, "at_turn": describe_mean(drawn),
+        "protocol": name, "at_turn": describe_mean(drawn, samples_of(ds, battery=True)),
         "difference": {other: describe_mean(values) for other, values in differences.items()},
         "p": {other: one.greater for other, one in tests.items()},
     }  # fmt: skip
@@ -93,7 +98,13 @@ def _elicits(ds: xr.Dataset, name: str) -> Verdict:
     if not weak and not drawn.mean() >= DRAWS > naive:
         needs = False, f"there P(class) is {drawn.mean():.2f}, and {naive:.2f} under naive prompting"
     low, high = details["difference"][NAIVE]["interval"]
-    return judge(tests[NAIVE], len(drawn), needs=needs, interval=(low, high), details=details)
+    return _of_turning(ds, judge(tests[NAIVE], len(drawn), needs=needs, interval=(low, high), details=details))
+
+
+def _of_turning(ds: xr.Dataset, found: Verdict) -> Verdict:
+    """Return a verdict that also says how many of the seeds turn, so that it can be asked of them."""
+    every = len(seed_means(ds, np.zeros(ds.sizes["run"])))
+    return dataclasses.replace(found, why="; ".join(filter(None, (found.why, f"{found.seeds} of {every} seeds turn"))))
 
 
 def _first_of(ds: xr.Dataset, names: Sequence[str]) -> str:
@@ -115,22 +126,31 @@ def intervention(ds: xr.Dataset) -> Verdict:
     "P(class) under overprompting minus naive prompting at the turning step, mean over seeds",
 )  # fmt: skip
 def overprompting(ds: xr.Dataset) -> Verdict:
-    """Ask the same of overprompting; shown also takes it not to fall behind the latent intervention by `MARGIN`.
+    """Ask the same of overprompting; shown also takes it to be less than `MARGIN` behind the latent intervention.
 
-    "Not behind", by the same test, is no proof that the two are alike: the difference is in the details.
+    That is a test of its own (`not_behind`), so that too few seeds to tell the two apart do not make them alike.
     """
     there = "capability" in ds and "overprompt" in ds["protocol"].values
     found = _elicits(ds, "overprompt") if there else untold("no overprompting was measured (elicit.protocols)")
     name = _first_of(ds, LATENT)
-    if not (there and name and found.details):
+    if not (there and found.details):
         return found
+    if not name:
+        why = "no latent intervention was measured that it could be compared with"
+        return untold(why, seeds=found.seeds, details=found.details) if found.verdict == SHOWN else found
     at = at_turn(ds, {"overprompt": scores_of(ds, "overprompt"), name: scores_of(ds, name)})
     behind = seed_means(ds, at["overprompt"] - at[name])
-    found.details["minus_intervention"] = {"protocol": name, **describe_mean(behind)}
-    if found.verdict == SHOWN and testing.sign_flip(behind + MARGIN).less <= testing.ALPHA:
-        why = f"P(class) there is {-behind.mean():.2f} below that of {name}"
-        return dataclasses.replace(found, verdict=NOT_SHOWN, why=why)
+    p = not_behind(behind).greater
+    found.details["minus_intervention"] = {"protocol": name, **describe_mean(behind), "p_not_behind": p}
+    if found.verdict == SHOWN and not p <= testing.ALPHA:
+        why = f"that it is less than {MARGIN:g} behind {name} is not shown (p = {p:.3f}, {behind.mean():+.2f})"
+        return _of_turning(ds, dataclasses.replace(found, verdict=NOT_SHOWN, why=why))
     return found
+
+
+def not_behind(behind: Float[np.ndarray, " s"]) -> testing.Outcome:
+    """Test that a protocol is less than `MARGIN` behind another one (`greater`), from differences of seeds [s]."""
+    return testing.sign_flip(behind + MARGIN)
 
 
 def spread_ratio(late: Float[np.ndarray, " r"], early: Float[np.ndarray, " r"]) -> float:
@@ -146,21 +166,31 @@ def spread_ratio(late: Float[np.ndarray, " r"], early: Float[np.ndarray, " r"]) 
 def same_step(ds: xr.Dataset) -> Verdict:
     """Ask whether naive learning spreads more, over seeds in which both emerge; the two exchanged within seeds.
 
-    Log steps are centred before they are exchanged, so that only the spread is compared. Leaving out seeds in which
-    naive prompting never emerges makes its spread smaller: the test errs towards "not shown".
+    Log steps are centred before they are exchanged, so that only the spread is compared. "Never" is not a step: a run
+    in which one of them never emerges has no part in the spreads, and stands against what leaving it out would favour.
+    Shown takes the intervention to emerge in every run, contradicted naive prompting.
     """
     name = _first_of(ds, (*LATENT, "overprompt")) if "capability" in ds else ""
     if not name:
         return untold("no intervention and no overprompting were measured (elicit.protocols)")
-    steps, definition = ds["step"].values, definition_of(ds)
-    times = [np.log(emergence(steps, one, definition)) for one in (naive_of(ds, name), scores_of(ds, name))]
-    both = np.isfinite(times[0]) & np.isfinite(times[1])
-    pair = [_centred(ds, np.where(both, one, np.nan)) for one in times]
-    details = {"protocol": name, "emerged": len(pair[0]), "std_naive": _std(pair[0]), "std": _std(pair[1])}
+    steps, definition, scores = ds["step"].values, definition_of(ds), (naive_of(ds, name), scores_of(ds, name))
+    asked = ok_runs(ds) & whole(scores[0]) & whole(scores[1])
+    times = [np.log(emergence(steps, one, definition)) for one in scores]
+    emerged = [np.isfinite(one) & asked for one in times]
+    pair = [_centred(ds, np.where(emerged[0] & emerged[1], one, np.nan)) for one in times]
+    never = [int((asked & ~one).sum()) for one in emerged]
+    details = {"protocol": name, "emerged": len(pair[0]), "std_naive": _std(pair[0]), "std": _std(pair[1]),
+               "runs": int(asked.sum()), "never_naive": never[0], "never": never[1]}  # fmt: skip
     if len(pair[0]) < LEAST_EMERGED:
         why = f"both emerge in {len(pair[0])} seeds; a spread takes {LEAST_EMERGED}"
         return untold(why, seeds=len(pair[0]), details=details)
-    return judge(testing.swapped(pair[0], pair[1], spread_ratio), len(pair[0]), details=details)
+    needs = [(not count, f"{who} never emerges in {count} of {asked.sum()} runs")
+             for who, count in zip(("naive prompting", name), never, strict=True)]  # fmt: skip
+    tested = testing.swapped(pair[0], pair[1], spread_ratio)
+    found = judge(tested, len(pair[0]), needs=needs[1], no_interval=NO_SPREAD, definition=definition, details=details)
+    if found.verdict == CONTRADICTED and never[0]:
+        return dataclasses.replace(found, verdict=NOT_SHOWN, why=needs[0][1])
+    return found
 
 
 def _std(values: Float[np.ndarray, " s"]) -> float:
@@ -180,8 +210,8 @@ def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "r t c"] | None:
     rows = [i for i in np.flatnonzero(asked) if float(ds["query_value"].values[i]) == weight]
     if not rows:
         return None
-    prob = ds["query_prob"].isel(query=rows[0], klass=_klass(ds)).transpose("run", "step", "concept").values
-    return np.where(ds["bit"].values[_klass(ds)] == 1, prob, 1 - prob)
+    prob = ds["query_prob"].isel(query=rows[0], klass=held_out(ds)).transpose("run", "step", "concept").values
+    return np.where(ds["bit"].values[held_out(ds)] == 1, prob, 1 - prob)
 
 
 @claim(
@@ -189,16 +219,22 @@ def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "r t c"] | None:
     "P(class) at the last save at the smallest weight of 1 and more minus at weight 0, mean over seeds",
 )  # fmt: skip
 def guidance(ds: xr.Dataset) -> Verdict:
-    """Ask whether weight 0 ends farther from the class; shown also takes it to end below one half, by the same test."""
+    """Ask whether weight 0 ends farther from the class; shown also takes it to end below one half, by the same test.
+
+    P(class) is the product of the concepts' means over samples, as published: single samples are kept of protocols
+    alone, not of every query.
+    """
     weights = [float(v) for v, name in queries_of(ds) if name == "guidance"]
     at = min((weight for weight in weights if weight >= 1), default=None)
     without, within = guided(ds, 0.0), guided(ds, at) if at is not None else None
     if without is None or within is None:
         return untold("guidance was not asked at weight 0 and at one of 1 and more")
-    last = [seed_means(ds, one[:, -1].prod(-1)) for one in (without, within)]
+    ends = [one[:, -1].prod(-1) for one in (without, within)]
+    paired = np.isfinite(ends[0]) & np.isfinite(ends[1])  # a run with a broken query at one weight is missing at both
+    last = [seed_means(ds, np.where(paired, one, np.nan)) for one in ends]
     described = describe_mean(last[0], samples_of(ds, battery=True))
     paths = curves.smooth(without, default_sigma(ds), axis=1)
-    turned = seed_means(ds, (paths[:, -1].min(-1) >= 0.5).astype(float))
+    turned = seed_means(ds, np.where(paired, paths[:, -1].min(-1) >= 0.5, np.nan))
     details = {"weight": at, "at_0": described, "seeds_past_half_at_0": int((turned > 0).sum())}
     below = testing.sign_flip(0.5 - last[0]).greater <= testing.ALPHA
     needs = below, "P(class) at weight 0 is not clearly below one half"
@@ -226,14 +262,14 @@ def patching(ds: xr.Dataset) -> Verdict:
     if "capability" not in ds or "patch" not in ds["protocol"].values:
         return untold("patching was not measured (elicit.protocols)")
     steps = ds["step"].values
-    before = steps < (config_of(ds).get("elicit", {}).get("patch_step") or steps[-1])
+    before = steps < (battery_field(ds, "patch", "patch_step") or steps[-1])
     if before.sum() < 2:
         return untold("fewer than two saves before the patch's own")
     areas = [area(steps[before], one[:, before]) for one in (scores_of(ds, "patch"), naive_of(ds, "patch"))]
     difference = seed_means(ds, areas[0] - areas[1])
     described = describe_mean(difference)
     low, high = described["interval"]
-    stable = [one["stable"] for level in levels(ds) if level.runs for one in stability.seeds(ds, level, _klass(ds))]
+    stable = [one["stable"] for level in levels(ds) if level.runs for one in stability.seeds(ds, level, held_out(ds))]
     details = {"per_seed": described, "stable_runs": sum(stable), "runs": len(stable)}
     found = judge(testing.sign_flip(difference), len(difference), interval=(low, high), details=details)
     return dataclasses.replace(found, why=found.why or f"{sum(stable)} of {len(stable)} runs learn stably")

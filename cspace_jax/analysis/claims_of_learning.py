@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from cspace_jax.analysis import censored, curves, testing, underspecification
+from cspace_jax.analysis import censored, curves, intervals, testing, underspecification
 from cspace_jax.analysis.claims import Verdict, claim, judge, untold
 from cspace_jax.analysis.learning import (
     accuracy_curves,
@@ -19,17 +19,48 @@ from cspace_jax.analysis.learning import (
     times_by,
     trajectory,
 )
-from cspace_jax.analysis.levels import Level, levels, swept_concept
-from cspace_jax.analysis.ordering import level_groups
+from cspace_jax.analysis.levels import Level, held_out, levels, signal_varies, swept_concept, told_apart
+from cspace_jax.analysis.ordering import level_groups, signal_groups
 
 
-def by_seed(ds: xr.Dataset, found: Sequence[Level]) -> list[list[tuple[int, int]]]:
-    """Return one block a seed: (position of the level in `found`, run) for its runs that did not diverge."""
-    blocks: dict[int, list[tuple[int, int]]] = {}
-    for place, level in enumerate(found):
-        for run in level.runs:
-            blocks.setdefault(int(ds["seed"].values[run]), []).append((place, run))
-    return list(blocks.values())
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """The runs of a seed at levels that are compared with each other; none of them diverged."""
+
+    seed: int
+    levels: list[Level]
+    runs: list[int]
+
+    def signals(self, concept: int) -> Float[np.ndarray, " level"]:
+        """Return the signal of a concept at its levels, equal where it differs by rounding alone."""
+        return told_apart(np.array([level.signal[concept] for level in self.levels]))
+
+
+def blocks_of(ds: xr.Dataset, groups: Sequence[Sequence[Level]]) -> list[Block]:
+    """Return the blocks of groups of levels, one a group and seed."""
+    found = []
+    for group in groups:
+        blocks: dict[int, Block] = {}
+        for level in group:
+            for run in level.runs:
+                seed = int(ds["seed"].values[run])
+                block = blocks.setdefault(seed, Block(seed, [], []))
+                block.levels.append(level)
+                block.runs.append(run)
+        found += blocks.values()
+    return found
+
+
+def told_seeds(tested: testing.Outcome, blocks: Sequence[Block]) -> Float[np.ndarray, " s"]:
+    """Return each seed's own value of a statistic [s], the mean over its blocks, for the seeds that tell something."""
+    values: dict[int, list[float]] = {}
+    for place, value in tested.told:
+        values.setdefault(blocks[place].seed, []).append(value)
+    return np.array([np.mean(one) for one in values.values()])
+
+
+def _most_levels(blocks: Sequence[Block]) -> int:
+    return max((len(block.runs) for block in blocks), default=0)
 
 
 def times_of(ds: xr.Dataset, classes: Sequence[int], concept: int) -> Float[np.ndarray, " r"]:
@@ -40,20 +71,16 @@ def times_of(ds: xr.Dataset, classes: Sequence[int], concept: int) -> Float[np.n
 
 
 def _groups(ds: xr.Dataset) -> tuple[int, list[list[Level]]]:
-    """Return the swept concept and groups of levels that differ in its signal alone, weak to strong."""
+    """Return the swept concept and groups of levels that differ in its known signal alone, weak to strong."""
     found = [level for level in levels(ds) if level.runs]
-    concept = swept_concept(found) if found else 0
+    concept = swept_concept(found)
     groups = level_groups(found, str(ds["concept"].values[concept])) if found else []
     chosen = [sorted((found[i] for i in group), key=lambda level: level.signal[concept]) for group in groups]
-    return concept, [group for group in chosen if len({level.signal[concept] for level in group}) > 1]
-
-
-def _seeds(ds: xr.Dataset, groups: Sequence[Sequence[Level]]) -> int:
-    runs = [run for group in groups for level in group for run in level.runs]
-    return len(set(ds["seed"].values[runs].tolist()))
+    return concept, [group for group in chosen if signal_varies(group, concept)]
 
 
 NO_LEVELS = "one level of concept signal: it takes two"
+NO_SIGNAL = "the concept signal was not measured"
 
 
 @claim(
@@ -65,37 +92,39 @@ def speed(ds: xr.Dataset) -> Verdict:
 
     Blocks are seeds on the mean of the training classes and on every held-out class; "never" is later than any time.
     """
+    if np.isnan(ds["signal"].values).all():
+        return untold(NO_SIGNAL)
     concept, groups = _groups(ds)
     if not groups:
         return untold(NO_LEVELS)
-    held_out = np.flatnonzero(~ds["trained"].values).tolist()
-    places = [np.flatnonzero(ds["trained"].values).tolist(), *([klass] for klass in held_out)]
+    unseen = np.flatnonzero(~ds["trained"].values).tolist()
+    places = [np.flatnonzero(ds["trained"].values).tolist(), *([klass] for klass in unseen)]
     times = [times_of(ds, classes, concept) for classes in places]
+    blocks = blocks_of(ds, groups)
+    signals = [block.signals(concept) for block in blocks]
     # A seed's places are permuted together: they are read from the same networks.
-    scores = [
-        np.array([_mean_rank(times, [run for _, run in block], place) for place in range(len(block))])
-        for group in groups
-        for block in by_seed(ds, group)
-    ]
+    scores = [np.mean([testing.ranks(one[block.runs]) for one in times], axis=0) for block in blocks]
     last = float(ds["step"].values[-1])
     ends = [(group[0], group[-1]) for group in groups]
+    values = [testing.trend([one[block.runs] for block in blocks], signals).value for one in times]
     details = {
         "concept": str(ds["concept"].values[concept]),
         "log_rank": [
             censored.log_rank(times[0][list(weak.runs)], times[0][list(strong.runs)], last) for weak, strong in ends
         ],
-        "rank_correlation_seen": _rank_correlation(ds, times[0], groups),
-        "rank_correlation_unseen": [_rank_correlation(ds, one, groups) for one in times[1:]],
+        "rank_correlation_seen": values[0],
+        "rank_correlation_unseen": values[1:],
     }
-    return judge(testing.trend(scores), _seeds(ds, groups), "less", details=details)
+    return _judged(testing.trend(scores, signals), blocks, definition_of(ds), "less", details=details)
 
 
-def _mean_rank(times: list[Float[np.ndarray, " r"]], runs: list[int], place: int) -> float:
-    return float(np.mean([testing.ranks(one[runs])[place] for one in times]))
-
-
-def _rank_correlation(ds: xr.Dataset, times: Float[np.ndarray, " r"], groups: Sequence[Sequence[Level]]) -> float:
-    return testing.trend([times[[run for _, run in block]] for group in groups for block in by_seed(ds, group)]).value
+def _judged(
+    tested: testing.Outcome, blocks: Sequence[Block], definition: str, alternative: str = "greater", **more: Any
+) -> Verdict:
+    """Judge a trend over levels, with the interval over seeds of the mean rank correlation."""
+    values = told_seeds(tested, blocks)
+    interval = intervals.correlation_interval(values, _most_levels(blocks))
+    return judge(tested, len(values), alternative, interval=interval, definition=definition, **more)
 
 
 def signal_at(ds: xr.Dataset, run: int) -> Float[np.ndarray, " c"]:
@@ -123,21 +152,16 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
     if len(found) < 2:
         return untold(NO_LEVELS)
     if not np.isfinite(ds["signal"].values).all():
-        return untold("the concept signal was not measured")
-    klass = int(np.flatnonzero(~ds["trained"].values)[-1])
+        return untold(NO_SIGNAL)
+    klass = held_out(ds)
     drawn = first_drawn(ds, klass)
     wanted = np.array([expected_class(ds, run, klass) for run in range(ds.sizes["run"])])
-    runs = [[run for _, run in block] for block in by_seed(ds, found)]
-    if all(len(set(wanted[block].tolist())) < 2 for block in runs):
+    blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
+    if all(len(set(wanted[block.runs].tolist())) < 2 for block in blocks):
         return untold("the same concept is the stronger one at every level")
-    tested = testing.agreement([(drawn[block], wanted[block]) for block in runs])
+    tested = testing.agreement([(drawn[block.runs], wanted[block.runs]) for block in blocks])
     names = ds["klass"].values.astype(str)
-    alive = [run for block in runs for run in block]
-    weak = [
-        f"{names[one]} in {int(matches.sum())} of {len(matches)}"
-        for one in sorted(set(wanted[alive].tolist()))
-        if (matches := drawn[alive][wanted[alive] == one] == one).mean() < 0.5
-    ]
+    weak = _rarely_matched(names, drawn, wanted, [run for block in blocks for run in block.runs])
     needs = not weak, f"of the runs that should, too few memorise it as {', '.join(weak)}"
     details = {
         level.label: {
@@ -146,7 +170,19 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
         }
         for level in found
     }
-    return judge(tested, _seeds(ds, [found]), needs=needs, details=details)
+    values = told_seeds(tested, blocks)
+    low, high = map(float, intervals.share_interval(values, _most_levels(blocks)))
+    return judge(tested, len(values), needs=needs, interval=(low, high), details=details)
+
+
+def _rarely_matched(names: np.ndarray, drawn: np.ndarray, wanted: np.ndarray, runs: list[int]) -> list[str]:
+    """Return the expected classes that fewer than half of their runs memorise, in words."""
+    weak = []
+    for one in sorted(set(wanted[runs].tolist())):
+        matches = drawn[runs][wanted[runs] == one] == one
+        if matches.mean() < 0.5:
+            weak.append(f"{names[one]} in {int(matches.sum())} of {len(matches)}")
+    return weak
 
 
 def first_drawn(ds: xr.Dataset, klass: int) -> np.ndarray:
@@ -169,13 +205,14 @@ def turning(ds: xr.Dataset) -> Verdict:
 
 def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | None]]) -> Verdict:
     """Answer `turning` for the turns that `remember(ds, klass)` finds, those of `memories` or drawn ones."""
-    klass = int(np.flatnonzero(~ds["trained"].values)[-1])
+    klass = held_out(ds)
     paths = trajectory(ds, range(ds.sizes["run"]), klass, str(ds["protocol"].values[0]), default_sigma(ds))
     steps, start = ds["step"].values.astype(float), curves.late_saves(ds["step"].values)
     found = [(run, one) for run, one in enumerate(remember(ds, klass)) if one is not None]
-    here, near, later = [], [], []
+    here, near, later, seeds = [], [], [], []
     for run, one in found:
         if np.isfinite(one.turning_step):
+            seeds.append(int(ds["seed"].values[run]))
             path = paths[run][:, one.weak]
             fastest = fastest_step(steps, path if ds["bit"].values[klass, one.weak] else 1 - path)
             nearness = nearness_to(fastest, steps)[start:]
@@ -186,8 +223,10 @@ def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | No
     if not here:
         return untold("no run memorises the class and turns", seeds=len(found), details=details)
     needs = (len(here) >= 0.5 * len(found), f"only {len(here)} of {len(found)} runs turn")
-    seeds = len(set(ds["seed"].values[[run for run, _ in found]].tolist()))
-    verdict = judge(testing.drawn(here, near), seeds, needs=needs, details=details)
+    by_seed = np.array([np.mean(np.array(here)[np.array(seeds) == seed]) for seed in dict.fromkeys(seeds)])
+    low, high = map(float, intervals.share_interval(by_seed, len(near[0])))
+    tested = testing.drawn(here, near)
+    verdict = judge(tested, len(by_seed), needs=needs, interval=(low, high), details=details)
     why = verdict.why or f"the rate is largest at {np.median(later):.1f} times the turning step (median)"
     return dataclasses.replace(verdict, why=why)
 
@@ -211,29 +250,38 @@ def nearness_to(step: float, steps: Float[np.ndarray, " t"]) -> Float[np.ndarray
 def masking(ds: xr.Dataset) -> Verdict:
     """Ask whether the masked concept is learned later at larger shares, shares permuted within seeds.
 
-    Groups of levels that differ in the share alone all take part; the details are those of the first.
+    Groups of levels that differ in the share alone all take part. Shown also takes masks to prevent it in one of them:
+    learned, by the median, at some share and at no larger one. The details are those of the first.
     """
     if not underspecification.is_swept(ds):
         return untold("one masked share: it takes two")
-    groups, klass = underspecification.mask_groups(ds), underspecification.held_out(ds)
-    found = groups[0]
+    groups, klass = underspecification.mask_groups(ds), held_out(ds)
     concept, _ = underspecification.masked(ds)
     times = times_of(ds, [klass], concept)
-    shares = underspecification.fractions(found)
-    described = [describe_times(times[list(level.runs)]) for level in found]
-    last_learned = max((i for i, one in enumerate(described) if not np.isnan(one["median"])), default=-1)
-    never = list(shares[last_learned + 1 :])
+    shares = underspecification.fractions(groups[0])
+    described = [describe_times(times[list(level.runs)]) for level in groups[0]]
+    prevented = [_prevented_from(times, found) for found in groups]
     details: dict[str, Any] = {
-        "prevented_from": float(min(never)) if never else float("nan"),
+        "prevented_from": prevented[0],
         "by_share": {
             f"{share:g}": {name: one[name] for name in ("median", "learned", "seeds")}
             for share, one in zip(shares, described, strict=True)
         },
     }
-    tested = testing.trend([times[[run for _, run in block]] for group in groups for block in by_seed(ds, group)])
-    why = f"prevented (median never) from a share of {min(never):g} on" if never else "prevented at no share"
-    found_verdict = judge(tested, _seeds(ds, groups), details=details)
-    return found_verdict if found_verdict.why else dataclasses.replace(found_verdict, why=why)
+    blocks = blocks_of(ds, groups)
+    at = [np.array([level.setting["mask"] for level in block.levels]) for block in blocks]
+    tested = testing.trend([times[block.runs] for block in blocks], at)
+    known = [one for one in prevented if np.isfinite(one)]
+    why = f"prevented (median never) from a share of {known[0]:g} on" if known else "prevented at no share"
+    found = _judged(tested, blocks, definition_of(ds), needs=(bool(known), why), details=details)
+    return found if found.why else dataclasses.replace(found, why=why)
+
+
+def _prevented_from(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> float:
+    """Return the smallest masked share from which on the median is never, above one at which it is not; NaN if none."""
+    learned = [bool(np.isfinite(censored.median(times[list(level.runs)]))) for level in found]
+    last = max((i for i, one in enumerate(learned) if one), default=-1)
+    return float(found[last + 1].setting["mask"]) if 0 <= last < len(found) - 1 else float("nan")
 
 
 @claim(
@@ -250,27 +298,30 @@ def order(ds: xr.Dataset) -> Verdict:
     found = [level for level in levels(ds) if level.runs]
     if len(found) < 2:
         return untold(NO_LEVELS)
-    if ds.sizes["concept"] < 2 or not np.isfinite(ds["signal"].values).all():
+    if ds.sizes["concept"] < 2 or not np.isfinite(ds["signal"].values[:, :2]).all():
         return untold("the signals of two concepts were not measured")
     trained = np.flatnonzero(ds["trained"].values).tolist()
-    times = np.stack([times_of(ds, trained, concept) for concept in (0, 1)])
-    late = [np.where(np.isnan(one), np.inf, one) for one in times]
-    both = np.isinf(late[0]) & np.isinf(late[1])
-    ratio = np.where(both, 0.0, np.log(np.where(both, 1, late[0])) - np.log(np.where(both, 1, late[1])))
-    ordered = sorted(found, key=lambda level: level.signal[0] / level.signal[1])
-    ratios = [level.signal[0] / level.signal[1] for level in ordered]
-    if len(set(np.round(ratios, 12))) < 2:
+    ratio = time_ratios(times_of(ds, trained, 0), times_of(ds, trained, 1))
+    signals = told_apart(np.log(ds["signal"].values[:, 0]) - np.log(ds["signal"].values[:, 1]))  # [r]
+    blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
+    if all(len(set(signals[block.runs].tolist())) < 2 for block in blocks):
         return untold("the ratio of the two signals is the same at every level")
-    tested = testing.trend([ratio[[run for _, run in block]] for block in by_seed(ds, ordered)])
-    runs = np.array([run for level in ordered for run in level.runs])
-    stronger = np.log(ds["signal"].values[runs, 0]) - np.log(ds["signal"].values[runs, 1])
-    right = np.sign(ratio[runs]) == -np.sign(stronger)
+    tested = testing.trend([ratio[block.runs] for block in blocks], [signals[block.runs] for block in blocks])
+    runs = np.array([run for block in blocks for run in block.runs])
+    right = np.sign(ratio[runs]) == -np.sign(signals[runs])
     names = ds["concept"].values.astype(str)
     details: dict[str, Any] = {"stronger_first": int(right.sum()), "runs": len(runs)}
     weak = []
-    for name, there in zip(names[:2], (stronger > 0, stronger < 0), strict=True):
+    for name, there in zip(names[:2], (signals[runs] > 0, signals[runs] < 0), strict=True):
         details[f"{name}_first"] = {"learned_first": int(right[there].sum()), "stronger_in": int(there.sum())}
         if there.any() and right[there].mean() < 0.5:
             weak.append(f"{name} in {right[there].sum()} of {there.sum()}")
     needs = not weak, f"too few runs learn the stronger concept first: {', '.join(weak)}"
-    return judge(tested, _seeds(ds, [found]), "less", needs=needs, details=details)
+    return _judged(tested, blocks, definition_of(ds), "less", needs=needs, details=details)
+
+
+def time_ratios(one: Float[np.ndarray, " r"], other: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+    """Return the log of the ratio of two learning times [r]; infinite where one never comes, 0 where none does."""
+    late = [np.where(np.isnan(times), np.inf, times) for times in (one, other)]
+    both = np.isinf(late[0]) & np.isinf(late[1])
+    return np.where(both, 0.0, np.log(np.where(both, 1, late[0])) - np.log(np.where(both, 1, late[1])))

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 
 from cspace_jax.analysis import capability
 from cspace_jax.analysis.blocks import summary_block
-from cspace_jax.analysis.learning import describe_times
+from cspace_jax.analysis.learning import describe_times, whole
 from cspace_jax.analysis.levels import Level, levels
 
 Pairs = list[tuple[int, int]]  # (class seen in training, class asked for)
@@ -96,15 +96,22 @@ def _pair_block(
     ds: xr.Dataset, level: Level, pair: tuple[int, int], scores: dict[str, Float[np.ndarray, "r t"]]
 ) -> dict[str, Any]:
     seen, asked = (str(ds["klass"].values[klass]) for klass in pair)
-    emergence = {name: describe_times(capability.emergence(ds["step"].values, one)) for name, one in scores.items()}
+    emergence = {name: _emergence(ds, one) for name, one in scores.items()}
     return {"seen": seen, "asked": asked, "held_out": not bool(ds["trained"].values[pair[1]]), "emergence": emergence}
 
 
+def _emergence(ds: xr.Dataset, scores: Float[np.ndarray, "r t"]) -> dict[str, Any]:
+    """Describe when curves [r, t] emerge, those left out that a broken query leaves unknown."""
+    steps = ds["step"].values
+    return describe_times(capability.emergence(steps, scores[whole(scores)]), steps)
+
+
 def _describe(ds: xr.Dataset, scores: dict[str, Float[np.ndarray, "r t"]]) -> dict[str, Any]:
+    known = {name: one[whole(one)] for name, one in scores.items()}
     return {
         name: {
-            "emergence": describe_times(capability.emergence(ds["step"].values, one)),
-            "mean": one.mean(axis=0).tolist(),
+            "emergence": _emergence(ds, one),
+            "mean": one.mean(axis=0).tolist() if len(one) else [float("nan")] * one.shape[1],
         }
-        for name, one in scores.items()
+        for name, one in known.items()
     }

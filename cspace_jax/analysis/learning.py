@@ -4,20 +4,22 @@ Works on plain NumPy views of the dataset for any number of concepts and any hel
 counted and left out of everything else.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Real
 
 from cspace_jax.analysis import censored, curves, intervals
 from cspace_jax.analysis.levels import Level
 from cspace_jax.config.definitions import LEARNED, STAYS_80
-from cspace_jax.config.schema import ElicitConfig, EvaluateConfig
+from cspace_jax.config.schema import NAIVE, ElicitConfig, EvaluateConfig
 from cspace_jax.storage import results
 
 PAPER_THRESHOLD = 0.8
+BATTERIES = "batteries"  # attribute: by protocol the fields of its battery, as JSON
 
 
 def trajectory(
@@ -76,10 +78,25 @@ def definition_of(ds: xr.Dataset) -> str:
     return str(results.config_of(ds).get("learned", STAYS_80))
 
 
-def describe_times(times: Float[np.ndarray, " r"]) -> dict[str, Any]:
+def with_definition(ds: xr.Dataset, learned: str) -> xr.Dataset:
+    """Return a dataset whose figures and tables show another definition of "learned", a key of `LEARNED`.
+
+    Stored results hold the definition that was shown when they were written; all numbers they hold serve any.
+    """
+    config = results.config_of(ds) | {"learned": learned}
+    return ds.assign_attrs(config=json.dumps(config, sort_keys=True))
+
+
+def whole(scores: Float[np.ndarray, "r t"]) -> Bool[np.ndarray, " r"]:
+    """Return which curves [r] are known at every save: one with a broken query (NaN) is missing, not "never"."""
+    return np.asarray(np.isfinite(scores).all(axis=-1))
+
+
+def describe_times(times: Float[np.ndarray, " r"], steps: Real[np.ndarray, " t"] | None = None) -> dict[str, Any]:
     """Summarise times over seeds [r]: Kaplan-Meier median and its interval, how many learned and that share's interval.
 
-    `no_interval` says why there is none. An open end of an interval is NaN.
+    `no_interval` says why there is none. An open end of an interval is NaN. A time at `first_save`, the first of the
+    saves [t] (NaN where they are not known), may have come before it: it is no more than that.
     """
     learned, seeds = int(np.isfinite(times).sum()), len(times)
     return {
@@ -87,6 +104,7 @@ def describe_times(times: Float[np.ndarray, " r"]) -> dict[str, Any]:
         "no_interval": intervals.missing(seeds, intervals.LEAST_MEDIAN), "learned": learned, "seeds": seeds,
         "fraction": learned / seeds if seeds else float("nan"),
         "fraction_interval": list(intervals.count_interval(learned, seeds)), "per_seed": times.tolist(),
+        "first_save": float("nan") if steps is None else float(steps[0]),
     }  # fmt: skip
 
 
@@ -101,10 +119,18 @@ def describe_mean(values: Float[np.ndarray, " r"], samples: int = 0) -> dict[str
 
 def samples_of(ds: xr.Dataset, battery: bool = False) -> int:
     """Return how many samples a class's coordinate is the mean of: of naive prompting, or of the battery."""
-    stored = results.config_of(ds)
-    if battery:
-        return int(stored.get("elicit", {}).get("samples", ElicitConfig().samples))
-    return int(stored.get("evaluate", {}).get("samples_per_class", EvaluateConfig().samples_per_class))
+    if battery:  # all that are joined have as many
+        return int(battery_field(ds, NAIVE, "samples") or ElicitConfig().samples)
+    return int(results.config_of(ds).get("evaluate", {}).get("samples_per_class", EvaluateConfig().samples_per_class))
+
+
+def battery_field(ds: xr.Dataset, protocol: str, name: str) -> Any:
+    """Return what a protocol's own battery was asked with (`elicit.NAME`); None where nothing says it.
+
+    A workdir may hold several batteries. Results of older versions do not say theirs: there it is the configuration's.
+    """
+    own = json.loads(ds.attrs.get(BATTERIES, "{}")).get(protocol, {})
+    return own.get(name, results.config_of(ds).get("elicit", {}).get(name))
 
 
 def seed_spread(ds: xr.Dataset, level: Level, protocol: str) -> Float[np.ndarray, "t k c"]:

@@ -1,7 +1,7 @@
 """Levels of concept signal: the runs that differ in nothing but their seed."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -30,6 +30,11 @@ def ok_runs(ds: xr.Dataset) -> Bool[np.ndarray, " r"]:
     prob = ds["prob"].isel(protocol=0)  # of all classes; further protocols ask for held-out ones only
     finite = np.isfinite(prob.transpose("run", ...).values).reshape(ds.sizes["run"], -1).all(axis=1)
     return finite & (ds["status"].values == "ok")
+
+
+def held_out(ds: xr.Dataset) -> int:
+    """Return the last held-out class, without `data.held_out` the one with every bit set."""
+    return int(np.flatnonzero(~ds["trained"].values)[-1])
 
 
 def levels(ds: xr.Dataset) -> list[Level]:
@@ -76,9 +81,33 @@ def normalise(signal: Float[np.ndarray, "*b c"]) -> Float[np.ndarray, "*b c"]:
     return np.divide(signal, length, out=np.zeros_like(signal), where=length != 0)
 
 
+def told_apart(signal: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
+    """Return numbers [...] on the scale of their largest one; those that differ by rounding alone are equal."""
+    largest = np.nanmax(np.abs(signal), initial=0.0)
+    return np.round(np.asarray(signal, float) / (largest or 1.0), 9)
+
+
 def swept_concept(found: Iterable[Level]) -> int:
-    """Return the index of the concept whose signal changes most over the levels (largest ratio; 0 if none does)."""
+    """Return the index of the concept whose signal changes most over the levels (largest ratio).
+
+    Only concepts whose signal is known at every level are asked, so in tinted pictures the tint; 0 where none is.
+    """
     signals = np.array([level.signal for level in found])
-    if not np.isfinite(signals).all() or (signals <= 0).any():
+    if not len(signals):
         return 0
-    return int(np.argmax(signals.max(axis=0) / signals.min(axis=0)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = signals.max(axis=0) / signals.min(axis=0)  # infinite where it is 0 at some level alone
+    ratio[np.isfinite(signals).all(axis=0) & np.isnan(ratio)] = 1.0  # 0 at every level
+    return int(np.argmax(np.where(np.isnan(ratio), 0.0, ratio)))
+
+
+def by_signal(found: Sequence[Level], concept: int, *, strongest_first: bool = False) -> list[int]:
+    """Return the positions of levels with a live run in the order of a concept's signal, as they are where unknown."""
+    alive = [i for i, level in enumerate(found) if level.runs]
+    return sorted(alive, key=lambda i: np.nan_to_num(found[i].signal[concept]), reverse=strongest_first)
+
+
+def signal_varies(found: Iterable[Level], concept: int) -> bool:
+    """Return whether levels differ in the known signal of a concept; a signal that is not known does not vary."""
+    signal = np.array([level.signal[concept] for level in found])
+    return bool(np.isfinite(signal).all()) and len(set(told_apart(signal).tolist())) > 1

@@ -1,26 +1,29 @@
 """Whether learning times follow the order of the concept signal."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Real
 
-from cspace_jax.analysis.levels import SEPARATION, Level
+from cspace_jax.analysis.levels import SEPARATION, Level, told_apart
 
 
 def order_check(signal: Float[np.ndarray, " level"], medians: Float[np.ndarray, " level"]) -> dict[str, Any]:
     """Ask whether times [levels] fall as the signal [levels] rises; NaN ("never") counts as the latest.
 
-    ordered: no level is slower than a weaker one, and the strongest is learned and faster than the weakest; None where
-    there is nothing to order: fewer than two levels, or all times alike ("never" included). spearman: rank correlation,
-    -1 for perfectly ordered; NaN in the same cases.
+    ordered: no level is slower than a weaker one, and the strongest is learned and faster than the weakest; levels of
+    equal signal have no order. None where there is nothing to order: fewer than two different signals, one that is not
+    known, or all times alike ("never" included). spearman: rank correlation, -1 for perfectly ordered; NaN in the same
+    cases.
     """
-    times = np.where(np.isnan(medians), np.inf, medians)[np.argsort(signal, kind="stable")]
-    if len(set(times)) < 2 or np.isnan(signal).any():
+    times, strength = np.where(np.isnan(medians), np.inf, medians), told_apart(signal)
+    if len(set(times)) < 2 or np.isnan(signal).any() or len(set(strength.tolist())) < 2:
         return {"ordered": None, "spearman": float("nan"), "levels": len(times)}
-    ordered = bool((times[1:] <= times[:-1]).all() and times[-1] < times[0])
-    return {"ordered": ordered, "spearman": rank_correlation(np.sort(signal), times), "levels": len(times)}
+    stronger = strength[:, None] > strength  # the first level than the second
+    ends = times[strength == strength.max()].max(), times[strength == strength.min()].min()
+    ordered = bool((times[:, None] <= times)[stronger].all() and ends[0] < ends[1])
+    return {"ordered": ordered, "spearman": rank_correlation(strength, times), "levels": len(times)}
 
 
 def order_within(
@@ -42,13 +45,24 @@ def order_within(
 
 
 def level_groups(found: Sequence[Level], concept: str) -> list[list[int]]:
-    """Return positions of levels that differ in the separation of a concept alone; all levels if it does not vary."""
+    """Return positions of levels that differ in the separation of a concept alone.
+
+    Where that does not vary, or nobody knows which setting it is (a shape, a generator's own concept), they differ in
+    settings that carry a signal (`signal_groups`).
+    """
     axis = SEPARATION.get(concept)
-    if axis not in found[0].varying:
-        return [list(range(len(found)))]
+    return _groups(found, {axis}) if axis in found[0].varying else signal_groups(found)
+
+
+def signal_groups(found: Sequence[Level]) -> list[list[int]]:
+    """Return positions of levels that differ in separations alone, not in what carries no signal (mask, optimiser)."""
+    return _groups(found, set(SEPARATION.values()))
+
+
+def _groups(found: Sequence[Level], free: Collection[str]) -> list[list[int]]:
     groups: dict[tuple[float, ...], list[int]] = {}
     for number, level in enumerate(found):
-        groups.setdefault(tuple(v for name, v in level.varying.items() if name != axis), []).append(number)
+        groups.setdefault(tuple(v for name, v in level.varying.items() if name not in free), []).append(number)
     return list(groups.values())
 
 

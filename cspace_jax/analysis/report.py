@@ -22,8 +22,9 @@ _ANY_WIDTH = 10_000  # characters, more than a table has
 _SEVERAL = "level"  # header where several settings vary
 _TITLE = "Steps until a concept is learned ({learned}): median over seeds, and how many learned if not all did"
 _LEGEND = (
-    "taken for: the seen class that an unseen class is first drawn as, and how low its weak concept fell; turn: the "
-    "step of that; 80 %: seeds that reach it on all concepts, at some save and at the last."
+    "taken for: the seen class that an unseen class is first drawn as, and how low its weak concept fell, of the mean "
+    "trajectory over seeds; turn: the step of that; 80 %: seeds that reach it on all concepts, at some save and at the "
+    "last."
 )
 
 
@@ -65,7 +66,8 @@ def _elicitation_table(axis: str, labels: list[str], levels: list[dict[str, Any]
     for label, level in zip(labels, levels, strict=True):
         for klass, block in level["classes"].items():
             for name, one in block.items():
-                sooner = "" if name == NAIVE else f"{one['sooner_than_naive']}/{one['emergence']['seeds']}"
+                compared = one.get("compared", one["emergence"]["seeds"])
+                sooner = "" if name == NAIVE else f"{one['sooner_than_naive']}/{compared}"
                 numbers = (one["final_split"], one["best_split"], one["final"])
                 cells = [f"{number:.2f}" if known(number) else "" for number in numbers]
                 spread = f"{one['emergence_std']:,.0f}" if known(one["emergence_std"]) else ""
@@ -78,26 +80,31 @@ def _elicitation_table(axis: str, labels: list[str], levels: list[dict[str, Any]
 _MASK_TITLE = "\nHeld-out class {held_out_class} by the share of class {masked_class} whose {masked_concept} is hidden"
 _MASK_LEGEND = (
     "to: steps until learned ({learned}), median over seeds and how many if not all; P: probability of each concept's "
-    "second value at the last save; R, G, B: mean colour of the object, and R - B [95 % interval over seeds]."
+    "second value at the last save{colors}."
 )
+_COLORS_LEGEND = "; R, G, B: mean colour of the object, and R - B [95 % interval over seeds]"
 
 
 def _mask_table(summary: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
-    names = list(summary["levels"][0]["prob"])
-    for name in ["mask", *(f"to {name}" for name in names), "P", "R, G, B", "R - B"]:
+    names, rendered = list(summary["levels"][0]["prob"]), "redness" in summary
+    for name in ["mask", *(f"to {name}" for name in names), "P", *(("R, G, B", "R - B") if rendered else ())]:
         table.add_column(name, justify="right", no_wrap=True)
     for level in summary["levels"]:
-        low, high = level["redness"]["interval"]
-        interval = f" [{low:.2f}, {high:.2f}]" if known(low) else ""
         table.add_row(
             f"{level['mask']:g}",
             *(time_text(level["steps_to_80"][name]) for name in names),
             ", ".join(f"{level['prob'][name]['mean']:.2f}" for name in names),
-            ", ".join(f"{channel['mean']:.2f}" for channel in level["rgb"].values()),
-            f"{level['redness']['mean']:.2f}{interval}",
+            *(_color_cells(level) if rendered else ()),
         )
     return table
+
+
+def _color_cells(level: Mapping[str, Any]) -> tuple[str, str]:
+    low, high = level["redness"]["interval"]
+    interval = f" [{low:.2f}, {high:.2f}]" if known(low) else ""
+    channels = ", ".join(f"{channel['mean']:.2f}" for channel in level["rgb"].values())
+    return channels, f"{level['redness']['mean']:.2f}{interval}"
 
 
 _ELICITED_TITLE = (
@@ -147,7 +154,8 @@ def _print_masks(found: Mapping[str, Any], learned: str, console: Console) -> No
     for where, group in groups:
         console.print(_MASK_TITLE.format(**found) + where, highlight=False)
         console.print(_mask_table(group))
-    console.print(_MASK_LEGEND.format(learned=learned), highlight=False)
+    words = _COLORS_LEGEND if "redness" in groups[0][1] else ""
+    console.print(_MASK_LEGEND.format(learned=learned, colors=words), highlight=False)
     for where, group in groups:
         elicited = group.get("elicited")
         if elicited and len(elicited["protocols"]) > 1:
@@ -189,7 +197,7 @@ def print_turns(turns: Sequence[RunTurn], console: Console | None = None) -> Non
 
 def time_text(times: Mapping[str, Any]) -> str:
     """Return a median of times as text, and how many seeds learned if not all did."""
-    return time_words(times, interval=False, share=" {learned}/{seeds}")
+    return time_words(times, interval=False, share=" {learned}/{seeds}", at_most="<=")  # any terminal has these
 
 
 def _table(axis: str, labels: list[str], levels: list[dict[str, Any]], shown: str) -> Table:
@@ -260,8 +268,7 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     """Return the findings in plain words: order of the learning times, masking, product of accuracies, divergence."""
     lines = []
     concept = summary["swept_concept"]
-    varies = len({level["signal"][concept] for level in summary["levels"]}) > 1  # else there is no order to speak of
-    for place, kinds in summary["order"][concept].items() if varies else ():
+    for place, kinds in summary["order"][concept].items():
         check = kinds[summary["learned"]]
         if check["ordered"] is not None:
             where = "the training classes" if place == "training_classes" else f"held-out class {place}"
@@ -290,7 +297,7 @@ def _mask_sentences(found: Mapping[str, Any] | None) -> list[str]:
                 )
                 line = f"{concept} on held-out {of} by masked fraction: learned {verdict} ({check['levels']} levels)."
                 lines.append(line)
-        if group["redness"]["rises"] is not None:
+        if "redness" in group and group["redness"]["rises"] is not None:
             rises, within = group["redness"]["rises"], group["redness"]["rises_within_intervals"]
             verdict = "rises with the masked fraction" if rises or within else "does NOT rise with it throughout"
             verdict += ", within intervals over seeds" if within and not rises else ""

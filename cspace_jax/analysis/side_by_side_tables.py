@@ -71,7 +71,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def _time(times: Mapping[str, Any]) -> str:
-    return time_words(times, share=" {learned}/{seeds}")
+    return time_words(times, share=" {learned}/{seeds}", at_most="<=")
 
 
 def _table(left: Sequence[str], right: Sequence[str] = ()) -> Table:

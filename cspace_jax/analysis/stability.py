@@ -13,7 +13,7 @@ from jaxtyping import Float, Real
 
 from cspace_jax.analysis import capability, curves
 from cspace_jax.analysis.blocks import summary_block
-from cspace_jax.analysis.learning import PAPER_THRESHOLD
+from cspace_jax.analysis.learning import PAPER_THRESHOLD, whole
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.schema import NAIVE
 
@@ -37,13 +37,17 @@ def seeds(ds: xr.Dataset, level: Level, klass: int) -> list[dict[str, Any]]:
 
     reach: step at which naive prompting first reaches 80 %; naive, patch: steps from which they stay there; NaN for
     never. `dips`: how often naive prompting falls below 80 % again. All of the plain P(class), as in Fig. 17: naive
-    prompting and patching have one query each, so that there is no maximum to correct for.
+    prompting and patching have one query each, so that there is no maximum to correct for. A seed with a broken query
+    is left out.
     """
     steps, found = ds["step"].values, []
     chosen = ds["capability"].isel(run=list(level.runs), klass=klass)
     naive, patch = (chosen.sel(protocol=name).transpose("run", "step").values for name in (NAIVE, PATCH))
     times = zip(capability.emergence(steps, naive), capability.emergence(steps, patch), strict=True)
-    for run, curve, (own, patched) in zip(level.runs, naive, times, strict=True):
+    known = whole(naive) & whole(patch)
+    for run, curve, (own, patched), told in zip(level.runs, naive, times, known, strict=True):
+        if not told:
+            continue
         above = curve >= PAPER_THRESHOLD
         found.append({
             "seed": int(ds["seed"].values[run]), "kind": kind(steps, curve), "stable": kind(steps, curve) == STABLE,

@@ -64,7 +64,7 @@ def _per_concept(ds: xr.Dataset, values: Float[np.ndarray, " c"]) -> dict[str, f
 def _times_block(ds: xr.Dataset, level: Level, classes: list[int], protocol: str) -> dict[str, Any]:
     steps = ds["step"].values
     return {
-        name: {kind: describe_times(times) for kind, times in learning_times(steps, curve).items()}
+        name: {kind: describe_times(times, steps) for kind, times in learning_times(steps, curve).items()}
         for name, curve in curves_by_concept(ds, level.runs, classes, protocol).items()
     }
 

@@ -31,7 +31,10 @@ def learning_times(found: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def memorisation(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Return one row a level and held-out class: what it was first drawn as, and when its trajectory turned."""
+    """Return one row a level and held-out class: what it was first drawn as, and when its trajectory turned.
+
+    Both are those of the mean trajectory over seeds; the summary has those of each seed (`per_seed`).
+    """
     names = ("as_class", "memorised", "weak_concept", "min_correct", "at_step", "turning_step")
     rows = [
         {"level": level["label"], "klass": klass, **{name: block["memorisation"].get(name) for name in names}}

@@ -26,6 +26,7 @@ class Outcome(NamedTuple):
       less: probability of one at least as small.
       least_greater: the smallest `greater` that any arrangement of these numbers has, ties counted.
       least_less: the smallest `less`.
+      told: of tests over blocks, those that tell something: their place and their own value of the statistic.
     """
 
     value: float
@@ -33,6 +34,7 @@ class Outcome(NamedTuple):
     less: float
     least_greater: float
     least_less: float
+    told: tuple[tuple[int, float], ...] = ()
 
     @property
     def two_sided(self) -> float:
@@ -40,7 +42,7 @@ class Outcome(NamedTuple):
         return min(2 * min(self.greater, self.less), 1.0)  # in this order: min(1.0, NaN) would be 1
 
 
-UNTOLD = Outcome(*[math.nan] * 5)
+UNTOLD = Outcome(math.nan, math.nan, math.nan, math.nan, math.nan)
 
 
 def _tested(value: float, seen: float, arranged: Float[np.ndarray, " n"]) -> Outcome:
@@ -98,23 +100,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def trend(blocks: Iterable[np.ndarray]) -> Outcome:
+def trend(blocks: Iterable[np.ndarray], at: Iterable[np.ndarray] | None = None) -> Outcome:
     """Ask whether a number falls or rises from level to level, in blocks that share a seed.
 
     Args:
       blocks: of each seed the numbers at the levels it has, in the order of the levels; NaN counts as the largest.
+      at: of each seed the levels themselves, equal where two of them do not differ; None = they are all different.
 
     Returns:
-      The mean over blocks of Spearman's rank correlation with the level, in -1..1, tested by permuting the levels
-      within each block: exact up to 10,000 permutations, else 10,000 drawn ones. Nothing is told where no block has two
-      different numbers.
+      The mean over blocks of Spearman's rank correlation with the level, in -1..1, tested by permuting the numbers
+      within each block: exact up to 10,000 permutations, else 10,000 drawn ones. Only blocks with two different numbers
+      and two different levels take part (`told`); nothing is told without one.
     """
-    ranked = [ranks(block) for block in blocks if len(block) > 1]
-    scores = [_scores(one) for one in ranked if np.ptp(one) > 0]
+    blocks = list(blocks)
+    pairs = zip(blocks, map(np.arange, map(len, blocks)) if at is None else at, strict=True)
+    ranked = [(ranks(block), ranks(levels)) for block, levels in pairs]
+    scores = {i: _scores(*pair) for i, pair in enumerate(ranked) if all(len(set(one.tolist())) > 1 for one in pair)}
     if not scores:
         return UNTOLD
-    seen = sum(float(one[0]) for one in scores)
-    return _tested(seen / len(scores), seen, _sums(scores))
+    told = tuple((i, float(one[0])) for i, one in scores.items())
+    seen = sum(value for _, value in told)
+    return _tested(seen / len(scores), seen, _sums(list(scores.values())))._replace(told=told)
 
 
 def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Outcome:
@@ -124,15 +130,17 @@ def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Outcome:
       blocks: of each seed what was found and what is expected [level]; any values that can be equal.
 
     Returns:
-      The share of matches, tested by permuting what was found within each block. Nothing is told where no block expects
-      two different things.
+      The share of matches, tested by permuting what was found within each block. Blocks that expect one thing alone
+      take no part (`told` are the others); nothing is told without one that expects two.
     """
-    pairs = [(found, expected) for found, expected in blocks if len(set(expected.tolist())) > 1]
+    pairs = {i: pair for i, pair in enumerate(blocks) if len(set(pair[1].tolist())) > 1}
     if not pairs:
         return UNTOLD
-    scores = [(found[_orders(len(found))] == expected).sum(axis=1).astype(float) for found, expected in pairs]
+    scores = [(found[_orders(len(found))] == expected).sum(axis=1).astype(float) for found, expected in pairs.values()]
+    told = tuple((i, float(np.mean(found == expected))) for i, (found, expected) in pairs.items())
     seen = sum(float(one[0]) for one in scores)
-    return _tested(seen / sum(len(found) for found, _ in pairs), seen, _sums(scores))
+    value = seen / sum(len(found) for found, _ in pairs.values())
+    return _tested(value, seen, _sums(scores))._replace(told=told)
 
 
 def drawn(values: Sequence[float], chances: Sequence[np.ndarray]) -> Outcome:
@@ -163,11 +171,10 @@ def ranks(values: Real[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.asarray(stats.rankdata(np.where(np.isnan(values), np.inf, values)))
 
 
-def _scores(ranked: Float[np.ndarray, " level"]) -> Float[np.ndarray, " n"]:
-    """Return the rank correlation of every arrangement of ranks with their places, the given one first."""
-    places = np.arange(len(ranked)) - (len(ranked) - 1) / 2
+def _scores(ranked: Float[np.ndarray, " level"], places: Float[np.ndarray, " level"]) -> Float[np.ndarray, " n"]:
+    """Return the correlation of every arrangement of ranks with those of their levels, the given one first."""
     orders = _orders(len(ranked))
-    centred = ranked - ranked.mean()
+    centred, places = ranked - ranked.mean(), places - places.mean()
     return (centred[orders] @ places) / np.sqrt((centred @ centred) * (places @ places))
 
 

@@ -17,10 +17,12 @@ from cspace_jax.analysis.learning import (
     samples_of,
     times_by,
     trajectory,
+    whole,
 )
-from cspace_jax.analysis.levels import Level, levels, ok_runs, setting_label
+from cspace_jax.analysis.levels import Level, held_out, levels, ok_runs, setting_label
 from cspace_jax.analysis.ordering import order_check, rank_correlation
 from cspace_jax.config import DataConfig
+from cspace_jax.config.schema import DGP
 from cspace_jax.storage import results
 
 HALF = 0.5  # the masked fraction of the paper's Fig. 10
@@ -80,15 +82,15 @@ def axes(ds: xr.Dataset) -> tuple[int, int]:
     return concept, next(i for i in range(ds.sizes["concept"]) if i != concept)
 
 
-def held_out(ds: xr.Dataset) -> int:
-    """Return the last held-out class, the one with every bit set."""
-    return int(np.flatnonzero(~ds["trained"].values)[-1])
-
-
 def colors(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> Float[np.ndarray, "r t 3"]:
     """Return the mean RGB of the drawn objects [r, t, 3] in [0, 1], an average over the samples of a run."""
     chosen = ds["mean_rgb"].sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
     return chosen.transpose("run", "step", "channel").values
+
+
+def is_rendered(ds: xr.Dataset) -> bool:
+    """Return whether the images are those of the renderer, whose objects have a colour; pictures have none."""
+    return results.config_of(ds).get("data", {}).get("source", DGP) == DGP
 
 
 def redness(rgb: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b"]:
@@ -102,10 +104,10 @@ def summarise(ds: xr.Dataset, protocol: str | None = None) -> dict[str, Any]:
 
     `groups`: a block for each group of levels that differ in the masked fraction alone, with the `label` and `setting`
     of what else varies; the first group's numbers also stand beside it, as in summaries of older versions.
-    By level: steps to 80 % of each concept, P(bit = 1), mean RGB and redness at the last save, with 95 %
-    intervals over seeds. `slower`: are steps ordered by the fraction ("never" last, the largest fraction later than
-    none)? `redness`: do the means over seeds rise with it; do they within intervals (none lies wholly below that of a
-    smaller fraction, the last wholly above the first); and Spearman's rank correlation over runs. `elicited`: what
+    By level: steps to 80 % of each concept, P(bit = 1), of rendered images mean RGB and redness at the last save, with
+    95 % intervals over seeds. `slower`: are steps ordered by the fraction ("never" last, the largest fraction later
+    than none)? `redness`: do the means over seeds rise with it; do they within intervals (none lies wholly below that
+    of a smaller fraction, the last wholly above the first); and Spearman's rank correlation over runs. `elicited`: what
     protocols reach at the fraction closest to 50 %, where they were asked.
     """
     protocol = protocol or str(ds["protocol"].values[0])
@@ -131,7 +133,7 @@ def _group_block(ds: xr.Dataset, found: list[Level], protocol: str) -> dict[str,
         "setting": group_setting(found),
         "levels": blocks,
         "slower": {name: order_check(kept, medians[name]) for name in names},
-        "redness": _trend(found, [block["redness"] for block in blocks]),
+        **({"redness": _trend(found, [block["redness"] for block in blocks])} if is_rendered(ds) else {}),
         **elicited,
     }
 
@@ -153,26 +155,33 @@ def _elicited(ds: xr.Dataset, level: Level, klass: int, concept: int) -> dict[st
 
 
 def _reached(ds: xr.Dataset, curves: xr.DataArray) -> dict[str, Any]:
-    values, samples = curves.transpose("run", "step").values, samples_of(ds, battery=True)
-    times = times_by(definition_of(ds), ds["step"].values, values)
-    return {"steps_to_80": describe_times(times), "final": describe_mean(values[:, -1], samples)}
+    values, steps = curves.transpose("run", "step").values, ds["step"].values
+    values, samples = values[whole(values)], samples_of(ds, battery=True)
+    times = times_by(definition_of(ds), steps, values)
+    return {"steps_to_80": describe_times(times, steps), "final": describe_mean(values[:, -1], samples)}
 
 
 def _level_block(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dict[str, Any]:
     accuracy = accuracy_curves(ds, level.runs, [klass], protocol)
     last = trajectory(ds, level.runs, klass, protocol)[:, -1]
-    rgb = colors(ds, level, klass, protocol)[:, -1]
     names = ds["concept"].values.tolist()
     steps, definition, samples = ds["step"].values, definition_of(ds), samples_of(ds)
     times = [times_by(definition, steps, accuracy[..., i]) for i in range(len(names))]
     return {
         "mask": level.setting["mask"],
         "seeds": ds["seed"].values[list(level.runs)].tolist(),
-        "steps_to_80": {name: describe_times(one) for name, one in zip(names, times, strict=True)},
+        "steps_to_80": {name: describe_times(one, steps) for name, one in zip(names, times, strict=True)},
         "prob": {name: describe_mean(last[:, i], samples) for i, name in enumerate(names)},
+        **(_colors_block(ds, level, klass, protocol) if is_rendered(ds) else {}),
+        "product_check": product_check(ds, level, klass, protocol),
+    }
+
+
+def _colors_block(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dict[str, Any]:
+    rgb = colors(ds, level, klass, protocol)[:, -1]
+    return {
         "rgb": {name: describe_mean(rgb[:, i]) for i, name in enumerate(ds["channel"].values.tolist())},
         "redness": describe_mean(redness(rgb)),
-        "product_check": product_check(ds, level, klass, protocol),
     }
 
 

@@ -71,12 +71,25 @@ def _compared(rows: list[Mapping[str, Any]]) -> Table:
     return table
 
 
-def time_words(times: Mapping[str, Any], interval: bool = True, share: str = ", {learned} of {seeds}") -> str:
-    """Return a median time as text: steps or "never", its interval if told, and how many seeds learned if not all."""
-    text = f"{times['median']:,.0f}" if known(times["median"]) else "never"
+def time_words(
+    times: Mapping[str, Any], interval: bool = True, share: str = ", {learned} of {seeds}", at_most: str = "≤ "
+) -> str:
+    """Return a median time as text: steps or "never", its interval if told, and how many seeds learned if not all.
+
+    A time at the first save has `at_most` before it: it may have come earlier.
+    """
+
+    first = times.get("first_save")
+
+    def told(step: float | None, unknown: str) -> str:
+        if step is None or not known(step):
+            return unknown
+        return f"{at_most if first is not None and step <= first else ''}{step:,.0f}"
+
+    text = told(times["median"], "never")
     low, high = times["interval"] if interval else (None, None)
     if known(low):
-        text += f" [{low:,.0f}, {f'{high:,.0f}' if known(high) else 'open'}]"
+        text += f" [{told(low, '')}, {told(high, 'open')}]"
     return text if times["learned"] == times["seeds"] else text + share.format(**times)
 
 

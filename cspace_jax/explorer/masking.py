@@ -53,7 +53,7 @@ def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
                 rows.append({"group": where[2:], "mask": level["mask"], "concept": concept, "mean": one["mean"],
                              "low": low, "high": high, "median_steps": median})  # fmt: skip
                 ends.append(f"{concept} at {level['mask']:.0%}{where}: {number(one['mean'])}")
-        for channel, color in CHANNEL_COLORS.items():
+        for channel, color in CHANNEL_COLORS.items() if "redness" in group else ():
             values = [level["rgb"][channel] for level in group["levels"]]
             _mean_line(fig, 3, group, values, Look(f"{channel.upper()}{where}", color, dash))
     for column in (1, 2, 3):

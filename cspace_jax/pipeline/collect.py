@@ -47,7 +47,7 @@ def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
             ds["exchange"] = (("run", "step", "concept"), rises)
         ds["mean_distance"] = (("concept",), source_of(study.config.data).mean_distances())
     asked = elicit.load(study)
-    return ds if asked is None else capability.extend(ds, asked.raw, asked.names, asked.values)
+    return ds if asked is None else capability.extend(ds, asked.raw, asked.names, asked.values, asked.fields)
 
 
 def naive(study: Study, probe_accuracy: Mapping[str, float] | None) -> xr.Dataset:

@@ -36,6 +36,7 @@ from cspace_jax.storage.batteries import DESCRIPTION, description
 from cspace_jax.storage.evaluations import ELICITED, read_evaluation, write_npz
 
 _SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
+_TOLD = ("patch_step", "concept")  # fields that the results keep of each protocol's battery
 FIELDS = "elicit"  # in a description: the fields of the configuration, to ask it again; older versions left them out
 
 
@@ -261,19 +262,27 @@ def _measure(
 
 @dataclasses.dataclass(frozen=True)
 class Battery:
-    """Each query's protocol and values, and by step the raw prob_samples [r, q, k, s, c] and mean_rgb [r, q, k, 3]."""
+    """Answers of one battery, or of several that were joined.
+
+    Attributes:
+      names: each query's protocol.
+      values: each query's values as text.
+      raw: by step prob_samples [r, q, k, s, c] and mean_rgb [r, q, k, 3].
+      fields: by protocol what its own battery asked with: "samples", and "patch_step" and "concept" where it says them.
+    """
 
     names: list[str]
     values: list[str]
     raw: dict[int, dict[str, np.ndarray]]
+    fields: dict[str, dict[str, Any]]
 
 
 def load(study: Study) -> Battery | None:
     """Return all complete batteries of a workdir as one, that of the config first; None if there is none.
 
-    A protocol that several batteries hold is taken from the first. Left out, with a line that says so: a battery with
-    another number of samples than the first; controls that were not measured with the protocol that is taken, and
-    controls that an older version drew in another way.
+    A protocol that several batteries hold is taken from the first, its controls from that one alone. Left out, with a
+    line that says so: a battery with another number of samples than the first; controls that were not measured with
+    the protocol that is taken, and controls that an older version drew in another way.
 
     Raises:
       UserError: a file is damaged.
@@ -284,31 +293,58 @@ def load(study: Study) -> Battery | None:
             print(f"elicit: {root} is left out of the results, its {DESCRIPTION} is gone; ask for the same once more")
     roots = sorted(path.parent for path in study.workdir.elicit.glob(f"*/{DESCRIPTION}"))
     roots = sorted((root for root in roots if is_answered(study, root)), key=lambda root: root != own)
-    merged: Battery | None = None
-    samples = 0
+    found: dict[epath.Path, dict[str, Any]] = {}
     for root in roots:
         described = description(root)
-        if merged is not None and described["samples"] != samples:
+        if found and described["samples"] != next(iter(found.values()))["samples"]:
             print(f"elicit: {root} is left out of the results, it has another number of samples")
             continue
-        samples = described["samples"]
-        kept = _kept(merged, described, root)
+        found[root] = described
+    merged: Battery | None = None
+    for root, names in _taken(found).items():
+        kept = [i for i, name in enumerate(found[root]["protocols"]) if name in names]
         if kept:
-            merged = _joined(merged, described, _read(study, root), kept)
+            merged = _joined(merged, _part(study, root, found[root], kept))
     return merged
 
 
-def _kept(merged: Battery | None, described: dict[str, Any], root: epath.Path) -> list[int]:
-    """Return the queries of a battery that join those taken so far, and print which controls do not."""
-    names, taken = described["protocols"], set() if merged is None else set(merged.names)
-    new = [name for name in dict.fromkeys(names) if name not in taken]
-    old = [name for name in new if is_control(name) and described["controls"] != protocols.CONTROLS]
-    alone = [name for name in new if is_control(name) and controlled(name) in taken]
-    left = dict.fromkeys([*old, *alone])
-    if left:
-        why = "controls drawn by an older version" if old else "measured with another battery of their protocol"
-        print(f"elicit: {', '.join(left)} of {root} are left out of the results: {why}; ask for them again")
-    return [i for i, name in enumerate(names) if name in new and name not in left]
+def _taken(found: dict[epath.Path, dict[str, Any]]) -> dict[epath.Path, set[str]]:
+    """Return the protocols and controls that each battery gives, and print which controls no battery does."""
+    homes: dict[str, epath.Path] = {}  # the first battery of each protocol, and of each control without a protocol
+    for root, described in found.items():
+        for name in described["protocols"]:
+            if not is_control(name):
+                homes.setdefault(name, root)
+    old = {root for root, described in found.items() if described["controls"] != protocols.CONTROLS}
+    taken: dict[epath.Path, set[str]] = {}
+    for root, described in found.items():
+        names = [name for name in described["protocols"] if not (is_control(name) and root in old)]
+        taken[root] = {name for name in names if homes.setdefault(_home_of(name, homes), root) == root}
+    everything = set().union(*taken.values())
+    for root, described in found.items():
+        left = [name for name in dict.fromkeys(described["protocols"]) if name not in everything]
+        if left:
+            why = (
+                "controls drawn by an older version"
+                if root in old
+                else "measured with another battery of their protocol"
+            )
+            print(f"elicit: {', '.join(left)} of {root} are left out of the results: {why}; ask for them again")
+    return taken
+
+
+def _home_of(name: str, homes: dict[str, epath.Path]) -> str:
+    """Return the name whose battery gives a control: that of its protocol, or its own where none measured that."""
+    return controlled(name) if controlled(name) in homes else name
+
+
+def _part(study: Study, root: epath.Path, described: dict[str, Any], kept: list[int]) -> Battery:
+    """Return some queries of a battery."""
+    names, values = ([described[part][i] for i in kept] for part in ("protocols", "values"))
+    stored = (_stored(root) or {}).get(FIELDS) or {}
+    fields = {"samples": described["samples"]} | {name: stored[name] for name in _TOLD if name in stored}
+    raw = {step: {name: one[name][:, kept] for name in ELICITED} for step, one in _read(study, root).items()}
+    return Battery(names, values, raw, {name: fields for name in dict.fromkeys(names)})
 
 
 def _read(study: Study, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:
@@ -319,15 +355,12 @@ def _read(study: Study, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:
     return found
 
 
-def _joined(
-    first: Battery | None, described: dict[str, Any], raw: dict[int, dict[str, np.ndarray]], kept: list[int]
-) -> Battery:
-    names, values = ([described[part][i] for i in kept] for part in ("protocols", "values"))
-    raw = {step: {name: raw[step][name][:, kept] for name in ELICITED} for step in raw}
+def _joined(first: Battery | None, second: Battery) -> Battery:
     if first is None:
-        return Battery(names, values, raw)
+        return second
     both = {
-        step: {name: np.concatenate([first.raw[step][name], raw[step][name]], axis=1) for name in ELICITED}
-        for step in raw
+        step: {name: np.concatenate([first.raw[step][name], second.raw[step][name]], axis=1) for name in ELICITED}
+        for step in first.raw
     }
-    return Battery([*first.names, *names], [*first.values, *values], both)
+    names, values = [*first.names, *second.names], [*first.values, *second.values]
+    return Battery(names, values, both, first.fields | second.fields)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import default_sigma, trajectory
-from cspace_jax.analysis.levels import Level, levels, swept_concept
+from cspace_jax.analysis.levels import Level, by_signal, held_out, levels, swept_concept
 from cspace_jax.plots import style
 from cspace_jax.plots.pictures import choose_steps
 from cspace_jax.plots.registry import figure, stored_samples
@@ -33,8 +33,7 @@ MAX_FRAMES = 60
 
 def choose_levels(found: list[Level], number: int = MAX_LEVELS) -> list[int]:
     """Return at most `number` positions of levels with a live run, spread over their signal, the strongest first."""
-    index = swept_concept(found)
-    alive = sorted((i for i, level in enumerate(found) if level.runs), key=lambda i: -found[i].signal[index])
+    alive = by_signal(found, swept_concept(found), strongest_first=True)
     picked = np.unique(np.linspace(0, len(alive) - 1, min(number, len(alive))).round().astype(int)) if alive else []
     return [alive[i] for i in picked]
 
@@ -47,10 +46,10 @@ def dynamics(
 
     Left: trajectories of a held-out class up to the step, mean over seeds, smoothed as published, at most five levels.
     Right: samples of that class from each level's first live run, from the last stored step not after it (before the
-    first stored step: that one). klass None takes the last class, the one with all bits set.
+    first stored step: that one). klass None takes the last held-out class.
     """
     protocol = protocol or str(ds["protocol"].values[0])
-    klass = ds.sizes["klass"] - 1 if klass is None else klass
+    klass = held_out(ds) if klass is None else klass
     found = levels(ds)
     colors, scale, index = style.signal_colors(found)
     lines, legend = style.line_styles(ds, found)

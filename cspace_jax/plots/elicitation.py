@@ -14,14 +14,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
 from cspace_jax.analysis import capability, curves, stability
-from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, definition_of, memorisation, samples_of
+from cspace_jax.analysis.learning import (
+    PAPER_THRESHOLD,
+    battery_field,
+    default_sigma,
+    definition_of,
+    memorisation,
+    samples_of,
+    whole,
+)
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.names import control_of, controlled
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.registry import Samples, figure, further_protocols
 from cspace_jax.plots.trajectories import concept_square, draw_path
-from cspace_jax.storage import results
 
 PANELS = (NAIVE, "latent", "latent_shared", "overprompt")  # in the order of the paper's Fig. 6
 FIG10 = (NAIVE, "overprompt", "overprompt" + RANDOM, "latent", "latent" + RANDOM)  # the paper's Fig. 10 has two
@@ -178,7 +185,7 @@ def _medians(found: list[dict[str, Any]]) -> list[float]:
 
 
 def _source(ds: xr.Dataset) -> str:
-    step = results.config_of(ds).get("elicit", {}).get("patch_step")
+    step = battery_field(ds, "patch", "patch_step")
     return f"step {step:,}" if step else "the last checkpoint"
 
 
@@ -224,7 +231,8 @@ def overview(ds: xr.Dataset) -> Figure:
 
     Left: mean over seeds with 95 % intervals (3 seeds and more) of the capability whose query is chosen on one half of
     the samples and scored on the other; controls are dashed. Right: a dot a seed; a cross at the edge is a seed in
-    which the protocol never stays at 80 %; the grey line is the median turning point of the naive trajectories.
+    which the protocol never stays at 80 %; seeds with a broken query are left out. The grey line is the median turning
+    point of the naive trajectories.
     """
     level, rows = _level(ds), _rows(ds, "capability_split")
     names = list(map(str, ds["protocol"].values))
@@ -257,7 +265,9 @@ def line_of(name: str) -> str:
 
 
 def _draw_curve(ax: Axes, ds: xr.Dataset, scores: Float[np.ndarray, "r t"], name: str, colors: dict[str, str]) -> None:
-    is_control = line_of(name) != "-"
+    is_control, scores = line_of(name) != "-", scores[whole(scores)]
+    if not len(scores):
+        return
     width = 1.1 if is_control else 1.8
     ax.plot(ds["step"].values, scores.mean(0), color=colors[name], ls=line_of(name), lw=width)
     if not is_control:
@@ -268,7 +278,8 @@ def _draw_emergence(ax: Axes, ds: xr.Dataset, level: Level, row: Row, names: lis
     steps = ds["step"].values
     last = float(steps[-1])
     for line, name in enumerate(names):
-        times = capability.emergence(steps, row.scores(ds, level, name), definition_of(ds))
+        scores = row.scores(ds, level, name)
+        times = capability.emergence(steps, scores[whole(scores)], definition_of(ds))
         learned = np.isfinite(times)
         ax.plot(times[learned], np.full(learned.sum(), line), "o", ms=5, color=colors[name], alpha=0.75, mew=0)
         never = int((~learned).sum())

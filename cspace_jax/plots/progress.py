@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation, reached, samples_of, trajectory
-from cspace_jax.analysis.levels import Level, levels, swept_concept
+from cspace_jax.analysis.levels import Level, by_signal, levels, swept_concept
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import figure
 from cspace_jax.plots.trajectories import concept_square
@@ -27,10 +27,10 @@ def min_vlb(data_noise: float) -> float:
 def choose_level(found: list[Level], ds: xr.Dataset, protocol: str) -> int:
     """Return the weakest level at which half of the seeds end with the held-out classes at 80 %; else the strongest.
 
-    That is where memorisation and the later turn are seen best. "Weak" is by the swept concept's signal.
+    That is where memorisation and the later turn are seen best. "Weak" is by the swept concept's signal,
+    or by the order of the levels where none is known.
     """
-    index = swept_concept(found)
-    order = sorted((i for i, level in enumerate(found) if level.runs), key=lambda i: found[i].signal[index])
+    order = by_signal(found, swept_concept(found))
     for i in order:
         held_out = np.flatnonzero(~ds["trained"].values)
         counts = [reached(ds, found[i], int(klass), protocol) for klass in held_out]

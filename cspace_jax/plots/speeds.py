@@ -1,6 +1,6 @@
 """Fig. 3: how fast each concept is learned, against its measured signal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import xarray as xr
@@ -19,7 +19,12 @@ PER = 1000.0  # speeds are shown per 1,000 steps
 
 
 def _measured_signal(ds: xr.Dataset, samples: Samples) -> str:
-    return "" if np.isfinite(ds["signal"].values).all() else "the concept signal was not measured"
+    return "" if _known(ds) else "the concept signal was not measured"
+
+
+def _known(ds: xr.Dataset) -> list[int]:
+    """Return the concepts whose signal is known in every run; of tinted pictures the tint alone."""
+    return np.flatnonzero(np.isfinite(ds["signal"].values).all(axis=0)).tolist()
 
 
 @figure("fig3", paper="Fig. 3", needs=(_measured_signal,))
@@ -30,6 +35,7 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = N
     The signal is the pixel MSE between classes that differ in the concept. Dots are seeds, large markers Kaplan-Meier
     medians with exact intervals where there are six seeds and more; a seed that never learned sits at zero as an open
     marker, and each level says how many those are. Training classes are averaged, held-out classes drawn one by one.
+    Concepts whose signal is not known, as those of labels of pictures, have no panel.
     definition: a key of `LEARNED`, by default that of the configuration.
     """
     protocol, definition = protocol or str(ds["protocol"].values[0]), definition or definition_of(ds)
@@ -39,9 +45,9 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = N
     for order, klass in enumerate(np.flatnonzero(~ds["trained"].values)):
         color = style.HELD_OUT_COLOR if order == 0 else style.class_color(int(klass))
         series.append((f"held-out {style.class_label(ds, int(klass))}", [int(klass)], color, "Ds^v"[order % 4]))
-    number = ds.sizes["concept"]
-    fig = style.new_figure(3.6 * number + 0.4, 3.5)
-    for index, ax in enumerate(np.ravel(fig.subplots(1, number, squeeze=False))):
+    known = _known(ds)
+    fig = style.new_figure(3.6 * len(known) + 0.4, 3.5)
+    for index, ax in zip(known, np.ravel(fig.subplots(1, len(known), squeeze=False)), strict=True):
         times = timer(ds, index, protocol, definition)
         for place, (label, classes, color, marker) in enumerate(series):
             nudge = 1 + 0.025 * (place - (len(series) - 1) / 2)  # so that markers at the same signal stay apart
@@ -49,13 +55,23 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = N
             draw_series(ax, found, places, times, classes, (label, color, marker), place)
         _finish(ax, ds, index)
     fig.axes[0].set_ylabel(f"learning speed, {definition}  [1 / 1,000 steps]")
-    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, title=_seeds_words(found))
+    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, title=seeds_words(found))
     return fig
 
 
-def _seeds_words(found: list[Level]) -> str:
-    least = min((len(level.runs) for level in found if level.runs), default=0)
-    return intervals.missing(least, intervals.LEAST_MEDIAN) or f"median over seeds with 95 % interval, n = {least}"
+def seeds_words(found: Iterable[Level]) -> str:
+    """Return what a figure of medians over the seeds of levels says of them: how many, and where intervals are."""
+    counts = [len(level.runs) for level in found if level.runs]
+    least, most = min(counts, default=0), max(counts, default=0)
+    number, needed = f"n = {least}" if least == most else f"n = {least} to {most}", intervals.LEAST_MEDIAN
+    if least < needed <= most:
+        return f"median over seeds with 95 % interval where n is {needed} and more, {number}"
+    told = intervals.missing(most, needed)
+    return (
+        f"median over seeds, {told.replace(f'n = {most}', number)}"
+        if told
+        else (f"median over seeds with 95 % interval, {number}")
+    )
 
 
 def timer(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cspace_jax.analysis import approach, curves
 from cspace_jax.analysis.learning import default_sigma, trajectory
-from cspace_jax.analysis.levels import Level, levels, swept_concept
+from cspace_jax.analysis.levels import Level, by_signal, levels, swept_concept
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import Samples, figure
 
@@ -42,8 +42,7 @@ def fig15(ds: xr.Dataset, protocol: str | None = None) -> Figure:
 
 def _ends(found: list[Level]) -> list[Level]:
     """Return the weakest and the strongest level of the swept concept; the only one if there is one."""
-    index = swept_concept(found)
-    ordered = sorted(found, key=lambda level: level.signal[index])
+    ordered = [found[i] for i in by_signal(found, swept_concept(found))]
     return ordered[:1] if len(ordered) == 1 else [ordered[0], ordered[-1]]
 
 

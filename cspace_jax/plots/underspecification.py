@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, FigureBase
 
 from cspace_jax.analysis import capability, curves, intervals, underspecification
 from cspace_jax.analysis.learning import default_sigma, definition_of, trajectory
-from cspace_jax.analysis.levels import Level, levels, setting_label
+from cspace_jax.analysis.levels import Level, held_out, levels, setting_label
 from cspace_jax.plots import elicitation, speeds, style
 from cspace_jax.plots.registry import figure, further_protocols, rendered_images, stored_samples
 from cspace_jax.plots.trajectories import concept_square, draw_path
@@ -66,9 +66,7 @@ def fig7(ds: xr.Dataset, samples: Samples) -> Figure:
     columns = max(min(SEEDS_SHOWN, len(underspecification.common_seeds(ds, found))) for found in groups)
     width = 0.72 * columns * min(SAMPLES_SHOWN, last.shape[2]) + 1.0
     fig, parts = _parts(width, [0.74 * len(found) + 0.7 for found in groups])
-    asked = (
-        f"asked for {style.class_label(ds, underspecification.held_out(ds))}, by masked share of {_masked_words(ds)}"
-    )
+    asked = f"asked for {style.class_label(ds, held_out(ds))}, by masked share of {_masked_words(ds)}"
     for part, found in zip(parts, groups, strict=True):
         _draw_samples(part, ds, last, found, columns)
         part.suptitle("\n".join(filter(None, (asked if found is groups[0] else "", _title(found)))), fontsize=9)
@@ -79,7 +77,7 @@ def _draw_samples(
     part: FigureBase, ds: xr.Dataset, images: UInt8[np.ndarray, "r k n h w 3"], found: list[Level], seeds: int
 ) -> None:
     """Draw a group's samples [r, k, n, h, w, 3], room for so many seeds in a row."""
-    klass, shown = underspecification.held_out(ds), min(SAMPLES_SHOWN, images.shape[2])
+    klass, shown = held_out(ds), min(SAMPLES_SHOWN, images.shape[2])
     common = underspecification.common_seeds(ds, found)[:SEEDS_SHOWN]
     grid = np.reshape(part.subplots(len(found), seeds * shown, squeeze=False), (len(found), seeds, shown))
     for ax in np.ravel(grid[:, len(common) :]):
@@ -115,14 +113,15 @@ def fig8(ds: xr.Dataset, protocol: str | None = None) -> Figure:
         _draw_speeds(part, ds, found, protocol)
         if len(groups) > 1:
             part.suptitle(_title(found), fontsize=9)
-    fig.legend(*fig.axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    words = speeds.seeds_words(level for found in groups for level in found)
+    fig.legend(*fig.axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=3, title=words)
     return fig
 
 
 def _draw_speeds(part: FigureBase, ds: xr.Dataset, found: list[Level], protocol: str) -> None:
     definition = definition_of(ds)
     _, masked_class = underspecification.masked(ds)
-    panels = (underspecification.held_out(ds), "held out"), (masked_class, "masked")
+    panels = (held_out(ds), "held out"), (masked_class, "masked")
     left, right = part.subplots(1, 2)
     for ax, (klass, word) in zip((left, right), panels, strict=True):
         for concept, name in enumerate(map(str, ds["concept"].values)):
@@ -159,15 +158,15 @@ def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None
     for part, found in zip(parts, groups, strict=True):
         left, middle, right = part.subplots(1, 3, width_ratios=(1.0, 1.25, 1.0))
         _draw_paths(left, ds, found, protocol, sigma)
-        _draw_colors(middle, ds, found, underspecification.held_out(ds), protocol)
-        _draw_final(right, ds, found, underspecification.held_out(ds), protocol)
+        _draw_colors(middle, ds, found, held_out(ds), protocol)
+        _draw_final(right, ds, found, held_out(ds), protocol)
         if len(groups) > 1:
             part.suptitle(_title(found), fontsize=9)
     return fig
 
 
 def _draw_paths(ax: Axes, ds: xr.Dataset, found: list[Level], protocol: str, sigma: float) -> None:
-    pair, klass = underspecification.axes(ds), underspecification.held_out(ds)
+    pair, klass = underspecification.axes(ds), held_out(ds)
     every = np.unique(np.concatenate([underspecification.fractions(one) for one in underspecification.mask_groups(ds)]))
     shades = dict(zip(every.tolist(), style.shades(len(every)), strict=True))  # the same in all groups
     for level in found:
@@ -215,7 +214,7 @@ def fig10(ds: xr.Dataset) -> Figure:
     of the samples and scored on the other; as many random directions of the same length have a panel of their own.
     A part a group of levels that differ in the fraction alone.
     """
-    klass, groups = underspecification.held_out(ds), underspecification.mask_groups(ds)
+    klass, groups = held_out(ds), underspecification.mask_groups(ds)
     names = [name for name in elicitation.FIG10 if name in ds["protocol"].values]
     rows = [elicitation.Row(klass, "capability_split")]
     if capability.CONCEPT in ds:  # else the results are of an older version
@@ -256,7 +255,7 @@ def product(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     left.plot([0, 1], [0, 1], "-", color="#888888", lw=0.8)
     left.set(xlabel="product of the concepts' accuracies", ylabel="accuracy on all concepts", aspect="equal")
     left.legend(loc="upper left")
-    klass = underspecification.held_out(ds)
+    klass = held_out(ds)
     for level, color, line in zip(found, shades, lines, strict=True):
         one = ds.sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
         difference = (one["joint_accuracy"] - one["accuracy"].prod("concept")).mean("run")

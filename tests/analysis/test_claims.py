@@ -11,10 +11,19 @@ import xarray as xr
 from rich.console import Console
 from scipy import special
 
-from cspace_jax.analysis import claims, comparison, report, summary, tables, verdict_tables
+from cspace_jax.analysis import (
+    capability,
+    claims,
+    claims_of_capability,
+    comparison,
+    report,
+    summary,
+    tables,
+    verdict_tables,
+)
 from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, NOT_SHOWN, SHOWN, UNTOLD
+from cspace_jax.analysis.testing import ALPHA, Outcome
 from cspace_jax.analysis.testing import UNTOLD as UNTOLD_TEST
-from cspace_jax.analysis.testing import Outcome
 
 SEEDS = tuple(range(0, 600, 100))
 
@@ -58,6 +67,71 @@ def test_one_level_or_two_seeds_tell_nothing_of_levels(sweep):
     two = rows(synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100)))["a"]
     assert two["verdict"] == UNTOLD and math.isnan(two["p"])
     assert two["why"] == "n = 2: the smallest p-value that these seeds and levels can give is 0.25"
+
+
+@pytest.fixture(scope="module")
+def tinted(sweep):
+    """Tinted pictures: the tint is the last concept, the signal of the label is not known."""
+    ds = sweep.isel(concept=[1, 0]).copy(deep=True)
+    for name in ("signal", "signal_range"):
+        ds[name].values[:, 0] = np.nan
+    return ds
+
+
+def test_of_tinted_pictures_the_tint_is_judged(tinted):
+    found = rows(tinted)
+    assert found["a"]["details"]["concept"] == "color" and found["a"]["verdict"] == SHOWN
+    assert found["a"]["value"] == pytest.approx(-1.0)
+    assert found["b"]["why"] == "the concept signal was not measured"
+    assert found["j"]["why"] == "the signals of two concepts were not measured"
+    labels = tinted.copy(deep=True)
+    labels["signal"] = labels["signal"] * np.nan
+    assert rows(labels)["a"]["why"] == "the concept signal was not measured"
+
+
+def test_shares_of_masking_are_no_signals(tinted):
+    """Of pictures no signal is known, or all levels have that of one tint."""
+    masked = synthetic.masked()
+    for known in ([np.nan, np.nan], [np.nan, 0.05]):
+        masked["signal"] = xr.full_like(masked["signal"], 1.0) * xr.DataArray(known, dims="concept")
+        found = rows(masked)
+        assert {found[letter]["verdict"] for letter in "abj"} == {UNTOLD} and found["g"]["verdict"] == SHOWN
+
+
+def test_levels_that_differ_in_no_signal_are_not_ranked(sweep):
+    """Two learning rates at two levels of a generator's own concept; the larger rate is slower."""
+    fast = synthetic.dataset(levels=(0.2, 0.8), seeds=SEEDS[:4])
+    slow = fast.assign_coords(learning_rate=("run", np.full(8, 2e-3))).copy(deep=True)
+    for name in ("prob", "accuracy"):
+        slow[name].values[:, 20:] = fast[name].values[:, :-20]
+        slow[name].values[:, :20] = 0.5
+    ds = xr.concat([fast, slow], "run", join="override").assign_coords(concept=["tone", "grain"])
+    found = rows(ds)
+    assert found["a"]["value"] == pytest.approx(-1.0) and found["a"]["seeds"] == 4
+    assert found["a"]["p"] == pytest.approx(1 / 2**8)  # two orders of two levels, at two rates of four seeds
+    assert found["j"]["value"] == pytest.approx(-1.0) and found["j"]["p"] == pytest.approx(1 / 2**8)
+
+
+def test_a_seed_that_tells_nothing_is_not_counted(sweep):
+    tied = sweep.copy(deep=True)
+    same = np.flatnonzero(sweep["seed"].values == 0)
+    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
+        tied[name].values[same] = sweep[name].values[same[:1]]
+    found = rows(tied)
+    assert found["a"]["seeds"] == found["j"]["seeds"] == 5 and found["b"]["seeds"] == 6
+
+
+def test_verdicts_on_levels_have_intervals_and_say_what_learned_means(sweep):
+    found = rows(sweep)
+    for letter in "abj":
+        low, high = found[letter]["interval"]
+        assert low <= found[letter]["value"] <= high and high - low > 0.3
+    assert found["a"]["interval"][0] == pytest.approx(-1.0, abs=0.05) and found["a"]["interval"][1] < 0
+    assert [found[letter]["definition"] for letter in "abj"] == ["stays_80", "", "stays_80"]
+    named = sweep.assign_attrs(config=json.dumps({"learned": "first_80"}))
+    assert rows(named)["a"]["definition"] == "first_80"
+    two = rows(synthetic.dataset(levels=(0.1, 0.2, 0.4, 0.8), seeds=(0, 100)))["a"]
+    assert two["verdict"] == SHOWN and two["no_interval"] == "n = 2: no 95 % interval"
 
 
 def test_diverged_runs_alone_tell_nothing(sweep):
@@ -134,7 +208,8 @@ def test_every_claim_has_a_row_with_its_words(sweep):
     assert list(found) == list("abcdefghij")
     for row in found.values():
         assert set(row) == {
-            *("claim", "text", "statistic", "value", "interval", "p", "seeds", "verdict", "why", "details")
+            *("claim", "text", "statistic", "value", "interval", "no_interval", "definition", "p", "seeds", "verdict"),
+            *("why", "details"),
         }
         assert row["verdict"] in (SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD)
         assert row["why"] or row["verdict"] != UNTOLD
@@ -182,6 +257,7 @@ def test_hidden_capabilities_are_shown_where_they_are():
     for letter in "dfi":
         assert found[letter]["verdict"] == SHOWN, found[letter]
         assert found[letter]["seeds"] == 6 and found[letter]["p"] == pytest.approx(1 / 2**6)
+        assert found[letter]["why"] == ("6 of 6 runs learn stably" if letter == "i" else "6 of 6 seeds turn")
         low, high = found[letter]["interval"]
         assert low < found[letter]["value"] < high
     assert set(found["d"]["details"]["p"]) == {"naive", "latent_random", "latent_shuffled"}
@@ -190,7 +266,8 @@ def test_hidden_capabilities_are_shown_where_they_are():
 
 def test_an_intervention_that_its_control_equals_is_not_shown():
     found = rows(battery(HIDDEN | {"latent_random": HIDDEN["latent"]}))["d"]
-    assert (found["verdict"], found["why"]) == (NOT_SHOWN, "it beats naive prompting and not latent_random")
+    why = "it beats naive prompting and not latent_random; 6 of 6 seeds turn"
+    assert (found["verdict"], found["why"]) == (NOT_SHOWN, why)
     worse = rows(battery(HIDDEN | {"latent": emerges(30_000)}))["d"]
     assert worse["verdict"] != SHOWN
     little = rows(battery(HIDDEN | {"latent": emerges(6000, 8)}))["d"]
@@ -201,12 +278,46 @@ def test_overprompting_that_falls_behind_the_intervention_does_not_do_what_it_do
     found = rows(battery(HIDDEN | {"overprompt": emerges(3250, 6)}))["f"]
     behind = found["details"]["minus_intervention"]
     assert behind["protocol"] == "latent" and behind["mean"] < -0.05
-    assert (
-        found["verdict"] == NOT_SHOWN
-        and found["why"] == f"P(class) there is {-behind['mean']:.2f} below that of latent"
+    why = (
+        f"that it is less than 0.1 behind latent is not shown (p = {behind['p_not_behind']:.3f}, {behind['mean']:+.2f})"
     )
+    assert (found["verdict"], found["why"]) == (NOT_SHOWN, f"{why}; 6 of 6 seeds turn")
     alike = rows(battery(HIDDEN))["f"]["details"]["minus_intervention"]
-    assert abs(alike["mean"]) < 0.05
+    assert abs(alike["mean"]) < 0.05 and alike["p_not_behind"] == pytest.approx(1 / 2**6)
+
+
+def test_overprompting_that_cannot_be_told_from_the_intervention_is_not_shown_to_do_the_same():
+    """In two of six seeds it is far behind: no test says that it is behind, and none that it is not."""
+
+    def halting(steps, seed):
+        return np.minimum(emerges(3050, 6)(steps, seed), 0.45 if seed >= 400 else 1.0)
+
+    found = rows(battery(HIDDEN | {"overprompt": halting}))["f"]
+    behind = np.array(found["details"]["minus_intervention"]["per_seed"])
+    assert claims_of_capability.not_behind(behind).less > ALPHA and found["p"] <= ALPHA
+    assert found["verdict"] == NOT_SHOWN and "is less than 0.1 behind latent is not shown" in found["why"]
+
+
+def test_without_an_intervention_nobody_knows_what_overprompting_has_to_do():
+    ds = battery(HIDDEN)
+    alone = ds.isel(protocol=[i for i, name in enumerate(PROTOCOLS) if not name.startswith("latent")])
+    found = rows(alone)["f"]
+    assert (found["verdict"], found["why"]) == (
+        UNTOLD, "no latent intervention was measured that it could be compared with"
+    )  # fmt: skip
+
+
+def test_a_probability_at_the_turn_lies_between_0_and_1():
+    """Five seeds near 1 and one far below: Student's interval of a number without bounds would go beyond."""
+    low, high = rows(battery(HIDDEN | {"latent": emerges(2000, 6.5, 200)}))["d"]["details"]["at_turn"]["interval"]
+    assert 0 <= low < high <= 1
+
+
+def test_only_seeds_that_turn_are_asked_and_it_is_said_how_many_do():
+    ds = battery(HIDDEN)
+    ds["prob"].values[0, :, 0, 3] = 0.95  # one seed draws the class from the first save on
+    found = rows(ds)["d"]
+    assert found["seeds"] == 5 and found["why"].endswith("5 of 6 seeds turn")
 
 
 def test_patching_is_asked_before_its_own_save_and_says_how_many_seeds_are_stable():
@@ -217,7 +328,10 @@ def test_patching_is_asked_before_its_own_save_and_says_how_many_seeds_are_stabl
     patch, naive = (curve(steps[:2].astype(float), 0) for curve in (HIDDEN["patch"], HIDDEN["naive"]))
     assert found.details["per_seed"]["per_seed"][0] == pytest.approx(float(np.mean(patch - naive)))
     assert found.why == "6 of 6 runs learn stably"
-    ds.attrs["config"] = json.dumps({"elicit": {"patch_step": int(steps[1])}})
+    ds.attrs["config"] = json.dumps({"elicit": {"patch_step": int(steps[-1])}})  # of a later battery without patching
+    ds.attrs["batteries"] = json.dumps({"patch": {"patch_step": int(steps[2])}})
+    assert CLAIMS["i"].ask(ds).statistic == found.statistic
+    ds.attrs["batteries"] = json.dumps({"patch": {"patch_step": int(steps[1])}})
     assert CLAIMS["i"].ask(ds).why == "fewer than two saves before the patch's own"
 
 
@@ -242,20 +356,59 @@ def test_steps_that_agree_over_seeds_against_steps_that_spread():
     same = rows(battery(HIDDEN | {"latent": emerges(4500, 0)}))["e"]
     assert same["verdict"] == SHOWN and same["details"]["std"] < same["details"]["std_naive"]
     assert rows(battery(HIDDEN | {"latent": emerges(9000, 14.1)}))["e"]["verdict"] == NOT_SHOWN
+    assert same["no_interval"].startswith("none of a ratio of variances") and same["definition"] == "stays_80"
     never = rows(battery(HIDDEN | {"naive": emerges(90_000)}))["e"]
     assert never["verdict"] == UNTOLD and never["why"] == "both emerge in 0 seeds; a spread takes 5"
 
 
-@pytest.mark.parametrize(("at_zero", "verdict"), [(0.45, SHOWN), (0.97, NOT_SHOWN)])
-def test_without_a_prompt_trajectories_do_not_turn(at_zero, verdict):
+def never_in(seed, curve):
+    """The same curve, but in one seed it stays below 80 %."""
+    return lambda steps, one: np.minimum(curve(steps, one), 0.7 if one == seed else 1.0)
+
+
+def test_a_seed_in_which_one_side_never_emerges_stands_against_what_leaving_it_out_would_favour():
+    same, spread = emerges(4500, 0), HIDDEN["naive"]
+    found = rows(battery(HIDDEN | {"latent": never_in(500, same)}))["e"]
+    assert (found["verdict"], found["why"]) == (NOT_SHOWN, "latent never emerges in 1 of 6 runs")
+    assert found["p"] <= ALPHA and (found["details"]["never"], found["details"]["never_naive"]) == (1, 0)
+    assert rows(battery(HIDDEN | {"latent": same, "naive": never_in(500, spread)}))["e"]["verdict"] == SHOWN
+    assert rows(battery(HIDDEN | {"latent": spread, "naive": same}))["e"]["verdict"] == CONTRADICTED
+    found = rows(battery(HIDDEN | {"latent": spread, "naive": never_in(500, same)}))["e"]
+    assert (found["verdict"], found["why"]) == (NOT_SHOWN, "naive prompting never emerges in 1 of 6 runs")
+
+
+def test_a_broken_query_is_missing_and_not_never():
+    ds = battery(HIDDEN | {"latent": emerges(4500, 0)})
+    whole = rows(ds)["e"]
+    ds["capability_split"].values[5, 3, PROTOCOLS.index("latent"), 3] = np.nan
+    found = rows(ds)["e"]
+    assert found["seeds"] == 5 and found["details"]["never"] == 0 and found["verdict"] == whole["verdict"] == SHOWN
+
+
+def guided_study(at_zero):
+    """Guidance at weights 0 and 1 in six seeds."""
     ds = battery(HIDDEN)
     steps = ds["step"].values.astype(float)
     prob = np.full((6, len(steps), 2, 4, 2), np.nan)
     prob[:, :, 0, 3] = at_zero + 0.02 * np.arange(6)[:, None, None] / 6
     prob[:, :, 1, 3] = emerges(5000)(steps, 0)[None, :, None] + 0.05 - 0.01 * np.arange(6)[:, None, None] / 6
     ds["query_prob"] = (("run", "step", "query", "klass", "concept"), prob)
-    ds = ds.assign_coords(query_protocol=("query", ["guidance"] * 2), query_value=("query", ["0.0", "1.0"]))
-    found = CLAIMS["h"].ask(ds)
+    return ds.assign_coords(query_protocol=("query", ["guidance"] * 2), query_value=("query", ["0.0", "1.0"]))
+
+
+def test_a_run_that_is_broken_at_one_weight_has_no_part_at_the_other():
+    """Without its partner the differences would be those of other seeds, or of unequal numbers."""
+    whole, ds = guided_study(0.45), guided_study(0.45)
+    ds["query_prob"].values[0, -1, 1, 3] = np.nan
+    ds["query_prob"].values[4, -1, 0, 3] = np.nan
+    found, kept = CLAIMS["h"].ask(ds), CLAIMS["h"].ask(whole.isel(run=[1, 2, 3, 5]))
+    assert found.seeds == 4 and found.statistic == pytest.approx(kept.statistic)
+    assert found.details["at_0"]["per_seed"] == pytest.approx(kept.details["at_0"]["per_seed"])
+
+
+@pytest.mark.parametrize(("at_zero", "verdict"), [(0.45, SHOWN), (0.97, NOT_SHOWN)])
+def test_without_a_prompt_trajectories_do_not_turn(at_zero, verdict):
+    found = CLAIMS["h"].ask(guided_study(at_zero))
     assert found.verdict == verdict or (verdict == NOT_SHOWN and found.verdict == CONTRADICTED)
     assert found.details["weight"] == 1.0
 
@@ -301,6 +454,23 @@ def test_a_broken_query_leaves_its_seed_out_of_a_comparison():
     assert row["sooner"] == 5 and row["p_times"] == pytest.approx(2 / 2**5)
 
 
+def test_a_broken_query_leaves_its_seed_out_of_the_table_of_protocols():
+    ds = battery(HIDDEN)
+    for name in ("capability", "capability_split"):
+        ds[name].values[0, 3, PROTOCOLS.index("latent"), 3] = np.nan
+    ds["naive_split"].values[1, 3, PROTOCOLS.index("latent"), 3] = np.nan
+    (level,) = capability.summarise(ds)
+    block = level["classes"]["11"]["latent"]
+    assert (block["emergence"]["seeds"], block["emergence"]["learned"], block["emergence_max"]["seeds"]) == (5, 5, 5)
+    assert (block["sooner_than_naive"], block["compared"]) == (4, 4)
+    assert np.isnan(block["gap_to_naive"]).tolist() == [True, True, False, False, False, False]
+    assert math.isfinite(block["final"]) and math.isfinite(block["final_split"]) and math.isfinite(block["best_split"])
+    assert level["classes"]["11"]["naive"]["emergence"]["seeds"] == 6
+    ds["capability_split"].values[:, 3, PROTOCOLS.index("latent"), 3] = np.nan
+    nothing = capability.summarise(ds)[0]["classes"]["11"]["latent"]
+    assert nothing["emergence"]["seeds"] == 0 and math.isnan(nothing["best_split"])
+
+
 def test_comparisons_say_where_they_are_unfair_and_where_seeds_are_too_few():
     ds = battery(HIDDEN, seeds=SEEDS[:5])
     ds["best_query"] = ds["capability"]
@@ -344,3 +514,6 @@ def test_masking_delays_and_prevents():
     unmasked = turned.assign_coords(mask=("run", 1 - turned["mask"].values))
     assert CLAIMS["g"].ask(unmasked).verdict == CONTRADICTED
     assert rows(synthetic.masked_groups())["g"]["verdict"] == SHOWN
+    delayed = rows(synthetic.masked(fractions=(0.0, 0.25, 0.5)))["g"]  # later at each share, and never at none
+    assert delayed["value"] == pytest.approx(1.0) and delayed["p"] <= ALPHA
+    assert (delayed["verdict"], delayed["why"]) == (NOT_SHOWN, "prevented at no share")

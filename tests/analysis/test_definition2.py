@@ -92,6 +92,14 @@ def test_protocols_are_compared_where_the_neighbour_is_held_out(asked):
     assert np.isfinite(level["color"]["naive"]["class"]["mean"]).all()  # of all classes, also those asked naively alone
 
 
+def test_a_broken_query_leaves_its_seed_out(asked):
+    broken = asked.copy(deep=True)
+    broken["capability_split"].values[0, 7, 1, 3] = np.nan
+    over = definition2.summarise(broken)["levels"][0]["concepts"]["color"]["protocols"]["overprompt"]
+    assert (over["class"]["emergence"]["seeds"], over["class"]["emergence"]["learned"]) == (1, 1)
+    assert np.isfinite(over["class"]["mean"]).all() and over["concept"]["emergence"]["seeds"] == 2
+
+
 def test_it_stands_in_the_summary(asked):
     block = json.loads(json.dumps(report.to_json(summarise(synthetic.dataset()))))["capability_of_concept"]
     assert list(block["levels"][0]["concepts"]) == ["color", "size"] and block["levels"][0]["label"] == "sep_col=0.1"

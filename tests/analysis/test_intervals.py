@@ -78,3 +78,22 @@ def test_medians_of_censored_times_are_covered_as_often_as_said():
     ends = np.array([intervals.median_interval(one) for one in times])
     covered = (ends[:, 0] <= np.log(2)) & ~(ends[:, 1] < np.log(2))
     assert np.mean(covered) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("seeds", "levels", "slope"), [(3, 3, 0.3), (5, 3, 0.3), (10, 3, 1.0), (10, 4, 0.1), (5, 2, 0.3)]
+)
+def test_intervals_of_rank_correlations_cover(seeds, levels, slope):
+    """Learning times that fall with the level, log-normal over seeds: the mean of 40,000 seeds lies inside."""
+    rng, places = np.random.default_rng(0), np.arange(levels) - (levels - 1) / 2
+
+    def correlations(number):
+        times = rng.normal(-slope * np.arange(levels), 0.4, (number, levels))
+        centred = times.argsort(axis=1).argsort(axis=1) - (levels - 1) / 2
+        return centred @ places / (places @ places)
+
+    truth = correlations(40_000).mean()
+    found = [intervals.correlation_interval(correlations(seeds), levels) for _ in range(500)]
+    assert np.mean([low <= truth <= high for low, high in found]) >= 0.93
+    assert all(-1 <= low <= high <= 1 for low, high in found)
+    assert np.isnan(intervals.correlation_interval(correlations(2), levels)).all()

@@ -42,6 +42,12 @@ def test_steps_and_dips_of_each_seed(ds):
     np.testing.assert_allclose([one["patch"] for one in found], [250, np.nan, 480])
 
 
+def test_a_seed_with_a_broken_query_is_neither_stable_nor_never(ds):
+    broken = ds.copy(deep=True)
+    broken["capability"].values[0, 1, 0, 3] = broken["capability"].values[2, 1, 1, 3] = np.nan
+    assert [one["seed"] for one in stability.seeds(broken, levels(broken)[0], 3)] == [1]
+
+
 def test_the_block_counts_in_which_seeds_patching_works(ds):
     assert stability.asked_patch(ds) and not stability.asked_patch(synthetic.dataset())
     (level,) = stability.summarise(ds)

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -8,9 +9,9 @@ from etils import epath
 from rich.console import Console
 from scipy import ndimage
 
-from cspace_jax.analysis import curves, learning, report
+from cspace_jax.analysis import curves, learning, report, verdict_tables
 from cspace_jax.analysis.learning import product_check
-from cspace_jax.analysis.levels import levels, swept_concept
+from cspace_jax.analysis.levels import levels, signal_varies, swept_concept
 from cspace_jax.analysis.ordering import level_groups, order_check, order_within
 from cspace_jax.analysis.summary import summarise
 from cspace_jax.data import concepts
@@ -162,7 +163,7 @@ def test_summary_finds_memorisation_order_and_failures(summary):
     for place in ("training_classes", "11"):
         check = summary["order"]["color"][place]["stays_80"]
         assert check["ordered"] is True and check["spearman"] == pytest.approx(-1)
-        assert summary["order"]["size"][place]["stays_80"]["ordered"] is False
+        assert summary["order"]["size"][place]["stays_80"]["ordered"] is None  # its signal is the same everywhere
     assert summary["runs"] == {"total": 12, "diverged": 1}
     assert summary["levels"][1]["diverged_seeds"] == [100]
     assert summary["wall_times"] == {"train": 12.5}
@@ -181,6 +182,29 @@ def test_order_check_puts_never_last():
     for alike in (5.0, np.nan):
         assert order_check(signal, np.full(3, alike))["ordered"] is None
     assert order_check(signal[:1], np.array([1.0]))["ordered"] is None
+    assert order_check(np.full(3, 0.1) * 3 / 3, np.array([1.0, 2, 3]))["ordered"] is None
+
+
+def test_levels_of_equal_signal_have_no_order():
+    """Whatever the order of the table, of two equally strong levels none has to be the faster one."""
+    signal = np.array([1.0, 2.0, 2.0 + 1e-15, 3.0])
+    for medians in ([40.0, 20, 30, 10], [40.0, 30, 20, 10]):
+        check = order_check(signal, np.array(medians))
+        assert check["ordered"] is True and check["spearman"] == pytest.approx(-4.5 / np.sqrt(4.5 * 5))
+    assert order_check(signal, np.array([25.0, 20, 30, 10]))["ordered"] is False
+
+
+def test_levels_of_a_concept_without_a_known_axis_differ_in_signals_alone():
+    ds = synthetic.dataset(levels=(0.1, 0.2, 0.3, 0.4), seeds=(0,))
+    ds = ds.assign_coords(learning_rate=("run", [1e-3, 1e-3, 2e-3, 2e-3]))
+    assert level_groups(levels(ds), "tone") == level_groups(levels(ds), "size") == [[0, 1], [2, 3]]
+
+
+def test_the_swept_concept_is_one_whose_signal_is_known(ds):
+    found = levels(ds)
+    unknown = [dataclasses.replace(level, signal=(np.nan, 0.1 * i)) for i, level in enumerate(found)]
+    assert swept_concept(unknown) == 1 and signal_varies(unknown, 1) and not signal_varies(unknown, 0)
+    assert swept_concept([dataclasses.replace(level, signal=(np.nan, np.nan)) for level in found]) == 0
 
 
 def test_order_is_asked_where_the_other_settings_are_equal():
@@ -339,3 +363,27 @@ def test_the_configuration_says_which_definition_is_shown():
         name: one["median"] for name, one in found["levels"][0]["classes"]["11"]["learning_times"]["color"].items()
     }
     assert median["first_80"] < median["stays_80"]
+
+
+def test_a_time_at_the_first_save_is_no_more_than_that():
+    """Six seeds are above from the first save on, four cross later."""
+    steps = np.array([150, 300, 450, 600])
+    curves_of = np.array([[0.9, 0.9, 0.9, 0.9]] * 6 + [[0.1, 0.7, 0.9, 0.9]] * 4)
+    found = learning.describe_times(learning.times_by("stays_80", steps, curves_of), steps)
+    assert found["first_save"] == 150
+    assert verdict_tables.time_words(found) == "≤ 150 [≤ 150, 375]"
+    assert report.time_text(found) == "<=150"
+    later = learning.describe_times(np.full(6, 300.0), steps)
+    assert verdict_tables.time_words(later) == "300 [300, 300]"
+    never = learning.describe_times(np.full(6, np.nan), steps)
+    assert verdict_tables.time_words(never) == "never, 0 of 6"
+
+
+def test_stored_results_are_shown_by_another_definition():
+    stored = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100))
+    stored["accuracy"].values[:, 20, :, 3] = 1.0  # one save at which class 11 is drawn, and not at the next
+    shown = learning.with_definition(stored, "first_80")
+    assert (learning.definition_of(stored), learning.definition_of(shown)) == ("stays_80", "first_80")
+    assert summarise(shown)["learned"] == "first_80"
+    kept, config = json.loads(stored.attrs["config"]), json.loads(shown.attrs["config"])
+    assert config == kept | {"learned": "first_80"} and "learned" not in kept

@@ -41,9 +41,9 @@ def test_sign_flips_against_scipy():
     expected = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
     found = testing.sign_flip(values)
     assert found.two_sided == pytest.approx(expected) and found.value == pytest.approx(values.mean())
-    assert testing.sign_flip(np.arange(1.0, 7)) == pytest.approx((3.5, 1 / 2**6, 1.0, 1 / 2**6, 1 / 2**6))
+    assert testing.sign_flip(np.arange(1.0, 7))[:5] == pytest.approx((3.5, 1 / 2**6, 1.0, 1 / 2**6, 1 / 2**6))
     for nothing in (np.zeros(5), np.array([])):
-        assert np.isnan(testing.sign_flip(nothing)).all()
+        assert testing.sign_flip(nothing) is testing.UNTOLD
     many = testing.sign_flip(np.full(30, 1.0))
     assert many.greater == pytest.approx(1 / testing.EXACT)  # never 0, however clear
 
@@ -64,11 +64,22 @@ def test_holm_by_hand():
 
 def test_the_trend_of_ordered_blocks_is_exact():
     """Four seeds, three levels, all in order: 2 of 6^4 arrangements are as clear."""
-    assert testing.trend([np.array([3.0, 2, 1])] * 4) == pytest.approx((-1.0, 1.0, *[1 / 6**4] * 3))
+    assert testing.trend([np.array([3.0, 2, 1])] * 4)[:5] == pytest.approx((-1.0, 1.0, *[1 / 6**4] * 3))
     found = testing.trend([np.array([NAN, 2.0, 1]), np.array([NAN, NAN, NAN]), np.array([5.0])])
-    assert found == pytest.approx((-1.0, 1.0, *[1 / 6] * 3))  # "never" is the largest; one block tells nothing
+    assert found[:5] == pytest.approx((-1.0, 1.0, *[1 / 6] * 3))  # "never" is the largest; two blocks tell nothing
+    assert found.told == ((0, pytest.approx(-1.0)),)
     assert found.two_sided == pytest.approx(2 / 6)
-    assert np.isnan(testing.trend([np.full(3, NAN)])).all()
+    assert testing.trend([np.full(3, NAN)]) is testing.UNTOLD
+
+
+def test_levels_that_are_equal_have_equal_ranks():
+    """Two levels of one signal and a stronger one: in one of three arrangements the largest number stands there."""
+    numbers = [np.array([1.0, 2, 3])] * 2
+    tied = testing.trend(numbers, [np.array([0.5, 0.5, 2.0])] * 2)
+    assert tied.value == pytest.approx(stats.spearmanr([1, 2, 3], [1, 1, 2]).statistic)
+    assert tied.greater == pytest.approx(1 / 3**2) and len(tied.told) == 2
+    assert tied[:5] == pytest.approx(testing.trend([np.array([2.0, 1, 3])] * 2, [np.array([0.5, 0.5, 2.0])] * 2)[:5])
+    assert testing.trend(numbers, [np.full(3, 0.5)] * 2) is testing.UNTOLD
 
 
 def test_ties_make_the_smallest_p_value_larger():
@@ -81,17 +92,19 @@ def test_ties_make_the_smallest_p_value_larger():
 def test_agreement_with_what_is_expected_by_counting():
     """One seed, three levels, all as expected: only 2 of the 6 arrangements of two equal ones and another are."""
     found = testing.agreement([(np.array([1, 1, 2]), np.array([1, 1, 2]))])
-    assert found == pytest.approx((1.0, 2 / 6, 1.0, 2 / 6, 4 / 6))  # one match at least, in four of the six
+    assert found[:5] == pytest.approx((1.0, 2 / 6, 1.0, 2 / 6, 4 / 6))  # one match at least, in four of the six
     expected = (0, 1, *[1 / 2**5] * 3)
-    assert testing.agreement([(np.array([2, 1]), np.array([1, 2]))] * 5) == pytest.approx(expected)
-    assert np.isnan(testing.agreement([(np.array([2, 1]), np.array([1, 1]))])).all()
+    wrong, nothing = (np.array([2, 1]), np.array([1, 2])), (np.array([2, 1]), np.array([1, 1]))
+    five = testing.agreement([nothing, *[wrong] * 5])
+    assert five[:5] == pytest.approx(expected) and [place for place, _ in five.told] == [1, 2, 3, 4, 5]
+    assert testing.agreement([nothing]) is testing.UNTOLD
 
 
 def test_exchanging_pairs_by_hand():
     one, other = np.array([5.0, 6, 7]), np.array([1.0, 2, 3])
     found = testing.swapped(one, other, lambda a, b: float(a.mean() - b.mean()))
-    assert found == pytest.approx((4.0, *[1 / 8, 1.0], *[1 / 8] * 2))
-    assert np.isnan(testing.swapped(one, other, lambda a, b: NAN)).all()
+    assert found[:5] == pytest.approx((4.0, *[1 / 8, 1.0], *[1 / 8] * 2))
+    assert testing.swapped(one, other, lambda a, b: NAN) is testing.UNTOLD
 
 
 @pytest.mark.parametrize("seeds", [5, 8])

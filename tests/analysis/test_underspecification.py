@@ -243,6 +243,28 @@ def asked(ds):
     return both.assign(capability_concept=(dims, elicited), capability_split=(dims[:-1], elicited[..., 1]))
 
 
+def test_pictures_have_no_colour_of_an_object(ds):
+    config = {"study": "images", "scale": "quick", "data": {"source": "images"}}
+    pictures = ds.assign_attrs(config=json.dumps(config))
+    found = summarise(pictures)
+    block = found["underspecification"]
+    assert "redness" not in block and not {"redness", "rgb"} & set(block["levels"][0])
+    console = Console(width=100, file=io.StringIO())
+    report.print_summary(found, console)
+    text = console.file.getvalue()
+    assert "whose color is hidden" in text and "R - B" not in text and "red minus blue" not in text
+
+
+def test_a_broken_query_leaves_its_seed_out_of_what_is_elicited(asked):
+    broken = asked.copy(deep=True)
+    (half,) = [one for one in signal_levels.levels(asked) if one.setting["mask"] == 0.5]
+    broken["capability_split"].values[half.runs[0], 3, 1, 3] = np.nan
+    for ds, seeds in ((asked, 3), (broken, 2)):
+        found = underspecification.summarise(ds)["elicited"]["protocols"]["overprompt"]
+        assert found["class"]["steps_to_80"]["seeds"] == len(found["class"]["final"]["per_seed"]) == seeds
+        assert found["masked_concept"]["steps_to_80"]["seeds"] == 3
+
+
 def test_numbers_of_what_is_elicited_at_one_half(asked, tmp_path):
     found = underspecification.summarise(asked)["elicited"]
     assert found["mask"] == 0.5 and list(found["protocols"]) == ["naive", "overprompt"]

@@ -13,7 +13,7 @@ import tiny
 from etils import epath
 from tiny import copy_of, probe_of
 
-from cspace_jax.analysis import capability, report
+from cspace_jax.analysis import capability, learning, report
 from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.data.concepts import classes
 from cspace_jax.errors import UserError
@@ -191,6 +191,37 @@ def test_controls_are_joined_only_to_the_protocol_they_were_measured_with(finish
     names = elicit.load(tiny.in_workdir(workdir, both)).names
     assert [names.count(one) for one in ("overprompt", "overprompt_random")] == [1, 1]
     assert not capsys.readouterr().out
+
+
+def test_a_control_that_came_first_is_not_paired_with_the_protocol_of_a_later_battery(
+    finished, reader, tmp_path, capsys
+):
+    """The study asks for a control alone; its protocol stands in the battery that was asked before."""
+    workdir = copy_of(finished, tmp_path)
+    config = tiny.changed(CONFIG, elicit={"protocols": ("latent_random",)})
+    elicit.ask(tiny.in_workdir(workdir, config), reader)
+    found = elicit.load(tiny.in_workdir(workdir, config))
+    assert "latent" in found.names and "latent_random" not in found.names
+    assert "latent_random of" in (said := capsys.readouterr().out) and "another battery of their protocol" in said
+    config = tiny.changed(CONFIG, elicit={"protocols": ("overprompt_random",), "overprompt": (0.3,)})
+    elicit.ask(tiny.in_workdir(workdir, config), reader)
+    found = elicit.load(tiny.in_workdir(workdir, config))
+    assert [found.names.count(one) for one in ("overprompt", "overprompt_random")] == [5, 5]  # both of the first
+
+
+def test_results_say_what_each_protocol_was_asked_with(finished, reader, tmp_path):
+    """The configuration's own battery asks no patching and would take another step for it."""
+    workdir = copy_of(finished, tmp_path)
+    patched = tiny.changed(CONFIG, elicit={"protocols": ("patch",), "patch_step": 5})
+    config = tiny.changed(CONFIG, elicit={"protocols": ("latent_shuffled", "latent"), "patch_step": 2})
+    shutil.rmtree(elicit.folder(tiny.in_workdir(workdir, CONFIG)))
+    for one in (patched, config):
+        elicit.ask(tiny.in_workdir(workdir, one), reader)
+    ds = tiny.collected(workdir, config)
+    assert [learning.battery_field(ds, name, "patch_step") for name in ("patch", "latent")] == [5, 2]
+    assert learning.samples_of(ds, battery=True) == 4
+    del ds.attrs["batteries"]
+    assert learning.battery_field(ds, "patch", "patch_step") == 2  # an older version's: the configuration's
 
 
 def test_controls_that_an_older_version_drew_are_left_out(finished, tmp_path, capsys):
