@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from cspace_jax import processes
 from cspace_jax.config import Config
 from cspace_jax.config.checks import check_source
 from cspace_jax.config.schema import DGP
@@ -38,8 +39,14 @@ def refuse_ignored(config: Config) -> None:
 
 
 def require_same(workdir: Workdir, source: Source) -> None:
-    """Raise UserError if a workdir was made with other pictures or labels, or with another generator."""
-    kept, found = _kept(workdir), _plain(opening.describe(source))
+    """Raise UserError if a workdir was made with other pictures or labels, or with another generator.
+
+    A workdir of an older version does not tell the pixels: its pictures are the same where names and sizes are.
+    """
+    kept = _kept(workdir)
+    if kept and opening.PIXELS not in kept:
+        source = opening.without_digest(source)
+    found = _plain(processes.first_then_others(lambda: opening.describe(source))) if kept else {}
     differing = [name for name in found if name in kept and kept[name] != found[name]]
     if differing:
         what = f"{differing[0]} was {kept[differing[0]]}, is {found[differing[0]]}"

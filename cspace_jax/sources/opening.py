@@ -4,6 +4,7 @@ What is opened is remembered, and all that has the configuration finds it (`data
 later, when the first program needs them.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import pathlib
@@ -30,6 +31,7 @@ from cspace_jax.sources.selection import LEAST, select
 from cspace_jax.text import closest, unpresentable
 
 IMAGES, CELEBA = "images", "celeba"
+PIXELS = "pixels"  # in what a workdir keeps: the digest of decoded pictures; older versions left it out
 _DESCRIBED = ("concepts", "words", "counts", "held", "fingerprint")
 _modules: dict[tuple[str, str], Any] = {}  # by path and content, so that a class stays the same
 
@@ -65,10 +67,22 @@ def refuse_ignored(data: DataConfig) -> None:
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """Return what a workdir keeps of a source, for JSON; {} of the renderer, which the configuration describes."""
+    """Return what a workdir keeps of a source, for JSON; {} of the renderer, which the configuration describes.
+
+    Of pictures it holds the digest of their pixels, if it is known or can be: they are decoded for it.
+    """
     if isinstance(source, Pictures):
-        return {name: getattr(source, name) for name in _DESCRIBED}
+        pixels = {PIXELS: source.digest} if source.digest else {}
+        return {name: getattr(source, name) for name in _DESCRIBED} | pixels
     return {"fingerprint": source.fingerprint} if source.fingerprint else {}
+
+
+def without_digest(source: Source) -> Source:
+    """Return and remember a source as workdirs of older versions know it: the digest of its pixels counts nowhere."""
+    if isinstance(source, Pictures):
+        source = dataclasses.replace(source, pixels="")
+        remember(source)
+    return source
 
 
 def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | None:
@@ -84,7 +98,7 @@ def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | No
     def load() -> dict[str, np.ndarray]:
         raise UserError(f"data.path = {data.path!r}: the pictures of this study are needed and were not opened")
 
-    source = Pictures(data, **values, load=load)
+    source = Pictures(data, **values, pixels=str(described.get(PIXELS, "")), load=load)
     remember(source)
     return source
 

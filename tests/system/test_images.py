@@ -17,7 +17,10 @@ from cspace_jax.config import DataConfig
 from cspace_jax.data import signal
 from cspace_jax.data.opened import source_of
 from cspace_jax.data.renderer import Renderer
+from cspace_jax.data.source import Source
+from cspace_jax.pipeline import opening
 from cspace_jax.sources import decoding
+from cspace_jax.storage.workdir import Workdir
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 CONFIG = f"--config={ROOT / 'configs' / 'images.py'}:smoke"
@@ -124,6 +127,40 @@ def test_other_labels_of_the_same_pictures_are_refused(study, pictures, tmp_path
     done = command("--mode=eval", f"--workdir={study[0]}", f"--config.data.path={folder}")
     assert done.code == 2 and "its images have changed since it was made" in done.err and done.err.count("\n") == 1
     assert (study[0] / "config.json").read_bytes() == before
+
+
+def test_other_pixels_in_a_file_of_the_same_size_are_refused(study, pictures, tmp_path):
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    file = folder / "face_0000.jpg"
+    size = file.stat().st_size
+    with Image.open(file) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file, quality=50)
+    file.write_bytes(file.read_bytes().ljust(size, b"\0"))  # what follows the picture is not read
+    assert file.stat().st_size == size
+    arguments = (f"--workdir={study[0]}", f"--config.data.path={folder}")
+    done = command("--mode=eval", *arguments)
+    assert done.code == 2 and "images have changed since it was made (pixels was " in done.err
+    assert done.err.count("error: ") == 1 and "Traceback" not in done.err
+    shutil.copy(pictures / "face_0000.jpg", file)  # at another time
+    assert command("--mode=eval", *arguments).code == 0
+
+
+def test_a_workdir_of_an_older_version_knows_no_pixels_and_still_opens(study):
+    """Neither it nor its probe's file is told by them."""
+    workdir, config = Workdir(study[0]), cs.open_study(study[0]).config
+    kept = workdir.source.read_text()
+    try:
+        described = json.loads(kept)
+        assert len(described.pop("pixels")) == 16
+        workdir.source.write_text(json.dumps(described))
+        opening.require_same(workdir, opening.open_and_check(config))
+        old = source_of(config.data)
+        assert "pixels" not in old.identity and old.identity == Source.identity.fget(old)
+    finally:
+        workdir.source.write_text(kept)
+    new = opening.open_and_check(config)
+    assert new.identity == {**old.identity, "pixels": json.loads(kept)["pixels"]}
 
 
 def test_a_second_start_opens_no_picture_and_trains_nothing(study, pictures, monkeypatch):
