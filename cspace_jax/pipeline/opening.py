@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from cspace_jax import processes
-from cspace_jax.config import Config
+from cspace_jax.config import Config, from_config_dict
 from cspace_jax.config.checks import check_source
 from cspace_jax.config.schema import DGP
 from cspace_jax.data.source import Source
@@ -14,6 +14,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.sources import opening
 from cspace_jax.storage.files import quoted, write_atomic
 from cspace_jax.storage.workdir import Workdir
+from cspace_jax.studies import base
 
 
 def open_and_check(config: Config) -> Source:
@@ -35,7 +36,7 @@ def open_and_check(config: Config) -> Source:
 
 def refuse_ignored(config: Config) -> None:
     """Raise UserError for fields of a new study that its source would ignore."""
-    opening.refuse_ignored(config.data)
+    opening.refuse_ignored(config.data, from_config_dict(base.get_config(config.study, config.scale)).data)
 
 
 def require_same(workdir: Workdir, source: Source) -> None:

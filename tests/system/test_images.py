@@ -74,6 +74,8 @@ def test_a_folder_becomes_results_and_figures_in_its_own_words(study):
     assert {file.name for file in (workdir / "figures").iterdir()} == {
         f"{name}.{kind}" for name in ("fig4", "fig14", "classes") for kind in ("png", "pdf")
     }
+    line = "pictures: bit 1 of sex = male, of smiling = smiling; held out: 11 (male smiling)\n"
+    assert done.out.count(line) == 1
     assert "fig2 left out, only drawn for the data-generating process" in done.out
     info = json.loads(next((workdir / "probe").glob("*.json")).read_text())
     confusion = np.array(info["confusion"])
@@ -208,7 +210,22 @@ def test_held_out_classes_are_a_choice():
     assert np.isfinite(measured).all() and (measured > 0).all()
 
 
+def generator(concepts):
+    """A generator with these concepts, as text."""
+    return (
+        f"import cspace_jax as cs, jax.numpy as jnp\nclass Bars(cs.Generator):\n    concepts = {concepts!r}\n"
+        "    def sample(self, setting, bits, key, at_mean): return bits\n"
+        "    def render(self, values): return jnp.zeros((8, 8, 3))\n"
+    )
+
+
 BROKEN = {
+    "no_concept": (generator({}), "must have 2 to 6 concepts, not 0 (none)"),
+    "one_concept": (generator({"tone": ("dark", "bright")}), "must have 2 to 6 concepts, not 1 (tone)"),
+    "seven_concepts": (generator({name: ("no", "yes") for name in "abcdefg"}), "must have 2 to 6 concepts, not 7"),
+    "one_word": (generator({"a": ("b", "c"), "d": ("e",)}), "concept 'd' must have two different words, not ('e',)"),
+    "a_word_twice": (generator({"a": ("b", "c"), "d": ("e", "e ")}), "concept 'd' must have two different words"),
+    "no_tuple": (generator({"a": ("b", "c"), "d": "up"}), "concept 'd' must have two different words, not 'up'"),
     "nothing": ("", "SyntaxError"),
     "no_name": ("class Other: pass", "AttributeError"),
     "no_source": ("def Bars(data): return 3", "must return a cspace_jax.Source, not int"),
@@ -243,6 +260,9 @@ def test_a_field_of_pictures_alone_is_refused_where_images_are_drawn(field, valu
 
 
 MISTAKES = {
+    "concepts of drawings": (["--config.data.active=('color', 'shape')"], "'shape'): only drawn images have it"),
+    "blur of drawings": (["--config.data.blur=2.0"], "data.blur = 2.0: only drawn images have it"),
+    "split of drawings": (["--config.data.train_ratio=0.5"], "data.source = 'images' ignores it"),
     "no folder": (["--config.data.path="], "data.path = '': must name the folder"),
     "no such folder": (["--config.data.path=/no/where"], "no such folder"),
     "unknown source": (["--config.data.source=image"], "did you mean 'images'"),
