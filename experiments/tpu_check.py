@@ -172,11 +172,11 @@ def _evaluating(config: Config, train: Any, name: str, setting: Any, params: Any
     from cspace_jax.engine.engine import over_runs
     from cspace_jax.evaluation import probe, prompts, reading, sampling
     from cspace_jax.evaluation.spec import EvalSpec
-    from cspace_jax.pipeline.evaluate import IMAGES_AT_ONCE
+    from cspace_jax.pipeline.evaluate import most_at_once
 
     (runs,) = jax.tree.leaves(setting)[0].shape
     of_probe = probe.ProbeSpec.from_config(config)
-    at_once = max(1, IMAGES_AT_ONCE // runs)
+    at_once = max(1, most_at_once(config.data.image_size) // runs)
     spec = dataclasses.replace(EvalSpec.from_config(config, train, of_probe), at_once=at_once)
     images = operations.evaluation_flops(config) / config.evaluate.sampling_steps
     if name == "battery":
