@@ -3,6 +3,7 @@
     python -m experiments.device_check --workdir=runs/device
     python -m experiments.device_check --workdir=runs/device --minutes=30 --peak=989
     python -m experiments.device_check --workdir=runs/device --config=signal:smoke --runs=1,0 --layouts=loop:canonical
+    python -m experiments.device_check --workdir=runs/faces --config=celeba:paper --config.data.path=CELEBA
 
 Every part runs in a process of its own (experiments/device_parts.py), never two at once, so that a crash, a hang or a
 lack of memory is one row of the table and the others go on. Each answer is kept in WORKDIR/device_check.json, so the
@@ -69,7 +70,13 @@ def plan(about: Mapping[str, Any], options: Any, folder: pathlib.Path) -> list[T
 
     def ask(part: str, runs: int, way: str = known, **more: Any) -> Task:
         microbatch = about["microbatch"] if runs == wave else 0
-        fields = {"config": about["config"], "runs": runs, "way": way, "microbatch": microbatch}
+        fields = {
+            "config": about["config"],
+            "overrides": about.get("overrides", {}),
+            "runs": runs,
+            "way": way,
+            "microbatch": microbatch,
+        }
         return Task(part, {"part": part, **fields, "seconds": options.seconds, **more})
 
     most, *fewer = sorted(counts, reverse=True)
@@ -202,7 +209,7 @@ class Check:
             self._carry_out(task, waiting[i:])
 
     def _about(self) -> dict[str, Any]:
-        request = {"part": "device", "config": self._options.config}
+        request = {"part": "device", "config": self._options.config, "overrides": self._options.overrides}
         about = self._ask(request, self._left(), _hurried(request["config"]))
         if about["status"] == "done" and _hurried(about["config"]) and not _hurried(request["config"]):
             about = self._ask({**request, "config": about["config"]}, self._left(), True)
@@ -276,6 +283,7 @@ def parser() -> scripts.Parser:
     names, numbers = scripts.comma_separated(str), scripts.comma_separated(int)
     parser.add_argument("--workdir", help="folder of the report")
     parser.add_argument("--config", default="", help="study and scale; '' = signal:paper, on a CPU signal:smoke")
+    parser.set_defaults(overrides={})  # --config.FIELD=VALUE
     parser.add_argument("--parts", type=names, default=",".join(PARTS), help=", ".join(PARTS))
     parser.add_argument("--runs", type=numbers, default="1,4,16,0", help="numbers of runs; 0 = the planned wave")
     parser.add_argument(
@@ -293,7 +301,7 @@ def _check_arguments(options: Any) -> None:
     if options.config and ":" not in options.config:  # asking for the usual scale would start the device here
         raise UserError(f"config = {options.config!r}: must name a scale, for example {options.config}:paper")
     if options.config:
-        loading.configure(options.config, {})
+        loading.configure(options.config, options.overrides)
     for part in options.parts or ("",):
         if part not in PARTS:
             raise UserError(f"parts = {part!r}: must be among {', '.join(PARTS)}")
@@ -317,7 +325,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
       UserError: bad arguments, or a folder that holds another check.
     """
-    options = parser().parse_args(arguments)
+    options = parser().parse_with_overrides(arguments)
     _check_arguments(options)
     folder = pathlib.Path(options.workdir).absolute()
     with writing(folder):

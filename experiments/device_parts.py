@@ -31,6 +31,7 @@ from cspace_jax.cost import autotune, fit, memory, operations
 from cspace_jax.cost.time import matmul_speed
 from cspace_jax.data.opened import source_of
 from cspace_jax.errors import UserError
+from cspace_jax.pipeline import opening
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.environment import environment
 from cspace_jax.studies import loading
@@ -52,17 +53,18 @@ WAYS = {
 def about(request: Request) -> Answer:
     """Say what the device is, which study is measured on it, and how many runs would be trained at once.
 
-    Request: "config", a study with its scale, or "" for the usual one.
+    Request: "config", a study with its scale, or "" for the usual one, and "overrides" of its fields by name.
     """
     backend = jax.default_backend()
     cpu = backend == "cpu"
     name = request["config"] or ("signal:smoke" if cpu else "signal:paper")
-    config = loading.configure(name, {})
+    config = opened({**request, "config": name})
     plan = Plan.resolve(config, backend)
     chosen = fit.choose(config, plan, config.grid.num_runs, config.engine.wave)
     known = environment()
     return {
         "config": name,
+        "overrides": request.get("overrides", {}),
         "fingerprint": fingerprint(repr(to_dict(config)), 16),
         **{field: known[field] for field in ("backend", "device_kind", "device_count", "python", "versions")},
         "commit": known["git_commit"],
@@ -75,13 +77,20 @@ def about(request: Request) -> Answer:
     }
 
 
+def opened(request: Request) -> Config:
+    """Return the study of a request, its source opened: "config", a study with its scale, and "overrides"."""
+    config = loading.configure(request["config"], request.get("overrides", {}))
+    opening.open_and_check(config)
+    return config
+
+
 def study(request: Request) -> Config:
     """Return the study of a request: "runs" seeds at its first levels, executed the "way" that is asked for.
 
-    Request: "config", "runs" (at least 1), "way" (layout:convolution, "" = what the study says), "microbatch" (0 =
-    what the plan takes).
+    Request: that of `opened`, "runs" (at least 1), "way" (layout:convolution, "" = what the study says) and
+    "microbatch" (0 = what the plan takes).
     """
-    config = loading.configure(request["config"], {})
+    config = opened(request)
     first = {axis: getattr(config.grid, axis)[:1] for axis in grid.AXES}
     first["seeds"] = tuple(range(request["runs"]))
     layout, _, convolution = request["way"].partition(":")

@@ -1,6 +1,7 @@
 """Compare the memory that training is predicted to need with what a process is seen to take (Linux, CPU).
 
     python -m experiments.memory_check --config=configs/signal.py:quick --runs=1,4,16
+    python -m experiments.memory_check --config=configs/images.py:quick --config.data.path=MY_PICTURES --runs=1,4
 
 Each number of runs is trained for a few steps and fetched as for a save, in a process of its own. All this is done
 once before, so that everything is compiled; what the process holds then is the base. The table gives the base, the
@@ -13,10 +14,12 @@ import pathlib
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cspace_jax as cs
 from cspace_jax.cli import scripts
+from cspace_jax.cli.arguments import is_override
 from cspace_jax.config.plan import Plan
 from cspace_jax.errors import UserError
 
@@ -27,27 +30,30 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--config", default="configs/signal.py:quick", help="study and scale")
     parser.add_argument("--runs", type=scripts.comma_separated(int), default=(1, 4, 16), help="numbers of runs")
     parser.add_argument("--inside", action="store_true", help="measure in this process")
-    flags = parser.parse_args(arguments)
+    flags = parser.parse_with_overrides(arguments)
     if not pathlib.Path("/proc/self/clear_refs").exists():
         raise UserError("memory_check needs Linux: it reads /proc/self")
     if flags.inside:
-        return measure(flags.config, flags.runs[0])
+        return measure(flags.config, flags.runs[0], flags.overrides)
     print(f"{'runs':>5} {'base':>8} {'peak':>8} {'increment':>10} {'predicted':>10} {'ru_maxrss':>10}")
     for runs in flags.runs:
         line = [sys.executable, "-m", "experiments.memory_check", f"--config={flags.config}", f"--runs={runs}"]
+        line += [argument for argument in arguments if is_override(argument)]
         subprocess.run([*line, "--inside"], check=True)
 
 
-def measure(path: str, runs: int) -> None:
-    """Train `runs` runs and print one line of the table."""
+def measure(path: str, runs: int, overrides: Mapping[str, Any]) -> None:
+    """Train `runs` runs of a study, some of its fields overridden, and print one line of the table."""
     import jax
 
     from cspace_jax.config import grid
     from cspace_jax.cost import memory
     from cspace_jax.engine import engine
+    from cspace_jax.pipeline import opening
     from cspace_jax.training.run import TrainSpec
 
-    config = cs.load_config(path, seeds=tuple(range(runs)), sep_col=(0.2,))
+    config = cs.load_config(path, **{**overrides, "grid.seeds": tuple(range(runs)), "grid.sep_col": (0.2,)})
+    opening.open_and_check(config)
     plan = Plan.resolve(config, jax.default_backend())
 
     def train(count: int) -> None:

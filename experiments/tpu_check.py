@@ -1,6 +1,7 @@
 """Compile the programs of a study for a TPU where there is none, and say what memory and operations they need there.
 
     python -m experiments.tpu_check --config=signal:quick --runs=1,8,32 --out=runs/tpu.md
+    python -m experiments.tpu_check --config=images:quick --config.data.path=MY_PICTURES --runs=1
 
 Needs the extra `tpu`, whose compiler (libtpu) works on any Linux machine. All runs are in one program on one chip. A
 program takes seconds (smoke), minutes (quick) or up to a quarter of an hour (paper) to compile on two cores. Memory
@@ -80,6 +81,8 @@ class Compiled(NamedTuple):
 
 def run(arguments: Sequence[str]) -> None:
     """Carry out the command line; UserError for what the user can put right."""
+    from cspace_jax.pipeline import opening
+
     parser = scripts.Parser(prog="python -m experiments.tpu_check", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", default="signal:smoke", help="study and scale")
     parser.add_argument("--topology", default="v5e:2x2", help="kind and arrangement of chips; one is compiled for")
@@ -87,9 +90,10 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--programs", type=scripts.comma_separated(str), default=PROGRAMS, help="which programs")
     parser.add_argument("--cache_dir", default="", help="folder that keeps what the compiler said of a program")
     parser.add_argument("--out", default="", help="file that the table is also written to")
-    flags = parser.parse_args(arguments)
+    flags = parser.parse_with_overrides(arguments)
     _check(flags.topology, flags.runs, flags.programs)
-    config = cs.load_config(flags.config)
+    config = cs.load_config(flags.config, **flags.overrides)
+    opening.open_and_check(config)
     place, memory = _chip(flags.topology)
     names = [name for name in flags.programs if name != "battery" or config.elicit.protocols]
     counts = ", ".join(map(str, flags.runs))
@@ -172,11 +176,11 @@ def _evaluating(config: Config, train: Any, name: str, setting: Any, params: Any
     from cspace_jax.engine.engine import over_runs
     from cspace_jax.evaluation import probe, prompts, reading, sampling
     from cspace_jax.evaluation.spec import EvalSpec
-    from cspace_jax.pipeline.evaluate import IMAGES_AT_ONCE
+    from cspace_jax.pipeline.evaluate import most_at_once
 
     (runs,) = jax.tree.leaves(setting)[0].shape
     of_probe = probe.ProbeSpec.from_config(config)
-    at_once = max(1, IMAGES_AT_ONCE // runs)
+    at_once = max(1, most_at_once(config.data.image_size) // runs)
     spec = dataclasses.replace(EvalSpec.from_config(config, train, of_probe), at_once=at_once)
     images = operations.evaluation_flops(config) / config.evaluate.sampling_steps
     if name == "battery":

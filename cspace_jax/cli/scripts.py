@@ -1,12 +1,14 @@
 """What command lines share: a mistake of the user is one line on standard error and exit code 2."""
 
 import argparse
+import ast
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from cspace_jax import processes, startup, stopping
 from cspace_jax.cli import faults
+from cspace_jax.cli.arguments import is_override, overrides
 from cspace_jax.errors import UserError
 from cspace_jax.text import one_line
 
@@ -20,6 +22,27 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse found as a UserError."""
         raise UserError(f"command line: {' '.join(message.split())}")
+
+    def parse_with_overrides(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Return the flags, and as `overrides` the fields that --config.FIELD=VALUE sets, by name.
+
+        Raises:
+          UserError: an argument is unknown or has no value; whether there is such a field is not looked at.
+        """
+        given = [argument for argument in arguments if is_override(argument)]
+        flags = self.parse_args([argument for argument in arguments if argument not in given])
+        if unset := next((argument for argument in given if "=" not in argument), None):
+            self.error(f"{unset} must have a value: {unset}=VALUE")
+        texts = (argument.partition("=")[2] for argument in given)
+        flags.overrides = dict(zip(overrides(given), map(_value, texts), strict=True))
+        return flags
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):  # a word, such as the path of a folder
+        return text
 
 
 def comma_separated(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:

@@ -28,7 +28,7 @@ from cspace_jax.training import microbatch
 from cspace_jax.training.run import TrainSpec
 
 SECONDS, TURNS = 1.0, 3  # every candidate is timed for, after its compilation, and how often
-_CHOSEN = ("convolution", "runs", "devices", "steps_per_call")  # fields of EngineConfig that a measurement decides
+CHOSEN = ("convolution", "runs", "devices", "steps_per_call")  # fields of EngineConfig that a measurement decides
 _MOST_UNROLLED = 4  # runs; a program with a copy for each of more takes minutes to compile
 
 
@@ -178,7 +178,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _fields(given: EngineConfig, plan: Plan) -> dict[str, Any]:
-    return {name: getattr(plan, name) for name in _CHOSEN} | {"devices": given.devices}
+    return {name: getattr(plan, name) for name in CHOSEN} | {"devices": given.devices}
 
 
 def best(timings: list[Timing]) -> Timing:
@@ -226,7 +226,7 @@ def key(config: Config) -> str:
     data = dataclasses.replace(config.data, images_per_class=1, test_images_per_class=1)
     # The seconds that a number of runs takes do not hang on which runs they are. What was measured among fewer plans
     # does not hold: an older version's fastest on a CPU is the slowest there now.
-    plans = [[getattr(one.engine, name) for name in _CHOSEN] for one in candidates(config)]
+    plans = [[getattr(one.engine, name) for name in CHOSEN] for one in candidates(config)]
     given = config.engine
     limits = given.steps_per_call, given.precision, given.memory_gb, given.microbatch
     decisive = (

@@ -6,7 +6,7 @@ Microbatches come before waves, because they cost no second pass over the grid. 
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -119,19 +119,19 @@ def _refusal(config: Config, plan: Plan, wave: int, source: str, found: tuple[Fo
     return f"{what}: {wave} run{'s' * (wave > 1)} at once {'are' if wave > 1 else 'is'} {need(wave)}; {advice}"
 
 
-def describe(config: Config, plan: Plan, sizes: list[int]) -> str:
+def describe(config: Config, parts: Sequence[tuple[Plan, int]]) -> str:
     """Return in words in how many waves runs are trained and how much memory that is predicted to take here.
 
     Args:
       config: the study.
-      plan: as chosen.
-      sizes: runs of every wave, in order.
+      parts: of every wave how it executes and how many runs it has, in order.
     """
-    place = memory.here(config, plan)
-    peak = memory.peak_bytes(_outline(config, plan), place, max(sizes))
+    places = [(memory.here(config, plan), plan, runs) for plan, runs in parts]
+    peak = max(memory.peak_bytes(_outline(config, plan), place, runs) for place, plan, runs in places)
+    sizes = [runs for _, runs in parts]
     runs = f"{sum(sizes):,} run{'s' * (sum(sizes) > 1)}"
     waves = "one wave" if len(sizes) == 1 else f"{len(sizes)} waves of at most {max(sizes)}"
-    return f"{runs} in {waves} ({in_words(peak)} of {in_words(place.available)})"
+    return f"{runs} in {waves} ({in_words(peak)} of {in_words(places[0][0].available)})"
 
 
 def _most(config: Config, plan: Plan, place: Place, margin: float) -> int:

@@ -10,6 +10,7 @@ from cspace_jax.config.reading import fail
 from cspace_jax.config.schema import trained_of
 
 Words = tuple[str, str]  # of bit 0 and bit 1
+FEWEST, MOST = 2, 6  # concepts of a study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,22 @@ class Classes:
         return " ".join(words[bit] for words, bit in zip(self.words, self.bits[klass], strict=True))
 
 
+def check_concepts(found: Classes, source: str) -> None:
+    """Raise UserError for too few or too many concepts of a generator, and for one without two different words.
+
+    Args:
+      found: its concepts and classes.
+      source: the value of `data.source`, for the message.
+    """
+    if not FEWEST <= len(found.active) <= MOST:
+        names = ", ".join(map(str, found.active)) or "none"
+        fail("data.source", source, f"must have {FEWEST} to {MOST} concepts, not {len(found.active)} ({names})")
+    for name, words in zip(found.active, found.words, strict=True):
+        texts = {word.strip() for word in words if isinstance(word, str)} - {""}
+        if isinstance(words, str) or len(words) != 2 or len(texts) != 2:
+            fail("data.source", source, f"concept {name!r} must have two different words, not {words!r}")
+
+
 def check_held_out(found: Classes) -> None:
     """Raise UserError for codes that are no classes, and where what is left cannot teach every concept.
 
@@ -79,6 +96,8 @@ def check_held_out(found: Classes) -> None:
             fail("data.held_out", name, f"must be one of {', '.join(found.names)} (bits of {', '.join(found.active)})")
     if len(set(found.held_out)) < len(found.held_out):
         fail("data.held_out", found.held_out, "holds a class twice")
+    if not found.held_out_ids:
+        fail("data.held_out", found.held_out, f"leaves no class of {', '.join(found.names)} that is never trained on")
     if len(found.train_ids) < 2:
         fail("data.held_out", found.held_out, "leaves fewer than 2 classes to train on")
     for name, column in zip(found.active, found.bits[found.trained].T, strict=True):

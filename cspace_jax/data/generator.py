@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, Key
 from cspace_jax.config import DataConfig
 from cspace_jax.config.reading import fail
 from cspace_jax.config.setting import Setting
-from cspace_jax.data.classes import Classes, Words
+from cspace_jax.data.classes import Classes, Words, check_concepts
 from cspace_jax.data.generated import Generated
 from cspace_jax.data.source import Items, Layout
 
@@ -38,7 +38,7 @@ class Generator(Generated):
     """Images of one's own, each from a few values; subclasses say how ONE image is sampled and rendered.
 
     Attributes:
-      concepts: of each concept, in the order of the bits, the words of bit 0 and bit 1.
+      concepts: of each of 2 to 6 concepts, in the order of the bits, the two different words of bit 0 and bit 1.
     """
 
     concepts: ClassVar[Mapping[str, Words]]
@@ -77,7 +77,9 @@ class Generator(Generated):
 
     @functools.cached_property
     def _description(self) -> tuple[Classes, Layout]:
-        family = Classes(tuple(self.concepts), tuple(map(tuple, self.concepts.values())), self.data.held_out)  # type: ignore[arg-type]
+        words: Any = tuple(one if isinstance(one, str) else tuple(one) for one in self.concepts.values())
+        family = Classes(tuple(self.concepts), words, self.data.held_out)
+        check_concepts(family, self.data.source)
 
         def one() -> Mapping[str, Array]:
             bits = jnp.zeros(len(self.concepts), jnp.int32)

@@ -7,6 +7,7 @@ with its graded signal, stands on real shapes.
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +48,9 @@ class Pictures(Source):
       words: of each of them, for bit 0 and bit 1.
       counts: pictures of the training part, by class of the labels.
       held: pictures that are never trained on, by class of the labels.
-      fingerprint: of the pictures and labels.
+      fingerprint: of the pictures' names and sizes, and of the labels.
+      pixels: the digest of the decoded pictures, 16 hex digits; None = it is computed when it is asked for, "" = it is
+        not known and counts nowhere (workdirs of older versions).
       load: returns the pool: "pictures", uint8 [n, h, w, 3] in any order, axis h is x and w is upwards, and "rows",
         int32 [n], the picture of every row; called once, when it is needed.
     """
@@ -58,6 +61,7 @@ class Pictures(Source):
     counts: tuple[int, ...]
     held: tuple[int, ...]
     fingerprint: str = ""
+    pixels: str | None = None
     real = True
     load: Callable[[], dict[str, np.ndarray]] = dataclasses.field(compare=False, repr=False, kw_only=True)
 
@@ -82,6 +86,23 @@ class Pictures(Source):
     @functools.cached_property
     def _pool(self) -> dict[str, np.ndarray]:
         return self.load()
+
+    @property
+    def digest(self) -> str:
+        """Return `pixels`, computed from the pool where they are None."""
+        return self._digest if self.pixels is None else self.pixels
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        pictures, found = self.pool["pictures"], hashlib.sha256()
+        for start in range(0, len(pictures), _CHUNK):
+            found.update(np.ascontiguousarray(pictures[start : start + _CHUNK]).data)
+        return found.hexdigest()[:16]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return all that decides what the probe sees, for JSON; decodes the pictures where `pixels` are None."""
+        return {**super().identity, **({"pixels": self.digest} if self.digest else {})}
 
     @property
     def pool_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:

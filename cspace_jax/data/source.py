@@ -7,6 +7,7 @@ process concept values of each image, for pictures their row in the pool.
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -179,11 +180,12 @@ class Source(abc.ABC):
         """Return the conditioning vector of a class in words, such as "blue small", at its exact means.
 
         Args:
-          words: one word for each concept, in any order; or the class's bits, such as "11".
+          words: the word, or words, of one value of each concept, in any order of the concepts, such as "smiling not
+            hat"; or the class's bits, such as "11".
           setting: of the run that is asked.
 
         Raises:
-          UserError: a word is unknown, or the words do not name one value of every concept.
+          UserError: a word is unknown, or the words do not name one value of every concept, or name several classes.
         """
         return self.means(setting)[self.class_of(words)]
 
@@ -192,14 +194,35 @@ class Source(abc.ABC):
         found = self.family
         if words in found.names:
             return found.names.index(words)
-        described = {frozenset(found.describe(k).split()): k for k in range(found.num)}
         known = [word for pair in found.words for value in pair for word in value.split()]
         for word in words.split():
             if word not in (*known, *found.names):
                 fail("prompt", words, f"{word!r} is none of {', '.join((*known, *found.names))}{closest(word, known)}")
-        if frozenset(words.split()) not in described:
+        named = sorted(_named(tuple(words.split()), found.words))
+        if not named:
             fail("prompt", words, f"must hold one word for each of {', '.join(found.active)}")
-        return described[frozenset(words.split())]
+        if len(named) > 1:
+            codes = " and ".join(found.names[k] for k in named)
+            fail("prompt", words, f"may mean the classes {codes}: give the bits of one of them")
+        return named[0]
+
+
+def _named(words: tuple[str | None, ...], pairs: Sequence[Sequence[str]]) -> set[int]:
+    """Return the classes that words name: one value of each concept, its words together, in any order of concepts.
+
+    None stands where words were taken already.
+    """
+    if not pairs:
+        return set() if any(words) else {0}
+    found = set()
+    for bit, value in enumerate(pairs[0]):
+        phrase = tuple(value.split())
+        for start in range(len(words) - len(phrase) + 1):
+            end = start + len(phrase)
+            if words[start:end] == phrase:
+                rest = _named((*words[:start], None, *words[end:]), pairs[1:])
+                found |= {bit << (len(pairs) - 1) | klass for klass in rest}
+    return found
 
 
 def repeat(ids: Any, times: int) -> Int[Array, "n"]:

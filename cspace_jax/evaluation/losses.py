@@ -13,6 +13,7 @@ from cspace_jax.config.setting import Setting
 from cspace_jax.data.source import Items, Source
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import vdm
+from cspace_jax.training.microbatch import map_microbatches
 
 
 @struct.dataclass
@@ -91,4 +92,8 @@ def _terms(
     noise = vdm.draw_loss_noise(jax.random.fold_in(data.key, i), images.shape)
     conditioning = spec.train.source.conditionings(batch)
     conditioning = conditioning if moved is None else conditioning + moved
-    return vdm.loss_terms(spec.train.vdm, params, setting.data_noise, images, conditioning, noise)
+
+    def terms(part: tuple[Any, ...]) -> tuple[tuple[()], vdm.LossTerms]:
+        return (), vdm.loss_terms(spec.train.vdm, params, setting.data_noise, *part)
+
+    return map_microbatches(terms, (images, conditioning, noise), spec.part_of(len(images)))[1]

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import vdm
+from cspace_jax.training.microbatch import map_microbatches
 
 
 @struct.dataclass
@@ -30,15 +31,19 @@ class Reading:
 
 
 def read(spec: EvalSpec, params: dict, z: Float[Array, "b h w 3"], probe_params: dict) -> Reading:
-    """Read the concepts of a run's finished samples with the probe."""
+    """Read the concepts of a run's finished samples with the probe, in parts where memory asks for it."""
     queries, num, samples = spec.shape
     images = z.reshape(queries, num, samples, *z.shape[1:])
-    prob = probe_network.probabilities(spec.probe, probe_params, z)
+
+    def see(part: jax.Array) -> tuple[tuple[()], tuple[jax.Array, jax.Array]]:
+        return (), (_keep_nan(probe_network.probabilities(spec.probe, probe_params, part), part), object_color(part))
+
+    prob, color = map_microbatches(see, z, spec.part_of(len(z)))[1]
     b, w = vdm.schedule_scalars(spec.train.vdm, params)
     kept = jnp.clip(images[0, :, : spec.evaluate.keep_samples], 0.0, 1.0)
     return Reading(
-        prob_samples=_keep_nan(prob, z).reshape(queries, num, samples, -1),
-        mean_rgb=object_color(z).reshape(queries, num, samples, 3).mean(2),
+        prob_samples=prob.reshape(queries, num, samples, -1),
+        mean_rgb=color.reshape(queries, num, samples, 3).mean(2),
         samples=jnp.round(kept * 255.0).astype(jnp.uint8),
         schedule_b=b,
         schedule_w=w,

@@ -22,7 +22,8 @@ class EvalSpec:
       battery: tells batteries apart whose protocols were redefined.
       split: whose losses are measured, "validation" or "test"; "" where none are.
       guided: whether both branches of classifier-free guidance are evaluated, where a weight is neither 0 nor 1.
-      at_once: most images of a run that pass through the network at once in sampling; 0 = as the cache decides.
+      at_once: most images of a run that pass through a network at once, in sampling, in reading by the probe and in
+        losses; 0 = in sampling as the cache decides, else all.
     """
 
     train: TrainSpec
@@ -41,6 +42,10 @@ class EvalSpec:
         most = min(size, self.at_once or size)
         return size if most == size else max(n for n in range(1, most + 1) if images % n == 0)
 
+    def part_of(self, images: int) -> int:
+        """Return how many of a run's images are read, or have their losses computed, at once: a divisor of `images`."""
+        return self.microbatch_of(images) if self.at_once else images
+
     @classmethod
     def from_config(cls, config: Config, train: TrainSpec, probe: ProbeSpec) -> "EvalSpec":
         """Collect the static parts of naive prompting of every class."""
@@ -55,7 +60,8 @@ class EvalSpec:
         """Collect the static parts of the battery of protocols on the held-out classes.
 
         The first element of `shape` is the number of queries of one batch: all, or as many as `images_per_call` images
-        of a run hold, in batches of equal length. `queries` of the battery take part, 0 = all.
+        of a run hold, in batches of equal length. `queries` of the battery take part, 0 = all. Where a single query has
+        more images, no more than `images_per_call` pass through the network at once, unless a cache decides.
         """
         held_out = len(train.source.family.held_out_ids)
         total = queries or len(protocols.layout(config.elicit))
@@ -63,4 +69,5 @@ class EvalSpec:
         calls = -(-total // most)
         shape = (-(-total // calls), held_out, config.elicit.samples)
         evaluate = dataclasses.replace(config.evaluate, keep_samples=0)
-        return cls(train, evaluate, probe, config.elicit, shape, protocols.fingerprint(config.elicit), guided=guided)
+        asked, at_once = protocols.fingerprint(config.elicit), 0 if train.cache_bytes else images_per_call
+        return cls(train, evaluate, probe, config.elicit, shape, asked, guided=guided, at_once=at_once)

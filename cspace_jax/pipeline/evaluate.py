@@ -1,11 +1,14 @@
 """The evaluation stage: naive prompting, embeddings and losses at every checkpoint that has none yet."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import jax
 import numpy as np
 
+from cspace_jax.cost import fit
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import embeddings, sampling
@@ -20,7 +23,9 @@ from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.evaluations import EXCHANGED, SPLITS, TERMS, write_npz
 
+T = TypeVar("T")
 IMAGES_AT_ONCE = 4096  # that a device samples, of all its runs together
+PIXELS_AT_ONCE = IMAGES_AT_ONCE * 32**2  # of them
 
 
 def evaluate(study: Study, probe: Probe) -> None:
@@ -70,7 +75,48 @@ def images_at_once(runner: Engine) -> int:
     """
     if jax.default_backend() == "cpu":
         return 0
-    return max(1, IMAGES_AT_ONCE // -(-runner.runs // len(runner.places)))
+    of_device = most_at_once(runner.spec.source.data.image_size)
+    return max(1, of_device // -(-runner.runs // len(runner.places)))
+
+
+def most_at_once(image_size: int) -> int:
+    """Return how many images of `image_size` pixels a side an accelerator samples at once: as many pixels of all."""
+    return max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // image_size**2))
+
+
+class Portion:
+    """How many of a run's images pass through the network at once, halved whenever a device's memory is used up.
+
+    Args:
+      at_once: what is tried first; 0 = as the cache decides.
+      images: of a run in one batch.
+      doing: what is done with them, such as "to evaluate 100 runs at once", for the message.
+      advice: the fields to lower where not even one image fits, for the message.
+    """
+
+    def __init__(self, at_once: int, images: int, doing: str, advice: str):
+        self.at_once, self._images, self._doing, self._advice = at_once, images, doing, advice
+
+    def __call__(self, measure: Callable[[int], T]) -> T:
+        """Return `measure(at_once)`, called again with half as many images for as long as memory does not suffice.
+
+        Raises:
+          UserError: it does not suffice for one image of each run.
+        """
+        while True:
+            try:
+                return measure(self.at_once)
+            except jax.errors.JaxRuntimeError as error:
+                if not fit.out_of_memory(error):
+                    raise
+            self._halve()  # here: the error holds what was computed until then
+
+    def _halve(self) -> None:
+        now = min(self.at_once or self._images, self._images)
+        if now == 1:
+            raise UserError(f"the memory of a device does not suffice {self._doing}, one image of each: {self._advice}")
+        self.at_once = now // 2
+        print(f"out of memory: {self.at_once} images of a run at once are tried {self._doing}", flush=True)
 
 
 class Evaluation:
@@ -88,21 +134,32 @@ class Evaluation:
         self._spec = dataclasses.replace(spec, at_once=images_at_once(runner))
         self._prompts = runner.call(naive_prompts, self._spec, runner.settings)
         self._losses = _Losses(runner, self._spec)
+        self._portion = Portion(
+            self._spec.at_once, math.prod(spec.shape), f"to evaluate {runner.runs} runs at once",
+            "in another workdir, give engine.wave or evaluate.samples_per_class a smaller number",
+        )  # fmt: skip
 
     def __call__(self, params: RunGroups) -> dict[str, np.ndarray]:
-        """Return the arrays of an evaluation file, each [r, ...]."""
+        """Return the arrays of an evaluation file, each [r, ...].
+
+        Raises:
+          UserError: the memory of a device does not suffice, however few images pass through the network at once.
+        """
+        return self._portion(lambda at_once: self._measure(dataclasses.replace(self._spec, at_once=at_once), params))
+
+    def _measure(self, spec: EvalSpec, params: RunGroups) -> dict[str, np.ndarray]:
         runner = self._runner
-        images = runner.call(sampling.draw, self._spec, params, self._prompts)
-        reading = runner.call(read, self._spec, params, images, shared=(self._probe.params,))
+        images = runner.call(sampling.draw, spec, params, self._prompts)
+        reading = runner.call(read, spec, params, images, shared=(self._probe.params,))
         embedded = runner.call(embeddings.measure, runner.spec, params, runner.settings)
-        return {**vars(runner.fetch(reading)), **vars(runner.fetch(embedded)), **self._losses(params)}
+        return {**vars(runner.fetch(reading)), **vars(runner.fetch(embedded)), **self._losses(spec, params)}
 
 
 class _Losses:
     """The losses of a wave's runs as a function of their parameters; the images of both splits are drawn once."""
 
     def __init__(self, runner: Engine, spec: EvalSpec):
-        self._runner, self._spec = runner, spec
+        self._runner = runner
         self._data = {}
         for split in SPLITS:
             of_split = dataclasses.replace(spec, split=split)
@@ -110,21 +167,21 @@ class _Losses:
             if count and spec.evaluate.losses:
                 self._data[split] = count, runner.call(loss_data, of_split, runner.settings)
 
-    def __call__(self, params: RunGroups) -> dict[str, np.ndarray]:
+    def __call__(self, spec: EvalSpec, params: RunGroups) -> dict[str, np.ndarray]:
         """Return "loss" [r, split, term], NaN for what is not measured, and of pictures "exchange" [r, c]."""
         losses = np.full((self._runner.runs, len(SPLITS), len(TERMS)), np.nan, np.float32)
         for split in self._data:
-            losses[:, SPLITS.index(split)] = self._mean(loss_batch, split, params)
+            losses[:, SPLITS.index(split)] = self._mean(loss_batch, spec, split, params)
         found = {"loss": losses}
-        if self._spec.train.source.real and SPLITS[0] in self._data:
-            found[EXCHANGED[0]] = self._mean(exchange_batch, SPLITS[0], params)
+        if spec.train.source.real and SPLITS[0] in self._data:
+            found[EXCHANGED[0]] = self._mean(exchange_batch, spec, SPLITS[0], params)
         return found
 
-    def _mean(self, measure: Callable, split: str, params: RunGroups) -> np.ndarray:
+    def _mean(self, measure: Callable, spec: EvalSpec, split: str, params: RunGroups) -> np.ndarray:
         """Return the mean over the batches of a split."""
         runner, (count, data) = self._runner, self._data[split]
         batches = [
-            runner.call(measure, self._spec, params, runner.settings, data, shared=(runner.pool, np.int32(i)))
+            runner.call(measure, spec, params, runner.settings, data, shared=(runner.pool, np.int32(i)))
             for i in range(count)
         ]
         return np.mean([runner.fetch(batch) for batch in batches], axis=0)

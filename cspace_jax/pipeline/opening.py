@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from cspace_jax.config import Config
+from cspace_jax import processes
+from cspace_jax.config import Config, from_config_dict
 from cspace_jax.config.checks import check_source
 from cspace_jax.config.schema import DGP
 from cspace_jax.data.source import Source
@@ -13,6 +14,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.sources import opening
 from cspace_jax.storage.files import quoted, write_atomic
 from cspace_jax.storage.workdir import Workdir
+from cspace_jax.studies import base
 
 
 def open_and_check(config: Config) -> Source:
@@ -34,12 +36,18 @@ def open_and_check(config: Config) -> Source:
 
 def refuse_ignored(config: Config) -> None:
     """Raise UserError for fields of a new study that its source would ignore."""
-    opening.refuse_ignored(config.data)
+    opening.refuse_ignored(config.data, from_config_dict(base.get_config(config.study, config.scale)).data)
 
 
 def require_same(workdir: Workdir, source: Source) -> None:
-    """Raise UserError if a workdir was made with other pictures or labels, or with another generator."""
-    kept, found = _kept(workdir), _plain(opening.describe(source))
+    """Raise UserError if a workdir was made with other pictures or labels, or with another generator.
+
+    A workdir of an older version does not tell the pixels: its pictures are the same where names and sizes are.
+    """
+    kept = _kept(workdir)
+    if kept and opening.PIXELS not in kept:
+        source = opening.without_digest(source)
+    found = _plain(processes.first_then_others(lambda: opening.describe(source))) if kept else {}
     differing = [name for name in found if name in kept and kept[name] != found[name]]
     if differing:
         what = f"{differing[0]} was {kept[differing[0]]}, is {found[differing[0]]}"

@@ -90,7 +90,7 @@ def prepare_extension(asked: Config | None, path: PathLike, command_line: str | 
 
 def _check_added(study: Study, asked: Config, before: Extensions, added: Extensions) -> None:
     """Raise UserError, before it is written down, for what could not be trained, read or asked."""
-    opening.open_and_check(asked)
+    opening.require_same(study.workdir, opening.open_and_check(asked))
     check(asked, "all")
     new = [
         (dataclasses.replace(extensions.lengthened(asked, added), grid=one), study.workdir.extension(i))

@@ -7,12 +7,15 @@ another number of them goes on with the waves that are there.
 import dataclasses
 import json
 from collections.abc import Iterable
+from typing import Any
 
+import jax
 from etils import epath
 
 from cspace_jax import processes
 from cspace_jax.config import Config, grid, save_steps
 from cspace_jax.config.plan import Plan
+from cspace_jax.cost import autotune
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
@@ -41,6 +44,7 @@ class Wave:
         self.kept_folder = workdir.checkpoints / self.name / "kept_states"  # those of `save.keep_states`, never removed
         self.unsaved = workdir.checkpoints / self.name / "no_state_yet"  # there from the first save to the first state
         self.microbatch_file = workdir.checkpoints / self.name / "microbatch.json"
+        self.plan_file = workdir.checkpoints / self.name / "plan.json"  # of engine.plan = "auto"
         self.eval_folder = workdir.eval / self.name
 
     def eval_file(self, step: int) -> epath.Path:
@@ -90,26 +94,59 @@ class Wave:
                             "computed at once; restore it or set engine.microbatch")  # fmt: skip
         return found
 
-    def keep_microbatch(self, config: Config, plan: Plan) -> None:
-        """Write down the microbatch that memory decided: another one would round otherwise when the wave goes on.
+    def measured(self, config: Config) -> dict[str, Any]:
+        """Return what `engine.plan = "auto"` chose when the wave began on such devices, without what the user has set.
 
-        The cache of a CPU, and the user, decide the same every time.
+        Empty where nothing was measured, as the plan is known or the devices are others.
 
         Raises:
-          UserError: the file cannot be written.
+          UserError: its record is damaged.
+        """
+        if config.engine.plan != "auto" or not self.plan_file.exists():
+            return {}
+        try:
+            found = json.loads(self.plan_file.read_text())
+            chosen, devices = {name: found["plan"][name] for name in autotune.CHOSEN}, found["devices"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            if why := not_its_fault(error):
+                raise UserError(f"cannot read {quoted(self.plan_file)}: {why}") from error
+            raise UserError(f"{quoted(self.plan_file)} is damaged: must hold the plan that was measured; restore it "
+                            "or set engine.plan=known") from error  # fmt: skip
+        if devices != _devices():
+            return {}
+        return {name: value for name, value in chosen.items() if getattr(config.engine, name) in ("auto", 0)}
+
+    def keep_microbatch(self, config: Config, plan: Plan) -> None:
+        """Write down what memory and measurement decided: another plan would round otherwise when the wave goes on.
+
+        Of memory it is the microbatch, which the cache of a CPU, and the user, decide the same every time; of
+        `engine.plan = "auto"` the way of executing.
+
+        Raises:
+          UserError: a file cannot be written.
         """
         if not plan.cache_bytes and not config.engine.microbatch:
             write_atomic(self.microbatch_file, json.dumps({"microbatch": plan.microbatch}) + "\n")
+        if config.engine.plan == "auto":
+            chosen = {name: getattr(plan, name) for name in autotune.CHOSEN}
+            write_atomic(self.plan_file, json.dumps({"plan": chosen, "devices": _devices()}) + "\n")
 
     def plan_of(self, config: Config, plan: Plan) -> Plan:
-        """Return how this wave executes: a plan with the microbatch that it began with."""
+        """Return how this wave executes: a plan with what was measured, and the microbatch, that it began with."""
         kept = None if config.engine.microbatch or plan.cache_bytes else self.microbatch
-        return plan if kept is None else dataclasses.replace(plan, microbatch=kept)
+        begun = dataclasses.replace(plan, **self.measured(config))
+        return begun if kept is None else dataclasses.replace(begun, microbatch=kept)
 
     def engine(self, config: Config, plan: Plan) -> Engine:
         """Return the engine that executes this wave."""
         plan = self.plan_of(config, plan)
         return Engine(TrainSpec.from_config(config, plan), grid.stack(self.settings), plan)
+
+
+def _devices() -> list[Any]:
+    """Return the kind and the number of this process's devices, for JSON."""
+    local = jax.local_devices()
+    return [local[0].device_kind, len(local)]
 
 
 def load(workdir: Workdir, config: Config) -> list[Wave]:
@@ -133,15 +170,6 @@ def cut(runs: int, size: int, count: int) -> list[slice]:
 def begun(workdir: Workdir) -> bool:
     """Return whether the workdir already holds files of waves, so that its cut stays as it is."""
     return any(folder.exists() for folder in (workdir.checkpoints, workdir.eval, workdir.elicit))
-
-
-def planned(workdir: Workdir, config: Config, wave: int, count: int) -> list[slice]:
-    """Return the cut of the workdir, or for a new one that of `count` processes in waves of at most `wave` runs.
-
-    Raises:
-      UserError: the record of a cut is damaged.
-    """
-    return load_cut(workdir, config) if begun(workdir) else cut(config.grid.num_runs, wave, count)
 
 
 def record(workdir: Workdir, config: Config, wave: int, count: int) -> None:

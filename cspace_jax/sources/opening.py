@@ -4,6 +4,7 @@ What is opened is remembered, and all that has the configuration finds it (`data
 later, when the first program needs them.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import pathlib
@@ -18,7 +19,7 @@ from cspace_jax import processes, startup
 from cspace_jax.config import DataConfig, files
 from cspace_jax.config.reading import fail
 from cspace_jax.config.schema import DGP
-from cspace_jax.data.classes import Classes, check_held_out
+from cspace_jax.data.classes import FEWEST, Classes, check_concepts, check_held_out
 from cspace_jax.data.opened import remember
 from cspace_jax.data.pictures import TINT, Pictures
 from cspace_jax.data.renderer import Renderer
@@ -26,11 +27,14 @@ from cspace_jax.data.source import Source
 from cspace_jax.errors import UserError
 from cspace_jax.sources import arrays, celeba, decoding, folder
 from cspace_jax.sources.listing import Listing, refuse, require_presentable
-from cspace_jax.sources.selection import LEAST, select
+from cspace_jax.sources.selection import select
 from cspace_jax.text import closest, unpresentable
 
 IMAGES, CELEBA = "images", "celeba"
+PIXELS = "pixels"  # in what a workdir keeps: the digest of decoded pictures; older versions left it out
 _DESCRIBED = ("concepts", "words", "counts", "held", "fingerprint")
+_OF_PICTURES = ("path", "concepts", "crop", "jitter", "flip", "tint")
+_OF_DRAWING = ("active", "blur", "train_ratio")
 _modules: dict[tuple[str, str], Any] = {}  # by path and content, so that a class stays the same
 
 
@@ -50,25 +54,52 @@ def open_source(data: DataConfig) -> Source:
         known = (DGP, IMAGES, CELEBA)
         fail("data.source", data.source, f"must be {', '.join(known)} or FILE.py:NAME{closest(data.source, known)}")
     check_held_out(source.family)
+    if isinstance(source, Pictures):
+        _tell(source.family)
     remember(source)
     return source
 
 
-def refuse_ignored(data: DataConfig) -> None:
-    """Raise UserError for fields of a new study that its source would ignore: those of pictures, where it draws."""
-    if data.source != DGP:
+def refuse_ignored(data: DataConfig, shipped: DataConfig) -> None:
+    """Raise UserError for fields of a new study that its source would ignore: those of pictures and those of drawing.
+
+    A generator of the user's may look at any of them.
+
+    Args:
+      data: of the study.
+      shipped: of the package at the study's scale, whose values no user asked for.
+    """
+    if data.source not in (DGP, IMAGES, CELEBA):
         return
-    for name in ("path", "concepts", "crop", "jitter", "flip", "tint"):
+    drawn = data.source == DGP
+    for name in _OF_PICTURES if drawn else _OF_DRAWING:
         value = getattr(data, name)
-        if value != getattr(DataConfig(), name):
+        if value in (getattr(DataConfig(), name), getattr(shipped, name)):
+            continue
+        if drawn:
             fail(f"data.{name}", value, f"only pictures have it; data.source = {data.source!r} draws (set {IMAGES!r})")
+        fail(
+            f"data.{name}", value, f"only drawn images have it; data.source = {data.source!r} ignores it (leave it out)"
+        )
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """Return what a workdir keeps of a source, for JSON; {} of the renderer, which the configuration describes."""
+    """Return what a workdir keeps of a source, for JSON; {} of the renderer, which the configuration describes.
+
+    Of pictures it holds the digest of their pixels, if it is known or can be: they are decoded for it.
+    """
     if isinstance(source, Pictures):
-        return {name: getattr(source, name) for name in _DESCRIBED}
+        pixels = {PIXELS: source.digest} if source.digest else {}
+        return {name: getattr(source, name) for name in _DESCRIBED} | pixels
     return {"fingerprint": source.fingerprint} if source.fingerprint else {}
+
+
+def without_digest(source: Source) -> Source:
+    """Return and remember a source as workdirs of older versions know it: the digest of its pixels counts nowhere."""
+    if isinstance(source, Pictures):
+        source = dataclasses.replace(source, pixels="")
+        remember(source)
+    return source
 
 
 def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | None:
@@ -84,7 +115,7 @@ def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | No
     def load() -> dict[str, np.ndarray]:
         raise UserError(f"data.path = {data.path!r}: the pictures of this study are needed and were not opened")
 
-    source = Pictures(data, **values, load=load)
+    source = Pictures(data, **values, pixels=str(described.get(PIXELS, "")), load=load)
     remember(source)
     return source
 
@@ -98,7 +129,7 @@ def _tuples(value: Any) -> Any:
 
 def _pictures(data: DataConfig) -> Pictures:
     reader = celeba if data.source == CELEBA else arrays if data.path.endswith(".npz") else folder
-    listing = select(reader.read(data.path), data.concepts, LEAST - 1 if data.tint else LEAST)
+    listing = select(reader.read(data.path), data.concepts, FEWEST - 1 if data.tint else FEWEST)
     if data.tint and TINT in listing.concepts:
         fail("data.tint", True, f"the labels have a concept {TINT!r} already")
     if processes.is_first():
@@ -116,6 +147,14 @@ def _pictures(data: DataConfig) -> Pictures:
 
     made = (tuple(map(int, counts)), tuple(map(int, held)), listing.fingerprint)
     return Pictures(data, listing.concepts, listing.words, *made, load=load)
+
+
+def _tell(family: Classes) -> None:
+    """Say which words the bits of a class stand for, and which classes are held out."""
+    if processes.is_first():
+        ones = [f"of {name} = {words[1]}" for name, words in zip(family.active, family.words, strict=True)]
+        held = [f"{family.names[k]} ({family.describe(k)})" for k in family.held_out_ids]
+        print(f"pictures: bit 1 {', '.join(ones)}; held out: {', '.join(held)}")
 
 
 def _require_pictures(
@@ -176,6 +215,7 @@ def _try(source: Any, data: DataConfig) -> None:
 
     if not isinstance(source, Source):
         fail("data.source", data.source, f"must return a cspace_jax.Source, not {type(source).__name__}")
+    check_concepts(source.family, data.source)
     names = (*source.family.active, *itertools.chain.from_iterable(source.family.words))
     if why := next(filter(None, map(unpresentable, map(str, names))), ""):
         fail("data.source", data.source, why)

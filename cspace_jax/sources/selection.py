@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from cspace_jax.config.reading import fail
+from cspace_jax.data.classes import FEWEST, MOST
 from cspace_jax.sources.listing import Listing, fingerprinted, repeated, require_presentable, some
 from cspace_jax.text import closest
 
-LEAST, MOST = 2, 6
 SHOWN = 10  # names of concepts in an error
 
 
-def select(listing: Listing, concepts: tuple[str, ...], least: int = LEAST) -> Listing:
+def select(listing: Listing, concepts: tuple[str, ...], least: int = FEWEST) -> Listing:
     """Return the listing with the named concepts, in this order.
 
     Args:
@@ -62,7 +62,7 @@ def _column(listing: Listing, concepts: Sequence[str], name: str) -> tuple[int, 
 def _reasons(listing: Listing) -> str:
     """Return why other columns cannot be used."""
     reasons = [f"{name!r} does not hold two values ({why})" for name, why in listing.unusable.items()]
-    return "".join(f"; {reason}" for reason in reasons[:LEAST])
+    return "".join(f"; {reason}" for reason in reasons[:FEWEST])
 
 
 def _refuse(concepts: Sequence[str], text: str) -> typing.NoReturn:

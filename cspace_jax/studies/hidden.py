@@ -54,8 +54,9 @@ def published_steps() -> tuple[int, ...]:
 
 def sweep() -> Iterator[dict[str, Any]]:
     """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
-    yield {"optim.steps": 20_000, "save.steps": published_steps()}  # every save of the published run
-    yield {"grid.sep_col": (0.174, 0.2, 0.25, 0.3)}  # the levels of the published comparison
+    # Every save of the published run; patching needs their parameters (47 GB at `paper`).
+    yield {"optim.steps": 20_000, "save.steps": published_steps(), "save.keep": "all"}
+    yield {"grid.sep_col": (0.174, 0.2, 0.25, 0.3), "save.keep": "all"}  # the levels of the published comparison
     shared = ("latent_shared", "latent_shared_random", "latent_shared_shuffled", "latent", "patch")
     yield {"network.conditioning": "common_linear", "elicit.protocols": shared}  # one embedding shared by all blocks
     yield {"elicit.alpha": (0.5, 1.0, 2.0, 4.0), "elicit.beta": (0.1, 0.5, 1.0)}  # a wider sweep of strengths

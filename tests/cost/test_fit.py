@@ -132,8 +132,10 @@ def test_the_compiler_is_asked_where_a_prediction_leaves_doubt(device):
 
 def test_the_choice_is_said_in_words(device):
     device(1000)
-    assert fit.describe(CONFIG, GPU, [10]).startswith("10 runs in one wave (0.74 kB of ")
-    assert fit.describe(CONFIG, GPU, [4, 4, 2]).startswith("10 runs in 3 waves of at most 4 (0.296 kB of ")
+    assert fit.describe(CONFIG, [(GPU, 10)]).startswith("10 runs in one wave (0.74 kB of ")
+    assert fit.describe(CONFIG, [(GPU, 4), (GPU, 4), (GPU, 2)]).startswith(
+        "10 runs in 3 waves of at most 4 (0.296 kB of "
+    )
 
 
 def test_only_memory_used_up_is_out_of_memory():

@@ -17,6 +17,7 @@ from cspace_jax.config.schema import ElicitConfig, ProbeConfig
 from cspace_jax.config.setting import Setting
 from cspace_jax.data.pictures import Pictures
 from cspace_jax.engine.engine import Engine, over_runs
+from cspace_jax.errors import UserError
 from cspace_jax.evaluation import losses, protocols
 from cspace_jax.evaluation.probe import ProbeSpec
 from cspace_jax.evaluation.spec import EvalSpec
@@ -101,6 +102,27 @@ def test_conditioning_is_a_pair_of_entries_for_each_concept():
     np.testing.assert_array_equal(one.conditionings(items), np.array(expected)[np.asarray(items.klass)])
     np.testing.assert_array_equal(one.prompt("b d", Setting()), expected[3])
     assert one.layout.slices == {"hair": slice(0, 2), "mouth": slice(2, 4)}
+
+
+def test_a_prompt_names_the_whole_words_of_every_concept():
+    """Columns of 0 and 1 are worded "not hat", "hat": three of four classes are made of the same three words."""
+    words = (("not hat", "hat"), ("not smiling", "smiling"))
+    one = Pictures(source().data, ("hat", "smiling"), words, COUNTS, HELD, load=pool)
+    for klass, bits in enumerate(one.family.bits):
+        assert one.class_of(one.family.describe(klass)) == klass
+        assert one.class_of(f"{words[1][bits[1]]} {words[0][bits[0]]}") == klass
+    for words in ("hat hat", "not hat", "not not smiling hat"):
+        with pytest.raises(UserError, match=f"prompt = '{words}': must hold one word for each of hat, smiling"):
+            one.class_of(words)
+
+
+def test_a_prompt_that_names_two_classes_is_refused():
+    one = Pictures(
+        source().data, ("shade", "tone"), (("light", "light red"), ("red light", "light")), COUNTS, HELD, load=pool
+    )
+    with pytest.raises(UserError, match="prompt = 'light red light': may mean the classes 00 and 11: give the bits"):
+        one.class_of("light red light")
+    assert one.class_of("01") == 1 and one.class_of("red light light red") == 2
 
 
 def test_every_protocol_works_on_pairs_of_entries():

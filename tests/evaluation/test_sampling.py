@@ -3,15 +3,17 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
 from cspace_jax.config.plan import PLAIN
 from cspace_jax.config.setting import Setting
-from cspace_jax.evaluation import sampling
+from cspace_jax.evaluation import losses, sampling
 from cspace_jax.evaluation.probe import ProbeSpec
 from cspace_jax.evaluation.prompts import naive_prompts
+from cspace_jax.evaluation.reading import read
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.training.run import TrainSpec, init_run
 
@@ -37,3 +39,22 @@ def test_samples_in_parts_are_the_same(spec):
     )
     assert whole.shape[0] == 24
     np.testing.assert_allclose(parts, whole, atol=2e-5)
+
+
+def test_what_is_read_and_lost_in_parts_is_the_same(spec):
+    setting = Setting()
+    params = jax.jit(lambda: init_run(spec.train, setting))().evaluated
+    probe = tiny.probe_of(CONFIG).params
+    z = jax.random.uniform(jax.random.key(0), (24, 8, 8, 3))
+    split = dataclasses.replace(spec, split="validation")
+    data = losses.loss_data(split, setting)
+
+    def both(one):
+        return read(one, params, z, probe), losses.loss_batch(one, params, setting, data, (), jnp.int32(0))
+
+    parts = dataclasses.replace(split, at_once=2)
+    assert (split.part_of(24), parts.part_of(24)) == (24, 2)
+    traced = [str(jax.make_jaxpr(lambda one=one: both(one))()) for one in (split, parts)]
+    assert "scan" in traced[1] and traced[0].count("scan") + 2 == traced[1].count("scan")
+    whole, cut = (jax.jit(lambda one=one: both(one))() for one in (split, parts))
+    tiny.assert_close(cut, whole, atol=2e-5, rtol=1e-5)

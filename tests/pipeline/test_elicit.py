@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import types
 
 import jax
 import numpy as np
@@ -23,7 +22,6 @@ from cspace_jax.evaluation.reading import read
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import unet, vdm
 from cspace_jax.pipeline import elicit
-from cspace_jax.pipeline import evaluate as evaluation
 from cspace_jax.pipeline.collect import naive
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.train import train
@@ -234,14 +232,6 @@ def test_controls_that_an_older_version_drew_are_left_out(finished, tmp_path, ca
     assert "overprompt_random" not in found.names and "overprompt" in found.names
     assert found.raw[2]["prob_samples"].shape[1] == len(found.names)
     assert "controls drawn by an older version; ask for them again" in capsys.readouterr().out
-
-
-def test_an_accelerator_samples_a_bounded_number_of_images_at_once(monkeypatch):
-    runner = types.SimpleNamespace(runs=100, places=[0, 1])
-    assert evaluation.images_at_once(runner) == 0  # the cache of a CPU decides
-    monkeypatch.setattr(evaluation.jax, "default_backend", lambda: "gpu")
-    assert evaluation.images_at_once(runner) == 4096 // 50
-    assert evaluation.images_at_once(types.SimpleNamespace(runs=10_000, places=[0])) == 1
 
 
 def test_a_flipped_bit_of_a_description_is_noticed(finished, tmp_path):

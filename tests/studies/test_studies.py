@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from cspace_jax.config import SCALES, Config, files, from_config_dict, reading, save_steps, to_dict
+from cspace_jax.config.schema import DGP
 from cspace_jax.cost import memory, operations
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import opening
+from cspace_jax.evaluation import protocols
+from cspace_jax.pipeline import elicit, opening
 from cspace_jax.studies import loading
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -39,7 +41,10 @@ def test_every_config_file_is_valid_at_every_scale_with_every_variant(name, scal
     for variant in variants:
         source = module.get_config(scale)
         source.update_from_flattened_dict(variant)
-        leaves = reading.flatten(to_dict(from_config_dict(source)))
+        made = from_config_dict(source)
+        if made.data.source == DGP:
+            elicit.check(dataclasses.replace(made, elicit=protocols.expand(made.elicit, made.data.active)))
+        leaves = reading.flatten(to_dict(made))
         for field, value in variant.items():
             assert leaves[field] == (list(value) if isinstance(value, tuple) else value)
 

@@ -6,11 +6,13 @@ import sys
 import textwrap
 
 import commands
+import faces
 import numpy as np
 import pytest
 
+from cspace_jax.data.opened import source_of
 from cspace_jax.errors import UserError
-from experiments import device_check, device_kill, device_parts, device_table, golden
+from experiments import device_check, device_kill, device_parts, device_table, golden, memory_check, tpu_check
 
 ABOUT = {
     **{"status": "done", "config": "signal:paper", "fingerprint": "f", "backend": "gpu", "commit": "c", "python": "3"},
@@ -298,6 +300,36 @@ def test_the_command_measures_every_part_on_a_cpu(tmp_path, narrow, monkeypatch,
     assert saved["equal"] and saved["runs"] == 2 and saved["bytes"] > 1000
     assert rows["memory/2/loop:canonical"]["peak"] is None and "not told by the backend" in capsys.readouterr().out
     assert not (tmp_path / "save").exists()
+
+
+def test_a_study_of_pictures_is_opened_and_its_fields_can_be_overridden(tmp_path, monkeypatch):
+    """Every script that measures a device or a compiler opens the source itself."""
+    faces.write_folder(tmp_path, 40, seed=1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    given = [f"--config.data.path={tmp_path}", "--config.grid.seeds=(3,)", "--config.optim.batch_size=4"]
+    options = device_check.parser().parse_with_overrides(["--workdir=w", "--config=images:smoke", *given])
+    asked = []
+    device_check.Check(
+        tmp_path, options, lambda request, *_: asked.append(request) or {"status": "failed", "note": ""}
+    ).run()
+    about = device_parts.carry_out(asked[0])
+    assert about["status"] == "done" and about["wave"] == 1, about
+    task = device_check.plan(about, options, tmp_path)[-1]
+    config = device_parts.study(json.loads(json.dumps({**task.request, "runs": 2, "way": ""})))
+    assert (config.optim.batch_size, config.data.path, config.grid.seeds) == (4, str(tmp_path), (0, 1))
+    assert source_of(config.data).real
+    gone = device_parts.carry_out({"part": "device", "config": "images:smoke", "overrides": {"data.path": "/no/where"}})
+    assert gone["status"] == "failed" and gone["note"] == "data.path = '/no/where': no such folder"
+
+
+@pytest.mark.parametrize("script", [memory_check.main, tpu_check.run])
+def test_other_scripts_open_the_source_too(script, monkeypatch):
+    monkeypatch.setattr(tpu_check, "_chip", lambda topology: pytest.fail("it was not opened"))
+    arguments = ["--config=images:smoke", "--config.data.path=/no/where", "--runs=1"]
+    with pytest.raises(UserError, match="data.path = '/no/where': no such folder"):
+        script([*arguments, "--inside"] if script is memory_check.main else arguments)
+    with pytest.raises(UserError, match="--config.data.path must have a value"):
+        script(["--config=images:smoke", "--config.data.path"])
 
 
 def test_a_part_that_fails_is_an_answer_of_one_line(monkeypatch):

@@ -17,7 +17,10 @@ from cspace_jax.config import DataConfig
 from cspace_jax.data import signal
 from cspace_jax.data.opened import source_of
 from cspace_jax.data.renderer import Renderer
+from cspace_jax.data.source import Source
+from cspace_jax.pipeline import opening
 from cspace_jax.sources import decoding
+from cspace_jax.storage.workdir import Workdir
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 CONFIG = f"--config={ROOT / 'configs' / 'images.py'}:smoke"
@@ -71,6 +74,8 @@ def test_a_folder_becomes_results_and_figures_in_its_own_words(study):
     assert {file.name for file in (workdir / "figures").iterdir()} == {
         f"{name}.{kind}" for name in ("fig4", "fig14", "classes") for kind in ("png", "pdf")
     }
+    line = "pictures: bit 1 of sex = male, of smiling = smiling; held out: 11 (male smiling)\n"
+    assert done.out.count(line) == 1
     assert "fig2 left out, only drawn for the data-generating process" in done.out
     info = json.loads(next((workdir / "probe").glob("*.json")).read_text())
     confusion = np.array(info["confusion"])
@@ -126,6 +131,40 @@ def test_other_labels_of_the_same_pictures_are_refused(study, pictures, tmp_path
     assert (study[0] / "config.json").read_bytes() == before
 
 
+def test_other_pixels_in_a_file_of_the_same_size_are_refused(study, pictures, tmp_path):
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    file = folder / "face_0000.jpg"
+    size = file.stat().st_size
+    with Image.open(file) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file, quality=50)
+    file.write_bytes(file.read_bytes().ljust(size, b"\0"))  # what follows the picture is not read
+    assert file.stat().st_size == size
+    arguments = (f"--workdir={study[0]}", f"--config.data.path={folder}")
+    done = command("--mode=eval", *arguments)
+    assert done.code == 2 and "images have changed since it was made (pixels was " in done.err
+    assert done.err.count("error: ") == 1 and "Traceback" not in done.err
+    shutil.copy(pictures / "face_0000.jpg", file)  # at another time
+    assert command("--mode=eval", *arguments).code == 0
+
+
+def test_a_workdir_of_an_older_version_knows_no_pixels_and_still_opens(study):
+    """Neither it nor its probe's file is told by them."""
+    workdir, config = Workdir(study[0]), cs.open_study(study[0]).config
+    kept = workdir.source.read_text()
+    try:
+        described = json.loads(kept)
+        assert len(described.pop("pixels")) == 16
+        workdir.source.write_text(json.dumps(described))
+        opening.require_same(workdir, opening.open_and_check(config))
+        old = source_of(config.data)
+        assert "pixels" not in old.identity and old.identity == Source.identity.fget(old)
+    finally:
+        workdir.source.write_text(kept)
+    new = opening.open_and_check(config)
+    assert new.identity == {**old.identity, "pixels": json.loads(kept)["pixels"]}
+
+
 def test_a_second_start_opens_no_picture_and_trains_nothing(study, pictures, monkeypatch):
     monkeypatch.setattr(decoding, "_decode_all", lambda *_: pytest.fail("pictures were decoded again"))
     table = (study[0] / "concept_space.csv").read_bytes()
@@ -171,7 +210,22 @@ def test_held_out_classes_are_a_choice():
     assert np.isfinite(measured).all() and (measured > 0).all()
 
 
+def generator(concepts):
+    """A generator with these concepts, as text."""
+    return (
+        f"import cspace_jax as cs, jax.numpy as jnp\nclass Bars(cs.Generator):\n    concepts = {concepts!r}\n"
+        "    def sample(self, setting, bits, key, at_mean): return bits\n"
+        "    def render(self, values): return jnp.zeros((8, 8, 3))\n"
+    )
+
+
 BROKEN = {
+    "no_concept": (generator({}), "must have 2 to 6 concepts, not 0 (none)"),
+    "one_concept": (generator({"tone": ("dark", "bright")}), "must have 2 to 6 concepts, not 1 (tone)"),
+    "seven_concepts": (generator({name: ("no", "yes") for name in "abcdefg"}), "must have 2 to 6 concepts, not 7"),
+    "one_word": (generator({"a": ("b", "c"), "d": ("e",)}), "concept 'd' must have two different words, not ('e',)"),
+    "a_word_twice": (generator({"a": ("b", "c"), "d": ("e", "e ")}), "concept 'd' must have two different words"),
+    "no_tuple": (generator({"a": ("b", "c"), "d": "up"}), "concept 'd' must have two different words, not 'up'"),
     "nothing": ("", "SyntaxError"),
     "no_name": ("class Other: pass", "AttributeError"),
     "no_source": ("def Bars(data): return 3", "must return a cspace_jax.Source, not int"),
@@ -206,6 +260,9 @@ def test_a_field_of_pictures_alone_is_refused_where_images_are_drawn(field, valu
 
 
 MISTAKES = {
+    "concepts of drawings": (["--config.data.active=('color', 'shape')"], "'shape'): only drawn images have it"),
+    "blur of drawings": (["--config.data.blur=2.0"], "data.blur = 2.0: only drawn images have it"),
+    "split of drawings": (["--config.data.train_ratio=0.5"], "data.source = 'images' ignores it"),
     "no folder": (["--config.data.path="], "data.path = '': must name the folder"),
     "no such folder": (["--config.data.path=/no/where"], "no such folder"),
     "unknown source": (["--config.data.source=image"], "did you mean 'images'"),
