@@ -1,7 +1,7 @@
 """Merge what was measured at the checkpoints of all runs into the labelled dataset."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, EXCHANGED, MEASUR
 from cspace_jax.training.run import TrainSpec
 
 EXAMPLES = 8  # images of each class that are kept
+STEPS_HELD = 16  # whose sample images are held in memory: as many as a figure shows, and more
 
 
 def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
@@ -114,19 +115,38 @@ def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:
     return {name: values[row : row + 1] for name, values in stored.items()}
 
 
-def samples(study: Study, ds: xr.Dataset) -> dict[int, np.ndarray]:
-    """Return the kept sample images of the runs of a dataset by step: uint8 [r, k, n, h, w, 3]; axis h is x.
+class Samples(Mapping[int, np.ndarray]):
+    """The kept sample images of the runs of a dataset by step: uint8 [r, k, n, h, w, 3]; axis h is x.
 
-    What was added to the study since the dataset was written is left out.
+    Those of a step are read when they are asked for, since all of a large grid take more than the memory. What was
+    added to the study since the dataset was written is left out.
     """
-    parts = study.parts_in(ds)
-    return {
-        step: np.concatenate([_merge_runs(part, step, ("samples",))["samples"] for part in parts])
-        for step in map(int, ds["step"].values)
-    }
+
+    def __init__(self, study: Study, ds: xr.Dataset):
+        self._parts, self._steps = study.parts_in(ds), [int(step) for step in ds["step"].values]
+        self._read = functools.lru_cache(STEPS_HELD)(self._read_step)
+
+    def _read_step(self, step: int) -> np.ndarray:
+        return np.concatenate([_merge_runs(part, step, ("samples",))["samples"] for part in self._parts])
+
+    def __getitem__(self, step: int) -> np.ndarray:
+        if step not in self._steps:
+            raise KeyError(step)
+        return self._read(step)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._steps)
+
+    def __len__(self) -> int:
+        return len(self._steps)
 
 
-def stored_samples(study: Study, ds: xr.Dataset) -> dict[int, np.ndarray]:
+def samples(study: Study, ds: xr.Dataset) -> Mapping[int, np.ndarray]:
+    """Return the sample images of a dataset's runs (`Samples`)."""
+    return Samples(study, ds)
+
+
+def stored_samples(study: Study, ds: xr.Dataset) -> Mapping[int, np.ndarray]:
     """Return `samples`, or {} where they were removed to free the disk."""
     waves = [wave for part in study.parts_in(ds) for wave in part.waves]
     files = [wave.eval_file(step) for wave in waves for step in map(int, ds["step"].values)]
