@@ -1,6 +1,7 @@
 """Sample images of a study as a few pictures: all saves, classes and samples of a run in one sprite sheet."""
 
 import base64
+import dataclasses
 import io
 from typing import Any
 
@@ -13,48 +14,87 @@ from cspace_jax.storage.pictures import upright
 
 BUDGET = 6_000_000  # bytes of all sheets of a page
 COUNTS = (8, 6, 4, 2, 1)  # samples of a class
+SIDE = 16_383  # pixels of a WebP's side
+AREA = 40_000_000  # pixels of a sheet, which a browser unpacks as a whole
+TRIED = 4  # runs whose sheets tell about how large all are
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a sheet holds, and how.
+
+    Attributes:
+      steps: that are shown.
+      number: samples of a class.
+      across: cells beside each other.
+    """
+
+    steps: list[int]
+    number: int
+    across: int
 
 
 def sheets(samples: Samples, budget: int = BUDGET) -> dict[str, Any]:
     """Return the sheets of all runs as data addresses (WebP without loss), ready for JSON.
 
-    A sheet has a column a save and a row a class and sample (sample fastest). Where all samples would take more than
-    `budget` bytes, the page shows fewer of them a class, then fewer saves; `shown` says which saves (positions).
+    The cells of a sheet are numbered along its lines of `across` cells: for each class and sample (sample fastest) one
+    a save. Where all samples would take more than `budget` bytes, or a sheet more pixels than a picture may have, the
+    page shows fewer of them a class, then fewer saves; `shown` says which saves (positions).
 
     Args:
-      samples: step -> uint8 [r, k, n, h, w, 3]; axis h is the x coordinate. {} gives {}.
+      samples: step -> uint8 [r, k, n, h, w, 3]; axis h is the x coordinate. {}, and images of which no sheet can be
+        made, give {}.
       budget: bytes.
     """
-    if not samples:
+    plans = _plans(samples) if samples else []
+    if not plans:
         return {}
-    steps = sorted(samples)
-    number = samples[steps[0]].shape[2]
-    options = [(n, 1) for n in COUNTS if n <= number] + [(1, every) for every in (2, 4, 8, 16)]
-    fits = (one for one in options if _first_size(samples, steps, *one) * len(samples[steps[0]]) <= budget)
-    n, every = next(fits, options[-1])
-    shown = _every(steps, every)
-    chosen = [steps[i] for i in shown]
-    urls = [_url(_sheet(samples, run, chosen, n)) for run in range(len(samples[steps[0]]))]
-    width, height = samples[steps[0]].shape[3:5]
-    return {"sheets": urls, "shown": shown, "number": n, "of": number, "width": width, "height": height}
+    steps, (runs, _, number, width, height, _) = sorted(samples), samples[min(samples)].shape
+    found = next((one for plan in plans[:-1] if (one := _encoded_within(samples, plan, budget))), None)
+    plan, encoded = found or (plans[-1], [_encoded(_sheet(samples, run, plans[-1])) for run in range(runs)])
+    shown = [steps.index(step) for step in plan.steps]
+    urls = [f"data:image/webp;base64,{base64.b64encode(one).decode()}" for one in encoded]
+    sizes = {"width": width, "height": height, "across": plan.across}
+    return {"sheets": urls, "shown": shown, "number": plan.number, "of": number, **sizes}
 
 
-def _every(steps: list[int], every: int) -> list[int]:
-    """Return the positions of every so many steps, and of the last."""
-    return sorted({*range(0, len(steps), every), len(steps) - 1})
+def _plans(samples: Samples) -> list[Plan]:
+    """Return the plans whose sheets may be a picture, those that show most first."""
+    steps, (_, classes, number, width, height, _) = sorted(samples), samples[min(samples)].shape
+    halvings = [2**power for power in range(1, max(1, len(steps) - 1).bit_length() + 1)]
+    options = [(n, 1) for n in COUNTS if n <= number] + [(1, every) for every in halvings]
+    found = []
+    for count, every in options:
+        chosen = [steps[i] for i in sorted({*range(0, len(steps), every), len(steps) - 1})]
+        across = min(len(chosen), SIDE // width)
+        lines = -(-classes * count * len(chosen) // max(1, across))
+        if across and lines * height <= SIDE and lines * height * across * width <= AREA:
+            found.append(Plan(chosen, count, across))
+    return found
 
 
-def _first_size(samples: Samples, steps: list[int], number: int, every: int) -> int:
-    """Return the bytes of the first run's sheet."""
-    return len(_encoded(_sheet(samples, 0, [steps[i] for i in _every(steps, every)], number)))
+def _encoded_within(samples: Samples, plan: Plan, budget: int) -> tuple[Plan, list[bytes]] | None:
+    """Return a plan and the pictures of all runs; None if they take more bytes, which some of them tell in advance."""
+    runs = len(samples[plan.steps[0]])
+    tried = np.unique(np.linspace(0, runs - 1, min(TRIED, runs)).round().astype(int)).tolist()
+    made = {run: _encoded(_sheet(samples, run, plan)) for run in tried}
+    if sum(map(len, made.values())) / len(made) * runs > budget:
+        return None
+    encoded = [made.get(run) or _encoded(_sheet(samples, run, plan)) for run in range(runs)]
+    return (plan, encoded) if sum(map(len, encoded)) <= budget else None
 
 
-def _sheet(samples: Samples, run: int, steps: list[int], number: int) -> UInt8[np.ndarray, "row column 3"]:
+def _sheet(samples: Samples, run: int, plan: Plan) -> UInt8[np.ndarray, "row column 3"]:
     """Return the sheet of one run; images stand upright: y upwards."""
-    images = np.stack([samples[step][run, :, :number] for step in steps])  # [t, k, n, h, w, 3]
-    shown = upright(images)
-    t, k, n, rows, columns, _ = shown.shape
-    return shown.transpose(1, 2, 3, 0, 4, 5).reshape(k * n * rows, t * columns, 3)
+    images = np.stack([samples[step][run, :, : plan.number] for step in plan.steps])  # [t, k, n, h, w, 3]
+    shown = upright(images).transpose(1, 2, 0, 3, 4, 5)  # [k, n, t, row, column, 3]
+    cells = shown.reshape(-1, *shown.shape[3:])
+    lines = -(-len(cells) // plan.across)
+    filled = np.zeros((lines * plan.across, *cells.shape[1:]), np.uint8)
+    filled[: len(cells)] = cells
+    rows, columns = cells.shape[1:3]
+    grid = filled.reshape(lines, plan.across, rows, columns, 3).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(lines * rows, plan.across * columns, 3)
 
 
 def _encoded(sheet: UInt8[np.ndarray, "row column 3"]) -> bytes:
@@ -63,7 +103,3 @@ def _encoded(sheet: UInt8[np.ndarray, "row column 3"]) -> bytes:
         buffer, "WEBP", lossless=True, method=1
     )  # 7 times faster than 4, and smaller
     return buffer.getvalue()
-
-
-def _url(sheet: UInt8[np.ndarray, "row column 3"]) -> str:
-    return "data:image/webp;base64," + base64.b64encode(_encoded(sheet)).decode()
