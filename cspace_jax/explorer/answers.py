@@ -1,5 +1,6 @@
 """Chart of protocols: what each elicits over training, against naive prompting and its controls."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +10,9 @@ import xarray as xr
 
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, samples_of
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level
 from cspace_jax.config.names import is_control
-from cspace_jax.explorer.charts import PANEL_HEIGHT, Chart, band, chart, line, listed, number, panels, rule
+from cspace_jax.explorer.charts import PANEL_HEIGHT, Chart, band, chart, line, listed, number, panels, rule, told_levels
 from cspace_jax.plots import elicitation, style
 
 MOST_LEVELS = 4  # panels beside each other
@@ -22,11 +23,28 @@ def asked(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
     return "" if "capability_split" in ds else "no protocols besides naive prompting were asked (elicit.protocols)"
 
 
-def shown_levels(ds: xr.Dataset) -> list[Level]:
-    """Return the levels with live runs, evenly chosen with both ends where there are many."""
-    found = [level for level in levels(ds) if level.runs]
+def shown_levels(found: list[Level]) -> list[Level]:
+    """Return the levels that are drawn, evenly chosen with both ends where there are many."""
     chosen = np.unique(np.linspace(0, len(found) - 1, min(MOST_LEVELS, len(found))).round().astype(int))
     return [found[i] for i in chosen]
+
+
+def _scores(ds: xr.Dataset, level: Level, klass: int, name: str) -> dict[str, Any]:
+    """Return P(class asked for) under a protocol: of every seed [r, t], and mean, low, high [t] over them."""
+    scores = elicitation.Row(klass, "capability_split").scores(ds, level, name)
+    low, high = intervals.share_interval(scores, samples_of(ds, battery=True))
+    return {"seeds": scores, "mean": scores.mean(axis=0), "low": low, "high": high}
+
+
+def _numbers(ds: xr.Dataset, found: list[Level], held_out: list[int], names: list[str]) -> pd.DataFrame:
+    """Return the table of all levels, also of those that are not drawn."""
+    rows = []
+    for klass, level, name in itertools.product(held_out, found, names):
+        one = _scores(ds, level, klass, name)
+        label = {"level": level.label, "class": str(ds["klass"].values[klass]), "protocol": name}
+        numbers = {key: one[key] for key in ("mean", "low", "high")}
+        rows.append(pd.DataFrame({**label, "step": ds["step"].values, **numbers, "n": len(level.runs)}))
+    return pd.concat(rows)
 
 
 @chart("protocols", "Protocols", asked)
@@ -35,34 +53,33 @@ def protocols(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
 
     The query is chosen on one half of the samples and scored on the other; naive prompting is asked once.
     """
-    steps, found = ds["step"].values, shown_levels(ds)
+    steps, every = ds["step"].values, [level for level in told_levels(ds) if level.runs]
+    found = shown_levels(every)
     held_out, names = np.flatnonzero(~ds["trained"].values).tolist(), list(map(str, ds["protocol"].values))
     titles = [f"{ds['klass'].values[k]}, {level.label}" for k in held_out for level in found]
     fig = panels(len(held_out), len(found), titles)
-    colors = elicitation.colors_of(names)
-    rows, ends = [], []
-    for (r, klass), (c, level) in ((a, b) for a in enumerate(held_out) for b in enumerate(found)):
+    colors, ends = elicitation.colors_of(names), []
+    for (r, klass), (c, level) in itertools.product(enumerate(held_out), enumerate(found)):
         for name in names:
-            scores = elicitation.Row(klass, "capability_split").scores(ds, level, name)
-            mean = scores.mean(axis=0)
-            low, high = intervals.share_interval(scores, samples_of(ds, battery=True))
-            title, place = elicitation.title_of(name), (r + 1, c + 1)
+            one, title, place = _scores(ds, level, klass, name), elicitation.title_of(name), (r + 1, c + 1)
             if not is_control(name):
-                band(fig, place, steps, (low, high), title, colors[name])
-                ends.append(f"class {ds['klass'].values[klass]}, {level.label}, {title}: {number(mean[-1])}")
-            line(fig, place, steps, mean, title, colors[name], _dash(name), legend=r == c == 0)
-            label = {"level": level.label, "class": str(ds["klass"].values[klass]), "protocol": name}
-            rows.append(
-                pd.DataFrame({**label, "step": steps, "mean": mean, "low": low, "high": high, "n": len(scores)})
-            )
+                band(fig, place, steps, (one["low"], one["high"]), title, colors[name], one["seeds"])
+                ends.append(f"class {ds['klass'].values[klass]}, {level.label}, {title}: {number(one['mean'][-1])}")
+            line(fig, place, steps, one["mean"], title, colors[name], _dash(name), legend=r == c == 0)
         rule(fig, (r + 1, c + 1), PAPER_THRESHOLD)
+    _finish(fig, ds, held_out, names)
+    words = f"P(class asked for) under each protocol over training, {style.band_words(len(one.runs) for one in found)}"
+    note = f"{len(found)} of {len(every)} levels are drawn; the numbers (CSV) hold all." if found != every else ""
+    said = f"{words}. {note} ".rstrip() + f" Controls are dashed or dotted. At the last save: {listed(ends)}."
+    return Chart(fig, _numbers(ds, every, held_out, names), said, note)
+
+
+def _finish(fig: Any, ds: xr.Dataset, held_out: list[int], names: list[str]) -> None:
     fig.update_yaxes(range=[-0.03, 1.03])
     for r, klass in enumerate(held_out, 1):
         fig.update_yaxes(title_text=f"P(class {ds['klass'].values[klass]})", row=r, col=1)
     fig.update_xaxes(title_text="training step", row=len(held_out))
     fig.update_layout(height=PANEL_HEIGHT * len(held_out) + 190 + 5 * len(names), margin={"b": 130})
-    words = f"P(class asked for) under each protocol over training, {style.band_words(len(one.runs) for one in found)}"
-    return Chart(fig, pd.concat(rows), f"{words}. Controls are dashed or dotted. At the last save: {listed(ends)}.")
 
 
 def _dash(name: str) -> str:

@@ -19,7 +19,7 @@ from jaxtyping import Float, Real
 from matplotlib.colors import to_hex
 from plotly.subplots import make_subplots
 
-from cspace_jax.analysis.levels import Level
+from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.plots import style
 
 PANEL_HEIGHT = 230  # pixels
@@ -35,11 +35,13 @@ class Chart:
       figure: Plotly's.
       numbers: all that it draws, a row a point; offered as CSV.
       words: its text alternative, some sentences.
+      note: what it leaves out, shown above it; "" if nothing.
     """
 
     figure: go.Figure
     numbers: pd.DataFrame
     words: str
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +103,18 @@ def line(
 
 
 def band(
-    fig: go.Figure, place: tuple[int, int], x: Real[np.ndarray, " n"], ends: tuple[Any, Any], name: str, color: str
-) -> None:
-    """Add an interval (low [n], high [n]) as a band of the curve `name`; nothing where there is none."""
+    fig: go.Figure, place: tuple[int, int], x: Real[np.ndarray, " n"], ends: tuple[Any, Any], name: str, color: str,
+    values: Float[np.ndarray, "r n"] | None = None,
+) -> None:  # fmt: skip
+    """Add an interval (low [n], high [n]) as a band of the curve `name`.
+
+    Where there is none, the seeds of which the curve is the mean (`values`) are points; nothing without them.
+    """
     low, high = (np.asarray(end, dtype=float) for end in ends)
     known = np.isfinite(low) & np.isfinite(high)
     if not known.any():
+        if values is not None:
+            _seeds(fig, place, x, np.asarray(values, dtype=float), name, color)
         return
     x, low, high = np.asarray(x)[known], low[known], high[known]
     fig.add_scatter(
@@ -116,9 +124,31 @@ def band(
     )  # fmt: skip
 
 
+def _seeds(
+    fig: go.Figure, place: tuple[int, int], x: Real[np.ndarray, " n"], values: Float[np.ndarray, "r n"], name: str,
+    color: str,
+) -> None:  # fmt: skip
+    fig.add_scatter(
+        x=np.tile(x, len(values)), y=values.ravel(), mode="markers", opacity=0.6, legendgroup=name, showlegend=False,
+        marker={"color": color, "size": 4}, name=f"{name}, one seed",
+        hovertemplate=f"{name}, one seed<br>step %{{x:,}}: %{{y:.3f}}<extra></extra>", row=place[0], col=place[1],
+    )  # fmt: skip
+
+
 def rule(fig: Any, place: tuple[int, int], y: float) -> None:
     """Draw a thin dotted line across a panel at the height `y`."""
     fig.add_hline(y, line={"color": MUTED, "width": 1, "dash": "dot"}, row=place[0], col=place[1])
+
+
+def told_levels(ds: xr.Dataset) -> list[Level]:
+    """Return the levels of a study with labels that tell them apart: with more than three digits where needed."""
+    found = levels(ds)
+    labels = [one.label for one in found]
+    for digits in range(4, 10):
+        if len(set(labels)) == len(labels):
+            break
+        labels = [", ".join(f"{name}={value:.{digits}g}" for name, value in one.varying.items()) for one in found]
+    return [dataclasses.replace(one, label=label) for one, label in zip(found, labels, strict=True)]
 
 
 def level_looks(ds: xr.Dataset, found: list[Level]) -> list[tuple[str, str]]:

@@ -9,8 +9,18 @@ import xarray as xr
 
 from cspace_jax.analysis import intervals, tables
 from cspace_jax.analysis.learning import samples_of
-from cspace_jax.analysis.levels import levels
-from cspace_jax.explorer.charts import Chart, band, chart, level_looks, line, listed, number, panels, rule
+from cspace_jax.explorer.charts import (
+    Chart,
+    band,
+    chart,
+    level_looks,
+    line,
+    listed,
+    number,
+    panels,
+    rule,
+    told_levels,
+)
 from cspace_jax.plots import speeds, style
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-down", "triangle-up")
@@ -20,7 +30,7 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-down", "triangle-up")
 def learning_curves(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw the coordinates of every class over training, a line a level: mean over seeds with its 95 % interval."""
     steps, protocol = ds["step"].values, str(ds["protocol"].values[0])
-    found = [level for level in levels(ds) if level.runs]
+    found = [level for level in told_levels(ds) if level.runs]
     names, classes = list(map(str, ds["concept"].values)), range(ds.sizes["klass"])
     fig = panels(len(names), len(classes), [style.class_label(ds, k) for k in classes])
     rows, ends = [], []
@@ -31,7 +41,7 @@ def learning_curves(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
             mean, one = values[:, c, k].mean(axis=0), values[:, c, k]
             low, high = intervals.share_interval(one, samples_of(ds))
             place = c + 1, k + 1
-            band(fig, place, steps, (low, high), level.label, color)
+            band(fig, place, steps, (low, high), level.label, color, one)
             line(fig, place, steps, mean, level.label, color, dash, legend=c == k == 0)
             label = {"level": level.label, "class": str(ds["klass"].values[k]), "concept": names[c]}
             rows.append(pd.DataFrame({**label, "step": steps, "mean": mean, "low": low, "high": high, "n": len(one)}))
@@ -58,12 +68,12 @@ def _signals_known(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
 def learning_speeds(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw learning speed (1,000 / median steps) against the measured signal of each concept, with intervals."""
     names, definition = list(map(str, ds["concept"].values)), summary["learned"]
-    signal = {(level["label"], c): level["signal"][c] for level in summary["levels"] for c in names}
     held_out = ds["klass"].values[~ds["trained"].values].astype(str).tolist()
     places = ["seen", *held_out]
     rows = [
-        row | {"signal": signal[row["level"], row["concept"]]}
-        for row in tables.learning_times(summary).reset_index().to_dict("records")
+        row | {"level": level.label, "signal": block["signal"][row["concept"]]}
+        for level, block in zip(told_levels(ds), summary["levels"], strict=True)
+        for row in tables.learning_times({"levels": [block]}).reset_index().to_dict("records")
         if row["definition"] == definition and row["concept"] in names and row["klass"] in places
     ]
     fig = panels(1, len(names), list(map(style.concept_title, names)), shared_xaxes=False)

@@ -12,6 +12,7 @@ from cspace_jax.plots import style
 from cspace_jax.plots.underspecification import CHANNEL_COLORS
 
 SHIFT = 0.015  # between the points of two concepts, so that their intervals can be told apart
+SYMBOLS = ("circle", "square", "diamond")  # of the channels, whose colours alone not everyone can tell apart
 
 
 class Look(NamedTuple):
@@ -21,6 +22,7 @@ class Look(NamedTuple):
     color: str
     dash: str
     shift: float = 0.0
+    symbol: str = "circle"
 
 
 def _masked(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
@@ -53,9 +55,10 @@ def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
                 rows.append({"group": where[2:], "mask": level["mask"], "concept": concept, "mean": one["mean"],
                              "low": low, "high": high, "median_steps": median})  # fmt: skip
                 ends.append(f"{concept} at {level['mask']:.0%}{where}: {number(one['mean'])}")
-        for channel, color in CHANNEL_COLORS.items() if "redness" in group else ():
+        colors = CHANNEL_COLORS.items() if "redness" in group else ()  # not of pictures
+        for (channel, color), symbol in zip(colors, SYMBOLS, strict=False):
             values = [level["rgb"][channel] for level in group["levels"]]
-            _mean_line(fig, 3, group, values, Look(f"{channel.upper()}{where}", color, dash))
+            _mean_line(fig, 3, group, values, Look(f"{channel.upper()}{where}", color, dash, symbol=symbol))
     for column in (1, 2, 3):
         fig.update_xaxes(title_text="masked fraction", tickformat=".0%", row=1, col=column)
     fig.update_yaxes(title_text=f"P, class {found['held_out_class']}", range=[-0.03, 1.03], row=1, col=1)
@@ -96,7 +99,8 @@ def _line(fig: Any, column: int, masks: list[float], values: Any, look: Look, le
     fig.add_scatter(
         x=np.array(masks) + look.shift, y=np.array(values, dtype=float), customdata=masks, mode="lines+markers",
         name=look.name, legendgroup=look.name, showlegend=legend,
-        line={"color": look.color, "dash": look.dash, "width": 2}, marker={"color": look.color, "size": 8},
+        line={"color": look.color, "dash": look.dash, "width": 2},
+        marker={"color": look.color, "size": 8, "symbol": look.symbol},
         hovertemplate=f"{look.name}<br>%{{customdata:.0%}} masked: %{{y:,.2f}}<extra></extra>",
         row=1, col=column, **more,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import xarray as xr
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.claims import UNTOLD
 from cspace_jax.analysis.verdict_tables import known, p_value, time_words
-from cspace_jax.explorer.charts import listed
+from cspace_jax.explorer.charts import listed, told_levels
 from cspace_jax.plots import style
 from cspace_jax.text import minutes
 
@@ -38,13 +38,13 @@ def learning_times(ds: xr.Dataset, summary: Mapping[str, Any]) -> dict[str, Any]
     definition = summary["learned"]
     concepts = [*map(str, ds["concept"].values), "joint"]
     rows = []
-    for level in summary["levels"]:
+    for label, level in zip((one.label for one in told_levels(ds)), summary["levels"], strict=True):
         places = {"seen classes": level["training_classes"]}
         places |= {_words(ds, name): block for name, block in level["classes"].items() if not block["trained"]}
         for place, block in places.items():
             times = block["learning_times"]
             cells = [time_words(times[concept][definition]) for concept in concepts]
-            rows.append({"level": level["label"], "klass": place, "cells": cells, "taken": _taken(ds, block)})
+            rows.append({"level": label, "klass": place, "cells": cells, "taken": _taken(ds, block)})
     titles = [*map(style.concept_title, concepts[:-1]), "all"]
     return {"definition": definition, "words": summary["definitions"][definition], "titles": titles, "rows": rows}
 

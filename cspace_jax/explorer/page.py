@@ -70,7 +70,7 @@ def render(inputs: Inputs) -> str:
         run_line=overview.run_line(summary, inputs.env, inputs.times),
         facts=overview.facts(summary, inputs.env, inputs.times),
         config=json.dumps(inputs.config, indent=2),
-        tabs=[(name, CHARTS[name].title, one.words) for name, one in drawn.items()],
+        tabs=[(name, CHARTS[name].title, one.words, one.note) for name, one in drawn.items()],
         left_out=left_out,
         diverged=summary["runs"]["diverged"],
         data=_script_safe(json.dumps(data)),

@@ -1,6 +1,7 @@
 """Sample images of a study as a few pictures: all saves, classes and samples of a run in one sprite sheet."""
 
 import base64
+import dataclasses
 import io
 from typing import Any
 
@@ -13,57 +14,90 @@ from cspace_jax.storage.pictures import upright
 
 BUDGET = 6_000_000  # bytes of all sheets of a page
 COUNTS = (8, 6, 4, 2, 1)  # samples of a class
+SIDE = 16_383  # pixels of a WebP's side
+AREA = 40_000_000  # pixels of a sheet, which a browser unpacks as a whole
+TRIED = 4  # runs whose sheets tell about how large those of all are
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a sheet holds, and how.
+
+    Attributes:
+      steps: that are shown.
+      number: samples of a class.
+      across: cells beside each other.
+    """
+
+    steps: list[int]
+    number: int
+    across: int
 
 
 def sheets(samples: Samples, budget: int = BUDGET) -> dict[str, Any]:
     """Return the sheets of all runs as data addresses (WebP without loss), ready for JSON.
 
-    A sheet has a column a save and a row a class and sample (sample fastest). Where all samples would take more than
-    `budget` bytes, the page shows fewer of them a class, then fewer saves; `shown` says which saves (positions).
+    The cells of a sheet are numbered along its lines of `across` cells: for each class and sample (sample fastest) one
+    a save. Where all samples would take more than `budget` bytes, or a sheet more pixels than a picture may have, the
+    page shows fewer of them a class, then fewer saves; `shown` says which saves (positions).
 
     Args:
-      samples: step -> uint8 [r, k, n, h, w, 3]; axis h is the x coordinate. {} gives {}.
+      samples: step -> uint8 [r, k, n, h, w, 3]; axis h is the x coordinate. {}, and images of which no sheet can be
+        made, give {}.
       budget: bytes.
     """
-    if not samples:
+    plans = _plans(samples) if samples else []
+    if not plans:
         return {}
-    steps = sorted(samples)
-    number = samples[steps[0]].shape[2]
-    options = [(n, 1) for n in COUNTS if n <= number] + [(1, every) for every in (2, 4, 8, 16)]
-    fits = (one for one in options if _first_size(samples, steps, *one) * len(samples[steps[0]]) <= budget)
-    n, every = next(fits, options[-1])
-    shown = _every(steps, every)
-    chosen = [steps[i] for i in shown]
-    urls = [_url(_sheet(samples, run, chosen, n)) for run in range(len(samples[steps[0]]))]
-    width, height = samples[steps[0]].shape[3:5]
-    return {"sheets": urls, "shown": shown, "number": n, "of": number, "width": width, "height": height}
+    steps, (runs, _, number, width, height, _) = sorted(samples), samples[min(samples)].shape
+    tried = np.unique(np.linspace(0, runs - 1, min(TRIED, runs)).round().astype(int))
+    few = {step: samples[step][tried] for step in steps}  # a step is read once, not once a run
+    promising = (plan for plan in plans[:-1] if np.mean([len(one) for one in _encoded(few, plan)]) * runs <= budget)
+    found = ((plan, _encoded(samples, plan)) for plan in promising)
+    fitting = ((plan, encoded) for plan, encoded in found if sum(map(len, encoded)) <= budget)
+    plan, encoded = next(fitting, None) or (plans[-1], _encoded(samples, plans[-1]))
+    shown = [steps.index(step) for step in plan.steps]
+    urls = [f"data:image/webp;base64,{base64.b64encode(one).decode()}" for one in encoded]
+    sizes = {"width": width, "height": height, "across": plan.across}
+    return {"sheets": urls, "shown": shown, "number": plan.number, "of": number, **sizes}
 
 
-def _every(steps: list[int], every: int) -> list[int]:
-    """Return the positions of every so many steps, and of the last."""
-    return sorted({*range(0, len(steps), every), len(steps) - 1})
+def _plans(samples: Samples) -> list[Plan]:
+    """Return the plans whose sheets may be a picture, those that show most first."""
+    steps, (_, classes, number, width, height, _) = sorted(samples), samples[min(samples)].shape
+    halvings = [2**power for power in range(1, max(1, len(steps) - 1).bit_length() + 1)]
+    options = [(n, 1) for n in COUNTS if n <= number] + [(1, every) for every in halvings]
+    found = []
+    for count, every in options:
+        chosen = [steps[i] for i in sorted({*range(0, len(steps), every), len(steps) - 1})]
+        across = min(len(chosen), SIDE // width)
+        lines = -(-classes * count * len(chosen) // max(1, across))
+        if across and lines * height <= SIDE and lines * height * across * width <= AREA:
+            found.append(Plan(chosen, count, across))
+    return found
 
 
-def _first_size(samples: Samples, steps: list[int], number: int, every: int) -> int:
-    """Return the bytes of the first run's sheet."""
-    return len(_encoded(_sheet(samples, 0, [steps[i] for i in _every(steps, every)], number)))
+def _encoded(samples: Samples, plan: Plan) -> list[bytes]:
+    """Return the sheets of all runs as pictures."""
+    images = np.stack([samples[step][:, :, : plan.number] for step in plan.steps], axis=1)  # [r, t, k, n, h, w, 3]
+    return [_picture(_sheet(one, plan)) for one in images]
 
 
-def _sheet(samples: Samples, run: int, steps: list[int], number: int) -> UInt8[np.ndarray, "row column 3"]:
+def _sheet(images: UInt8[np.ndarray, "t k n h w 3"], plan: Plan) -> UInt8[np.ndarray, "row column 3"]:
     """Return the sheet of one run; images stand upright: y upwards."""
-    images = np.stack([samples[step][run, :, :number] for step in steps])  # [t, k, n, h, w, 3]
-    shown = upright(images)
-    t, k, n, rows, columns, _ = shown.shape
-    return shown.transpose(1, 2, 3, 0, 4, 5).reshape(k * n * rows, t * columns, 3)
+    shown = upright(images).transpose(1, 2, 0, 3, 4, 5)  # [k, n, t, row, column, 3]
+    cells = shown.reshape(-1, *shown.shape[3:])
+    lines = -(-len(cells) // plan.across)
+    filled = np.zeros((lines * plan.across, *cells.shape[1:]), np.uint8)
+    filled[: len(cells)] = cells
+    rows, columns = cells.shape[1:3]
+    grid = filled.reshape(lines, plan.across, rows, columns, 3).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(lines * rows, plan.across * columns, 3)
 
 
-def _encoded(sheet: UInt8[np.ndarray, "row column 3"]) -> bytes:
+def _picture(sheet: UInt8[np.ndarray, "row column 3"]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(sheet)).save(
         buffer, "WEBP", lossless=True, method=1
     )  # 7 times faster than 4, and smaller
     return buffer.getvalue()
-
-
-def _url(sheet: UInt8[np.ndarray, "row column 3"]) -> str:
-    return "data:image/webp;base64," + base64.b64encode(_encoded(sheet)).decode()

@@ -24,7 +24,8 @@ STYLES = ((style.OKABE_ITO[0], style.LINES[0]), (style.OKABE_ITO[3], style.LINES
 def curves(named: Mapping[str, xr.Dataset], pairs: Sequence[Pair]) -> Figure:
     """Draw P(class asked for) of every held-out class against the step, both studies in one panel a level and class.
 
-    Mean over seeds with its 95 % interval as a band. Of many levels, `MOST` evenly spaced ones are drawn.
+    Mean over seeds with its 95 % interval as a band. Of many levels, `MOST` evenly spaced ones are drawn, and
+    the title says so.
     """
     both = list(named.values())
     classes = np.flatnonzero(~both[0]["trained"].values)
@@ -48,7 +49,8 @@ def curves(named: Mapping[str, xr.Dataset], pairs: Sequence[Pair]) -> Figure:
     if max(last) > APART * min(last):
         axes[0].set_xscale("log")
     counts = [len(level.runs) for pair in shown for level in pair.both]
-    fig.suptitle(style.band_words(counts), fontsize=8.5)
+    some = f"; {len(shown)} of {len(pairs)} levels" if len(shown) < len(pairs) else ""
+    fig.suptitle(style.band_words(counts) + some, fontsize=8.5)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, handlelength=3.4)
     return fig
 

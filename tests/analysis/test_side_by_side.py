@@ -46,6 +46,14 @@ def test_shared_seeds_are_paired_and_a_slower_study_is_later_in_every_seed(ds):
     assert one["difference"]["mean"] < 0
 
 
+def test_a_figure_of_some_levels_says_how_many_there_are():
+    many = synthetic.dataset(levels=tuple(0.05 * i for i in range(1, 16)), seeds=(0,), steps=(500, 9000))
+    named = {"a": many, "b": many}
+    pairs, _ = side_by_side.match(list(named.values()))
+    for some, words in ((pairs, "; 12 of 15 levels"), (pairs[:12], "points")):
+        assert drawing.curves(named, some).get_suptitle().endswith(words)
+
+
 def test_the_difference_is_the_area_between_the_curves(ds):
     """A step curve that comes at 5,000 instead of 1,000 of 100 to 10,000 loses log(5) / log(100) of its mean."""
     steps = np.geomspace(100, 10_000, 2001)

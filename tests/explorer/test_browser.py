@@ -2,16 +2,18 @@
 
 import csv
 import io
+import re
 import shutil
 
 import numpy as np
 import pytest
 import synthetic
 import xarray as xr
+from PIL import Image
 
 from cspace_jax.analysis import summary
 from cspace_jax.analysis.report import to_json
-from cspace_jax.explorer import page
+from cspace_jax.explorer import page, sprites
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -245,8 +247,120 @@ def test_odd_studies_open(opened, kind):
         assert "diverged" in tab.locator("#run option").first.inner_text()
 
 
-def test_it_prints_all_charts(opened, text):
+def test_it_prints_all_charts_in_light_with_everything_open_and_puts_it_back(opened, text):
     tab = opened(text)
+    tab.locator("#theme").click()
     tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert all(tab.locator(f"#panel-{name}").is_visible() for name in ("curves", "speeds", "losses"))
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    for place in ("space", "chart-curves", "chart-losses"):
+        assert tab.evaluate(f"document.getElementById('{place}')._fullLayout.font.color") == "#222222"
+    assert tab.locator("details").count() == tab.locator("details[open]").count() > 3
+    tab.emulate_media(media="print")
+    assert tab.locator("#levels").is_visible() and tab.locator("#run-note").evaluate("one => one.checkVisibility()")
+    assert not tab.locator("#play").is_visible()
+    tab.emulate_media(media="screen")
+    tab.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert (
+        tab.evaluate("document.documentElement.dataset.theme") == "dark" and tab.locator("details[open]").count() == 0
+    )
+    assert [tab.locator(f"#panel-{name}").is_visible() for name in ("curves", "losses")] == [True, False]
     assert tab.pdf()[:5] == b"%PDF-"
+
+
+def downloaded(tab, selector):
+    with tab.expect_download() as download:
+        tab.locator(selector).click()
+    return download.value.path()
+
+
+def test_what_is_downloaded_from_the_dark_page_is_light_and_shows_what_is_seen(opened, text):
+    tab = opened(text)
+    tab.locator("#theme").click()
+    tab.evaluate("Plotly.relayout('chart-curves', {'xaxis.range': [0, 4321]})")
+    for of in ("space", "curves"):
+        found = downloaded(tab, f"[data-download=svg][data-of={of}]").read_text()
+        assert "fill: rgb(34, 34, 34)" in found and "fill: rgb(230, 230, 230)" not in found
+        assert re.search(
+            r'<svg[^>]*style="[^"]*background: rgb\(255, 255, 255\)|<rect[^>]*fill: rgb\(255, 255, 255\)', found
+        )
+    assert (found.count(">8000<"), found.count(">4000<")) == (3, 4)  # the first of four columns as zoomed
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    image = np.asarray(Image.open(downloaded(tab, "[data-download=png][data-of=curves]")).convert("RGBA"))
+    assert (image[[0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()
+
+
+def test_the_table_of_the_live_view_holds_what_was_measured_also_where_smoothed_paths_are_shown(opened, text, ds):
+    tab = opened(text)
+    tab.locator("#smooth").check()
+    rows = list(csv.DictReader(io.StringIO(downloaded(tab, "[data-download=csv][data-of=space]").read_text())))
+    expected = ds["prob"].sel(protocol="naive", klass="11", concept="color").values.ravel()
+    np.testing.assert_allclose([float(row["P(blue)"]) for row in rows], expected, atol=1e-6)
+
+
+def test_a_click_on_a_mean_shows_the_run_that_is_nearest_to_it(opened):
+    made = synthetic.dataset(levels=(0.2,), seeds=(0, 1, 2), steps=(500, 2000, 9000))
+    for run, value in enumerate((0.9, 0.1, 0.4)):  # of a mean of .47
+        made["prob"][{"run": run, "step": 1}] = value
+    tab = opened(rendered(made))
+    tab.locator("#average").select_option("mean")
+    tab.evaluate("document.getElementById('space').emit('plotly_click', {points: [{customdata: [0, 1, 3]}]})")
+    words = tab.locator("#run-words").inner_text()
+    assert words == "run 2 (seed 2, the one setting), one of 3, nearest to their mean at step 2,000, at step 2,000"
+    tab.locator("#run").select_option("1")
+    assert tab.locator("#run-words").inner_text() == "run 1 (seed 1, the one setting) at step 2,000"
+
+
+def test_levels_of_one_colour_differ_in_their_line(opened):
+    weak, strong = (synthetic.dataset(levels=(0.2, 0.8), seeds=(0,), steps=(500, 9000)) for _ in range(2))
+    made = xr.concat([weak, strong.assign_coords(mask=("run", [0.5, 0.5]))], "run", join="override")
+    made = made.assign_coords(run=range(4))
+    tab = opened(rendered(made))
+    drawn = "document.getElementById('space').data.filter(one => !one.meta.now)"
+    looks = tab.evaluate(f"() => {drawn}.map(one => [one.line.color, one.line.dash])")
+    assert len(looks) == 4 and len({tuple(one) for one in looks}) == 4 and len({dash for _, dash in looks}) == 2
+    assert "(dash)" in tab.locator("#levels").inner_text()
+
+
+def test_the_box_turns_by_arrow_keys(opened):
+    made = synthetic.dataset(levels=(0.2,), seeds=(0,), active=("color", "size", "bg_color"), steps=(500, 9000))
+    tab = opened(rendered(made))
+    eye = "document.getElementById('space')._fullLayout.scene._scene.getCamera().eye"
+    before = tab.evaluate(eye)
+    tab.locator("#space").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp"):
+        tab.keyboard.press(key)
+        tab.wait_for_timeout(100)
+    after = tab.evaluate(eye)
+    turned = np.arctan2(after["y"], after["x"]) - np.arctan2(before["y"], before["x"])
+    assert np.degrees(turned) == pytest.approx(20, abs=0.1) and after["z"] > before["z"]
+    set_step(tab, 0)  # another save leaves it as it is turned
+    assert tab.evaluate(eye)["z"] == pytest.approx(after["z"], abs=1e-6)
+
+
+def test_a_legend_is_used_by_keyboard(opened, text):
+    tab = opened(text)
+    entry = tab.locator("#chart-curves .legendtoggle").first
+    assert entry.get_attribute("aria-label") == "sep_col=0.2" and entry.get_attribute("aria-pressed") == "true"
+    drawn = "document.getElementById('chart-curves').data.filter(one => one.visible !== 'legendonly')"
+    shown = f"() => {drawn}.map(one => one.legendgroup)"
+    entry.focus()
+    for key, left in (("Enter", {"sep_col=0.8"}), (" ", {"sep_col=0.2", "sep_col=0.8"})):
+        tab.keyboard.press(key)
+        tab.wait_for_timeout(300)
+        assert set(tab.evaluate(shown)) == left
+        assert tab.evaluate("document.activeElement.getAttribute('aria-label')") == "sep_col=0.2"
+        assert tab.evaluate("document.activeElement.getAttribute('aria-pressed')") == str(len(left) == 2).lower()
+
+
+def test_a_sheet_that_is_wrapped_shows_the_same_pictures(opened, monkeypatch):
+    made = synthetic.dataset(levels=(0.2,), seeds=(0,), steps=tuple(range(500, 6500, 500)))
+    images = synthetic.sample_images(made, every=1, number=1)
+    monkeypatch.setattr(sprites, "SIDE", 16 * 8)  # 4 classes at 12 saves
+    assert sprites.sheets(images)["across"] == 8
+    tab = opened(rendered(made, images))
+    for position in (2, 10):
+        set_step(tab, position)
+        pixels = np.array(tab.evaluate(PAINTED)).reshape(16, 16, 4)
+        expected = images[int(made["step"][position])][0, 3, 0]
+        np.testing.assert_array_equal(pixels[..., :3], np.flip(expected.swapaxes(0, 1), 0))

@@ -11,7 +11,7 @@ import pytest
 import synthetic
 from PIL import Image
 
-from cspace_jax.analysis import intervals, summary
+from cspace_jax.analysis import capability, intervals, summary
 from cspace_jax.analysis.learning import samples_of
 from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.report import to_json
@@ -92,6 +92,66 @@ def test_sheets_keep_to_their_budget_and_say_what_they_hold():
     assert sprites.sheets({}) == {}
 
 
+@pytest.mark.parametrize(("saves", "size", "number"), [(512, 32, 1), (60, 274, 2), (9, 1700, 1)])
+def test_sheets_of_many_or_large_pictures_are_pictures(saves, size, number):
+    one = np.zeros((1, 4, 2, size, size, 3), np.uint8)
+    found = sprites.sheets(dict.fromkeys(range(saves), one))
+    sheet = Image.open(io.BytesIO(base64.b64decode(found["sheets"][0].partition(",")[2])))
+    lines = -(-4 * found["number"] * len(found["shown"]) // found["across"])
+    assert sheet.size == (found["across"] * size, lines * size) and max(sheet.size) <= 16_383
+    assert found["shown"][-1] == saves - 1 and found["number"] >= (number if size < 1000 else 1)
+
+
+def test_the_budget_holds_where_the_first_run_is_blank():
+    noise = np.random.default_rng(0).integers(0, 256, (6, 4, 8, 16, 16, 3), np.uint8)
+    noise[[0, 5]] = 0  # diverged
+    samples = dict.fromkeys(range(4), noise)
+    whole = sum(len(base64.b64decode(one.partition(",")[2])) for one in sprites.sheets(samples)["sheets"])
+    less = sprites.sheets(samples, whole - 1)
+    assert sum(len(base64.b64decode(one.partition(",")[2])) for one in less["sheets"]) < whole and less["number"] == 6
+
+
+def test_seeds_are_points_where_there_is_no_interval(elicited):
+    made = synthetic.embedded(elicited)[0]
+    for name in ("curves", "protocols", "losses"):
+        found = page.CHARTS[name].draw(made, summarised(made))
+        points = [one for one in found.figure.data if one.mode == "markers"]
+        assert "seeds as points" in found.words and {len(one.x) for one in points} == {2 * made.sizes["step"]}, name
+        assert {one.legendgroup for one in points} <= {one.name for one in found.figure.data if one.showlegend}
+    color = next(one for one in page.CHARTS["curves"].draw(made, summarised(made)).figure.data if one.mode == "markers")
+    expected = made["prob"].sel(protocol="naive", klass="00", concept="color").isel(run=[0, 1]).values
+    np.testing.assert_allclose(color.y, expected.ravel(), rtol=1e-6)
+    many = synthetic.dataset(levels=(0.4,))
+    found = page.CHARTS["curves"].draw(many, summarised(many))
+    assert not [one for one in found.figure.data if one.mode == "markers"]  # three seeds have a band
+
+
+def test_levels_that_are_not_drawn_are_in_the_numbers_and_told():
+    settings = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    made = synthetic.dataset(levels=settings, seeds=(0,), steps=(500, 9000))
+    raw = {
+        step: {"prob_samples": np.random.default_rng(step).random((6, 2, 1, 4, 2), np.float32),
+               "mean_rgb": np.zeros((6, 2, 1, 3))}
+        for step in (0, 500, 9000)
+    }  # fmt: skip
+    made = capability.extend(made, raw, ["naive", "patch"], ["", ""])
+    found = page.CHARTS["protocols"].draw(made, summarised(made))
+    assert found.numbers["level"].nunique() == 6 and len(found.numbers) == 6 * 2 * 2
+    assert found.note == "4 of 6 levels are drawn; the numbers (CSV) hold all." and found.note in found.words
+    assert found.note in rendered(made)
+
+
+def test_levels_that_three_digits_do_not_tell_apart_keep_their_own_signal():
+    made = synthetic.dataset(levels=(0.2001, 0.2002, 0.8), seeds=(0, 1))
+    found = page.CHARTS["speeds"].draw(made, summarised(made))
+    labels = ["sep_col=0.2001", "sep_col=0.2002", "sep_col=0.8"]
+    of_color = found.numbers[found.numbers["concept"] == "color"].drop_duplicates("level")
+    assert of_color["level"].tolist() == labels
+    np.testing.assert_allclose(of_color["signal"], np.array([0.2001, 0.2002, 0.8]) ** 2 / 8)
+    assert [one["label"] for one in space.payload(made)["levels"]] == labels
+    assert [row["level"] for row in overview.learning_times(made, summarised(made))["rows"]][::2] == labels
+
+
 def test_the_page_asks_no_server_and_no_name_ends_its_script(ds):
     evil = "</script><script>alert(1)</script>"
     text = rendered(ds, question=evil, config={"study": evil}, env={"command_line": evil})
@@ -148,6 +208,8 @@ def test_masks_have_a_tab_of_their_own():
     red = next(one for one in found.figure.data if one.name == "R")
     rising = summarised(ds)["underspecification"]["levels"]
     np.testing.assert_allclose(red.y, [level["rgb"]["r"]["mean"] for level in rising])
+    channels = [one for one in found.figure.data if one.name in ("R", "G", "B")]
+    assert len({one.marker.symbol for one in channels}) == 3
     assert list(red.x) == [0, 0.25, 0.5, 1] and red.y[0] < red.y[-1]
     assert "color at 100%" in found.words
     times = [level["steps_to_80"]["color"]["median"] for level in rising]

@@ -5,6 +5,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const ALL_POINTS = 4000; // points of a path that are drawn one by one, and can be clicked
+  const TURN = Math.PI / 18; // of the box, for an arrow key
   const MANY_RUNS = 64; // from here on the mean of each level is shown first
 
   // ---- numbers ---------------------------------------------------------------------------------------------------
@@ -17,6 +18,7 @@
   const prob = unpack(data.prob), smooth = unpack(data.smooth), joint = unpack(data.joint), answers = unpack(data.answers);
   const steps = data.steps, runs = data.runs, classes = data.classes, concepts = data.concepts;
   const byLevel = data.levels.length > 1; // an only level's colour would say nothing
+  const byDash = data.levels.some((level) => level.dash !== "solid"); // levels of one colour differ in their line alone
   const seeds = [...new Set(runs.map((run) => run.seed))].sort((a, b) => a - b);
   const show = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
   const thousands = (value) => value.toLocaleString("en-US");
@@ -25,7 +27,7 @@
   // ---- what is shown ---------------------------------------------------------------------------------------------
   const state = {
     step: steps.length - 1, run: Math.max(0, runs.findIndex((run) => !run.diverged)), x: 0, y: Math.min(1, concepts.length - 1),
-    z: concepts.length > 2 ? 2 : -1, mean: runs.length > MANY_RUNS, smooth: false, timer: 0,
+    z: concepts.length > 2 ? 2 : -1, mean: runs.length > MANY_RUNS, smooth: false, timer: 0, of: "", eye: {x: 1.25, y: 1.25, z: 1.25},
     levels: new Set(data.levels.keys()), seeds: new Set(seeds),
     classes: new Set([...classes.keys()].filter((k) => !classes[k].trained)),
   };
@@ -49,7 +51,7 @@
     for (const key of Object.keys(layout)) if (/^[xy]axis\d*$/.test(key)) result[key] = {...layout[key], ...axis};
     return result;
   };
-  const CONFIG = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["sendDataToCloud", "lasso2d", "select2d"]};
+  const CONFIG = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["sendDataToCloud", "toImage", "lasso2d", "select2d"]};
 
   // ---- the live view ---------------------------------------------------------------------------------------------
   // A path is a run, or the mean of a level's visible runs: {level, runs, name}.
@@ -82,7 +84,7 @@
     return {...found, type: solid ? "scatter3d" : "scatter", showlegend: false, hovertemplate: "%{text}<extra></extra>",
       name: `${data.levels[level].label}, class ${classes[k].code}`, meta: {level, klass: k, now: marks},
       mode: marks ? "markers" : points.length > ALL_POINTS ? "lines" : "lines+markers", opacity: marks ? 1 : 0.55, connectgaps: false,
-      line: {color, width: solid ? 3 : 1.3, dash: classes[k].trained ? "dot" : "solid"},
+      line: {color, width: solid ? 3 : 1.3, dash: byDash ? data.levels[level].dash : classes[k].trained ? "dot" : "solid"},
       marker: {color, symbol: classes[k].symbol, size: marks ? (solid ? 6 : 12) : (solid ? 2 : 4), line: {color: variable("--ink"), width: marks ? 1.2 : 0}}};
   };
   const traces = () => {
@@ -102,7 +104,7 @@
     if (state.z >= 0) {
       const dark = {color: variable("--ink"), gridcolor: variable("--grid"), backgroundcolor: "rgba(0,0,0,0)"};
       return themed({...common, margin: {l: 0, r: 0, t: 0, b: 0}, scene: {xaxis: {...axis(state.x), ...dark}, yaxis: {...axis(state.y), ...dark},
-        zaxis: {...axis(state.z), ...dark}, annotations: corners(), aspectmode: "cube"}});
+        zaxis: {...axis(state.z), ...dark}, annotations: corners(), aspectmode: "cube", camera: {eye: state.eye}}});
     }
     return themed({...common, xaxis: {...axis(state.x), constrain: "domain"}, yaxis: {...axis(state.y), scaleanchor: "x", constrain: "domain"}, annotations: corners().map(({z, ...rest}) => rest)});
   };
@@ -118,7 +120,8 @@
     byId("step").setAttribute("aria-valuetext", `step ${thousands(steps[state.step])}`);
     byId("step-words").textContent = `${thousands(steps[state.step])} of ${thousands(steps[steps.length - 1])}`;
     byId("space-words").textContent = text;
-    byId("space").setAttribute("aria-label", `Trajectories in concept space. ${text}`);
+    byId("space").setAttribute("aria-label", `Trajectories in concept space. ${text}${state.z < 0 ? "" : " Arrow keys turn the box."}`);
+    byId("turn-hint").hidden = state.z < 0;
     drawRun();
     return Plotly.react("space", traces(), spaceLayout(), CONFIG);
   };
@@ -131,16 +134,16 @@
   };
   const row = (parts) => { const made = node("tr"); made.append(...parts); return made; };
   const samples = (k) => {
-    const {sheets, shown, number, width, height} = data.images;
-    const column = shown.indexOf(state.step), size = Math.max(32, Math.min(64, Math.round(48 / width) * width));
+    const {sheets, shown, number, across, width, height} = data.images;
+    const column = shown.indexOf(state.step), lines = Math.ceil(classes.length * number * shown.length / across), size = Math.max(32, Math.min(64, Math.round(48 / width) * width));
     const tall = size * height / width;
     const cell = node("td", "", {colspan: concepts.length + 2});
     if (column < 0) { cell.textContent = "not kept in this page"; return cell; }
     const box = node("div", "", {class: "samples", role: "img", "aria-label": `${number} samples of class ${classes[k].label} at step ${steps[state.step]}`});
     for (let n = 0; n < number; n++) {
-      const one = node("span", "", {"data-row": k * number + n, "data-column": column});
-      one.style.cssText = `width:${size + 2}px;height:${tall + 2}px;background-size:${shown.length * size}px ${classes.length * number * tall}px;` +
-        `background-position:${-column * size}px ${-(k * number + n) * tall}px;background-image:url(${sheets[state.run]})`;
+      const one = node("span"), cell = (k * number + n) * shown.length + column;
+      one.style.cssText = `width:${size + 2}px;height:${tall + 2}px;background-size:${across * size}px ${lines * tall}px;` +
+        `background-position:${-(cell % across) * size}px ${-Math.floor(cell / across) * tall}px;background-image:url(${sheets[state.run]})`;
       box.append(one);
     }
     cell.append(box);
@@ -149,7 +152,7 @@
   const drawRun = () => {
     const r = state.run, t = state.step, pictures = Boolean(data.images.sheets);
     byId("run").value = r;
-    byId("run-words").textContent = `${runWords(r)} at step ${thousands(steps[t])}` + (runs[r].diverged ? ": diverged" : "");
+    byId("run-words").textContent = `${runWords(r)}${state.of} at step ${thousands(steps[t])}` + (runs[r].diverged ? ": diverged" : "");
     const heads = ["class", ...concepts.map((concept) => concept.axis), "accuracy, all concepts"];
     byId("run-table").tHead.replaceChildren(row(heads.map((text) => node("th", text, {scope: "col"}))));
     byId("run-table").tBodies[0].replaceChildren(...classes.map((one, k) => [row([node("th", one.label + (one.trained ? "" : ", unseen"), {scope: "row"}),
@@ -181,7 +184,7 @@
     return chip;
   }));
   const drawChips = () => {
-    chips("levels", data.levels.map((level, i) => [i, level.label, byLevel && level.color]), state.levels);
+    chips("levels", data.levels.map((level, i) => [i, level.label + (byDash ? ` (${level.dash})` : ""), byLevel && level.color]), state.levels);
     chips("seeds", seeds.map((seed) => [seed, String(seed)]), state.seeds);
     chips("classes", classes.map((one, k) => [k, `${one.label}${one.trained ? "" : ", unseen"} (${one.symbol})`, !byLevel && one.color]), state.classes);
   };
@@ -202,29 +205,64 @@
     byId("average").value = state.mean ? "mean" : "runs";
     byId("step").max = steps.length - 1;
     for (const axis of ["x", "y", "z"]) byId(`axis-${axis}`).addEventListener("change", (event) => { state[axis] = Number(event.target.value); draw(); });
-    byId("run").addEventListener("change", (event) => { state.run = Number(event.target.value); drawRun(); });
+    byId("run").addEventListener("change", (event) => { state.run = Number(event.target.value); state.of = ""; drawRun(); });
     byId("average").addEventListener("change", (event) => { state.mean = event.target.value === "mean"; draw(); });
     byId("smooth").addEventListener("change", (event) => { state.smooth = event.target.checked; draw(); });
     byId("step").addEventListener("input", (event) => { stop(); state.step = Number(event.target.value); draw(); });
     byId("play").addEventListener("click", play);
+    byId("space").addEventListener("keydown", turn);
     drawChips();
+  };
+  const turn = (event) => {
+    const [around, up] = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key] || [0, 0];
+    if (state.z < 0 || (!around && !up)) return;
+    event.preventDefault();
+    const {x, y, z} = byId("space").layout.scene.camera?.eye || state.eye; // the mouse may have turned it
+    const far = Math.hypot(x, y, z), angle = Math.atan2(y, x) + around * TURN;
+    const height = Math.max(-1.5, Math.min(1.5, Math.asin(z / far) + up * TURN));
+    state.eye = {x: far * Math.cos(height) * Math.cos(angle), y: far * Math.cos(height) * Math.sin(angle), z: far * Math.sin(height)};
+    Plotly.relayout("space", {"scene.camera.eye": state.eye});
   };
   const choose = (event) => {
     const at = event.points[0].customdata;
     if (!at) return;
     stop();
-    [state.run, state.step] = at;
+    [state.run, state.step, state.of] = [at[0], at[1], ""];
+    const path = paths().find((one) => one.runs.includes(at[0]));
+    if (path && path.runs.length > 1) { // a mean: show the run that is nearest to it there
+      const far = (r) => Math.hypot(...concepts.map((_, c) => read(r, at[1], at[2], c) - coordinate(path, at[1], at[2], c)));
+      state.run = path.runs.reduce((best, r) => (far(r) < far(best) ? r : best));
+      state.of = `, one of ${path.runs.length}, nearest to their mean at step ${thousands(steps[at[1]])},`;
+    }
     draw();
   };
 
   // ---- charts in tabs --------------------------------------------------------------------------------------------
   const drawn = new Set();
+  const chartFigure = (name) => {
+    const {data: own, layout} = data.charts[name].figure;
+    return [own.map(recolor), themed(recolor(layout))];
+  };
   const drawChart = (name) => {
     if (drawn.has(name)) return Promise.resolve();
     drawn.add(name);
-    const {data: own, layout} = data.charts[name].figure;
-    return Plotly.react(`chart-${name}`, own.map(recolor), themed(recolor(layout)), CONFIG);
+    const place = byId(`chart-${name}`), first = !place.data;
+    const done = Plotly.react(place, ...chartFigure(name), CONFIG);
+    if (first) { legendByKeyboard(place); place.on("plotly_afterplot", () => legendByKeyboard(place)); }
+    return done;
   };
+  // Each entry of a legend is a button too: Enter and the space bar switch its curves off and on, as a click does.
+  const legendByKeyboard = (place) => place.querySelectorAll(".legendtoggle").forEach((entry, i) => {
+    const name = entry.parentNode.querySelector(".legendtext").dataset.unformatted;
+    const own = [...place.data.keys()].filter((t) => (place.data[t].legendgroup || place.data[t].name) === name);
+    const shown = own.some((t) => (place.data[t].visible ?? true) === true);
+    for (const [key, value] of Object.entries({tabindex: 0, role: "button", "aria-label": name, "aria-pressed": shown})) entry.setAttribute(key, value);
+    entry.onkeydown = (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      Plotly.restyle(place, {visible: shown ? "legendonly" : true}, own).then(() => place.querySelectorAll(".legendtoggle")[i].focus());
+    };
+  });
   const tabs = [...document.querySelectorAll("[role=tab]")];
   const nameOf = (tab) => tab.id.slice("tab-".length);
   const select = (tab, focus) => {
@@ -245,10 +283,23 @@
       select(tabs[to % tabs.length], true);
     });
   });
+  let printing = null; // what a print changes, put back after it
   window.addEventListener("beforeprint", () => {
-    for (const tab of tabs) { byId(`panel-${nameOf(tab)}`).hidden = false; drawChart(nameOf(tab)); }
+    if (printing) return;
+    printing = {dark: isDark(), closed: [...document.querySelectorAll("details:not([open])")]};
+    for (const one of printing.closed) one.open = true;
+    for (const tab of tabs) byId(`panel-${nameOf(tab)}`).hidden = false;
+    if (printing.dark) setTheme(false);
+    for (const tab of tabs) drawChart(nameOf(tab));
   });
-  window.addEventListener("afterprint", () => { const chosen = tabs.find((tab) => tab.getAttribute("aria-selected") === "true"); if (chosen) select(chosen); });
+  window.addEventListener("afterprint", () => {
+    if (!printing) return;
+    for (const one of printing.closed) one.open = false;
+    if (printing.dark) setTheme(true);
+    printing = null;
+    const chosen = tabs.find((tab) => tab.getAttribute("aria-selected") === "true");
+    if (chosen) select(chosen);
+  });
 
   // ---- downloads -------------------------------------------------------------------------------------------------
   const quoted = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
@@ -256,7 +307,7 @@
     const head = ["run", "seed", "level", "class", "trained", "step", ...concepts.map((concept) => quoted(concept.axis))];
     const lines = [head.join(",")];
     for (const r of [...runs.keys()].filter(visible)) for (const k of [...state.classes].sort()) for (let t = 0; t < steps.length; t++)
-      lines.push([r, runs[r].seed, quoted(data.levels[runs[r].level].label), classes[k].code, Number(classes[k].trained), steps[t], ...concepts.map((_, c) => read(r, t, k, c))].join(","));
+      lines.push([r, runs[r].seed, quoted(data.levels[runs[r].level].label), classes[k].code, Number(classes[k].trained), steps[t], ...concepts.map((_, c) => prob(r, t, k, c))].join(","));
     return lines.join("\n") + "\n";
   };
   const save = (name, text) => {
@@ -265,12 +316,24 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   };
+  const onWhite = (of, place) => { // what the place shows, as on the light page
+    const root = document.documentElement, theme = root.dataset.theme;
+    root.dataset.theme = "light";
+    const [own, layout] = of === "space" ? [traces(), spaceLayout()] : chartFigure(of);
+    root.dataset.theme = theme;
+    for (const key of Object.keys(layout)) {
+      const {range, camera} = place.layout[key] || {};
+      if (/^[xy]axis\d*$/.test(key) && range) layout[key] = {...layout[key], range, autorange: false}; // as zoomed
+      if (key === "scene" && camera) layout.scene.camera = camera;
+    }
+    return {data: own.map((one, i) => ({...one, visible: place.data[i].visible ?? true})), layout: {...layout, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff"}};
+  };
   document.querySelectorAll("[data-download]").forEach((button) => button.addEventListener("click", () => {
     const {download: kind, of} = button.dataset;
     const file = `${data.study || "study"}_${of}`;
     if (kind === "csv") return save(`${file}.csv`, of === "space" ? spaceTable() : data.charts[of].csv);
     const place = byId(of === "space" ? "space" : `chart-${of}`);
-    Plotly.downloadImage(place, {format: kind, filename: file, width: place.clientWidth, height: place.clientHeight, scale: kind === "png" ? 2 : 1});
+    Plotly.downloadImage(onWhite(of, place), {format: kind, filename: file, width: place.clientWidth, height: place.clientHeight, scale: kind === "png" ? 2 : 1});
   }));
 
   // ---- start -----------------------------------------------------------------------------------------------------
