@@ -143,11 +143,19 @@ def test_missing_config_file_is_one_clear_line(tmp_path):
 
 
 def own_file(tmp_path: pathlib.Path, *lines: str) -> str:
-    """The study of a user in another folder, as docs/studies.md shows it."""
+    """The study of a user in another folder, as the README shows it."""
     head = ["import numpy as np", "from cspace_jax.studies import base", "", "", "def get_config(scale=None):"]
     body = ["    config = base.get_config('mine', scale)", *(f"    {line}" for line in lines), "    return config", ""]
     (tmp_path / "mine.py").write_text("\n".join([*head, *body]))
     return f"{tmp_path / 'mine.py'}:smoke"
+
+
+def test_the_readmes_file_of_ones_own_is_a_study(tmp_path):
+    readme = (pathlib.Path(__file__).resolve().parents[2] / "README.md").read_text()
+    code = readme.split("A study of your own")[1].split("```python\n")[1].split("```")[0]
+    (tmp_path / "mine.py").write_text(code)
+    config = loading.configure(f"{tmp_path / 'mine.py'}:quick", {})
+    assert (config.study, config.scale, config.grid.sep_col) == ("mine", "quick", (0.2, 0.5, 0.8))
 
 
 def test_a_study_of_ones_own_may_hold_ranges_arrays_and_whole_floats(tmp_path):
