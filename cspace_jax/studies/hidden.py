@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from cspace_jax.config.schema import RANDOM, REPEATED, SHUFFLED
 from cspace_jax.studies import base
 
 PROTOCOLS = (
@@ -56,7 +57,11 @@ def sweep() -> Iterator[dict[str, Any]]:
     """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
     yield {"optim.steps": 20_000, "save.steps": published_steps()}  # every save of the published run
     yield {"grid.sep_col": (0.174, 0.2, 0.25, 0.3)}  # the levels of the published comparison
-    shared = ("latent_shared", "latent_shared_random", "latent_shared_shuffled", "latent", "patch")
-    yield {"network.conditioning": "common_linear", "elicit.protocols": shared}  # one embedding shared by all blocks
+    shared = [f"{name}{kind}" for name in ("latent_shared", "latent") for kind in ("", RANDOM, SHUFFLED)]
+    yield {
+        "network.conditioning": "common_linear",
+        "elicit.protocols": (REPEATED, *shared, "patch"),
+    }  # one embedding shared by all blocks
     yield {"elicit.alpha": (0.5, 1.0, 2.0, 4.0), "elicit.beta": (0.1, 0.5, 1.0)}  # a wider sweep of strengths
-    yield {"elicit.protocols": ("overprompt", "latent", "overprompt+latent", "overprompt+patch")}  # joined protocols
+    joined = [f"overprompt+{name}{kind}" for name in ("latent", "patch") for kind in ("", RANDOM)]
+    yield {"elicit.protocols": (REPEATED, *joined)}  # joined protocols
