@@ -25,6 +25,7 @@ from cspace_jax.analysis import intervals
 from cspace_jax.analysis.levels import levels
 from cspace_jax.cli import scripts
 from cspace_jax.storage import results
+from experiments import docs_results
 
 SEEDS = (2, 3, 5, 6, 10, 20)
 SAMPLES = 16
@@ -152,7 +153,9 @@ def run(arguments: Sequence[str]) -> None:
     console.print(table_of(found, 1))
     if asked.out:
         rows = {name: {str(n): one for n, (one, _) in row.items()} for name, row in found.items()}
-        pathlib.Path(asked.out).write_text(json.dumps(rows, indent=2).replace("NaN", "null") + "\n")
+        files = docs_results.checksums([pathlib.Path(asked.results)] if asked.results else [])
+        numbers = {"results": files, "studies": asked.studies, "rows": rows}
+        pathlib.Path(asked.out).write_text(json.dumps(numbers, indent=2).replace("NaN", "null") + "\n")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,26 @@
 """The result files of docs/data, each read and summarised once, and the Markdown of a table."""
 
+import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import xarray as xr
+from etils import epath
 
 from cspace_jax.analysis import summary
 from cspace_jax.storage import results
+from cspace_jax.storage.workdir import Workdir
 
+MEASURED = ("false_alarms", "coverage")  # numbers of scripts that say on which result files
 DATA = pathlib.Path(__file__).resolve().parents[1] / "docs" / "data"
+
+
+def checksums(paths: Iterable[pathlib.Path]) -> dict[str, str]:
+    """Return the SHA-256 of result files by name, of finished workdirs that of their dataset."""
+    files = {path.name: Workdir(epath.Path(path)).dataset if path.is_dir() else path for path in paths}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
 
 
 class Results:
@@ -32,6 +42,16 @@ class Results:
         if study not in self._summaries:
             self._summaries[study] = summary.summarise(self.dataset(study))
         return self._summaries[study]
+
+    def stale(self) -> list[str]:
+        """Return which numbers of scripts were measured on other result files than those that are kept."""
+        stale = []
+        for name in MEASURED:
+            measured = self.numbers(name).get("results", {})
+            kept = checksums(file for one in measured if (file := self.folder / one).exists())
+            if not measured or measured != kept:
+                stale.append(name)
+        return stale
 
     def numbers(self, name: str) -> Any:
         """Return what a script wrote as JSON."""

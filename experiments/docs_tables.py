@@ -1,7 +1,7 @@
 """Tables of the documents, made from the result files of docs/data: name of the table -> lines of Markdown."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,7 +11,7 @@ from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.verdict_tables import known, p_value, time_words, with_interval
 from cspace_jax.config.schema import NAIVE
 from cspace_jax.plots import landscapes
-from experiments import source_tables
+from experiments import false_alarms, source_tables
 from experiments.docs_results import Results, markdown
 
 
@@ -153,12 +153,14 @@ def claims(found: Results) -> list[str]:
     rows = []
     for letter, study in STUDIES_OF_CLAIMS.items():
         row = next(one for one in found.summary(study)["claims"] if one["claim"] == letter)
-        rates = alarms.get((letter, study), [])
+        rates = [f"{100 * rate:.1f} %" for rate in alarms.get((letter, study), [])]
+        if letter == "f":
+            rates += [f"not behind {100 * alarms[false_alarms.BEHIND, study][0]:.1f} %"]
         rows.append(
             [
-                letter, row["text"], study, row["statistic"], _number(row["value"], ".2f"), _interval(row["interval"]),
+                letter, row["text"], study, row["statistic"], _number(row["value"], ".2f"), _interval(row),
                 p_value(row["p"]), str(row["seeds"]), f"**{row['verdict']}**" + f": {row['why']}" * bool(row["why"]),
-                "; ".join(f"{100 * rate:.1f} %" for rate in rates),
+                "; ".join(rates),
             ]
         )  # fmt: skip
     header = (
@@ -190,13 +192,14 @@ def verdicts(found: Results) -> list[str]:
     return markdown(("claim", *studies), rows)
 
 
-def _interval(ends: Sequence[float]) -> str:
-    return f"[{ends[0]:.2f}, {ends[1]:.2f}]" if all(math.isfinite(end) for end in ends) else ""
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = row["interval"]
+    return f"[{low:.2f}, {high:.2f}]" if known(low) and known(high) else row["no_interval"]
 
 
 def coverage(found: Results) -> list[str]:
     """Return the measured coverage of the intervals, in percent."""
-    numbers = found.numbers("coverage")
+    numbers = found.numbers("coverage")["rows"]
     seeds = list(next(iter(numbers.values())))
     rows = [[name, *("-" if row[n] is None else f"{100 * row[n]:.1f}" for n in seeds)] for name, row in numbers.items()]
     return markdown(("over seeds", *(f"n = {n}" for n in seeds)), rows)

@@ -5,8 +5,10 @@
 Claims about levels (a, b, g, j): levels are exchanged within seeds. Claims about protocols: naive prompting and the
 protocol (e, i), and its controls too (d, f), exchange what they gave, in an order drawn anew for every seed. Claim h:
 so do the two guidance weights that it compares. Claim c: turning steps are drawn anew among each run's saves. A study
-takes part in a claim that it can tell. Prints the share of shuffles in which the claim is called shown, and
-contradicted, and writes both as JSON where --out says.
+takes part in a claim that it can tell. Claim f has a second null, `BEHIND`: overprompting falls behind the intervention
+by just `MARGIN`, over seeds as symmetrically as chance has it; there only that part of the claim is tested. Prints the
+share of shuffles in which the claim is called shown, and contradicted, and writes both as JSON where --out says, with
+the checksums of the result files.
 """
 
 import collections
@@ -22,7 +24,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax.analysis import claims_of_capability, claims_of_learning, curves, learning
+from cspace_jax.analysis import claims_of_capability, claims_of_learning, curves, learning, testing
 from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, SHOWN, UNTOLD
 from cspace_jax.cli import scripts
 from cspace_jax.config.names import is_control
@@ -30,6 +32,7 @@ from cspace_jax.config.schema import NAIVE
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.storage import results
+from experiments import docs_results
 
 SPLIT = "capability_split"  # scores of protocols; those of naive prompting beside each are "naive_split"
 MEASURED = ("prob", "accuracy", "joint_accuracy", "joint_prob")
@@ -88,6 +91,27 @@ def weights_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset
     return ds.assign(query_prob=(dims, values))
 
 
+BEHIND = "f: not behind"
+
+
+def behind_by_the_margin(ds: xr.Dataset, shuffles: int) -> collections.Counter[str] | None:
+    """Return how often overprompting is called not behind, and behind, where it is so by just the margin of claim f.
+
+    Signs of the seeds' differences plus the margin are drawn anew. None where no intervention was measured beside it.
+    """
+    told = CLAIMS["f"].ask(ds).details.get("minus_intervention")
+    if told is None:
+        return None
+    margin, counts = claims_of_capability.MARGIN, collections.Counter()
+    around = np.array(told["per_seed"]) + margin
+    for draw in range(shuffles):
+        signs = np.random.default_rng([ord("f"), draw, 1]).choice((1, -1), len(around))
+        tested = claims_of_capability.not_behind(signs * around - margin)
+        counts[SHOWN] += tested.greater <= testing.ALPHA
+        counts[CONTRADICTED] += tested.less <= testing.ALPHA
+    return counts
+
+
 SHUFFLES: dict[str, Shuffle] = {
     **dict.fromkeys("abgj", levels_within_seeds),
     **dict.fromkeys("df", controls_within_seeds),
@@ -129,7 +153,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--shuffles", type=int, default=1000, help="rearrangements of every study and claim")
     parser.add_argument("--out", default="", help="JSON file that the numbers are written to; '' = none")
     asked = parser.parse_args(arguments)
-    studies = [results.open_results(path.strip()) for path in asked.results.split(",")]
+    paths = [path.strip() for path in asked.results.split(",")]
+    studies = [results.open_results(path) for path in paths]
     pairs = [(ds, one) for ds in studies for one in sorted(CLAIMS) if CLAIMS[one].ask(ds).verdict != UNTOLD]
     if not pairs:
         raise UserError(f"--results = {asked.results!r}: none of the claims can be told by these studies")
@@ -137,13 +162,23 @@ def run(arguments: Sequence[str]) -> None:
     with progress(len(pairs) * asked.shuffles, "shuffle", "study") as bar:
         for ds, letter in pairs:
             found = count(ds, letter, asked.shuffles, bar.update)
-            numbers = {"shown": found[SHOWN], "contradicted": found[CONTRADICTED]}
-            rows.append(
-                {"claim": letter, "study": ds.attrs["study"], **numbers, "told": asked.shuffles - found[UNTOLD]}
-            )
+            rows.append(_row(letter, ds, found, asked.shuffles - found[UNTOLD]))
+    for ds in studies:
+        if (counts := behind_by_the_margin(ds, asked.shuffles)) is not None:
+            rows.append(_row(BEHIND, ds, counts, asked.shuffles))
     Console().print(table_of(rows, asked.shuffles))
     if asked.out:
-        pathlib.Path(asked.out).write_text(json.dumps({"shuffles": asked.shuffles, "rows": rows}, indent=2) + "\n")
+        numbers = {
+            "results": docs_results.checksums(map(pathlib.Path, paths)),
+            "shuffles": asked.shuffles,
+            "rows": rows,
+        }
+        pathlib.Path(asked.out).write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+def _row(claim: str, ds: xr.Dataset, found: collections.Counter[str], told: int) -> dict[str, Any]:
+    numbers = {"shown": int(found[SHOWN]), "contradicted": int(found[CONTRADICTED])}
+    return {"claim": claim, "study": ds.attrs["study"], **numbers, "told": told}
 
 
 def table_of(rows: Sequence[dict], shuffles: int) -> Table:

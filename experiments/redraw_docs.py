@@ -1,7 +1,7 @@
 """Draw every figure and write every table of the documents again, from the result files of docs/data.
 
     python -m experiments.redraw_docs            # tables and figures
-    python -m experiments.redraw_docs --check    # only says which tables differ from the result files
+    python -m experiments.redraw_docs --check    # only says what differs from the result files
     python -m experiments.redraw_docs --keep=signal=runs/signal    # takes a finished workdir's results into docs/data
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. How the result files were made: docs/results.md.
@@ -124,7 +124,7 @@ def redraw(found: Results, docs: pathlib.Path) -> None:
 def run(arguments: Sequence[str]) -> None:
     """Carry out the command line; UserError for what the user can put right."""
     parser = scripts.Parser(prog="python -m experiments.redraw_docs", description="Redraw the documents.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 2 where a table differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 2 where a table or checksum differs")
     parser.add_argument("--keep", default="", help="STUDY=WORKDIR whose results become docs/data/STUDY.nc")
     asked = parser.parse_args(arguments)
     if asked.keep:
@@ -133,6 +133,10 @@ def run(arguments: Sequence[str]) -> None:
         return
     found = Results()
     if asked.check:
+        if stale := found.stale():
+            names = ", ".join(f"{name}.json" for name in stale)
+            scripts_again = ", ".join(f"python -m experiments.{name}" for name in stale)
+            raise UserError(f"docs/data: {names} were measured on other result files; run {scripts_again} again")
         pages = outdated(found)
         if pages:
             raise UserError(f"{', '.join(pages)}: tables differ from docs/data; run python -m experiments.redraw_docs")

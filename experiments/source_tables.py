@@ -1,10 +1,12 @@
 """Tables of the documents about pictures and three concepts: functions of the result files, lines of Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from cspace_jax.analysis.intervals import LEAST_MEDIAN, missing
 from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.verdict_tables import time_words
 from experiments.docs_results import Results, markdown
@@ -17,6 +19,11 @@ def _points(ds: xr.Dataset, runs: Sequence[int], klass: int, step: int) -> str:
     """Return the coordinates of a class at a save, a pair a run."""
     found = ds["prob"].isel(protocol=0, klass=klass, run=list(runs)).sel(step=step).transpose("run", "concept").values
     return ", ".join("(" + ", ".join(f"{value:.2f}" for value in one) + ")" for one in found)
+
+
+def _no_interval(study: Mapping[str, Any]) -> str:
+    """Return why the medians of a study of few seeds have no interval."""
+    return missing(min(len(block["seeds"]) for block in study["levels"]), LEAST_MEDIAN)
 
 
 def digits(found: Results) -> list[str]:
@@ -33,7 +40,7 @@ def digits(found: Results) -> list[str]:
         share = f"{reached['persistent']} of {reached['seeds']}"
         rows.append([f"{level.setting['sep_col']:g}", f"{seen} / {unseen}", *ends, share])
     header = (
-        "`sep_col`", "steps to 80 % of the colour: seen classes / class 11",
+        "`sep_col`", f"steps to 80 % of the colour: seen classes / class 11; {_no_interval(study)}",
         *(f"class 11 is drawn as (P(one), P(blue)), a pair a seed, at step {step:,}" for step in TWO_SAVES),
         "80 % on both to the end",
     )  # fmt: skip
@@ -49,7 +56,11 @@ def stroke(found: Results) -> list[str]:
         words = " / ".join(time_words(times[concept][study["learned"]]) for concept in ("digit", "stroke", "joint"))
         last = int(ds["step"].values[-1])
         rows.append([f"{name} ({'seen' if part['trained'] else 'never seen'})", words, _points(ds, range(2), k, last)])
-    header = ("class", "steps to 80 %: digit / stroke / both", "(P(one), P(thick)) at the last save, a pair a seed")
+    header = (
+        "class",
+        f"steps to 80 %: digit / stroke / both; {_no_interval(study)}",
+        "(P(one), P(thick)) at the last save, a pair a seed",
+    )
     return markdown(header, rows)
 
 

@@ -136,28 +136,35 @@ def extend(
     """
     held_out = np.flatnonzero(~ds["trained"].values)
     bits = ds["bit"].values[held_out]
-    order = list(dict.fromkeys(names))
     measured = {step: measure(raw["prob_samples"], bits, names) for step, raw in battery.items()}
     at = [measured[int(step)] for step in ds["step"].values]
-    extended = ds.reindex(protocol=order)
+    extended = ds.reindex(protocol=list(dict.fromkeys(names)))
     asked, classes = ("run", "step", "protocol", "klass"), ds.sizes["klass"]
     for name in VARIABLES:
         extended[name] = (asked, _spread(np.stack([one[name] for one in at], axis=1), held_out, classes, -1))
-    found = np.stack([one[CONCEPT] for one in at], axis=1)
-    extended[CONCEPT] = ((*asked, "concept"), _spread(found, held_out, classes, -2))
+    single = np.stack([one[CONCEPT] for one in at], axis=1)
+    extended[CONCEPT] = ((*asked, "concept"), _spread(single, held_out, classes, -2))
     start = _spread(measured[0]["capability"], held_out, classes, -1)
     extended["capability_init"] = (("run", "protocol", "klass"), start)
-    concept_space = [dataset.measure(one["prob_samples"][:, 1:], bits) for one in at]
-    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
-        values = extended[name].transpose("run", "step", "protocol", "klass", ...).values.copy()
-        values[:, :, 1:, held_out] = np.stack([one[name] for one in concept_space], axis=1)
-        extended[name] = (extended[name].dims, values)
+    extended = extended.assign(_coordinates(extended, [one["prob_samples"][:, 1:] for one in at], bits, held_out))
     extended["mean_rgb"] = _colors(extended, battery, at, names, held_out)
     every = np.stack([battery[int(s)]["prob_samples"].mean(3) for s in ds["step"].values], axis=1)
-    dimensions = ("run", "step", "query", "klass", "concept")
-    extended["query_prob"] = (dimensions, _spread(every, held_out, classes, -2))
+    extended["query_prob"] = (("run", "step", "query", "klass", "concept"), _spread(every, held_out, classes, -2))
     extended = extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
     return extended.assign_attrs({BATTERIES: json.dumps(fields, sort_keys=True)}) if fields else extended
+
+
+def _coordinates(
+    ds: xr.Dataset, samples: list[Float[np.ndarray, "r p k s c"]], bits: Int[np.ndarray, "k c"],
+    held_out: Int[np.ndarray, " k"],
+) -> dict[str, Any]:  # fmt: skip
+    """Return the variables of concept space with those of elicited protocols, from the samples of each step."""
+    measured, found = [dataset.measure(one, bits) for one in samples], {}
+    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
+        values = ds[name].transpose("run", "step", "protocol", "klass", ...).values.copy()
+        values[:, :, 1:, held_out] = np.stack([one[name] for one in measured], axis=1)
+        found[name] = (ds[name].dims, values)
+    return found
 
 
 def _spread(

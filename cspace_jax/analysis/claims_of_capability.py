@@ -33,7 +33,7 @@ LATENT = ("latent", "latent_shared")
 DRAWS = 0.5  # P(class) from which a protocol is said to draw the class
 MARGIN = 0.1  # difference of P(class) up to which two protocols do the same
 LEAST_EMERGED = 5  # seeds of which a spread can be compared
-NO_SPREAD = "none of a ratio of variances, which from so few seeds would rest on their distribution"
+NO_SPREAD = "a ratio of variances of so few seeds has one only for a known distribution"
 
 
 def scores_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "r t"]:

@@ -46,9 +46,18 @@ def memorisation(found: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def claims(found: Mapping[str, Any]) -> pd.DataFrame:
-    """Return one row a claim of the paper: its words, what was measured, and the verdict (docs/claims.md)."""
-    names = ("claim", "verdict", "value", "p", "seeds", "why", "text", "statistic")
-    return pd.DataFrame([{name: row[name] for name in names} for row in found["claims"]]).set_index("claim")
+    """Return one row a claim of the paper: its words, what was measured, and the verdict (docs/claims.md).
+
+    `low`, `high`: 95 % interval of the value, NaN where there is none (`no_interval` says why); `definition`: of
+    "learned".
+    """
+    names = ("p", "seeds", "why", "definition", "no_interval", "text", "statistic")
+    rows = [
+        {"claim": row["claim"], "verdict": row["verdict"], "value": row["value"], "low": row["interval"][0],
+         "high": row["interval"][1], **{name: row[name] for name in names}}
+        for row in found["claims"]
+    ]  # fmt: skip
+    return pd.DataFrame(rows).set_index("claim")
 
 
 def comparisons(found: Mapping[str, Any]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Tables for the terminal: protocols against naive prompting and controls, and verdicts on the paper's claims."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich import box
@@ -117,23 +117,33 @@ def print_claims(rows: list[Mapping[str, Any]], console: Console) -> None:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("", no_wrap=True)
         table.add_column("claim", overflow="fold")
-        for name in ("value", "p", "seeds"):
+        for name in ("value [95 %]", "p", "seeds"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("verdict", overflow="fold")
         for row in told:
             why = f" ({row['why']})" if row["why"] else ""
-            table.add_row(row["claim"], row["text"], f"{row['value']:.2f}", p_value(row["p"]), str(row["seeds"]),
+            table.add_row(row["claim"], row["text"], value_words(row), p_value(row["p"]), str(row["seeds"]),
                           row["verdict"] + why)  # fmt: skip
         console.print(table)
         console.print(_CLAIMS_LEGEND.format(alpha=ALPHA), highlight=False)
-    for why, letters in _untold(rows):
+        for name, words in (("no_interval", "no 95 % interval"), ("definition", "learned")):
+            for what, letters in _grouped(told, name):
+                console.print(f"{words}: {letters}: {what}.", highlight=False)
+    for why, letters in _grouped([row for row in rows if row not in told], "why"):
         console.print(f"cannot be told: {letters}: {why}.", highlight=False)
 
 
-def _untold(rows: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    reasons: dict[str, list[str]] = {}
+def value_words(row: Mapping[str, Any]) -> str:
+    """Return the value of a claim's statistic as text, with its interval where there is one; "" where none is told."""
+    low, high = row["interval"]
+    ends = f" [{low:.2f}, {high:.2f}]" if known(low) and known(high) else ""
+    return f"{row['value']:.2f}{ends}" if known(row["value"]) else ""
+
+
+def _grouped(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[tuple[str, str]]:
+    """Return what rows of claims say under a name, each with the letters of those that say it."""
+    letters: dict[str, list[str]] = {}
     for row in rows:
-        if row["verdict"] == "cannot be told":
-            reasons.setdefault(row["why"], []).append(row["claim"])
-    for why, letters in reasons.items():
-        yield why, ", ".join(letters)
+        if row[name]:
+            letters.setdefault(row[name], []).append(row["claim"])
+    return ((what, ", ".join(found)) for what, found in letters.items())

@@ -38,6 +38,6 @@ def sweep() -> Iterator[dict[str, Any]]:
     yield {"data.held_out": ("10",)}  # the red one is held out instead of the blue one
     yield {"grid.seeds": (0, 100, 200, 300, 400)}
     yield {
-        "elicit.protocols": ("overprompt", "overprompt_random", "latent", "latent_random"),
+        "elicit.protocols": ("naive_repeats", "overprompt", "overprompt_random", "latent", "latent_random"),
         "elicit.concept": "color",
     }

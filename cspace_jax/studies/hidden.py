@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from cspace_jax.config.schema import RANDOM, REPEATED, SHUFFLED
 from cspace_jax.studies import base
 
 PROTOCOLS = (
@@ -57,7 +58,9 @@ def sweep() -> Iterator[dict[str, Any]]:
     # Every save of the published run; patching needs their parameters (47 GB at `paper`).
     yield {"optim.steps": 20_000, "save.steps": published_steps(), "save.keep": "all"}
     yield {"grid.sep_col": (0.174, 0.2, 0.25, 0.3), "save.keep": "all"}  # the levels of the published comparison
-    shared = ("latent_shared", "latent_shared_random", "latent_shared_shuffled", "latent", "patch")
-    yield {"network.conditioning": "common_linear", "elicit.protocols": shared}  # one embedding shared by all blocks
+    shared = [f"{name}{kind}" for name in ("latent_shared", "latent") for kind in ("", RANDOM, SHUFFLED)]
+    one_embedding = {"network.conditioning": "common_linear"}  # shared by all blocks
+    yield {**one_embedding, "elicit.protocols": (REPEATED, *shared, "patch")}
     yield {"elicit.alpha": (0.5, 1.0, 2.0, 4.0), "elicit.beta": (0.1, 0.5, 1.0)}  # a wider sweep of strengths
-    yield {"elicit.protocols": ("overprompt", "latent", "overprompt+latent", "overprompt+patch")}  # joined protocols
+    joined = [f"overprompt+{name}{kind}" for name in ("latent", "patch") for kind in ("", RANDOM)]
+    yield {"elicit.protocols": (REPEATED, *joined)}  # joined protocols

@@ -356,7 +356,7 @@ def test_steps_that_agree_over_seeds_against_steps_that_spread():
     same = rows(battery(HIDDEN | {"latent": emerges(4500, 0)}))["e"]
     assert same["verdict"] == SHOWN and same["details"]["std"] < same["details"]["std_naive"]
     assert rows(battery(HIDDEN | {"latent": emerges(9000, 14.1)}))["e"]["verdict"] == NOT_SHOWN
-    assert same["no_interval"].startswith("none of a ratio of variances") and same["definition"] == "stays_80"
+    assert same["no_interval"].startswith("a ratio of variances") and same["definition"] == "stays_80"
     never = rows(battery(HIDDEN | {"naive": emerges(90_000)}))["e"]
     assert never["verdict"] == UNTOLD and never["why"] == "both emerge in 0 seeds; a spread takes 5"
 
@@ -436,6 +436,8 @@ def test_verdicts_and_comparisons_are_tables_too():
     ds["best_query"] = ds["capability"]
     verdicts = tables.select(ds, "claims")
     assert verdicts.loc["d", "verdict"] == SHOWN and verdicts.loc["a", "verdict"] == UNTOLD
+    assert verdicts.loc["d", "low"] < verdicts.loc["d", "value"] < verdicts.loc["d", "high"]
+    assert verdicts.loc["e", "definition"] == "stays_80" and verdicts.loc["e", "no_interval"]
     compared = tables.select(ds, "comparisons")
     row = compared.loc[("the one setting", "11", "latent", "naive")]
     assert row["low"] < row["difference"] < row["high"] and row["p"] == pytest.approx(2 / 2**6)
@@ -495,6 +497,10 @@ def test_the_terminal_shows_comparisons_and_verdicts():
     assert "latent naive +0." in text and "overprompt_random" in text
     assert "cannot be told: a, b, j: one level of concept signal: it takes two." in text
     assert "one-sided, by rearranging the study itself" in text
+    (row,) = [one for one in claims.verdicts(ds) if one["claim"] == "d"]
+    low, high = row["interval"]
+    assert f"{row['value']:.2f} [{low:.2f}, {high:.2f}]" in text
+    assert "no 95 % interval: e: a ratio of variances of so few seeds" in text and "learned: e: stays_80." in text
 
 
 def test_masking_delays_and_prevents():

@@ -1,5 +1,7 @@
 """Stable and unstable seeds beside Fig. 17: kinds by hand, steps of known curves, the table of the figure."""
 
+import json
+
 import numpy as np
 import pytest
 import synthetic
@@ -68,3 +70,11 @@ def test_fig17_has_the_table_below(ds):
         ["2", "never learned", "never", "never", "480"],
     ]  # fmt: skip
     assert rows[0][1] == "naive prompting of 11"
+    assert "(b) patched from the last checkpoint" in [ax.get_title() for ax in fig.axes]
+
+
+def test_fig17_names_the_step_of_the_patch_of_its_own_battery(ds):
+    """The configuration is that of a battery that was asked later."""
+    config = json.dumps({"elicit": {"patch_step": 100}})
+    later = ds.assign_attrs(config=config, batteries=json.dumps({"patch": {"patch_step": 300}}))
+    assert "(b) patched from step 300" in [ax.get_title() for ax in elicitation.fig17(later).axes]

@@ -38,6 +38,21 @@ def test_a_changed_number_is_found(found, tmp_path):
     assert redraw_docs.outdated(found, tmp_path) == ["README.md"]
 
 
+def test_numbers_that_were_measured_on_other_result_files_are_found(found, tmp_path, monkeypatch):
+    assert found.stale() == []
+    for file in docs_results.DATA.iterdir():
+        if file.suffix in (".json", ".nc"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with (tmp_path / "hidden.nc").open("ab") as file:
+        file.write(b"0")
+    assert docs_results.Results(tmp_path).stale() == ["false_alarms"]
+    monkeypatch.setattr(redraw_docs, "Results", lambda: docs_results.Results(tmp_path))
+    with pytest.raises(UserError, match="false_alarms.json were measured on other result files"):
+        redraw_docs.run(["--check"])
+    (tmp_path / "signal.nc").unlink()
+    assert docs_results.Results(tmp_path).stale() == ["false_alarms", "coverage"]
+
+
 def test_result_files_are_small_and_hold_what_is_drawn(found):
     for file in docs_results.DATA.iterdir():
         assert file.stat().st_size < 5 * MEGABYTE, file

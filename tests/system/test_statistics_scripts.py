@@ -1,7 +1,10 @@
 """The scripts that measure the statistics themselves: coverage of intervals, false alarms of claims."""
 
+import hashlib
 import json
 import pathlib
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from cspace_jax.config import files
 from cspace_jax.errors import UserError
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
+sys.path.insert(0, str(EXPERIMENTS.parent))  # scripts share helpers
 coverage, false_alarms = (files.load(EXPERIMENTS / f"{name}.py") for name in ("coverage", "false_alarms"))
 
 
@@ -26,7 +30,9 @@ def study(tmp_path_factory):
 
 def test_intervals_cover_at_least_93_percent_from_three_seeds_on(study, tmp_path, capsys):
     coverage.run(["--studies=1500", f"--results={study}", f"--out={tmp_path / 'c.json'}"])
-    found = json.loads((tmp_path / "c.json").read_text())
+    written = json.loads((tmp_path / "c.json").read_text())
+    assert written["results"] == {"signal.nc": hashlib.sha256(study.read_bytes()).hexdigest()}
+    found = written["rows"]
     assert any(name.startswith("fitted, beta") for name in found)
     for name, row in found.items():
         assert row["2"] is None
@@ -40,6 +46,7 @@ def test_shuffled_studies_are_rarely_called_shown(study, tmp_path, capsys):
     false_alarms.run([f"--results={study}", "--shuffles=40", f"--out={tmp_path / 'f.json'}"])
     found = json.loads((tmp_path / "f.json").read_text())
     assert [row["claim"] for row in found["rows"]] == ["a", "b", "c", "j"]
+    assert found["results"] == {"signal.nc": hashlib.sha256(study.read_bytes()).hexdigest()}
     for row in found["rows"]:
         assert (
             row["told"] > 20 and row["shown"] <= 6 and row["contradicted"] <= 6
@@ -72,6 +79,18 @@ def test_shuffles_rearrange_within_seeds_and_keep_what_was_measured():
         )
         for one in moved
     )
+
+
+def test_overprompting_that_is_behind_by_the_margin_is_rarely_called_not_behind(monkeypatch):
+    """Eight seeds: of 256 equally likely sums of signs 8 are as clear as the test asks for."""
+    behind = {"per_seed": (np.random.default_rng(0).normal(0.1, 0.3, 8) - 0.1).tolist()}
+    asked = types.SimpleNamespace(details={"minus_intervention": behind})
+    monkeypatch.setitem(false_alarms.CLAIMS, "f", types.SimpleNamespace(ask=lambda ds: asked))
+    counts = false_alarms.behind_by_the_margin(None, 600)
+    most = 600 * false_alarms.testing.ALPHA + 3 * np.sqrt(600 * 0.033)
+    assert 0 < counts["shown"] <= most and 0 < counts["contradicted"] <= most
+    asked.details.clear()
+    assert false_alarms.behind_by_the_margin(None, 600) is None
 
 
 def test_the_weights_that_are_compared_are_exchanged():
