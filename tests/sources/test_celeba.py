@@ -236,7 +236,7 @@ def test_a_link_to_the_folder_and_links_within_it_are_followed(original, root, t
     same(celeba.read(original), celeba.read(tmp_path / "linked"))
 
 
-def test_what_is_too_large_is_not_read(root, monkeypatch):
+def test_what_is_too_large_is_not_read(root):
     listing_of_root = celeba.read(root)
     with open(root / "img_align_celeba" / "000003.jpg", "r+b") as file:
         file.truncate(65_000_000)  # it takes no space on the disk
