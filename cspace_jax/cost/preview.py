@@ -93,7 +93,10 @@ def _disk(config: Config, plan: Plan) -> Iterator[str]:
     parameters, states = len(disk.kept_steps(config)) * disk.save_bytes(config), disk.state_bytes(config)
     kept = len(config.save.keep_states)
     which = "two states to resume from, for a moment" + (f", and {kept} that are kept" if kept else "")
-    yield f"disk at most: {in_words(parameters + states)}: {disk.describe(config)}, {in_words(states)} of {which}"
+    pool = memory.outline(config, plan).pool
+    parts = [disk.describe(config), f"{in_words(states)} of {which}"]
+    parts += [f"{in_words(pool)} of decoded pictures in data.cache_dir"] if pool else []
+    yield f"disk at most: {in_words(parameters + states + pool)}: {', '.join(parts)}"
 
 
 def _memory_here(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:

@@ -4,7 +4,7 @@ import contextlib
 from typing import Any
 
 import jax
-from jax.sharding import Sharding
+from jax.sharding import Sharding, SingleDeviceSharding
 
 from cspace_jax.config.plan import Plan
 from cspace_jax.errors import UserError
@@ -30,7 +30,7 @@ def local_devices(plan: Plan) -> list[Any]:
 
 
 class Shared:
-    """Arrays that all runs share: one copy at each place, sent there when it is first asked for.
+    """Arrays that all runs share: one copy on each device, sent there when it is first asked for.
 
     Args:
       tree: arrays on the host.
@@ -38,13 +38,23 @@ class Shared:
 
     def __init__(self, tree: Any):
         self.tree = tree
-        self._copies: dict[Sharding, Any] = {}
+        self._copies: dict[Any, Any] = {}  # by device
 
     def at(self, place: Sharding) -> Any:
-        """Return the copy of a place."""
-        if place not in self._copies:
-            self._copies[place] = jax.device_put(self.tree, place)
-        return self._copies[place]
+        """Return the arrays at a place: of several devices that hold the same, made of the copies of each."""
+        copies = [self._on(device) for device in place.addressable_devices_indices_map(())]  # in their order
+        if isinstance(place, SingleDeviceSharding):
+            return copies[0]
+
+        def joined(*leaves: jax.Array) -> jax.Array:
+            return jax.make_array_from_single_device_arrays(leaves[0].shape, place, list(leaves))
+
+        return jax.tree.map(joined, *copies)
+
+    def _on(self, device: Any) -> Any:
+        if device not in self._copies:
+            self._copies[device] = jax.device_put(self.tree, SingleDeviceSharding(device))
+        return self._copies[device]
 
 
 _latest = Shared(())

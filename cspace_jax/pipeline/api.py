@@ -47,7 +47,7 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     startup.set_up_jax()
     startup.start_backend()
     opening.refuse_ignored(config)
-    source = opening.open_and_check(config)
+    source = opening.open_for_plan(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
     preparation.check_names(config)
     forecast.show(config, autotune.resolve(config, may_measure=False), compile_programs)

@@ -23,7 +23,15 @@ def open_and_check(config: Config) -> Source:
     Raises:
       UserError: the source cannot be used, or something of the study does not fit it.
     """
-    source = opening.open_source(config.data)
+    return _checked(config, opening.open_source(config.data))
+
+
+def open_for_plan(config: Config) -> Source:
+    """Do as `open_and_check` for a forecast, which CelebA needs not be there for: its official numbers will do."""
+    return _checked(config, opening.foresee(config.data) or opening.open_source(config.data))
+
+
+def _checked(config: Config, source: Source) -> Source:
     if config.data.source == DGP:
         return source  # the configuration alone was enough to check it
     family = source.family

@@ -57,7 +57,7 @@ def _known(config: Config, workdir: Workdir) -> Plan | None:
         return None
     found = (wave.measured(config) for wave in processes.own(waves.load(workdir, config)))
     chosen = next(filter(None, found), None)
-    return chosen and Plan.resolve(autotune.with_plan(config, chosen), jax.default_backend())
+    return Plan.resolve(autotune.with_plan(config, chosen), jax.default_backend()) if chosen else None
 
 
 def _microbatches(plan: Plan, of: Sequence[Wave]) -> list[int]:

@@ -9,16 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from cspace_jax.sources.listing import (
+    MOST_BYTES,
+    MOST_LABEL_BYTES,
     Listing,
     folder_at,
     is_picture,
     listing_of,
     own_split,
     plain_words,
+    read_bounded,
     reading,
     refuse,
     repeated,
     some,
+    within,
 )
 
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -26,7 +30,7 @@ ATTRIBUTES = ("list_attr_celeba.txt", "list_attr_celeba.csv")
 PARTITION = ("list_eval_partition.txt", "list_eval_partition.csv")
 PICTURES = "img_align_celeba"
 ARCHIVE = f"{PICTURES}.zip"
-_MOST_BYTES = 64e6  # of a picture in an archive; the official ones take some 10 kB
+TRAINING, OTHERS = 162_770, 19_867 + 19_962  # pictures of the official parts
 _OFFICIAL = f"the official files are {ATTRIBUTES[0]}, {PARTITION[0]} and {ARCHIVE} from {PAGE}"
 _FOLDERS = ("", "Anno", "Eval", "Img", "celeba", "celeba/Anno", "celeba/Eval", "celeba/Img")
 _SEPARATORS = bytes.maketrans(b',;"', b"   ")
@@ -66,13 +70,18 @@ def read(path: str | os.PathLike[str]) -> Listing:
             folder,
             names,
             concepts,
-            [_WORDS.get(name) or plain_words(name) for name in concepts],
+            [words_of(name) for name in concepts],
             bits[rows],
             _partition(folder, partition, names) if partition else own_split(names),
             read=pictures.read,
             stamp=[pictures.stamp(name) for name in names],
             notes=notes,
         )
+
+
+def words_of(attribute: str) -> tuple[str, str]:
+    """Return the words of bit 0 and bit 1 of an attribute."""
+    return _WORDS.get(attribute) or plain_words(attribute)
 
 
 def _find(folder: str, names: Sequence[str]) -> str:
@@ -86,7 +95,7 @@ def _find(folder: str, names: Sequence[str]) -> str:
 
 def _attributes(folder: str, file: str) -> tuple[list[str], list[str], np.ndarray, list[str]]:
     """Return the names of attributes and of pictures, the bits, and notes."""
-    lines, data = _opened(file)
+    lines, data = _opened(folder, file)
     name = os.path.basename(file)
     count = lines[0].split()
     skipped = 1 if len(count) == 1 and count[0].isdigit() else 0
@@ -113,7 +122,7 @@ def _attributes(folder: str, file: str) -> tuple[list[str], list[str], np.ndarra
 
 def _partition(folder: str, file: str, names: Sequence[str]) -> np.ndarray:
     """Return which pictures are of the validation or the test part."""
-    lines, data = _opened(file)
+    lines, data = _opened(folder, file)
     file_name = os.path.basename(file)
     skipped = 1 if lines[0].split()[:1] == [b"image_id"] else 0
     pictures, values = _table(folder, file_name, data, skipped, 2)
@@ -126,10 +135,10 @@ def _partition(folder: str, file: str, names: Sequence[str]) -> np.ndarray:
     return np.array([parts[name] != 0 for name in names], bool)
 
 
-def _opened(file: str) -> tuple[list[bytes], bytes]:
+def _opened(folder: str, file: str) -> tuple[list[bytes], bytes]:
     """Return the first two lines and the whole of a text file, commas and quotation marks made blanks."""
-    with open(file, "rb") as opened:
-        data = opened.read().removeprefix(b"\xef\xbb\xbf").translate(_SEPARATORS)
+    data = read_bounded(folder, file, "labels", MOST_LABEL_BYTES)
+    data = data.removeprefix(b"\xef\xbb\xbf").translate(_SEPARATORS)
     return (data.split(b"\n", 2) + [b"", b""])[:2], data
 
 
@@ -195,7 +204,7 @@ class _Pictures:
 def _pictures(folder: str) -> _Pictures:
     for below in _FOLDERS:
         for nested in (PICTURES, f"{PICTURES}/{PICTURES}"):
-            if (pictures := _in_folder(os.path.join(folder, below, nested))).names:
+            if (pictures := _in_folder(folder, os.path.join(folder, below, nested))).names:
                 return pictures
     archive = _find(folder, (ARCHIVE,))
     if not archive:
@@ -203,9 +212,11 @@ def _pictures(folder: str) -> _Pictures:
     return _in_archive(folder, archive)
 
 
-def _in_folder(folder: str) -> _Pictures:
+def _in_folder(root: str, folder: str) -> _Pictures:
     files: dict[str, os.DirEntry[str]] = {}
     if os.path.isdir(folder):
+        if not within(root, folder):
+            refuse(root, f"{os.path.relpath(folder, root)!r} is a link that leads out of the folder")
         with os.scandir(folder) as entries:
             files = {entry.name: entry for entry in entries if is_picture(entry.name) and entry.is_file()}
 
@@ -213,14 +224,15 @@ def _in_folder(folder: str) -> _Pictures:
         status = files[name].stat()
         return status.st_size, status.st_mtime_ns
 
-    def read_file(name: str) -> bytes:
-        with open(files[name].path, "rb") as file:
-            return file.read()
-
-    return _Pictures(files, stamp, read_file)
+    leaving = [name for name, entry in files.items() if entry.is_symlink() and not within(root, entry.path)]
+    if leaving:
+        refuse(root, f"{os.path.relpath(files[leaving[0]].path, root)!r} is a link that leads out of the folder")
+    return _Pictures(files, stamp, lambda name: read_bounded(root, files[name].path))
 
 
 def _in_archive(folder: str, file: str) -> _Pictures:
+    if not within(folder, file):
+        refuse(folder, f"{os.path.relpath(file, folder)!r} is a link that leads out of the folder")
     try:
         archive = zipfile.ZipFile(file)
     except zipfile.BadZipFile:
@@ -230,9 +242,9 @@ def _in_archive(folder: str, file: str) -> _Pictures:
     members = {info.filename.rpartition("/")[2]: info for info in archive.infolist() if is_picture(info.filename)}
     if not members:
         refuse(folder, f"{os.path.basename(file)} holds no pictures")
-    if large := next((info for info in members.values() if info.file_size > _MOST_BYTES), None):
+    if large := next((info for info in members.values() if info.file_size > MOST_BYTES), None):
         refuse(folder, f"{os.path.basename(file)}: {large.filename!r} unpacks to {large.file_size / 1e6:,.0f} MB, a "
-               f"picture may take {_MOST_BYTES / 1e6:.0f}")  # fmt: skip
+               f"picture may take {MOST_BYTES / 1e6:.0f}")  # fmt: skip
     return _Pictures(
         members,
         lambda name: (members[name].file_size, members[name].CRC),

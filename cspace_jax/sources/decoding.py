@@ -50,6 +50,9 @@ def pixels(
     shape = (len(listing.names), image_size, image_size, 3)
     file = os.path.join(os.path.expanduser(os.fspath(cache_dir)), f"{_key(listing, image_size, crop)}.npy")
     found = _mapped(file, shape)
+    if found is not None:
+        with contextlib.suppress(OSError):  # of a cache that others own
+            os.utime(file)  # the file used longest ago goes first where the cache is bounded
     if found is None:
         with writing(file):
             os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
@@ -159,7 +162,7 @@ def _one(listing: Listing, image_size: int, crop: int) -> Callable[[int], np.nda
             refuse(listing.path, f"picture {name!r} {error}")
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             refuse(listing.path, f"picture {name!r} is too large, at most {MAX_PIXELS:,} pixels are read")
-        except MemoryError:
+        except (MemoryError, UserError):
             raise
         except Exception as error:  # Pillow names no class of errors for damaged files
             reason = "not a picture" if isinstance(error, Image.UnidentifiedImageError) else str(error)

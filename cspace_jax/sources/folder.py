@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cspace_jax.sources.listing import (
+    MOST_LABEL_BYTES,
     SPLITS,
     Listing,
     folder_at,
@@ -18,6 +19,7 @@ from cspace_jax.sources.listing import (
     listing_of,
     own_split,
     plain_words,
+    read_bounded,
     reading,
     refuse,
     repeated,
@@ -85,8 +87,7 @@ def _files(folder: str) -> _Files:
 
 def _reader(folder: str) -> Callable[[str], bytes]:
     def read_file(name: str) -> bytes:
-        with open(os.path.join(folder, name), "rb") as file:
-            return file.read()
+        return read_bounded(folder, os.path.join(folder, name))
 
     return read_file
 
@@ -137,8 +138,7 @@ def _labelled(folder: str) -> Listing:
 
 def _table(folder: str) -> tuple[list[str], list[list[str]]]:
     """Read the header and the rows of labels.csv, blanks around values removed."""
-    with open(os.path.join(folder, LABELS), "rb") as file:
-        data = file.read()
+    data = read_bounded(folder, os.path.join(folder, LABELS), "labels", MOST_LABEL_BYTES)
     try:
         text = data.decode("utf-8-sig")
         delimiter = max(",;", key=text.partition("\n")[0].count)
@@ -243,8 +243,7 @@ def _named(folder: str, length: int) -> tuple[list[str], list[tuple[str, str]]]:
     if not os.path.lexists(file):
         letters = list(string.ascii_lowercase[:length])
         return letters, [(f"{letter}0", f"{letter}1") for letter in letters]
-    with open(file, "rb") as opened:
-        data = opened.read()
+    data = read_bounded(folder, file, "names of concepts", MOST_LABEL_BYTES)
     try:
         lines = [line.strip() for line in data.decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:

@@ -15,6 +15,8 @@ from cspace_jax.config.reading import fail
 from cspace_jax.text import unpresentable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+MOST_BYTES = 64e6  # of a picture; the official ones of CelebA take some 10 kB
+MOST_LABEL_BYTES = 1e9  # of a list of labels; that of CelebA takes 27 MB
 HELD_SHARE = 10  # one picture in so many is held where nobody says which
 SPLITS = {"train": False, "val": True, "valid": True, "validation": True, "test": True}  # name -> is it held
 
@@ -136,6 +138,33 @@ def repeated(names: Sequence[str]) -> list[str]:
     """Return the names that occur more than once, each once."""
     seen: set[str] = set()
     return list(dict.fromkeys(name for name in names if name in seen or seen.add(name)))
+
+
+def within(root: str, path: str) -> bool:
+    """Return whether a path leads, over whatever links, to something within a folder."""
+    real = os.path.realpath(root)
+    return os.path.commonpath([real, os.path.realpath(path)]) == real
+
+
+def read_bounded(folder: str, file: str, what: str = "a picture", most: float = MOST_BYTES) -> bytes:
+    """Return the content of a file of a folder.
+
+    Args:
+      folder: where the pictures are.
+      file: path of the file.
+      what: it is, for messages.
+      most: bytes that are read.
+
+    Raises:
+      UserError: the file is a link that leads out of the folder, or larger.
+    """
+    name = os.path.relpath(file, folder)
+    if not within(folder, file):
+        refuse(folder, f"{name!r} is a link that leads out of the folder")
+    with open(file, "rb") as opened:
+        if (size := os.fstat(opened.fileno()).st_size) > most:
+            refuse(folder, f"{name!r} takes {size / 1e6:,.0f} MB, {what} may take {most / 1e6:.0f}")
+        return opened.read()
 
 
 def folder_at(path: str | os.PathLike[str]) -> str:

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +31,8 @@ from cspace_jax.sources.selection import select
 from cspace_jax.text import closest, unpresentable
 
 IMAGES, CELEBA = "images", "celeba"
+MAX_CACHE_BYTES = 16 * 2**30  # of decoded pictures in the user's cache; the pools used longest ago are removed
+_HEADER_BYTES = 4096  # at most, of a file of decoded pictures
 PIXELS = "pixels"  # in what a workdir keeps: the digest of decoded pictures; older versions left it out
 _DESCRIBED = ("concepts", "words", "counts", "held", "fingerprint")
 _OF_PICTURES = ("path", "concepts", "crop", "jitter", "flip", "tint")
@@ -111,13 +113,42 @@ def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | No
         return None
     values = {name: _tuples(described[name]) for name in _DESCRIBED}
     require_presentable(data.path, values["concepts"], values["words"])
+    source = Pictures(data, **values, pixels=str(described.get(PIXELS, "")), load=_closed(data))
+    remember(source)
+    return source
+
+
+def foresee(data: DataConfig) -> Source | None:
+    """Return and remember CelebA as it will be, from its official numbers alone; None if it is there to be opened.
+
+    The numbers by class are not known without the labels: pictures are divided evenly, and a line says so.
+
+    Raises:
+      UserError: the named concepts are too few or too many, or the held-out classes do not fit them.
+    """
+    there = bool(data.path) and pathlib.Path(data.path).expanduser().exists()
+    if data.source != CELEBA or not all(data.concepts) or not data.concepts or there:
+        return None
+    pairs = [(celeba.words_of(name.removeprefix("-")), name.startswith("-")) for name in data.concepts]
+    words = tuple((one, zero) if exchanged else (zero, one) for (zero, one), exchanged in pairs)
+    names, num = tuple(name.removeprefix("-") for name in data.concepts), 2 ** len(data.concepts)
+    counts, held = (tuple((total + k) // num for k in range(num)) for total in (celeba.TRAINING, celeba.OTHERS))
+    source = Pictures(data, names, words, counts, held, pixels="", load=_closed(data))
+    check_concepts(source.family, data.source)
+    check_held_out(source.family)
+    numbers = f"{celeba.TRAINING:,} pictures to train on and {celeba.OTHERS:,} others"
+    print(f"pictures: data.path = {data.path!r} is no folder: planned with the official {numbers}, divided evenly")
+    remember(source)
+    return source
+
+
+def _closed(data: DataConfig) -> Callable[[], dict[str, np.ndarray]]:
+    """Return what loads the pool of pictures that were not opened: it raises UserError."""
 
     def load() -> dict[str, np.ndarray]:
         raise UserError(f"data.path = {data.path!r}: the pictures of this study are needed and were not opened")
 
-    source = Pictures(data, **values, pixels=str(described.get(PIXELS, "")), load=load)
-    remember(source)
-    return source
+    return load
 
 
 def _tuples(value: Any) -> Any:
@@ -143,7 +174,10 @@ def _pictures(data: DataConfig) -> Pictures:
     cache = data.cache_dir or str(startup.cache_folder() / "pictures")
 
     def load() -> dict[str, np.ndarray]:
-        return {"pictures": decoding.pixels(listing, data.image_size, data.crop, cache), "rows": order}
+        pictures = decoding.pixels(listing, data.image_size, data.crop, cache)
+        if not data.cache_dir:  # a folder of the user's own may hold other things
+            startup.bound(pathlib.Path(cache), max(MAX_CACHE_BYTES, pictures.nbytes + _HEADER_BYTES))
+        return {"pictures": pictures, "rows": order}
 
     made = (tuple(map(int, counts)), tuple(map(int, held)), listing.fingerprint)
     return Pictures(data, listing.concepts, listing.words, *made, load=load)

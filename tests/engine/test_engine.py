@@ -270,11 +270,12 @@ def test_a_convolution_that_is_nan_leaves_those_of_other_runs_unchanged(convolve
 
 DEVICES = """
 import jax
-jax.config.update("jax_num_cpu_devices", 4)
-import regression, tempfile, test_engine as t, tiny
+jax.config.update("jax_num_cpu_devices", 8)
+import numpy as np, regression, tempfile, test_engine as t, tiny
+from cspace_jax.engine.placement import Shared
 from cspace_jax.storage import checkpoint
-four = jax.devices()
-one, two = four[:2]
+eight = jax.devices()
+one, two = eight[:2]
 
 def outcome(layout, devices, runs=3, **changes):
     runner = regression.engine(layout, slice(0, runs), devices, **changes)
@@ -305,19 +306,36 @@ def held(device):
     shards = [shard for array in jax.live_arrays() for shard in array.addressable_shards]
     return sum(shard.data.nbytes for shard in shards if shard.device == device)
 
+def copies(device, kind):
+    # Of each array once, whatever larger one it is part of.
+    shards = [shard for array in jax.live_arrays() if array.dtype == kind for shard in array.addressable_shards]
+    return len({shard.data.unsafe_buffer_pointer() for shard in shards if shard.device == device})
+
+# The probe asks for one device, runs that are shared for several: each has one copy, whoever asks first.
+pool = {"pictures": np.zeros(6 * 2**20 + 1, np.uint8)[1:].reshape(2**20, 6)}  # not aligned: it has to be copied
+pair = jax.NamedSharding(jax.sharding.Mesh(np.array([one, two]), ("batch",)), jax.P())
+single = [jax.sharding.SingleDeviceSharding(device) for device in (one, two)]
+for places in ([single[0], pair, single[1]], [pair, *single]):
+    shared_by_all = Shared(pool)
+    found = [shared_by_all.at(place)["pictures"] for place in places]
+    assert [len(array.devices()) for array in found] == [len(place.device_set) for place in places]
+    assert all((array == pool["pictures"]).all() for array in found)
+    assert [copies(device, np.uint8) for device in (one, two, eight[2])] == [1, 1, 0]
+    del found, shared_by_all
+
 with tempfile.TemporaryDirectory() as folder:
-    spread = regression.engine("vmap", slice(0, 4), four)
-    before = [held(device) for device in four]
+    spread = regression.engine("vmap", slice(0, 8), eight)
+    before = [held(device) for device in eight]
     state, _ = spread.train(spread.init(), 0, 3)
     saved = spread.fetch(state)
-    grown = [held(device) - base for device, base in zip(four, before)]
+    grown = [held(device) - base for device, base in zip(eight, before)]
     # A save leaves every run on its own device; the first one holds the step's number too.
     assert 0 < max(grown) < 1.05 * min(grown), grown
-    for devices in (four, [one]):
+    for devices in (eight, [one]):
         with checkpoint.CheckpointWriter(folder) as writer:
-            writer.save(len(devices), regression.engine("vmap", slice(0, 4), devices).fetch(state))
-    for step, devices in ((4, [one]), (1, four), (4, [four[3], two])):
-        other = regression.engine("vmap", slice(0, 4), devices)
+            writer.save(len(devices), regression.engine("vmap", slice(0, 8), devices).fetch(state))
+    for step, devices in ((8, [one]), (1, eight), (8, [eight[7], two])):
+        other = regression.engine("vmap", slice(0, 8), devices)
         restored = checkpoint.restore_groups(folder, step, other.abstract_state(), other.groups)
         tiny.assert_same_bits(other.fetch(restored), saved)
         for group, device in zip(restored, devices, strict=True):

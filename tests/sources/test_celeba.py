@@ -214,3 +214,34 @@ def test_pictures_of_other_names(root):
     with zipfile.ZipFile(root / "img_align_celeba.zip", "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("img_align_celeba/000001.jpg", bytes(65_000_000))  # 63 kB in the file
     fails(root, "'img_align_celeba/000001.jpg' unpacks to 65 MB, a picture may take 64")
+
+
+@pytest.mark.parametrize(
+    "name", [ATTRIBUTES, PARTITION, "img_align_celeba", "img_align_celeba/000003.jpg", "img_align_celeba.zip"]
+)
+def test_links_that_lead_out_of_the_folder_are_refused(root, tmp_path, name):
+    if name.endswith(".zip"):
+        faces.zip_pictures(root / "img_align_celeba")
+    (tmp_path / "elsewhere").mkdir()
+    moved = (root / name).rename(tmp_path / "elsewhere" / (root / name).name)
+    (root / name).symlink_to(moved)
+    fails(root, f"{name!r} is a link that leads out of the folder")
+
+
+def test_a_link_to_the_folder_and_links_within_it_are_followed(original, root, tmp_path):
+    (root / "Img").mkdir()
+    (root / "img_align_celeba").rename(root / "Img" / "all")
+    (root / "img_align_celeba").symlink_to("Img/all")
+    (tmp_path / "linked").symlink_to(root)
+    same(celeba.read(original), celeba.read(tmp_path / "linked"))
+
+
+def test_what_is_too_large_is_not_read(root):
+    listing_of_root = celeba.read(root)
+    with open(root / "img_align_celeba" / "000003.jpg", "r+b") as file:
+        file.truncate(65_000_000)  # it takes no space on the disk
+    with pytest.raises(UserError, match="'img_align_celeba/000003.jpg' takes 65 MB, a picture may take 64"):
+        listing_of_root.read("000003.jpg")
+    with open(root / ATTRIBUTES, "r+b") as file:
+        file.truncate(1_100_000_000)
+    fails(root, f"{ATTRIBUTES!r} takes 1,100 MB, labels may take 1000")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cspace_jax.config import DataConfig
 from cspace_jax.errors import UserError
-from cspace_jax.sources import arrays, folder, opening
+from cspace_jax.sources import arrays, decoding, folder, opening
 from cspace_jax.sources.listing import own_split
 from cspace_jax.sources.selection import select
 
@@ -315,3 +315,23 @@ def test_the_own_split_never_changes():
     held = own_split([f"{i:06d}.jpg" for i in range(1, 2001)])
     assert np.flatnonzero(held[:40]).tolist() == [7, 10, 11, 19, 23, 28, 35, 36]
     assert 150 < held.sum() < 250
+
+
+def test_tables_that_are_links_out_of_the_folder_are_refused(tmp_path):
+    root = labelled(tmp_path / "root", "file,x\na.png,0\nb.png,1")
+    (root / "labels.csv").rename(tmp_path / "labels.csv")
+    (root / "labels.csv").symlink_to("../labels.csv")
+    fails("'labels.csv' is a link that leads out of the folder", folder.read, root)
+    classes = pictures(tmp_path / "classes", "0/a.png", "1/b.png")
+    (tmp_path / "names").write_text("x: no, yes")
+    (classes / "concepts.txt").symlink_to("../names")
+    fails("'concepts.txt' is a link that leads out of the folder", folder.read, classes)
+
+
+def test_a_picture_that_is_too_large_is_not_read(tmp_path):
+    root = labelled(tmp_path, "file,x,y\na.png,0,1\nb.png,1,0")
+    with open(root / "b.png", "r+b") as file:
+        file.truncate(65_000_000)
+    words = "'b.png' takes 65 MB, a picture may take 64"
+    fails(words, folder.read(root).read, "b.png")
+    fails(words, decoding.pixels, folder.read(root), 4, 0, tmp_path / "cache")

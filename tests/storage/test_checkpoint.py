@@ -140,10 +140,11 @@ def test_state_may_be_donated_during_and_after(tmp_path):
 
 _OTHER_DEVICES = """
 import os
-os.environ["JAX_NUM_CPU_DEVICES"] = "3"  # with the parent's XLA_FLAGS, so that both draw the same bits
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"  # with the parent's XLA_FLAGS, so that both draw the same bits
 import jax
 from test_checkpoint import *
-sharding = jax.NamedSharding(jax.make_mesh((3,), ("runs",)), jax.P("runs"))
+last = jax.sharding.Mesh(jax.devices()[5:], ("runs",))  # three, none of which wrote it
+sharding = jax.NamedSharding(last, jax.P("runs"))
 target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract(make_state()))
 state = restore(sys.argv[1], 500, target)
 assert all(len(x.sharding.device_set) == 3 for x in jax.tree.leaves(state))
@@ -168,7 +169,7 @@ def run_script(code: str, *args: object) -> str:
 
 
 def test_moves_between_devices(saved, tmp_path):
-    """Written by one device, read and written by three, read by one again."""
+    """Written by one device, read and written by the last three of eight, read by one again."""
     run_script(_OTHER_DEVICES, saved, tmp_path)
     assert_same_bits(restore(tmp_path, 1, abstract(make_state())), make_state(0))
     assert_same_bits(restore_run(tmp_path, 1, abstract(make_state()), 2), run_of(make_state(0), 2))

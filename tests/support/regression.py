@@ -87,9 +87,10 @@ class Regression:
 
 
 def settings(runs: slice = slice(0, 3)) -> Any:
-    """Return stacked settings of up to four runs, which differ in signal, seed and learning rate."""
-    rates = np.array([0.02, 0.05, 0.1, 0.03], np.float32)
-    return dataclasses.replace(tiny.settings(tiny.study(), runs), learning_rate=rates[runs])
+    """Return stacked settings of up to eight runs, which differ in signal, seed and learning rate."""
+    rates = np.array([0.02, 0.05, 0.1, 0.03, 0.06, 0.04, 0.07, 0.08], np.float32)
+    study = tiny.study(grid={"sep_col": (0.2, 0.8, 0.4, 0.6)}) if runs.stop > 4 else tiny.study()
+    return dataclasses.replace(tiny.settings(study, runs), learning_rate=rates[runs])
 
 
 def engine(layout: str, runs: slice = slice(0, 3), devices: Any = None, **changes: int) -> Engine:

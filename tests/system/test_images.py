@@ -1,6 +1,8 @@
 """Studies of pictures and of a user's generator, from the folder to the figures, and every mistake in one line."""
 
+import dataclasses
 import json
+import os
 import pathlib
 import shutil
 
@@ -13,6 +15,7 @@ from commands import NARROW, ROOT, command
 from PIL import Image
 
 import cspace_jax as cs
+from cspace_jax import sources
 from cspace_jax.config import DataConfig
 from cspace_jax.data import signal
 from cspace_jax.data.opened import source_of
@@ -289,6 +292,41 @@ def test_every_mistake_is_one_line_and_writes_nothing(pictures, tmp_path, name):
     done = command(CONFIG, f"--config.data.path={pictures}", f"--workdir={tmp_path / 'w'}", *arguments)
     assert done.code == 2 and words in done.err and done.err.count("\n") == 1, done.err
     assert not (tmp_path / "w").exists()
+
+
+def test_celeba_is_planned_before_it_is_downloaded(tmp_path):
+    done = command("--mode=plan", "--config=celeba:smoke")
+    assert done.code == 0, done.err
+    line = "'' is no folder: planned with the official 162,770 pictures to train on and 39,829 others, divided evenly"
+    assert line in done.out and "study celeba, scale smoke: 2 runs" in done.out
+    assert "pictures: 39.7 MB on each device" in done.out  # 202,599 of 8 x 8, and their rows
+    done = command("--config=celeba:smoke", f"--workdir={tmp_path / 'w'}")
+    assert done.code == 2 and "data.path = '': must name the folder" in done.err and not (tmp_path / "w").exists()
+    done = command("--mode=plan", "--config=celeba:smoke", "--config.data.concepts=('Male',)")
+    assert done.code == 2 and "must have 2 to 6 concepts, not 1 (Male)" in done.err
+
+
+def test_the_cache_of_decoded_pictures_is_bounded_and_counted(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sources.opening, "MAX_CACHE_BYTES", 10_000)
+    folder = tmp_path / "cspace_jax" / "pictures"
+    folder.mkdir(parents=True)
+    for name in ("old.npy", "older.npy"):
+        (folder / name).write_bytes(bytes(9_000))
+        os.utime(folder / name, (1e9, 1e9))
+    config = cs.load_config("images:smoke", **{"data.path": str(pictures)})
+    pool = sources.opening.open_source(config.data).pool["pictures"]
+    (kept,) = folder.iterdir()
+    assert kept.stat().st_size >= pool.nbytes == 120 * 8 * 8 * 3 > 10_000
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "thesis.pdf").write_bytes(bytes(20_000))
+    data = dataclasses.replace(config.data, cache_dir=str(own))
+    assert sources.opening.open_source(data).pool["pictures"].shape == pool.shape
+    assert (own / "thesis.pdf").exists()
+    cs.preview(config)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("disk at most")]
+    assert line.endswith("23.5 kB of decoded pictures in data.cache_dir")
 
 
 def test_a_source_that_was_not_opened_says_so():
