@@ -7,6 +7,7 @@ another battery never touches them.
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ from cspace_jax.evaluation import protocols, sampling
 from cspace_jax.evaluation.prompts import battery, prepare
 from cspace_jax.evaluation.reading import read
 from cspace_jax.evaluation.spec import EvalSpec
-from cspace_jax.pipeline.evaluate import images_at_once, require_checkpoints
+from cspace_jax.pipeline.evaluate import Portion, images_at_once, require_checkpoints
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
@@ -232,16 +233,32 @@ class Questions:
             if rows.size:
                 spec = spec_of(queries=rows.size, guided=guided)
                 self._parts.append((spec, rows, _batches(spec, queries, rows)))
+        self._portion = Portion(
+            self._parts[0][0].at_once, max(math.prod(spec.shape) for spec, _, _ in self._parts),
+            f"to ask {runner.runs} runs at once", "give elicit.images_per_call or, in another workdir, engine.wave a "
+            "smaller number",
+        )  # fmt: skip
 
     def __call__(self, params: RunGroups, patch: RunGroups) -> dict[str, np.ndarray]:
-        """Return the arrays of an answer file; `patch` is what patched queries use of another checkpoint."""
+        """Return the arrays of an answer file; `patch` is what patched queries use of another checkpoint.
+
+        Raises:
+          UserError: the memory of a device does not suffice, however few images pass through the network at once.
+        """
         order = np.argsort(np.concatenate([rows for _, rows, _ in self._parts]))
         found: dict[str, list[np.ndarray]] = {name: [] for name in ELICITED}
         for spec, rows, batches in self._parts:
-            measured = [_measure(self._runner, spec, params, patch, one, self._probe.params) for one in batches]
+            measured = [self._measure(spec, params, patch, one) for one in batches]
             for name, parts in found.items():
                 parts.append(np.concatenate([one[name] for one in measured], axis=1)[:, : rows.size])
         return {name: np.concatenate(parts, axis=1)[:, order] for name, parts in found.items()}
+
+    def _measure(self, spec: EvalSpec, params: RunGroups, patch: RunGroups, queries: RunGroups) -> dict[str, Any]:
+        def measure(at_once: int) -> dict[str, Any]:
+            part = dataclasses.replace(spec, at_once=at_once)
+            return _measure(self._runner, part, params, patch, queries, self._probe.params)
+
+        return self._portion(measure)
 
 
 def _batches(spec: EvalSpec, queries: RunGroups, rows: np.ndarray) -> list[RunGroups]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from cspace_jax.analysis import report, summary
+from cspace_jax.analysis import learning, report, summary
 from cspace_jax.config import to_dict
 from cspace_jax.pipeline import collect
 from cspace_jax.pipeline.study import Study
@@ -59,6 +59,7 @@ def make(study: Study, found: Mapping[str, Any] | None = None) -> Page:
     from cspace_jax.explorer import page  # Plotly is loaded where a page is made
 
     ds, workdir = results.open_results(study.workdir.root), study.workdir
+    ds = learning.with_definition(ds, study.config.learned)
     shown = report.to_json(found or summary.summarise(ds))
     question, config = loading.question(study.config.study), to_dict(study.as_evaluated(ds))
     env, times = stored_json(workdir.env), stored_json(workdir.times)

@@ -7,7 +7,7 @@ import jax
 import xarray as xr
 
 from cspace_jax import processes, startup
-from cspace_jax.analysis import joining, report, summary, zoom
+from cspace_jax.analysis import joining, learning, report, summary, zoom
 from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, describe_time
 from cspace_jax.pipeline import (
@@ -224,6 +224,7 @@ def draw(study: Study, output: Output = Output(), ds: xr.Dataset | None = None) 
     from cspace_jax.plots.figures import Inputs, draw_all  # Matplotlib is loaded where something is drawn
 
     ds = results.open_results(study.workdir.root) if ds is None else ds
+    ds = learning.with_definition(ds, study.config.learned)
     data = study.config.data
     inputs = Inputs(ds, collect.samples(study, ds), data, collect.examples(study))
     folder = study.workdir.figures if output.folder is None else located(output.folder)

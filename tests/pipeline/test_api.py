@@ -97,6 +97,16 @@ def test_the_ten_lines(config, study, tmp_path, capsys):
     assert images.min() >= 0 and images.max() <= 1 and np.ptp(images) > 0.1
 
 
+def test_stored_results_are_shown_by_another_definition_of_learned(config, study, tmp_path):
+    before = study.workdir.dataset.read_bytes()
+    for learned, other in (("first_80", "stays_80"), ("stays_80", "first_80")):
+        shown = dataclasses.replace(config, learned=learned)
+        cs.run(shown, study.workdir.root, "report", outdir=tmp_path / learned)
+        text = (tmp_path / learned / "report.html").read_text()
+        assert f"{learned}: accuracy reaches" in text and f"{other}: accuracy reaches" not in text
+    assert study.workdir.dataset.read_bytes() == before
+
+
 def test_a_finished_study_is_opened_and_run_again_without_training(config, study, capsys):
     before = study.workdir.table.read_bytes()
     opened = cs.open_study(study.workdir.root)

@@ -1,6 +1,7 @@
 """The stage that asks checkpoints with the battery: files, resuming, controls, and what it adds to the results."""
 
 import json
+import math
 import re
 import shutil
 
@@ -15,6 +16,7 @@ from tiny import copy_of, probe_of
 from cspace_jax.analysis import capability, learning, report
 from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.data.concepts import classes
+from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import embeddings, protocols, sampling
 from cspace_jax.evaluation.prompts import battery, prepare
@@ -26,6 +28,7 @@ from cspace_jax.pipeline.collect import naive
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.train import train
 from cspace_jax.plots.figures import Inputs, draw_all
+from cspace_jax.storage.evaluations import ELICITED, read_evaluation
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import TrainSpec
 
@@ -232,6 +235,26 @@ def test_controls_that_an_older_version_drew_are_left_out(finished, tmp_path, ca
     assert "overprompt_random" not in found.names and "overprompt" in found.names
     assert found.raw[2]["prob_samples"].shape[1] == len(found.names)
     assert "controls drawn by an older version; ask for them again" in capsys.readouterr().out
+
+
+def test_a_battery_goes_on_with_fewer_images_where_memory_does_not_suffice(
+    finished, reader, tmp_path, monkeypatch, capsys
+):
+    workdir, called = copy_of(finished, tmp_path), Engine.call
+    last = files_of(workdir)[-1]
+    expected = read_evaluation(last, ELICITED)
+    last.unlink()
+
+    def short(runner, function, static, *arguments, **options):
+        if function is sampling.draw and static.microbatch_of(math.prod(static.shape)) > 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
+        return called(runner, function, static, *arguments, **options)
+
+    monkeypatch.setattr(Engine, "call", short)
+    elicit.ask(tiny.in_workdir(workdir, CONFIG), reader)
+    assert "out of memory: 3 images of a run at once are tried to ask" in capsys.readouterr().out
+    for name, values in read_evaluation(last, ELICITED).items():
+        np.testing.assert_allclose(values, expected[name], atol=2e-5)
 
 
 def test_a_flipped_bit_of_a_description_is_noticed(finished, tmp_path):
