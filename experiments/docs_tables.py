@@ -194,7 +194,11 @@ def verdicts(found: Results) -> list[str]:
 
 def _interval(row: Mapping[str, Any]) -> str:
     low, high = row["interval"]
-    return f"[{low:.2f}, {high:.2f}]" if known(low) and known(high) else row["no_interval"]
+    return (
+        f"[{low:.2f}, {high:.2f}]"
+        if known(low) and known(high)
+        else row["no_interval"] and f"none: {row['no_interval']}"
+    )
 
 
 def coverage(found: Results) -> list[str]:
