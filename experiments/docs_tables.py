@@ -194,7 +194,9 @@ def verdicts(found: Results) -> list[str]:
 
 def _interval(row: Mapping[str, Any]) -> str:
     low, high = row["interval"]
-    return f"[{low:.2f}, {high:.2f}]" if known(low) and known(high) else row["no_interval"]
+    if known(low) and known(high):
+        return f"[{low:.2f}, {high:.2f}]"
+    return f"none: {row['no_interval']}" if row["no_interval"] else ""
 
 
 def coverage(found: Results) -> list[str]:
