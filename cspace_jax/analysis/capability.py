@@ -136,7 +136,7 @@ def extend(
     """
     held_out = np.flatnonzero(~ds["trained"].values)
     bits = ds["bit"].values[held_out]
-    measured = {step: measure(raw["prob_samples"], bits, names) for step, raw in battery.items()}
+    measured = {step: _of_step(raw, bits, names) for step, raw in battery.items()}  # each step is read once
     at = [measured[int(step)] for step in ds["step"].values]
     extended = ds.reindex(protocol=list(dict.fromkeys(names)))
     asked, classes = ("run", "step", "protocol", "klass"), ds.sizes["klass"]
@@ -146,24 +146,38 @@ def extend(
     extended[CONCEPT] = ((*asked, "concept"), _spread(single, held_out, classes, -2))
     start = _spread(measured[0]["capability"], held_out, classes, -1)
     extended["capability_init"] = (("run", "protocol", "klass"), start)
-    extended = extended.assign(_coordinates(extended, [one["prob_samples"][:, 1:] for one in at], bits, held_out))
-    extended["mean_rgb"] = _colors(extended, battery, at, names, held_out)
-    every = np.stack([battery[int(s)]["prob_samples"].mean(3) for s in ds["step"].values], axis=1)
+    extended = extended.assign(_coordinates(extended, at, held_out))
+    every = np.stack([one["query_prob"] for one in at], axis=1)
     extended["query_prob"] = (("run", "step", "query", "klass", "concept"), _spread(every, held_out, classes, -2))
     extended = extended.assign_coords(query_protocol=("query", list(names)), query_value=("query", list(queries)))
     return extended.assign_attrs({BATTERIES: json.dumps(fields, sort_keys=True)}) if fields else extended
 
 
+def _of_step(
+    raw: Mapping[str, Float[np.ndarray, "r q k ..."]], bits: Int[np.ndarray, "k c"], names: Sequence[str]
+) -> dict[str, Real[np.ndarray, "r ..."]]:
+    """Return what is kept of a step: `measure` without its samples, the coordinates and mean colours of the elicited
+    protocols [r, p, k, ...], those of their best query, and "query_prob" [r, q, k, c].
+    """
+    found = measure(raw["prob_samples"], bits, names)
+    place = dataset.measure(found.pop("prob_samples")[:, 1:], bits)
+    colors = []
+    for p, name in enumerate(dict.fromkeys(names)):
+        row = [i for i, one in enumerate(names) if one == name]
+        best = found["best_query"][:, p]
+        colors.append(np.take_along_axis(raw["mean_rgb"][:, row], best[:, None, :, None], axis=1)[:, 0])
+    return {**found, **place, "mean_rgb": np.stack(colors[1:], axis=1), "query_prob": raw["prob_samples"].mean(3)}
+
+
 def _coordinates(
-    ds: xr.Dataset, samples: list[Float[np.ndarray, "r p k s c"]], bits: Int[np.ndarray, "k c"],
-    held_out: Int[np.ndarray, " k"],
-) -> dict[str, Any]:  # fmt: skip
-    """Return the variables of concept space with those of elicited protocols, from the samples of each step."""
-    measured, found = [dataset.measure(one, bits) for one in samples], {}
-    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
+    ds: xr.Dataset, at: list[dict[str, Real[np.ndarray, "r ..."]]], held_out: Int[np.ndarray, " k"]
+) -> dict[str, Any]:
+    """Return the variables of concept space, and the colours, with those of elicited protocols at each step."""
+    found = {}
+    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob", "mean_rgb"):
         values = ds[name].transpose("run", "step", "protocol", "klass", ...).values.copy()
-        values[:, :, 1:, held_out] = np.stack([one[name] for one in measured], axis=1)
-        found[name] = (ds[name].dims, values)
+        values[:, :, 1:, held_out] = np.stack([one[name] for one in at], axis=1)
+        found[name] = (("run", "step", "protocol", "klass", *ds[name].dims[4:]), values)
     return found
 
 
@@ -176,21 +190,6 @@ def _spread(
     spread = np.full(shape, np.nan, np.float32)
     np.moveaxis(spread, axis, 0)[held_out] = np.moveaxis(values, axis, 0)
     return spread
-
-
-def _colors(
-    ds: xr.Dataset, battery: Mapping[int, Mapping[str, Float[np.ndarray, "r q k ..."]]],
-    at: list[dict[str, Real[np.ndarray, "r p k ..."]]], names: Sequence[str], held_out: Int[np.ndarray, " k"],
-) -> tuple[tuple[str, ...], Float[np.ndarray, "r t p klass 3"]]:  # fmt: skip
-    values = ds["mean_rgb"].transpose("run", "step", "protocol", "klass", "channel").values.copy()
-    order = list(dict.fromkeys(names))
-    for t, step in enumerate(ds["step"].values):
-        for p, name in enumerate(order[1:], start=1):
-            row = [i for i, one in enumerate(names) if one == name]
-            colors = battery[int(step)]["mean_rgb"][:, row]  # [r, q, k, 3]
-            best = at[t]["best_query"][:, p]
-            values[:, t, p, held_out] = np.take_along_axis(colors, best[:, None, :, None], axis=1)[:, 0]
-    return ("run", "step", "protocol", "klass", "channel"), values
 
 
 def emergence(

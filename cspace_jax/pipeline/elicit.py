@@ -18,7 +18,6 @@ from etils import epath
 
 from cspace_jax import processes
 from cspace_jax.config import Config, ElicitConfig, fingerprint, grid, reading, save_steps, to_dict
-from cspace_jax.config.names import controlled, is_control
 from cspace_jax.cost import disk
 from cspace_jax.data.opened import source_of
 from cspace_jax.engine.engine import Engine, RunGroups
@@ -33,11 +32,10 @@ from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checked_json, checkpoint, extensions
-from cspace_jax.storage.batteries import DESCRIPTION, description
-from cspace_jax.storage.evaluations import ELICITED, read_evaluation, write_npz
+from cspace_jax.storage.batteries import DESCRIPTION
+from cspace_jax.storage.evaluations import ELICITED, write_npz
 
 _SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
-_TOLD = ("patch_step", "concept")  # fields that the results keep of each protocol's battery
 FIELDS = "elicit"  # in a description: the fields of the configuration, to ask it again; older versions left them out
 
 
@@ -110,7 +108,7 @@ def ask(study: Study, probe: Probe) -> None:
             require_checkpoints(study, wave, [patch_step(study)])
     if not any(missing for _, missing in todo):
         lost = not (root / DESCRIPTION).exists()
-        if processes.is_first() and (lost or FIELDS not in (_stored(root) or {FIELDS: None})):
+        if processes.is_first() and (lost or FIELDS not in (stored_description(root) or {FIELDS: None})):
             describe_battery(study, root)
         return
     describe_battery(study, root)
@@ -145,7 +143,7 @@ def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
     asked = {folder(study): study} if study.config.elicit.protocols else {}
     unknown = []
     for root in sorted(file.parent for file in study.workdir.elicit.glob(f"*/{DESCRIPTION}")):
-        fields = (_stored(root) or {}).get(FIELDS)
+        fields = (stored_description(root) or {}).get(FIELDS)
         if root in asked:
             continue
         again = study if fields is None else with_battery(study, reading.read(ElicitConfig, fields, FIELDS))
@@ -165,7 +163,7 @@ def asked_of(parts: Sequence[Study]) -> list[list[Study]]:
     return [[with_battery(part, one.config.elicit) for part in parts] for one in asked]
 
 
-def _stored(root: epath.Path) -> dict[str, Any] | None:
+def stored_description(root: epath.Path) -> dict[str, Any] | None:
     """Return the description of a battery as it is stored; None if it is damaged, which `load` says."""
     try:
         return checked_json.read(root / DESCRIPTION)
@@ -275,109 +273,3 @@ def _measure(
     images = runner.call(sampling.draw, spec, params, prompts)
     reading = runner.call(read, spec, params, images, shared=(probe_params,))
     return vars(runner.fetch(reading))
-
-
-@dataclasses.dataclass(frozen=True)
-class Battery:
-    """Answers of one battery, or of several that were joined.
-
-    Attributes:
-      names: each query's protocol.
-      values: each query's values as text.
-      raw: by step prob_samples [r, q, k, s, c] and mean_rgb [r, q, k, 3].
-      fields: by protocol what its own battery asked with: "samples", and "patch_step" and "concept" where it says them.
-    """
-
-    names: list[str]
-    values: list[str]
-    raw: dict[int, dict[str, np.ndarray]]
-    fields: dict[str, dict[str, Any]]
-
-
-def load(study: Study) -> Battery | None:
-    """Return all complete batteries of a workdir as one, that of the config first; None if there is none.
-
-    A protocol that several batteries hold is taken from the first, its controls from that one alone. Left out, with a
-    line that says so: a battery with another number of samples than the first; controls that were not measured with
-    the protocol that is taken, and controls that an older version drew in another way.
-
-    Raises:
-      UserError: a file is damaged.
-    """
-    own = folder(study) if study.config.elicit.protocols else None
-    for root in sorted({path.parent for path in study.workdir.elicit.glob("*/wave_*")}):
-        if not (root / DESCRIPTION).exists():
-            print(f"elicit: {root} is left out of the results, its {DESCRIPTION} is gone; ask for the same once more")
-    roots = sorted(path.parent for path in study.workdir.elicit.glob(f"*/{DESCRIPTION}"))
-    roots = sorted((root for root in roots if is_answered(study, root)), key=lambda root: root != own)
-    found: dict[epath.Path, dict[str, Any]] = {}
-    for root in roots:
-        described = description(root)
-        if found and described["samples"] != next(iter(found.values()))["samples"]:
-            print(f"elicit: {root} is left out of the results, it has another number of samples")
-            continue
-        found[root] = described
-    merged: Battery | None = None
-    for root, names in _taken(found).items():
-        kept = [i for i, name in enumerate(found[root]["protocols"]) if name in names]
-        if kept:
-            merged = _joined(merged, _part(study, root, found[root], kept))
-    return merged
-
-
-def _taken(found: dict[epath.Path, dict[str, Any]]) -> dict[epath.Path, set[str]]:
-    """Return the protocols and controls that each battery gives, and print which controls no battery does."""
-    homes: dict[str, epath.Path] = {}  # the first battery of each protocol, and of each control without a protocol
-    for root, described in found.items():
-        for name in described["protocols"]:
-            if not is_control(name):
-                homes.setdefault(name, root)
-    old = {root for root, described in found.items() if described["controls"] != protocols.CONTROLS}
-    taken: dict[epath.Path, set[str]] = {}
-    for root, described in found.items():
-        names = [name for name in described["protocols"] if not (is_control(name) and root in old)]
-        taken[root] = {name for name in names if homes.setdefault(_home_of(name, homes), root) == root}
-    everything = set().union(*taken.values())
-    for root, described in found.items():
-        left = [name for name in dict.fromkeys(described["protocols"]) if name not in everything]
-        if left:
-            why = (
-                "controls drawn by an older version"
-                if root in old
-                else "measured with another battery of their protocol"
-            )
-            print(f"elicit: {', '.join(left)} of {root} are left out of the results: {why}; ask for them again")
-    return taken
-
-
-def _home_of(name: str, homes: dict[str, epath.Path]) -> str:
-    """Return the name whose battery gives a control: that of its protocol, or its own where none measured that."""
-    return controlled(name) if controlled(name) in homes else name
-
-
-def _part(study: Study, root: epath.Path, described: dict[str, Any], kept: list[int]) -> Battery:
-    """Return some queries of a battery."""
-    names, values = ([described[part][i] for i in kept] for part in ("protocols", "values"))
-    stored = (_stored(root) or {}).get(FIELDS) or {}
-    fields = {"samples": described["samples"]} | {name: stored[name] for name in _TOLD if name in stored}
-    raw = {step: {name: one[name][:, kept] for name in ELICITED} for step, one in _read(study, root).items()}
-    return Battery(names, values, raw, {name: fields for name in dict.fromkeys(names)})
-
-
-def _read(study: Study, root: epath.Path) -> dict[int, dict[str, np.ndarray]]:
-    found = {}
-    for step in steps(study):
-        parts = [read_evaluation(answer_file(root, wave, step), ELICITED) for wave in study.waves]
-        found[step] = {name: np.concatenate([part[name] for part in parts]) for name in ELICITED}
-    return found
-
-
-def _joined(first: Battery | None, second: Battery) -> Battery:
-    if first is None:
-        return second
-    both = {
-        step: {name: np.concatenate([first.raw[step][name], second.raw[step][name]], axis=1) for name in ELICITED}
-        for step in first.raw
-    }
-    names, values = [*first.names, *second.names], [*first.values, *second.values]
-    return Battery(names, values, both, first.fields | second.fields)
