@@ -1,6 +1,6 @@
 """Tables of the documents, made from the result files of docs/data: name of the table -> lines of Markdown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,38 +143,40 @@ STUDIES_OF_CLAIMS = {
 }  # fmt: skip
 
 
+def _claim_rows(found: Results) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the study that was made for each claim, and what it says of it."""
+    for letter, study in STUDIES_OF_CLAIMS.items():
+        yield study, next(one for one in found.summary(study)["claims"] if one["claim"] == letter)
+
+
 def claims(found: Results) -> list[str]:
-    """Return the verdicts: each claim in the study that was made for it, with its measured rate of false alarms."""
+    """Return the verdicts: each claim in the study that was made for it."""
+    rows = [
+        [row["claim"], row["text"], study, f"**{row['verdict']}**" + f": {row['why']}" * bool(row["why"])]
+        for study, row in _claim_rows(found)
+    ]
+    return markdown(("", "claim", "study", "verdict"), rows)
+
+
+def claim_numbers(found: Results) -> list[str]:
+    """Return what the verdicts rest on: each claim's statistic, and its measured rates of false alarms."""
     measured = found.numbers("false_alarms")
     alarms = {
         (row["claim"], row["study"]): [row[name] / measured["shuffles"] for name in ("shown", "contradicted")]
         for row in measured["rows"]
     }
     rows = []
-    for letter, study in STUDIES_OF_CLAIMS.items():
-        row = next(one for one in found.summary(study)["claims"] if one["claim"] == letter)
-        rates = [f"{100 * rate:.1f} %" for rate in alarms.get((letter, study), [])]
-        if letter == "f":
+    for study, row in _claim_rows(found):
+        rates = [f"{100 * rate:.1f} %" for rate in alarms.get((row["claim"], study), [])]
+        if row["claim"] == "f":
             rates += [f"not behind {100 * alarms[false_alarms.BEHIND, study][0]:.1f} %"]
         rows.append(
             [
-                letter, row["text"], study, row["statistic"], _number(row["value"], ".2f"), _interval(row),
-                p_value(row["p"]), str(row["seeds"]), f"**{row['verdict']}**" + f": {row['why']}" * bool(row["why"]),
-                "; ".join(rates),
+                row["claim"], row["statistic"], _number(row["value"], ".2f"), _interval(row), p_value(row["p"]),
+                str(row["seeds"]), "; ".join(rates),
             ]
         )  # fmt: skip
-    header = (
-        "",
-        "claim",
-        "study",
-        "statistic",
-        "value",
-        "95 %",
-        "p",
-        "seeds",
-        "verdict",
-        "false alarms: shown; contradicted",
-    )
+    header = ("", "statistic", "value", "95 %", "p", "seeds", "false alarms: shown; contradicted")
     return markdown(header, rows)
 
 
@@ -239,7 +241,8 @@ def landscape(found: Results) -> list[str]:
 
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
-    "signal": signal, "hidden": hidden, "guidance": guidance, "claims": claims, "verdicts": verdicts,
+    "signal": signal, "hidden": hidden, "guidance": guidance, "claims": claims, "claim_numbers": claim_numbers,
+    "verdicts": verdicts,
     "coverage": coverage, "expect": expect, "landscape": landscape, "masking": masking, "masked_half": masked_half,
     "digits": source_tables.digits, "stroke": source_tables.stroke, "faces": source_tables.faces,
     "proxies": source_tables.proxies, "three": source_tables.three,

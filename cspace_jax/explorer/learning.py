@@ -61,13 +61,14 @@ def _finish_curves(fig: Any, ds: xr.Dataset, names: list[str]) -> None:
 
 
 def _signals_known(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    return "" if np.isfinite(ds["signal"].values).all() else "the concept signal was not measured"
+    return "" if speeds.known_signals(ds) else "the concept signal was not measured"
 
 
 @chart("speeds", "Speed against signal", _signals_known)
 def learning_speeds(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw learning speed (1,000 / median steps) against the measured signal of each concept, with intervals."""
-    names, definition = list(map(str, ds["concept"].values)), summary["learned"]
+    names = [str(ds["concept"].values[c]) for c in speeds.known_signals(ds)]
+    definition = summary["learned"]
     held_out = ds["klass"].values[~ds["trained"].values].astype(str).tolist()
     places = ["seen", *held_out]
     rows = [

@@ -19,10 +19,10 @@ PER = 1000.0  # speeds are shown per 1,000 steps
 
 
 def _measured_signal(ds: xr.Dataset, samples: Samples) -> str:
-    return "" if _known(ds) else "the concept signal was not measured"
+    return "" if known_signals(ds) else "the concept signal was not measured"
 
 
-def _known(ds: xr.Dataset) -> list[int]:
+def known_signals(ds: xr.Dataset) -> list[int]:
     """Return the concepts whose signal is known in every run; of tinted pictures the tint alone."""
     return np.flatnonzero(np.isfinite(ds["signal"].values).all(axis=0)).tolist()
 
@@ -45,7 +45,7 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = N
     for order, klass in enumerate(np.flatnonzero(~ds["trained"].values)):
         color = style.HELD_OUT_COLOR if order == 0 else style.class_color(int(klass))
         series.append((f"held-out {style.class_label(ds, int(klass))}", [int(klass)], color, "Ds^v"[order % 4]))
-    known = _known(ds)
+    known = known_signals(ds)
     fig = style.new_figure(3.6 * len(known) + 0.4, 3.5)
     for index, ax in zip(known, np.ravel(fig.subplots(1, len(known), squeeze=False)), strict=True):
         times = timer(ds, index, protocol, definition)

@@ -15,7 +15,7 @@ from cspace_jax.analysis import capability, intervals, summary
 from cspace_jax.analysis.learning import samples_of
 from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.report import to_json
-from cspace_jax.explorer import charts, overview, page, space, sprites
+from cspace_jax.explorer import charts, learning, overview, page, space, sprites
 from cspace_jax.plots import elicitation
 
 
@@ -281,3 +281,12 @@ def test_a_chart_of_ones_own_comes_last(ds, monkeypatch):
 
     text = rendered(ds)
     assert list(data_of(text)["charts"])[-1] == "mine" and "One line." in text
+
+
+def test_speeds_of_tinted_pictures_go_by_the_tint_alone(ds):
+    """A label has no signal, the tint has."""
+    tinted = ds.assign(signal=ds["signal"].where(ds["concept"] == "color"))
+    found = learning.learning_speeds(tinted, summarised(tinted))
+    assert set(found.numbers["concept"]) == {"color"} and np.isfinite(found.numbers["signal"]).all()
+    unknown = ds.assign(signal=ds["signal"] * np.nan)
+    assert learning._signals_known(unknown, {}) == "the concept signal was not measured"
