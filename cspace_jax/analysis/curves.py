@@ -9,7 +9,6 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
-from scipy import ndimage
 
 SIGMA_TRAJECTORY = 2.0  # in saves; the published smoothing of the 2x2 trajectories
 SIGMA_NOTEBOOK = 1.5  # in saves; smoothing of the notebooks' learning time
@@ -26,6 +25,8 @@ def smooth(
     values = np.asarray(values, dtype=float)
     if sigma == 0:
         return values
+    from scipy import ndimage  # takes a fifth of a second to load
+
     return ndimage.gaussian_filter1d(values, sigma, axis=axis, mode="reflect", truncate=truncate)
 
 
@@ -82,6 +83,8 @@ def notebook_time(
     truncation of the Gaussian is not recorded: SciPy's default (4) is taken.
     """
     above = smooth(curve, sigma, truncate=4.0) > threshold
+    from scipy import ndimage
+
     centres = ndimage.binary_erosion(above, structure=np.ones(row, bool))
     return float(steps[int(np.argmax(centres))]) if centres.any() else float("nan")
 

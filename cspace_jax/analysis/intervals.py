@@ -8,7 +8,7 @@ import functools
 
 import numpy as np
 from jaxtyping import Float, Real
-from scipy import special, stats
+from scipy import special
 
 LEVEL = 0.95
 LEAST_MEAN = 3
@@ -87,6 +87,8 @@ def _split(
 @functools.cache  # curves ask for few pairs many times, and each takes 10 ms
 def count_interval(count: int, seeds: int) -> tuple[float, float]:
     """Return Clopper and Pearson's exact interval of the share of seeds of which `count` of `seeds` did something."""
+    from scipy import stats  # takes half a second to load
+
     if seeds < 1:
         return float("nan"), float("nan")
     found = stats.binomtest(count, seeds).proportion_ci(LEVEL, "exact")
@@ -110,11 +112,15 @@ def median_interval(times: Real[np.ndarray, " r"]) -> tuple[float, float]:
 
 def _rank(seeds: int) -> int:
     """Return the largest k for which the order statistics k and n - 1 - k, from 0, hold the median with 95 %."""
+    from scipy import stats
+
     tails = stats.binom.cdf(np.arange(seeds), seeds, 0.5)  # P(fewer than k + 1 values lie below the median)
     return int(np.flatnonzero(tails <= (1 - LEVEL) / 2)[-1])
 
 
 def _quantile(seeds: int) -> float:
+    from scipy import stats
+
     return float(stats.t.ppf((1 + LEVEL) / 2, seeds - 1))
 
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
-from scipy import ndimage
 
 from cspace_jax import rng
 from cspace_jax.data.concepts import ConceptVector
@@ -29,6 +28,8 @@ def blur_matrix(size: int, sigma: float) -> np.ndarray:
     identity = np.eye(size)
     if sigma == 0:
         return identity.astype(np.float32)
+    from scipy import ndimage  # takes a fifth of a second to load
+
     return ndimage.gaussian_filter1d(identity, sigma, axis=0, mode="reflect", truncate=4.0).astype(np.float32)
 
 
