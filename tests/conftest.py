@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background (nohup), which processes would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -82,3 +83,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         system = "system" in item.path.parts or item.get_closest_marker("system")
         item.add_marker(pytest.mark.system if system else pytest.mark.unit)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Let go of the compiled programs of a file at its end: a worker that keeps those of all files takes 9 GB."""
+    yield
+    jax.clear_caches()
