@@ -23,7 +23,7 @@ from cspace_jax.pipeline.modes import MODES
 def main() -> None:
     """Start the command line: `cspace`, or `python -m cspace_jax.main`."""
     streams.outlive_readers()
-    if any("error" in option for option in sys.warnoptions):  # a warning of a library ends no study
+    if any(option.split(":")[0] == "error" for option in sys.warnoptions):  # a warning of a library ends no study
         warnings.simplefilter("default")
     stopping.listen()
     try:

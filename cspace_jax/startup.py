@@ -202,7 +202,7 @@ def bound(folder: pathlib.Path, most: float) -> None:
         for path in folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile by another process
                 status = path.stat()
-                if stat.S_ISREG(status.st_mode):
+                if stat.S_ISREG(status.st_mode) and not path.name.startswith("."):  # those are being written
                     found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
     kept = 0.0
     for _, size, path in sorted(found, reverse=True):

@@ -35,6 +35,7 @@ from cspace_jax.pipeline import opening
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.environment import environment
 from cspace_jax.studies import loading
+from cspace_jax.text import one_line
 from cspace_jax.training.run import RunState, TrainSpec, init_run
 from experiments import device_kill, golden
 from experiments.benchmark_workers import JaxRuns
@@ -244,14 +245,8 @@ def carry_out(request: Request) -> Answer:
     except Exception as error:
         if fit.out_of_memory(error):
             return {"status": "out of memory", "note": ""}
-        return {"status": "failed", "note": one_line(error)}
-
-
-def one_line(error: Exception) -> str:
-    """Return an error in at most 160 characters."""
-    text = " ".join(str(error).split())
-    named = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-    return named[:160]
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return {"status": "failed", "note": one_line(f"{kind}{error}", 160)}
 
 
 def main() -> None:

@@ -107,7 +107,8 @@ def compare(folder: pathlib.Path, straight: pathlib.Path, table: str = TABLE) ->
     """Raise Failure unless a workdir holds what an undisturbed one holds: a table, a dataset, training logs, states."""
     if _content(folder / table) != _content(straight / table):
         raise Failure(f"{table} differs")
-    if table == TABLE and not results.open_results(folder).identical(results.open_results(straight)):
+    stored = table == TABLE and (straight / "concept_space.nc").exists()
+    if stored and not results.open_results(folder).identical(results.open_results(straight)):
         raise Failure("concept_space.nc differs")
     for log in straight.rglob("metrics.jsonl"):
         if _log(folder / log.relative_to(straight)) != _log(log):
@@ -140,23 +141,23 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1][:200]
 
 
-def one_line(err: str) -> str:
-    """Return the line of a refusal; raises Failure for anything more, progress bars apart."""
+def one_line(err: str, most: int = 1) -> str:
+    """Return the line of a refusal, one of each of at most `most` processes; raises Failure for anything more.
+
+    Progress bars are let pass.
+    """
     said = [line for line in err.replace("\r", "\n").splitlines() if line.startswith(("error:", "Traceback", " "))]
-    if len(said) != 1 or not said[0].startswith("error: ") or "fault of cspace_jax" in said[0]:
+    refused = [line for line in said if line.startswith("error: ") and "fault of cspace_jax" not in line]
+    if not 1 <= len(said) <= most or refused != said:
         raise Failure(f"not one line: {' | '.join(said)[:300]}")
     return said[0]
 
 
-def prepare(root: pathlib.Path) -> Bench:
-    """Carry out all commands undisturbed, and the study once up to a SIGTERM in the middle of training.
-
-    Raises:
-      UserError: one of them fails.
-    """
+def _jobs(root: pathlib.Path) -> dict[str, Job]:
+    """Return the commands that are disturbed, by name."""
     arguments = (*STUDY, f"--config.probe.cache_dir={root / 'probe'}")
     straight, own = root / "straight", root / "own_probe"
-    jobs = {
+    return {
         "study": Job(arguments, lambda one: cs.run(_config(straight), one), None, straight, weight=2.0),
         "study and its probe": Job(STUDY, lambda one: cs.run(_config(own), one), None, own),
         "train": Job(
@@ -193,6 +194,15 @@ def prepare(root: pathlib.Path) -> Bench:
             "added_steps.csv",
         ),
     }
+
+
+def prepare(root: pathlib.Path) -> Bench:
+    """Carry out all commands undisturbed, and the study once up to a SIGTERM in the middle of training.
+
+    Raises:
+      UserError: one of them fails.
+    """
+    jobs = _jobs(root)
     bench = Bench(root, jobs, root / "half", _shim(root))
     for name, job in jobs.items():
         jobs[name] = dataclasses.replace(job, seconds=_undisturbed(bench, job))

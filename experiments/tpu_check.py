@@ -30,6 +30,7 @@ from cspace_jax.config import Config, fingerprint
 from cspace_jax.cost.preview import ACCELERATORS
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
+from cspace_jax.text import one_line
 
 PROGRAMS = ("training", "sampling", "reading", "battery")
 # GB of one chip, by the first part of a topology's name; makers' data sheets.
@@ -137,8 +138,7 @@ def _chip(topology: str) -> tuple[Any, float]:
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except Exception as error:  # of the plugin, of many kinds
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"topology = {topology!r}: libtpu cannot compile for it: {reason}") from error
+        raise UserError(f"topology = {topology!r}: libtpu cannot compile for it: {one_line(error, 200)}") from error
     return SingleDeviceSharding(described.devices[0]), CHIP_GB[topology.partition(":")[0]] * 1e9
 
 

@@ -93,8 +93,8 @@ def _out_of_memory(error: Exception) -> str:
 
         if fit.out_of_memory(error):
             return (
-                "the memory of a device does not suffice for this stage; what is done is kept. Give "
-                "elicit.images_per_call or evaluate.samples a smaller number, or, in another workdir, engine.wave"
+                "the memory of a device does not suffice for this stage; what is done is kept. Give a smaller number "
+                "to elicit.images_per_call or, in another workdir, to engine.wave or evaluate.samples_per_class"
             )
     return ""
 

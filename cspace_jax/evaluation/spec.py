@@ -37,14 +37,18 @@ class EvalSpec:
     at_once: int = 0
 
     def microbatch_of(self, images: int) -> int:
-        """Return how many of a run's images pass through the network at once in sampling: a divisor of `images`."""
+        """Return how many of a run's images pass through the network at once: a divisor of `images`."""
         size = self.train.microbatch_of(images)
         most = min(size, self.at_once or size)
         return size if most == size else max(n for n in range(1, most + 1) if images % n == 0)
 
     def part_of(self, images: int) -> int:
-        """Return how many of a run's images are read, or have their losses computed, at once: a divisor of `images`."""
-        return self.microbatch_of(images) if self.at_once else images
+        """Return how many of a run's images are read, or have their losses computed, at once: a divisor of `images`.
+
+        All, where the next divisor is far smaller than what memory allows, as of a prime number.
+        """
+        size = self.microbatch_of(images) if self.at_once else images
+        return size if 4 * size >= min(self.at_once, images) else images
 
     @classmethod
     def from_config(cls, config: Config, train: TrainSpec, probe: ProbeSpec) -> "EvalSpec":

@@ -22,6 +22,7 @@ from cspace_jax.pipeline.logs import Log, Writer, labels
 from cspace_jax.pipeline.modes import LOGGED, LOGS
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import PathLike, writing
+from cspace_jax.text import one_line
 
 
 class TensorBoard:
@@ -100,7 +101,7 @@ class WeightsAndBiases:
                 settings=wandb.Settings(console="off", quiet=True),
             )  # fmt: skip
         except wandb.Error as error:
-            raise UserError(f"log = 'wandb': it cannot start ({' '.join(str(error).split())})") from error
+            raise UserError(f"log = 'wandb': it cannot start ({one_line(error)})") from error
         self._run.define_metric("*", step_metric="step")
 
     def begin(self, label: str, part: str) -> None:

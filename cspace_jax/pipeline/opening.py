@@ -61,14 +61,13 @@ def require_same(workdir: Workdir, source: Source) -> None:
         what = f"{differing[0]} was {kept[differing[0]]}, is {found[differing[0]]}"
         raise UserError(
             f"workdir = {quoted(workdir.root)}: its images have changed since it was made ({what}); restore them or "
-            "use another workdir"
+            f"use another workdir; where only the decoder of pictures is another, remove {workdir.source}"
         )
 
 
 def keep(workdir: Workdir, source: Source) -> None:
     """Write what a workdir keeps of its source, unless it is there or there is nothing to keep."""
-    described = opening.describe(source)
-    if described and not workdir.source.exists():
+    if not workdir.source.exists() and (described := opening.describe(source)):
         write_atomic(workdir.source, json.dumps(described, indent=2) + "\n")
 
 

@@ -55,7 +55,7 @@ def _known(config: Config, workdir: Workdir) -> Plan | None:
     """Return the plan that `engine.plan = "auto"` chose when the workdir was begun on such devices, if there is one."""
     if config.engine.plan != "auto" or not waves.begun(workdir):
         return None
-    found = (wave.measured(config) for wave in processes.own(waves.load(workdir, config)))
+    found = (wave.measured(config) for wave in waves.load(workdir, config))  # of all: processes must agree
     chosen = next(filter(None, found), None)
     return Plan.resolve(autotune.with_plan(config, chosen), jax.default_backend()) if chosen else None
 

@@ -55,12 +55,16 @@ def load_or_train(
     file = cache_path(config, study.workdir)
     found = _load(ProbeSpec.from_config(config, study.plan), config, file)
     lost = found is None and any(study.workdir.eval.glob("*/*.npz"))
-    gone = f"{str(file)!r}, which has read checkpoints of this workdir, is gone"
+    state = "damaged" if file.exists() else "gone"
+    gone = f"{str(file)!r}, which has read checkpoints of this workdir, is {state}"
     if lost and not needed and (kept := _of_results(study)):
         _say(f"{gone}: nothing is read again; further runs, steps and protocols would need it")
         return kept
     if lost and not again:
-        raise UserError(f"probe: {gone}: --mode=train trains it again, or set probe.cache_dir to where it is")
+        raise UserError(
+            f"probe: {gone}: --mode=train trains it again"
+            + ", or set probe.cache_dir to where it is" * (state == "gone")
+        )
     if found is None and not train:
         raise UserError(f"there is no usable trained probe at {str(file)!r}: train first, or set probe.cache_dir")
     if lost:

@@ -24,7 +24,7 @@ from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.aside import set_aside
 from cspace_jax.storage.files import write_atomic, writing
-from cspace_jax.storage.metrics import append_metrics, read_metrics
+from cspace_jax.storage.metrics import append_metrics, read_metrics, sync, truncate_metrics
 
 _CALL_SECONDS = 5.0  # that a call of training may take, if it is of more than one step: then it looks at signals
 
@@ -67,7 +67,7 @@ def _train_in_memory(study: Study, wave: Wave, probe: Probe | None) -> Study:
             )
         print(f"out of memory: training goes on with gradients of {smaller.microbatch} images at once", flush=True)
         study = dataclasses.replace(study, plan=smaller)
-        wave.keep_microbatch(study.config, smaller)
+        wave.keep_plan(study.config, smaller, begins=False)
 
 
 def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
@@ -78,7 +78,7 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
     if done == last:
         return
     if done == 0 or wave.microbatch is None:
-        wave.keep_microbatch(study.config, study.plan)
+        wave.keep_plan(study.config, study.plan, begins=done == 0)
     runner = study.engine(wave)
     state = _restore_state(study, wave, runner, done)
     stops = sorted({*saves, *range(0, last, every), last})
@@ -187,8 +187,8 @@ def _begin(study: Study, wave: Wave) -> None:
     if wave.unsaved.exists():
         return
     folders = set_aside(study.workdir, wave.name, _measured(study, wave))
-    rows = _logged(study, wave)
-    if rows and not folders:
+    rows = list(earlier_metrics(study, wave, study.config.optim.steps))
+    if _logged(study, wave) and not folders:
         folders = [study.workdir.aside / fingerprint(json.dumps(rows), 12)]
     for folder in folders:
         log = folder / f"metrics_{wave.name}.jsonl"
@@ -196,13 +196,16 @@ def _begin(study: Study, wave: Wave) -> None:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
             append_metrics(log, rows)
+            sync(log)
         print(f"training of {wave.name} starts again: what was measured of the earlier one is kept in {folder}")
+    for path in {study.workdir.metrics, study.workdir.own_metrics} if folders else ():
+        truncate_metrics(path, 0, wave.rows)  # they are aside: what is logged from here on is of this training
 
 
-def _logged(study: Study, wave: Wave) -> list[dict[str, Any]]:
-    """Return the rows that were logged of a wave, if some are of steps after the first save: then states were saved."""
-    rows = list(earlier_metrics(study, wave, study.config.optim.steps))
-    return rows if any(row.get("step", 0) > study.steps[0] for row in rows) else []
+def _logged(study: Study, wave: Wave) -> bool:
+    """Return whether steps of a wave after the first save were logged: then states were saved."""
+    rows = earlier_metrics(study, wave, study.config.optim.steps)
+    return any(row.get("step", 0) > study.steps[0] for row in rows)
 
 
 def _measured(study: Study, wave: Wave) -> list[epath.Path]:

@@ -19,7 +19,7 @@ from cspace_jax.cost import autotune
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
-from cspace_jax.storage import checkpoint
+from cspace_jax.storage import checked_json, checkpoint
 from cspace_jax.storage.files import not_its_fault, quoted, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import TrainSpec
@@ -105,7 +105,7 @@ class Wave:
         if config.engine.plan != "auto" or not self.plan_file.exists():
             return {}
         try:
-            found = json.loads(self.plan_file.read_text())
+            found = checked_json.read(self.plan_file)
             chosen, devices = {name: found["plan"][name] for name in autotune.CHOSEN}, found["devices"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             if why := not_its_fault(error):
@@ -116,20 +116,25 @@ class Wave:
             return {}
         return {name: value for name, value in chosen.items() if getattr(config.engine, name) in ("auto", 0)}
 
-    def keep_microbatch(self, config: Config, plan: Plan) -> None:
+    def keep_plan(self, config: Config, plan: Plan, begins: bool = True) -> None:
         """Write down what memory and measurement decided: another plan would round otherwise when the wave goes on.
 
         Of memory it is the microbatch, which the cache of a CPU, and the user, decide the same every time; of
-        `engine.plan = "auto"` the way of executing.
+        `engine.plan = "auto"` the way of executing, which is written down when training begins.
+
+        Args:
+          config: the study.
+          plan: what was decided.
+          begins: whether the wave begins with it, or goes on.
 
         Raises:
           UserError: a file cannot be written.
         """
         if not plan.cache_bytes and not config.engine.microbatch:
             write_atomic(self.microbatch_file, json.dumps({"microbatch": plan.microbatch}) + "\n")
-        if config.engine.plan == "auto":
+        if config.engine.plan == "auto" and (begins or not self.plan_file.exists()):
             chosen = {name: getattr(plan, name) for name in autotune.CHOSEN}
-            write_atomic(self.plan_file, json.dumps({"plan": chosen, "devices": _devices()}) + "\n")
+            checked_json.write(self.plan_file, {"plan": chosen, "devices": _devices()})
 
     def plan_of(self, config: Config, plan: Plan) -> Plan:
         """Return how this wave executes: a plan with what was measured, and the microbatch, that it began with."""

@@ -7,6 +7,7 @@ later, when the first program needs them.
 import dataclasses
 import hashlib
 import itertools
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,7 +27,7 @@ from cspace_jax.data.renderer import Renderer
 from cspace_jax.data.source import Source
 from cspace_jax.errors import UserError
 from cspace_jax.sources import arrays, celeba, decoding, folder
-from cspace_jax.sources.listing import Listing, refuse, require_presentable
+from cspace_jax.sources.listing import Listing, refuse, repeated, require_presentable
 from cspace_jax.sources.selection import select
 from cspace_jax.text import closest, unpresentable
 
@@ -119,16 +120,21 @@ def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | No
 
 
 def foresee(data: DataConfig) -> Source | None:
-    """Return and remember CelebA as it will be, from its official numbers alone; None if it is there to be opened.
+    """Return and remember CelebA as it will be, from its official numbers alone.
+
+    None for other sources, without named concepts, and if it is there to be opened.
 
     The numbers by class are not known without the labels: pictures are divided evenly, and a line says so.
 
     Raises:
       UserError: the named concepts are too few or too many, or the held-out classes do not fit them.
     """
-    there = bool(data.path) and pathlib.Path(data.path).expanduser().exists()
-    if data.source != CELEBA or not all(data.concepts) or not data.concepts or there:
+    if data.source != CELEBA or not all(data.concepts) or not data.concepts:
         return None
+    if data.path and pathlib.Path(os.path.expanduser(data.path)).exists():
+        return None
+    if twice := repeated([name.removeprefix("-") for name in data.concepts]):
+        fail("data.concepts", data.concepts, f"{twice[0]} is named twice")
     pairs = [(celeba.words_of(name.removeprefix("-")), name.startswith("-")) for name in data.concepts]
     words = tuple((one, zero) if exchanged else (zero, one) for (zero, one), exchanged in pairs)
     names, num = tuple(name.removeprefix("-") for name in data.concepts), 2 ** len(data.concepts)
@@ -221,7 +227,7 @@ def _is_trained(data: DataConfig, labels: Classes, label: int) -> bool:
 def _own(data: DataConfig) -> Source:
     path, _, name = data.source.rpartition(":")
     try:
-        text = pathlib.Path(path).expanduser().read_bytes()
+        text = pathlib.Path(os.path.expanduser(path)).read_bytes()
     except OSError as error:
         fail("data.source", data.source, f"cannot read {path!r}: {error.strerror or error}")
     digest = hashlib.sha256(text).hexdigest()[:16]
@@ -239,7 +245,7 @@ def _own(data: DataConfig) -> Source:
 
 def _module(path: str, digest: str) -> Any:
     if (path, digest) not in _modules:
-        _modules[path, digest] = files.load(pathlib.Path(path).expanduser())
+        _modules[path, digest] = files.load(pathlib.Path(os.path.expanduser(path)))
     return _modules[path, digest]
 
 

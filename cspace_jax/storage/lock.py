@@ -24,7 +24,7 @@ from cspace_jax.storage.files import PathLike, quoted, writing
 
 NAME = "lock.json"
 BEAT_SECONDS = 20.0
-_BEGINNING = '{"token": "'  # of a lock; one that was written in place may be torn
+_BEGINNING = b'{"token": "'  # of a lock; one that was written in place may be torn
 SILENT_SECONDS = 180.0  # after which an owner whose process cannot be looked for is gone
 
 _held: dict[str, "_Lock"] = {}
@@ -160,8 +160,15 @@ class _Lock:
 
 def is_foreign(path: pathlib.Path | epath.Path) -> bool:
     """Return whether a file with the name of a lock holds something else, not a lock or the beginning of one."""
-    text = _read(pathlib.Path(path)) if path.name == NAME else ""
-    return not _parsed(text) and not text.startswith(_BEGINNING[: len(text)])
+    if path.name != NAME:
+        return False
+    try:
+        content = pathlib.Path(path).read_bytes().strip(b"\0")  # what a power cut may leave
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return not _parsed(content.decode(errors="replace")) and not content.startswith(_BEGINNING[: len(content)])
 
 
 def is_gone(path: pathlib.Path, owner: dict[str, Any]) -> bool:
@@ -182,9 +189,11 @@ def _age(path: pathlib.Path) -> float:
     now = path.with_name(f".{NAME}.{uuid.uuid4().hex}.tmp")
     try:
         now.write_text("")
-        return now.stat().st_mtime - path.stat().st_mtime
-    except FileNotFoundError:  # released meanwhile
-        return float("inf")
+        time = now.stat().st_mtime
+        try:
+            return time - path.stat().st_mtime
+        except FileNotFoundError:  # released meanwhile
+            return float("inf")
     finally:
         now.unlink(missing_ok=True)
 

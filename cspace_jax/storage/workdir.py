@@ -197,15 +197,19 @@ def hold(workdir: Workdir) -> None:
 def _remove_rests(workdir: Workdir) -> None:
     """Remove what commands that were killed while they wrote a file have left of it.
 
-    Only a single process does so, of a workdir that it holds. Folders of checkpoints are Orbax's business, and figures
-    may be drawn by another command meanwhile.
+    Only a single process does so, in the folders of a workdir that it holds. Checkpoints are Orbax's business, and
+    figures may be drawn by another command meanwhile.
     """
     if jax.process_count() > 1 or not lock.holds(workdir.root):
         return
+    ours = {one.name for one in (workdir.checkpoints, workdir.probe, workdir.eval, workdir.elicit, workdir.replay)}
+    ours |= {workdir.aside.name, workdir.extension(0).root.parent.name}
+    others = tuple(f".{name}." for name in (workdir.report.name, lock.NAME))  # another command may be writing it
     for folder, folders, files in os.walk(workdir.root):
-        folders[:] = [name for name in folders if name not in ("params", "state", "kept_states", "figures")]
+        at_top = folder == os.fspath(workdir.root)
+        folders[:] = [n for n in folders if (n in ours if at_top else n not in ("params", "state", "kept_states"))]
         for name in files:
-            if is_rest(name) and not name.startswith(f".{workdir.report.name}."):
+            if is_rest(name) and not name.startswith(others):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(folder, name))
 

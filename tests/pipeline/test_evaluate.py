@@ -82,9 +82,8 @@ def test_where_memory_does_not_suffice_half_as_many_images_are_sampled_at_once(m
     assert short.tried == [16, 8, 4]
     assert "out of memory: 4 images of a run at once are tried to evaluate 2 runs at once" in capsys.readouterr().out
     for name, values in whole.items():
-        np.testing.assert_allclose(parts[name].astype(float), values.astype(float), atol=1, err_msg=name)
-    np.testing.assert_allclose(parts["prob_samples"], whole["prob_samples"], atol=1e-4)
-    np.testing.assert_allclose(parts["loss"], whole["loss"], rtol=1e-4)
+        close = {"atol": 1} if name == "samples" else {"rtol": 1e-4, "atol": 1e-4}  # of 255; a rounding may flip
+        np.testing.assert_allclose(parts[name].astype(float), values.astype(float), **close, err_msg=name)
     evaluation(params)
     assert short.tried == [16, 8, 4, 4]  # it is not tried again with more
 

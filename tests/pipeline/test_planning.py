@@ -1,7 +1,6 @@
 """How a study that was begun is planned: as it began, and the first line says so."""
 
 import dataclasses
-import json
 
 import pytest
 import tiny
@@ -12,6 +11,7 @@ from cspace_jax.cost import autotune
 from cspace_jax.cost.time import describe_plan
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import planning, waves
+from cspace_jax.storage import checked_json
 from cspace_jax.storage.workdir import Workdir
 
 CONFIG = tiny.study(network=tiny.NARROW, optim={"batch_size": 32}, engine={"wave": 2}, data={"images_per_class": 64})
@@ -36,9 +36,9 @@ def accelerator(monkeypatch):
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_the_first_line_says_the_microbatch_that_the_waves_began_with(finished, accelerator, workdir, monkeypatch):
-    study = dataclasses.replace(tiny.in_workdir(workdir, CONFIG))
+    study = tiny.in_workdir(workdir, CONFIG)
     for wave in study.waves:
-        wave.keep_microbatch(CONFIG, dataclasses.replace(study.plan, microbatch=8))
+        wave.keep_plan(CONFIG, dataclasses.replace(study.plan, microbatch=8))
     monkeypatch.setattr(waves.Wave, "is_trained", lambda *_: finished)
     again = dataclasses.replace(study, plan=planning.resolve(CONFIG, workdir, trains=True))
     assert "gradients of 8 of 32 images at once" in describe_plan(CONFIG, again.plan)
@@ -57,7 +57,7 @@ def test_a_study_goes_on_with_the_plan_that_was_measured_when_it_began(workdir, 
     monkeypatch.setattr(autotune, "resolve", lambda config, may_measure: first)
     assert planning.resolve(AUTO, workdir, trains=True) == dataclasses.replace(first, wave=2)
     for wave in waves.load(workdir, AUTO):
-        wave.keep_microbatch(AUTO, first)
+        wave.keep_plan(AUTO, first)
     monkeypatch.setattr(autotune, "resolve", lambda *_, **__: pytest.fail("measured again"))
     again = planning.resolve(AUTO, workdir, trains=True)
     assert again == dataclasses.replace(first, wave=2)
@@ -72,10 +72,16 @@ def test_a_study_goes_on_with_the_plan_that_was_measured_when_it_began(workdir, 
 def test_a_plan_of_other_devices_is_not_taken_and_a_damaged_one_is_said(workdir):
     wave = waves.load(workdir, AUTO)[0]
     plan = Plan.resolve(AUTO, "cpu")
-    wave.keep_microbatch(AUTO, dataclasses.replace(plan, convolution="canonical"))
+    wave.keep_plan(AUTO, dataclasses.replace(plan, convolution="canonical"))
     assert wave.plan_of(AUTO, plan).convolution == "canonical"
-    record = json.loads(wave.plan_file.read_text())
-    wave.plan_file.write_text(json.dumps({**record, "devices": ["NVIDIA H100", 1]}))
+    wave.keep_plan(AUTO, plan, begins=False)  # it goes on: what it began with stays
+    assert wave.plan_of(AUTO, plan).convolution == "canonical"
+    record = wave.plan_file.read_text()
+    wave.plan_file.write_text(record.replace('"canonical"', '"winograd"'))
+    with pytest.raises(UserError, match=r"plan.json' is damaged"):
+        wave.plan_of(AUTO, plan)
+    wave.plan_file.write_text(record)
+    checked_json.write(wave.plan_file, {**checked_json.read(wave.plan_file), "devices": ["NVIDIA H100", 1]})
     assert wave.plan_of(AUTO, plan) == plan
     wave.plan_file.write_text("[16")
     with pytest.raises(UserError, match=r"plan.json' is damaged: .* or set engine.plan=known"):

@@ -207,6 +207,27 @@ def test_a_log_alone_tells_that_a_study_was_trained_and_is_kept(finished, reader
     assert read_metrics(folder / "metrics_wave_000.jsonl") == read_metrics(finished.metrics)
 
 
+def test_a_training_again_that_was_killed_at_once_goes_on_without_being_asked_for_again(
+    finished, reader, tmp_path, monkeypatch
+):
+    workdir = copy_of(finished, tmp_path)
+    shutil.rmtree(workdir.checkpoints)
+    shutil.rmtree(workdir.eval)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Engine, "train", killed)
+        train(tiny.in_workdir(workdir, CONFIG), reader)
+    train(tiny.in_workdir(workdir, CONFIG), reader, again=False)
+    assert len(list(workdir.aside.iterdir())) == 1
+    ours, theirs = (
+        [{**row, "steps_per_second": 0} for row in read_metrics(one.metrics)] for one in (workdir, finished)
+    )
+    assert ours == theirs
+
+
 def test_newest_parameters_that_a_power_cut_emptied_are_put_aside_and_made_again(finished, reader, tmp_path, capsys):
     workdir = copy_of(finished, tmp_path)
     params = workdir.checkpoints / "wave_000" / "params"

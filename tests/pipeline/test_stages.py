@@ -463,8 +463,8 @@ def test_a_wave_goes_on_with_the_microbatch_that_memory_decided_when_it_began(mo
     monkeypatch.setattr(planning.autotune, "resolve", resolve)
     study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap", microbatch=16))
     first, second = study.waves
-    first.keep_microbatch(config, study.plan)
-    second.keep_microbatch(config, dataclasses.replace(study.plan, microbatch=0))
+    first.keep_plan(config, study.plan)
+    second.keep_plan(config, dataclasses.replace(study.plan, microbatch=0))
     other = dataclasses.replace(study.plan, microbatch=8)
     assert [wave.plan_of(config, other).microbatch for wave in study.waves] == [16, 0]
     assert [wave.plan_of(own, other).microbatch for wave in study.waves] == [8, 8]  # the user's own

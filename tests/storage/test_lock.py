@@ -101,14 +101,23 @@ def test_a_lock_from_elsewhere_is_taken_over_once_its_heartbeat_has_stopped(cont
         assert json.loads(file.read_text())["pid"] == os.getpid()
 
 
-@pytest.mark.parametrize("content", ["[]", '{"pid": 1}', "packages: 3\n"])
+@pytest.mark.parametrize("content", ["[]", '{"pid": 1}', "packages: 3\n", "\xff\x00binary"])
 def test_a_file_of_another_program_is_never_taken_for_a_lock(content, tmp_path):
     file = tmp_path / lock.NAME
-    file.write_text(content)
+    file.write_bytes(content.encode("latin-1"))
     os.utime(file, (0, 0))
     with pytest.raises(UserError, match="is damaged or of another program"), lock.released_after():
         lock.acquire(tmp_path)
-    assert file.read_text() == content
+    assert file.read_bytes() == content.encode("latin-1")
+
+
+def test_a_lock_that_a_power_cut_left_as_zeros_is_taken_over_in_time(tmp_path):
+    file = tmp_path / lock.NAME
+    file.write_bytes(bytes(40))
+    os.utime(file, (0, 0))
+    with lock.released_after():
+        lock.acquire(tmp_path)
+        assert json.loads(file.read_text())["pid"] == os.getpid()
 
 
 def test_the_number_of_a_process_that_was_given_to_another_is_not_its_owner(tmp_path):

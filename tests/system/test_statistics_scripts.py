@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pathlib
-import sys
 import types
 
 import numpy as np
@@ -16,7 +15,6 @@ from cspace_jax.config import files
 from cspace_jax.errors import UserError
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
-sys.path.insert(0, str(EXPERIMENTS.parent))  # scripts share helpers
 coverage, false_alarms = (files.load(EXPERIMENTS / f"{name}.py") for name in ("coverage", "false_alarms"))
 
 
