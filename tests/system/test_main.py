@@ -372,7 +372,6 @@ def test_settings_in_the_environment_change_no_number(tmp_path):
     odd = {"JAX_ENABLE_X64": "1", "JAX_THREEFRY_PARTITIONABLE": "0", "JAX_DEFAULT_PRNG_IMPL": "rbg"}
     odd |= {"JAX_DEBUG_NANS": "1", "JAX_DISABLE_JIT": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     odd |= {"JAX_TRANSFER_GUARD": "disallow", "JAX_CHECK_TRACER_LEAKS": "1", "PYTHONWARNINGS": "error"}
-    odd |= {"JAX_COMPILATION_CACHE_DIR": "/proc/none"}
     odd |= {"JAX_NUMPY_RANK_PROMOTION": "raise", "MATPLOTLIBRC": str(tmp_path / "rc"), "HOME": "/proc/none"}
     done = real_command(study("hidden"), f"--workdir={tmp_path / 'w'}", *ARGUMENTS["hidden"], **odd)
     assert done.code == 0, done.err
