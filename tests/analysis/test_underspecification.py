@@ -152,6 +152,7 @@ def run_of(params, run):
     return jax.tree.map(lambda leaf: leaf[run], params)
 
 
+@pytest.mark.system  # trains
 def test_a_fraction_of_zero_is_the_unmasked_study_bit_for_bit(swept, monkeypatch):
     """Among runs that are masked; the other side is the training step with masking taken out."""
     monkeypatch.setattr(masking, "mark", lambda data, fraction, dataset, key: dataset)
@@ -159,12 +160,14 @@ def test_a_fraction_of_zero_is_the_unmasked_study_bit_for_bit(swept, monkeypatch
     tiny.assert_same_bits(run_of(swept, 0), run_of(trained((0.0, 0.0, 0.0)), 0))
 
 
+@pytest.mark.system  # trains
 def test_masking_changes_training(swept):
     for first, second in ((0, 1), (1, 2)):
         one, other = (jax.tree.leaves(run_of(swept, run)) for run in (first, second))
         assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.system  # trains
 def test_a_learned_token_leaves_unmasked_runs_alone(swept):
     params = trained((0.0, 0.5, 1.0), mask_mode="token", mask_images="batch")
     assert masking.TOKEN not in swept

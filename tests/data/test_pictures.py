@@ -318,6 +318,7 @@ def real_programs():
     )
 
 
+@pytest.mark.system  # lowers every program of a study
 def test_no_constant_of_a_program_grows_with_the_pictures():
     """Neither pixels nor rows nor classes: each would be 0.7 MB or more, in every program and every copy of it."""
     texts = {name: lowered.as_text() for name, lowered in real_programs()}

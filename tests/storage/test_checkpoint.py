@@ -29,6 +29,8 @@ from cspace_jax.storage.checkpoint import (
     steps,
 )
 
+# Checkpoints are written and damaged by the dozen.
+pytestmark = pytest.mark.system
 RUNS = 3
 
 
