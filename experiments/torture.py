@@ -347,7 +347,8 @@ def _usable(kinds: Sequence[str]) -> list[str]:
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise UserError(f"kinds = {unknown[0]!r}: must be of {', '.join(KINDS)}")
-    out = dict.fromkeys(("full disk", "read-only disk"), "only root may mount one") if os.geteuid() else {}
+    disks = ("full disk", "read-only disk") if os.geteuid() else ()
+    out: dict[str, str] = dict.fromkeys(disks, "only root may mount one")
     if shutil.which("cc") is None or not sys.platform.startswith("linux"):
         out |= dict.fromkeys(("disk errors", "clock"), "they need Linux and a C compiler (cc)")
     for kind in kinds:

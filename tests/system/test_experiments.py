@@ -10,6 +10,7 @@ import pytest
 import synthetic
 from etils import epath
 
+import cspace_jax as cs
 from cspace_jax.analysis import published
 from cspace_jax.cli import scripts
 from cspace_jax.config import files, from_config_dict, to_dict
@@ -20,9 +21,8 @@ from cspace_jax.storage.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"
-concept_signal, compare_published, small_settings, landscape_script = (
-    files.load(EXPERIMENTS / f"{name}.py")
-    for name in ("concept_signal", "compare_published", "small_settings", "landscape")
+concept_signal, small_settings, landscape_script = (
+    files.load(EXPERIMENTS / f"{name}.py") for name in ("concept_signal", "small_settings", "landscape")
 )
 # sep_size: mean squared blurred mask of the large and of the small circle, mean squared difference of the two masks.
 MASK_MOMENTS = {
@@ -158,9 +158,9 @@ def test_concept_signal_measures_the_closed_form(tmp_path, capsys):
 def test_comparison_at_paper_scale_matches_levels_exactly(at_paper_scale, capsys):
     folder, config, ds = at_paper_scale
     assert published.deviations(config) == []
-    compare_published.run([f"--workdir={folder}"])
+    cs.compare(folder, "published:signal").show()
     text = capsys.readouterr().out
-    assert text.startswith("At the paper's setting") and "Seeds: 3, published 5" in text and "~" not in text
+    assert "At the paper's setting" in text and "Seeds: 3, published 5" in text and "~" not in text
     trajectories = published.trajectory_levels(published.load_published())
     rows = published.match(ds, trajectories, published.measure_trajectory, nearest=False)
     assert [row.at for row in rows] == [(0.1, 0.4), (0.174, 0.4), (0.8, 0.4)]  # 0.35 was not published
@@ -168,7 +168,6 @@ def test_comparison_at_paper_scale_matches_levels_exactly(at_paper_scale, capsys
     crossing = 1000 + 500 / 0.8 + 300 + 1500  # centre of the strongest level's rise, mean over seeds
     assert crossing < rows[2].ours["t80_color"] < crossing + 1000  # 80 % comes after the centre
     assert published.agreement(rows, "t80_color") == pytest.approx(np.sqrt(0.75))  # theirs ties two at never
-    assert (folder / "figures" / "published.png").exists() and (folder / "figures" / "published.pdf").exists()
     parts = [published.Part("", published.TRAJECTORY, rows)]
     for comparable in (True, False):  # the line of equality and the warning exclude each other
         fig = drawing.figure(ds, parts, comparable)
@@ -176,13 +175,12 @@ def test_comparison_at_paper_scale_matches_levels_exactly(at_paper_scale, capsys
         assert len(diagonals) == comparable and bool(fig.get_suptitle()) != comparable
 
 
-def test_comparison_away_from_paper_scale_compares_order_only(executed, study, tmp_path, capsys):
-    compare_published.run([f"--workdir={study / 'base'}", f"--out={tmp_path / 'published'}"])
+def test_comparison_away_from_paper_scale_compares_order_only(executed, study, capsys):
+    cs.compare(study / "base", "published:signal").show()
     text = capsys.readouterr().out
-    assert text.startswith("NOT AT PAPER SCALE (scale smoke; differing: data.image_size")
+    assert "NOT AT PAPER SCALE (scale smoke; differing: data.image_size" in text
     assert "not comparable" in text and "~0.174, 0.4" in text  # nearest to the study's 0.2
     assert "order of T80 colour over 2 level(s)" in text
-    assert (tmp_path / "published.png").exists()
 
 
 def test_small_settings_reads_a_finished_variant_and_runs_a_new_one(executed, study, monkeypatch, capsys):
@@ -243,8 +241,6 @@ def test_all_variants_are_valid():
         (concept_signal, ["--sep_col=1.5"], "grid.sep_col[0] = 1.5"),
         (concept_signal, ["--blur=20"], "data.blur = 20.0"),
         (concept_signal, ["--images=0"], "images = 0"),
-        (compare_published, [], "--workdir"),
-        (compare_published, ["--workdir=/nowhere/at/all"], "no such folder"),
         (small_settings, ["--workdir=x", "--variants=narow"], "variants = 'narow'"),
         (small_settings, ["--workdir=x", "--scale=huge"], "scale = 'huge'"),
         (small_settings, ["--workdir= "], "must be the path of a folder"),
@@ -254,24 +250,30 @@ def test_mistakes_are_one_line(capsys, script, arguments, words):
     assert words in refuse(capsys, script, *arguments)
 
 
-def test_comparison_refuses_what_was_not_published(at_paper_scale, capsys):
+def test_comparison_refuses_what_was_not_published(at_paper_scale):
     folder, config, _ = at_paper_scale
+
+    def refuses(words):
+        with pytest.raises(UserError, match=words):
+            cs.compare(folder, "published:signal").show()
+
     results.write_results(synthetic.dataset(levels=(0.2,), diverged=(0, 1, 2)), Workdir(epath.Path(folder)))
-    assert "all runs diverged" in refuse(capsys, compare_published, f"--workdir={folder}")
+    refuses("all runs diverged")
     changed = to_dict(config)
     changed["data"]["active"] = ["shape", "color"]
     (folder / "config.json").write_text(json.dumps(changed))
-    assert "data.active" in refuse(capsys, compare_published, f"--workdir={folder}")
+    refuses("data.active")
     (folder / "concept_space.nc").unlink()
     (folder / "config.json").write_text(json.dumps(to_dict(config)))
-    assert "does not exist" in refuse(capsys, compare_published, f"--workdir={folder}")
+    refuses("does not exist")
 
 
 def test_scripts_start_as_modules(tmp_path):
-    command_line = [sys.executable, "-m", "experiments.compare_published", f"--workdir={tmp_path / 'none'}"]
+    command_line = [sys.executable, "-m", "experiments.landscape", f"--workdir={tmp_path / 'none'}"]
+    command_line += [f"--outdir={tmp_path / 'out'}"]
     done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: workdir = {str(tmp_path / 'none')!r}: no such folder\n"
+    assert done.stderr.startswith(f"error: results: {tmp_path / 'none'}") and done.stderr.count("\n") == 1
 
 
 def test_landscapes_are_drawn_and_fitted_to_a_study(executed, study, tmp_path, monkeypatch, capsys):
