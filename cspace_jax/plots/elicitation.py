@@ -157,6 +157,11 @@ def fig17(ds: xr.Dataset) -> Figure:
 def _draw_stability(ax: Axes, ds: xr.Dataset, level: Level, klass: int) -> None:
     """Draw the table of stable and unstable seeds of a held-out class; of many seeds, medians of each kind."""
     found = stability.seeds(ds, level, klass)
+    ax.set_axis_off()
+    if not found:
+        words = f"class {ds['klass'].values[klass]}: every seed has a broken query"
+        ax.text(0.5, 0.5, words, ha="center", va="center", size=8, transform=ax.transAxes)
+        return
     head = [
         "seed",
         f"naive prompting of {ds['klass'].values[klass]}",
@@ -170,7 +175,6 @@ def _draw_stability(ax: Axes, ds: xr.Dataset, level: Level, klass: int) -> None:
         kinds = {one["kind"]: [other for other in found if other["kind"] == one["kind"]] for one in found}
         rows = [[str(len(same)), name, *_medians(same)] for name, same in sorted(kinds.items())]
     rows = [[*row[:2], *(f"{t:,.0f}" if np.isfinite(t) else "never" for t in row[2:])] for row in rows]
-    ax.set_axis_off()
     table = ax.table(rows, colLabels=head, loc="center", cellLoc="center", edges="horizontal",
                      colWidths=[0.1, 0.3, 0.2, 0.2, 0.2])  # fmt: skip
     table.auto_set_font_size(False)

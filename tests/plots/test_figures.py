@@ -313,6 +313,23 @@ def test_fig17_has_a_line_a_seed_and_their_mean(elicited):
         np.testing.assert_allclose(lines["mean"], joint[:, :, query].mean(0), rtol=1e-5)
 
 
+def broken(ds, runs):
+    """A copy whose naive query and its answers are not known at the second save, in the given runs."""
+    made = ds.copy(deep=True)
+    for name in ("capability", "capability_split"):
+        made[name].loc[{"protocol": "naive", "klass": "11"}][{"run": list(runs), "step": 1}] = np.nan
+    return made
+
+
+def test_fig17_says_it_where_every_seed_has_a_broken_query(elicited):
+    ds, _ = elicited
+    level = levels(ds)[progress.choose_level(levels(ds), ds, "naive")]
+    fig = elicitation.fig17(broken(ds, level.runs).isel(run=list(level.runs)))
+    below = [ax for ax in fig.findobj(Axes) if not ax.axison]
+    assert [text.get_text() for ax in below for text in ax.texts] == ["class 11: every seed has a broken query"]
+    assert not [table for ax in below for table in ax.tables]
+
+
 def test_many_seeds_are_a_mean_and_a_band_and_a_row_a_kind(elicited):
     ds, _ = elicited
     level = levels(ds)[progress.choose_level(levels(ds), ds, "naive")]
