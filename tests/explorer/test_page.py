@@ -178,6 +178,19 @@ def test_charts_say_the_same_numbers_as_analysis(elicited):
     np.testing.assert_allclose(own["mean"], expected, rtol=1e-5)
 
 
+def test_protocols_leave_seeds_with_a_broken_query_out_and_count_the_others(elicited):
+    made = elicited.copy(deep=True)
+    made["capability_split"].loc[{"protocol": "naive"}][{"run": [0, 2, 3], "step": 1}] = np.nan
+    found = page.CHARTS["protocols"].draw(made, summarised(made))
+    table = found.numbers[found.numbers["protocol"] == "naive"]
+    one, none = (table[table["level"] == level.label] for level in levels(made))
+    assert one["n"].tolist() == [1, 1, 1] and none["n"].tolist() == [0, 0, 0]
+    expected = elicited["capability_split"].sel(protocol="naive", klass="11").values[1]
+    np.testing.assert_allclose(one["mean"], expected, rtol=1e-6)
+    assert none["mean"].isna().all()
+    assert "mean over seeds, n = 0: no 95 % interval" in found.words
+
+
 def test_speeds_are_those_of_the_summary():
     ds = synthetic.dataset(seeds=tuple(range(6)))
     found = page.CHARTS["speeds"].draw(ds, summarised(ds))
