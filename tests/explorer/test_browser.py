@@ -268,6 +268,35 @@ def test_it_prints_all_charts_in_light_with_everything_open_and_puts_it_back(ope
     assert tab.pdf()[:5] == b"%PDF-"
 
 
+LEFT = """() => { const place = document.getElementById('chart-curves'), layout = place._fullLayout;
+    const axes = Object.keys(layout).filter(key => /^xaxis\\d*$/.test(key)).map(key => layout[key]);
+    return {ranges: axes.map(one => Array.from(one.range)), free: axes.map(one => one.autorange),
+            visible: place.data.map(one => one.visible ?? true)} }"""
+
+
+def test_zoom_and_switched_curves_outlive_the_theme_and_a_print(opened, text):
+    tab = opened(text)
+    panel = tab.locator("#chart-curves .nsewdrag[data-subplot=xy]")
+    panel.scroll_into_view_if_needed()
+    box = panel.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    tab.mouse.move(box["x"] + 0.3 * box["width"], middle)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 0.7 * box["width"], middle, steps=8)
+    tab.mouse.up()
+    tab.wait_for_timeout(500)
+    tab.locator("#chart-curves .legendtoggle").first.press("Enter")
+    tab.wait_for_timeout(300)
+    left = tab.evaluate(LEFT)
+    assert not left["free"][0] and np.ptp(left["ranges"][0]) < 6000 and set(left["visible"]) == {True, "legendonly"}
+    switch = "document.getElementById('theme').click()"
+    for act in (switch, *(f"window.dispatchEvent(new Event('{name}print'))" for name in ("before", "after"))):
+        tab.evaluate(act)
+        tab.wait_for_timeout(300)
+        assert tab.evaluate(LEFT) == left
+    assert tab.evaluate("document.getElementById('chart-curves')._fullLayout.font.color") == "#e6e6e6"  # drawn anew
+
+
 def downloaded(tab, selector):
     with tab.expect_download() as download:
         tab.locator(selector).click()

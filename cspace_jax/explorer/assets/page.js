@@ -243,11 +243,21 @@
     const {data: own, layout} = data.charts[name].figure;
     return [own.map(recolor), themed(recolor(layout))];
   };
+  const asLeft = (place, own, layout) => { // a figure with the zoom, the turn and the switched curves of what is shown
+    if (!place.data) return [own, layout];
+    const kept = {...layout};
+    for (const key of Object.keys(layout)) {
+      const {range, autorange} = place._fullLayout[key] || {}; // one that the reader never touched stays automatic
+      if (/^[xy]axis\d*$/.test(key) && range) kept[key] = {...layout[key], range: [...range], autorange};
+      if (key === "scene") kept.scene = {...layout.scene, camera: place.layout.scene?.camera || layout.scene.camera};
+    }
+    return [own.map((one, i) => ({...one, visible: place.data[i].visible ?? true})), kept];
+  };
   const drawChart = (name) => {
     if (drawn.has(name)) return Promise.resolve();
     drawn.add(name);
     const place = byId(`chart-${name}`), first = !place.data;
-    const done = Plotly.react(place, ...chartFigure(name), CONFIG);
+    const done = Plotly.react(place, ...asLeft(place, ...chartFigure(name)), CONFIG);
     if (first) { legendByKeyboard(place); place.on("plotly_afterplot", () => legendByKeyboard(place)); }
     return done;
   };
@@ -283,7 +293,7 @@
       select(tabs[to % tabs.length], true);
     });
   });
-  let printing = null; // what a print changes, put back after it
+  let printing = null; // the theme and what was closed, put back after a print; the charts keep their zoom and curves (asLeft)
   window.addEventListener("beforeprint", () => {
     if (printing) return;
     printing = {dark: isDark(), closed: [...document.querySelectorAll("details:not([open])")]};
@@ -319,14 +329,9 @@
   const onWhite = (of, place) => { // what the place shows, as on the light page
     const root = document.documentElement, theme = root.dataset.theme;
     root.dataset.theme = "light";
-    const [own, layout] = of === "space" ? [traces(), spaceLayout()] : chartFigure(of);
+    const [own, layout] = asLeft(place, ...(of === "space" ? [traces(), spaceLayout()] : chartFigure(of)));
     root.dataset.theme = theme;
-    for (const key of Object.keys(layout)) {
-      const {range, camera} = place.layout[key] || {};
-      if (/^[xy]axis\d*$/.test(key) && range) layout[key] = {...layout[key], range, autorange: false}; // as zoomed
-      if (key === "scene" && camera) layout.scene.camera = camera;
-    }
-    return {data: own.map((one, i) => ({...one, visible: place.data[i].visible ?? true})), layout: {...layout, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff"}};
+    return {data: own, layout: {...layout, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff"}};
   };
   document.querySelectorAll("[data-download]").forEach((button) => button.addEventListener("click", () => {
     const {download: kind, of} = button.dataset;
