@@ -234,6 +234,15 @@ def test_masks_have_a_tab_of_their_own():
     assert "does not vary" in page.CHARTS["masking"].cannot(without, summarised(without))
 
 
+def test_masked_pictures_have_no_empty_panel_of_colours():
+    ds = synthetic.masked()
+    config = json.loads(ds.attrs["config"]) | {"data": {"source": "folder"}}
+    pictures = ds.assign_attrs(config=json.dumps(config))
+    assert not any("redness" in one for one in summarised(pictures)["underspecification"]["groups"])
+    axes = [page.CHARTS["masking"].draw(one, summarised(one)).figure.layout for one in (ds, pictures)]
+    assert [len([name for name in one if name.startswith("xaxis")]) for one in axes] == [3, 2]
+
+
 def test_all_runs_diverged_is_a_page_without_charts():
     text = rendered(synthetic.dataset(levels=(0.2,), seeds=(0, 1), diverged=(0, 1)))
     assert "every run diverged" in text and data_of(text)["charts"] == {}
