@@ -393,3 +393,9 @@ def test_a_sheet_that_is_wrapped_shows_the_same_pictures(opened, monkeypatch):
         pixels = np.array(tab.evaluate(PAINTED)).reshape(16, 16, 4)
         expected = images[int(made["step"][position])][0, 3, 0]
         np.testing.assert_array_equal(pixels[..., :3], np.flip(expected.swapaxes(0, 1), 0))
+
+
+def test_pictures_too_large_for_a_page_are_not_called_missing(opened, ds, samples, monkeypatch):
+    monkeypatch.setattr(sprites, "AREA", 16)
+    assert opened(rendered(ds, samples)).locator("#run-note").inner_text() == sprites.TOO_LARGE
+    assert opened(rendered(ds)).locator("#run-note").inner_text() == "No sample images are stored."

@@ -102,6 +102,16 @@ def test_sheets_of_many_or_large_pictures_are_pictures(saves, size, number):
     assert found["shown"][-1] == saves - 1 and found["number"] >= (number if size < 1000 else 1)
 
 
+def test_many_classes_of_large_pictures_are_wrapped_and_what_no_sheet_can_hold_is_said():
+    one = np.zeros((1, 64, 1, 256, 256, 3), np.uint8)
+    found = sprites.sheets({10: one, 20: one})
+    assert found["shown"] == [0, 1] and found["number"] == 1 and found["across"] == 3  # 128 cells in 43 lines
+    sheet = Image.open(io.BytesIO(base64.b64decode(found["sheets"][0].partition(",")[2])))
+    assert sheet.size == (3 * 256, 43 * 256)
+    large = {10: np.zeros((1, 64, 1, 1024, 1024, 3), np.uint8)}
+    assert sprites.sheets(large) == {"why": sprites.TOO_LARGE}
+
+
 def test_the_budget_holds_where_the_first_run_is_blank():
     noise = np.random.default_rng(0).integers(0, 256, (6, 4, 8, 16, 16, 3), np.uint8)
     noise[[0, 5]] = 0  # diverged

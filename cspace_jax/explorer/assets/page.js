@@ -158,7 +158,7 @@
     byId("run-table").tBodies[0].replaceChildren(...classes.map((one, k) => [row([node("th", one.label + (one.trained ? "" : ", unseen"), {scope: "row"}),
       ...concepts.map((_, c) => node("td", show(prob(r, t, k, c)), {class: "number"})), node("td", show(joint(r, t, k)), {class: "number"})]),
       ...(pictures ? [row([samples(k)])] : [])]).flat());
-    byId("run-note").textContent = !pictures ? "No sample images are stored." :
+    byId("run-note").textContent = !pictures ? data.images.why || "No sample images are stored." :
       data.images.number < data.images.of || data.images.shown.length < steps.length ? `To keep the page small it holds ${data.images.number} of ${data.images.of} stored samples a class, at ${data.images.shown.length} of ${steps.length} saves.` : "";
     byId("answers").hidden = data.protocols.length === 0;
     const held = [...classes.keys()].filter((k) => !classes[k].trained);
