@@ -265,6 +265,19 @@ def test_times_are_told_with_their_interval():
     assert overview.time_words({"median": 10.0, "interval": [None, None], "learned": 2, "seeds": 2}) == "10"
 
 
+def test_claims_say_why_they_have_no_interval_and_which_definition_they_rest_on(ds):
+    found = summarised(ds)
+    text = rendered(ds)
+    row = next(one for one in found["claims"] if one["definition"] and one["no_interval"])
+    cells = re.search(rf"\({row['claim']}\) .*?</tr>", text, re.S)[0]
+    assert f'<td class="number">{row["no_interval"]}</td>' in cells
+    letters = ", ".join(one["claim"] for one in found["claims"] if one["definition"] == "stays_80")
+    assert f"What claims {letters} call learned: {found['definitions']['stays_80']} (stays_80)." in text
+    for one in found["claims"]:  # a summary of an older version
+        del one["definition"], one["no_interval"]
+    assert all(not learned for _, _, learned in overview.claims(found))
+
+
 def test_facts_leave_out_what_is_not_known(ds):
     env = {"command_line": "M --config=x", "device_count": 2, "device_kind": "cpu"}
     found = dict(overview.facts(summarised(ds), env, {"train": 100.0, "probe": 5.0}))
