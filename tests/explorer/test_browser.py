@@ -399,3 +399,23 @@ def test_pictures_too_large_for_a_page_are_not_called_missing(opened, ds, sample
     monkeypatch.setattr(sprites, "AREA", 16)
     assert opened(rendered(ds, samples)).locator("#run-note").inner_text() == sprites.TOO_LARGE
     assert opened(rendered(ds)).locator("#run-note").inner_text() == "No sample images are stored."
+
+
+def test_paths_of_many_points_keep_the_marks_of_their_classes(opened, text):
+    tab = opened(text.replace("ALL_POINTS = 4000", "ALL_POINTS = 5").replace("SPARSE = 200", "SPARSE = 2"))
+    while (off := tab.locator("#classes button[aria-pressed=false]")).count():
+        off.first.click()
+    marked = """() => [...document.querySelectorAll('#space .scatterlayer .trace')].map(trace =>
+        trace.querySelectorAll('.points path.point').length)"""
+    paths = tab.evaluate(
+        "document.getElementById('space').data.filter(one => !one.meta.now).map(one => one.marker.symbol)"
+    )
+    assert len(paths) == 2 * 4 and len(set(paths)) == 4  # a trace a level and class
+    assert all(0 < count <= 3 for count in tab.evaluate(marked)[:8])  # of ten points
+
+
+def test_the_box_keeps_the_marks_of_classes_on_paths_of_many_points(opened):
+    made = synthetic.dataset(levels=(0.2,), seeds=(0, 1), active=("color", "size", "bg_color"), steps=(500, 9000))
+    tab = opened(rendered(made).replace("ALL_POINTS = 4000", "ALL_POINTS = 5").replace("SPARSE = 200", "SPARSE = 2"))
+    path = tab.evaluate("document.getElementById('space').data.find(one => !one.meta.now)")
+    assert path["mode"] == "lines+markers" and path["marker"]["size"] == [2, 0, 0, 2, 0, 0]

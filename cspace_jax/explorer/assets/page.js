@@ -5,6 +5,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const ALL_POINTS = 4000; // points of a path that are drawn one by one, and can be clicked
+  const SPARSE = 200; // marks of a class on a path with more points
   const TURN = Math.PI / 18; // of the box, for an arrow key
   const MANY_RUNS = 64; // from here on the mean of each level is shown first
 
@@ -65,6 +66,10 @@
   const hover = (path, t, k) => `${path.name}<br>class ${classes[k].label}, step ${thousands(steps[t])}<br>` +
     concepts.map((concept, c) => `${concept.axis} ${show(coordinate(path, t, k, c), 3)}`).join(", ");
 
+  const sizes = (count, size) => { // in a box, where `maxdisplayed` is unknown
+    const every = count > ALL_POINTS ? Math.ceil(count / SPARSE) : 1;
+    return every === 1 ? size : Array.from({length: count}, (_, i) => (i % every ? 0 : size));
+  };
   const trace = (level, k, points, marks) => {
     const solid = state.z >= 0;
     const axes = solid ? ["x", "y", "z"] : ["x", "y"];
@@ -83,9 +88,10 @@
     const color = tint(byLevel ? data.levels[level].color : classes[k].color);
     return {...found, type: solid ? "scatter3d" : "scatter", showlegend: false, hovertemplate: "%{text}<extra></extra>",
       name: `${data.levels[level].label}, class ${classes[k].code}`, meta: {level, klass: k, now: marks},
-      mode: marks ? "markers" : points.length > ALL_POINTS ? "lines" : "lines+markers", opacity: marks ? 1 : 0.55, connectgaps: false,
+      mode: marks ? "markers" : "lines+markers", opacity: marks ? 1 : 0.55, connectgaps: false,
       line: {color, width: solid ? 3 : 1.3, dash: byDash ? data.levels[level].dash : classes[k].trained ? "dot" : "solid"},
-      marker: {color, symbol: classes[k].symbol, size: marks ? (solid ? 6 : 12) : (solid ? 2 : 4), line: {color: variable("--ink"), width: marks ? 1.2 : 0}}};
+      marker: {color, symbol: classes[k].symbol, size: marks ? (solid ? 6 : 12) : solid ? sizes(points.length, 2) : 4,
+        ...(solid || marks ? {} : {maxdisplayed: points.length > ALL_POINTS ? SPARSE : 0}), line: {color: variable("--ink"), width: marks ? 1.2 : 0}}};
   };
   const traces = () => {
     const result = [], all = paths();
