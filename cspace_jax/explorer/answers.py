@@ -30,10 +30,14 @@ def shown_levels(found: list[Level]) -> list[Level]:
 
 
 def _scores(ds: xr.Dataset, level: Level, klass: int, name: str) -> dict[str, Any]:
-    """Return P(class asked for) under a protocol: of every seed [r, t], and mean, low, high [t] over them."""
-    scores = elicitation.Row(klass, "capability_split").scores(ds, level, name)
+    """Return P(class asked for) under a protocol: of seeds without a broken query [r, t], mean, low, high [t] of them.
+
+    Unknown (NaN) where no seed is left.
+    """
+    scores = elicitation.Row(klass, "capability_split").known(ds, level, name)
     low, high = intervals.share_interval(scores, samples_of(ds, battery=True))
-    return {"seeds": scores, "mean": scores.mean(axis=0), "low": low, "high": high}
+    mean = scores.mean(axis=0) if len(scores) else np.full(scores.shape[1:], np.nan)
+    return {"seeds": scores, "mean": mean, "low": low, "high": high}
 
 
 def _numbers(ds: xr.Dataset, found: list[Level], held_out: list[int], names: list[str]) -> pd.DataFrame:
@@ -43,7 +47,7 @@ def _numbers(ds: xr.Dataset, found: list[Level], held_out: list[int], names: lis
         one = _scores(ds, level, klass, name)
         label = {"level": level.label, "class": str(ds["klass"].values[klass]), "protocol": name}
         numbers = {key: one[key] for key in ("mean", "low", "high")}
-        rows.append(pd.DataFrame({**label, "step": ds["step"].values, **numbers, "n": len(level.runs)}))
+        rows.append(pd.DataFrame({**label, "step": ds["step"].values, **numbers, "n": len(one["seeds"])}))
     return pd.concat(rows)
 
 
@@ -58,17 +62,18 @@ def protocols(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     held_out, names = np.flatnonzero(~ds["trained"].values).tolist(), list(map(str, ds["protocol"].values))
     titles = [f"{ds['klass'].values[k]}, {level.label}" for k in held_out for level in found]
     fig = panels(len(held_out), len(found), titles)
-    colors, ends = elicitation.colors_of(names), []
+    colors, ends, counts = elicitation.colors_of(names), [], []
     for (r, klass), (c, level) in itertools.product(enumerate(held_out), enumerate(found)):
         for name in names:
             one, title, place = _scores(ds, level, klass, name), elicitation.title_of(name), (r + 1, c + 1)
+            counts.append(len(one["seeds"]))
             if not is_control(name):
                 band(fig, place, steps, (one["low"], one["high"]), title, colors[name], one["seeds"])
                 ends.append(f"class {ds['klass'].values[klass]}, {level.label}, {title}: {number(one['mean'][-1])}")
             line(fig, place, steps, one["mean"], title, colors[name], _dash(name), legend=r == c == 0)
         rule(fig, (r + 1, c + 1), PAPER_THRESHOLD)
     _finish(fig, ds, held_out, names)
-    words = f"P(class asked for) under each protocol over training, {style.band_words(len(one.runs) for one in found)}"
+    words = f"P(class asked for) under each protocol over training, {style.band_words(counts)}"
     note = f"{len(found)} of {len(every)} levels are drawn; the numbers (CSV) hold all." if found != every else ""
     said = f"{words}. {note} ".rstrip() + f" Controls are dashed or dotted. At the last save: {listed(ends)}."
     return Chart(fig, _numbers(ds, every, held_out, names), said, note)

@@ -33,7 +33,8 @@ class Chart:
 
     Attributes:
       figure: Plotly's.
-      numbers: all that it draws, a row a point; offered as CSV.
+      numbers: its curves and intervals, a row a point of a curve; offered as CSV. Points of single seeds, which stand
+        in for an interval of one or two, are in the dataset alone.
       words: its text alternative, some sentences.
       note: what it leaves out, shown above it; "" if nothing.
     """

@@ -31,15 +31,16 @@ def _masked(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
 @chart("masking", "Underspecification", _masked)
 def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
-    """Draw P of each concept, steps until it is learned and the mean colour at the last save, by masked fraction."""
+    """Draw P of each concept, steps until it is learned and the mean colour at the last save, by masked fraction.
+
+    Pictures have no mean colour of an object, and so no panel of it.
+    """
     found = summary["underspecification"]
-    titles = (
-        "at the last save",
-        f"steps until learned ({summary['learned']}; open: never)",
-        "mean colour of the object, last save",
-    )
-    fig = panels(1, 3, titles, shared_xaxes=False, shared_yaxes=False, horizontal_spacing=0.09)
     groups = found.get("groups", [found])
+    titles = ["at the last save", f"steps until learned ({summary['learned']}; open: never)"]
+    if any("redness" in group for group in groups):
+        titles.append("mean colour of the object, last save")
+    fig = panels(1, len(titles), titles, shared_xaxes=False, shared_yaxes=False, horizontal_spacing=0.09)
     rows, ends = [], []
     for i, group in enumerate(groups):
         where = f", {group['label']}" if len(groups) > 1 else ""
@@ -59,7 +60,7 @@ def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
         for (channel, color), symbol in zip(colors, SYMBOLS, strict=False):
             values = [level["rgb"][channel] for level in group["levels"]]
             _mean_line(fig, 3, group, values, Look(f"{channel.upper()}{where}", color, dash, symbol=symbol))
-    for column in (1, 2, 3):
+    for column in range(1, len(titles) + 1):
         fig.update_xaxes(title_text="masked fraction", tickformat=".0%", row=1, col=column)
     fig.update_yaxes(title_text=f"P, class {found['held_out_class']}", range=[-0.03, 1.03], row=1, col=1)
     fig.update_layout(height=400)

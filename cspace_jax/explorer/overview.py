@@ -14,11 +14,24 @@ from cspace_jax.plots import style
 from cspace_jax.text import minutes
 
 
-def claims(summary: Mapping[str, Any]) -> list[tuple[bool, list[dict[str, str]]]]:
-    """Return the verdicts on the paper's claims as text: (True, those that can be told), (False, the others)."""
+def claims(summary: Mapping[str, Any]) -> list[tuple[bool, list[dict[str, str]], list[str]]]:
+    """Return the verdicts on the paper's claims as text: (True, those that can be told), (False, the others).
+
+    Each with a sentence for every definition of "learned" that its verdicts rest on.
+    """
     rows = summary.get("claims", ())
     parts = [(told, [row for row in rows if (row["verdict"] != UNTOLD) is told]) for told in (True, False)]
-    return [(told, _claim_rows(part)) for told, part in parts if part]
+    return [(told, _claim_rows(part), _learned(part, summary)) for told, part in parts if part]
+
+
+def _learned(rows: list[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[str]:
+    """Return which definition of "learned" which claims rest on; summaries of older versions do not say it."""
+    letters: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("definition"):
+            letters.setdefault(row["definition"], []).append(row["claim"])
+    words = summary["definitions"]
+    return [f"What claims {', '.join(found)} call learned: {words[name]} ({name})." for name, found in letters.items()]
 
 
 def _claim_rows(rows: list[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -27,7 +40,7 @@ def _claim_rows(rows: list[Mapping[str, Any]]) -> list[dict[str, str]]:
             "claim": row["claim"], "text": row["text"], "statistic": row["statistic"], "why": row["why"] or "",
             "value": f"{row['value']:.2f}" if known(row["value"]) else "", "verdict": row["verdict"],
             "interval": _interval(row["interval"], ".2f"), "p": p_value(row["p"]) if known(row["p"]) else "",
-            "seeds": str(row["seeds"]) if row["seeds"] else "",
+            "seeds": str(row["seeds"]) if row["seeds"] else "", "no_interval": row.get("no_interval") or "",
         }
         for row in rows
     ]  # fmt: skip

@@ -16,6 +16,7 @@ BUDGET = 6_000_000  # bytes of all sheets of a page
 COUNTS = (8, 6, 4, 2, 1)  # samples of a class
 SIDE = 16_383  # pixels of a WebP's side
 AREA = 40_000_000  # pixels of a sheet, which a browser unpacks as a whole
+TOO_LARGE = "The stored sample images are too large for a page."
 TRIED = 4  # runs whose sheets tell about how large those of all are
 
 
@@ -42,13 +43,15 @@ def sheets(samples: Samples, budget: int = BUDGET) -> dict[str, Any]:
     page shows fewer of them a class, then fewer saves; `shown` says which saves (positions).
 
     Args:
-      samples: step -> uint8 [r, k, n, h, w, 3]; axis h is the x coordinate. {}, and images of which no sheet can be
-        made, give {}.
+      samples: step -> uint8 [r, k, n, h, w, 3]; axis h is the x coordinate. {} gives {}; images of which no sheet can
+        be made give `why`, a sentence, alone.
       budget: bytes.
     """
-    plans = _plans(samples) if samples else []
-    if not plans:
+    if not samples:
         return {}
+    plans = _plans(samples)
+    if not plans:
+        return {"why": TOO_LARGE}
     steps, (runs, _, number, width, height, _) = sorted(samples), samples[min(samples)].shape
     tried = np.unique(np.linspace(0, runs - 1, min(TRIED, runs)).round().astype(int))
     few = {step: samples[step][tried] for step in steps}  # a step is read once, not once a run
@@ -63,16 +66,20 @@ def sheets(samples: Samples, budget: int = BUDGET) -> dict[str, Any]:
 
 
 def _plans(samples: Samples) -> list[Plan]:
-    """Return the plans whose sheets may be a picture, those that show most first."""
+    """Return the plans whose sheets may be a picture, those that show most first.
+
+    A line holds the saves of a sample, or as many cells as it takes for the lines not to be too many.
+    """
     steps, (_, classes, number, width, height, _) = sorted(samples), samples[min(samples)].shape
     halvings = [2**power for power in range(1, max(1, len(steps) - 1).bit_length() + 1)]
     options = [(n, 1) for n in COUNTS if n <= number] + [(1, every) for every in halvings]
     found = []
     for count, every in options:
         chosen = [steps[i] for i in sorted({*range(0, len(steps), every), len(steps) - 1})]
-        across = min(len(chosen), SIDE // width)
-        lines = -(-classes * count * len(chosen) // max(1, across))
-        if across and lines * height <= SIDE and lines * height * across * width <= AREA:
+        cells, most = classes * count * len(chosen), max(1, SIDE // height)  # of lines
+        across = max(1, min(SIDE // width, max(len(chosen), -(-cells // most))))
+        lines = -(-cells // across)
+        if across * width <= SIDE and lines * height <= SIDE and lines * height * across * width <= AREA:
             found.append(Plan(chosen, count, across))
     return found
 

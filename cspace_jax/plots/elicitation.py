@@ -82,6 +82,11 @@ class Row:
         chosen = chosen if self.concept is None else chosen.isel(concept=self.concept)
         return chosen.transpose("run", "step").values
 
+    def known(self, ds: xr.Dataset, level: Level, protocol: str) -> Float[np.ndarray, "r t"]:
+        """Return the curves [r, t] of the seeds that have no broken query: what means, bands and counts are of."""
+        found = self.scores(ds, level, protocol)
+        return found[whole(found)]
+
     def label(self, ds: xr.Dataset) -> str:
         """Return what is on the y axis."""
         if self.concept is None:
@@ -118,8 +123,9 @@ def seed_panels(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], 
     for (row, column), ax in np.ndenumerate(axes):
         control = panels[column] + RANDOM
         if control in ds["protocol"].values and control not in panels:
-            mean = rows[row].scores(ds, level, control).mean(0)
-            ax.plot(ds["step"].values, mean, color="#222222", lw=1.2, ls="--", label="random directions")
+            known = rows[row].known(ds, level, control)
+            if len(known):
+                ax.plot(ds["step"].values, known.mean(0), color="#222222", lw=1.2, ls="--", label="random directions")
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
@@ -132,8 +138,9 @@ def _asked_patch(ds: xr.Dataset, samples: Samples) -> str:
 def fig17(ds: xr.Dataset) -> Figure:
     """Draw P(class asked for) with the network's own and with patched conditioning projections (paper Fig. 17).
 
-    A thin line a seed; the thick line is their mean. The level is that of `progress.choose_level`. Below, a table a
-    held-out class says which seeds learn stably (`analysis.stability`) and when each way reaches 80 % for good.
+    A thin line a seed; the thick line is the mean of those without a broken query. The level is that of
+    `progress.choose_level`. Below, a table a held-out class says which seeds learn stably (`analysis.stability`) and
+    when each way reaches 80 % for good.
     """
     panels, level, rows = [NAIVE, "patch"], _level(ds), _rows(ds, "capability")
     width, height = panel_size(rows, panels)
@@ -145,9 +152,9 @@ def fig17(ds: xr.Dataset) -> Figure:
     for row, ax in zip(rows, np.ravel(below.subplots(len(rows), 1, squeeze=False)), strict=True):
         _draw_stability(ax, ds, level, row.klass)
     for (row, column), ax in np.ndenumerate(axes):
-        mean = rows[row].scores(ds, level, panels[column]).mean(0)
-        if not many:
-            ax.plot(ds["step"].values, mean, color="#222222", lw=2.2, label="mean")
+        known = rows[row].known(ds, level, panels[column])
+        if not many and len(known):
+            ax.plot(ds["step"].values, known.mean(0), color="#222222", lw=2.2, label="mean")
     for ax, title in zip(axes[0], ("(a) no intervention", f"(b) patched from {_source(ds)}"), strict=True):
         ax.set_title(title)
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -157,6 +164,11 @@ def fig17(ds: xr.Dataset) -> Figure:
 def _draw_stability(ax: Axes, ds: xr.Dataset, level: Level, klass: int) -> None:
     """Draw the table of stable and unstable seeds of a held-out class; of many seeds, medians of each kind."""
     found = stability.seeds(ds, level, klass)
+    ax.set_axis_off()
+    if not found:
+        words = f"class {ds['klass'].values[klass]}: every seed has a broken query"
+        ax.text(0.5, 0.5, words, ha="center", va="center", size=8, transform=ax.transAxes)
+        return
     head = [
         "seed",
         f"naive prompting of {ds['klass'].values[klass]}",
@@ -170,7 +182,6 @@ def _draw_stability(ax: Axes, ds: xr.Dataset, level: Level, klass: int) -> None:
         kinds = {one["kind"]: [other for other in found if other["kind"] == one["kind"]] for one in found}
         rows = [[str(len(same)), name, *_medians(same)] for name, same in sorted(kinds.items())]
     rows = [[*row[:2], *(f"{t:,.0f}" if np.isfinite(t) else "never" for t in row[2:])] for row in rows]
-    ax.set_axis_off()
     table = ax.table(rows, colLabels=head, loc="center", cellLoc="center", edges="horizontal",
                      colWidths=[0.1, 0.3, 0.2, 0.2, 0.2])  # fmt: skip
     table.auto_set_font_size(False)
@@ -218,7 +229,9 @@ def _draw_seeds(ax: Axes, ds: xr.Dataset, level: Level, scores: Float[np.ndarray
             label = f"seed {ds['seed'].values[level.runs[i]]}"
             ax.plot(steps, one, color=style.class_color(i), lw=1.2, label=label)
         return
-    color = style.class_color(0)
+    scores, color = scores[whole(scores)], style.class_color(0)
+    if not len(scores):
+        return
     ax.fill_between(steps, *np.quantile(scores, (0.05, 0.95), axis=0), color=color, alpha=0.2, lw=0,
                     label=f"90 % of {len(scores)} seeds")  # fmt: skip
     ax.plot(steps, scores.mean(0), color=color, lw=1.6, label="mean over seeds")
@@ -231,8 +244,8 @@ def overview(ds: xr.Dataset) -> Figure:
 
     Left: mean over seeds with 95 % intervals (3 seeds and more) of the capability whose query is chosen on one half of
     the samples and scored on the other; controls are dashed. Right: a dot a seed; a cross at the edge is a seed in
-    which the protocol never stays at 80 %; seeds with a broken query are left out. The grey line is the median turning
-    point of the naive trajectories.
+    which the protocol never stays at 80 %. Seeds with a broken query are left out, also of n. The grey line is the
+    median turning point of the naive trajectories.
     """
     level, rows = _level(ds), _rows(ds, "capability_split")
     names = list(map(str, ds["protocol"].values))
@@ -241,12 +254,12 @@ def overview(ds: xr.Dataset) -> Figure:
     axes = fig.subplots(len(rows), 2, width_ratios=(1.15, 1.0), squeeze=False)
     for row, (left, right) in zip(rows, axes, strict=True):
         for name in names:
-            _draw_curve(left, ds, row.scores(ds, level, name), name, colors)
+            _draw_curve(left, ds, row.known(ds, level, name), name, colors)
         left.axhline(PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
         left.set(ylim=(-0.03, 1.03), ylabel=row.label(ds))
         style.step_axis(left)
         _draw_emergence(right, ds, level, row, names, colors)
-    axes[0, 0].set_title(style.band_words([len(level.runs)]))
+    axes[0, 0].set_title(style.band_words(len(row.known(ds, level, name)) for row in rows for name in names))
     axes[0, 1].set_title(f"emergence ({definition_of(ds)}), a dot a seed (x: never)")
     return fig
 
@@ -265,9 +278,9 @@ def line_of(name: str) -> str:
 
 
 def _draw_curve(ax: Axes, ds: xr.Dataset, scores: Float[np.ndarray, "r t"], name: str, colors: dict[str, str]) -> None:
-    is_control, scores = line_of(name) != "-", scores[whole(scores)]
     if not len(scores):
         return
+    is_control = line_of(name) != "-"
     width = 1.1 if is_control else 1.8
     ax.plot(ds["step"].values, scores.mean(0), color=colors[name], ls=line_of(name), lw=width)
     if not is_control:
@@ -278,8 +291,7 @@ def _draw_emergence(ax: Axes, ds: xr.Dataset, level: Level, row: Row, names: lis
     steps = ds["step"].values
     last = float(steps[-1])
     for line, name in enumerate(names):
-        scores = row.scores(ds, level, name)
-        times = capability.emergence(steps, scores[whole(scores)], definition_of(ds))
+        times = capability.emergence(steps, row.known(ds, level, name), definition_of(ds))
         learned = np.isfinite(times)
         ax.plot(times[learned], np.full(learned.sum(), line), "o", ms=5, color=colors[name], alpha=0.75, mew=0)
         never = int((~learned).sum())

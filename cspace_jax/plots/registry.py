@@ -16,7 +16,6 @@ function's parameters say what it is given:
 """
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -25,7 +24,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import UInt8
 
-from cspace_jax.config.schema import DGP
+from cspace_jax.analysis.underspecification import is_rendered
 
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 Need = Callable[[xr.Dataset, Samples], str]  # why a figure cannot be drawn, "" if it can
@@ -82,12 +81,7 @@ def stored_samples(ds: xr.Dataset, samples: Samples) -> str:
 
 def rendered_images(ds: xr.Dataset, samples: Samples) -> str:
     """Need images of the data-generating process, whose objects have a colour and a size."""
-    return "" if source_name(ds) == DGP else "only drawn for the data-generating process"
-
-
-def source_name(ds: xr.Dataset) -> str:
-    """Return where the images of a dataset came from (`data.source`)."""
-    return json.loads(ds.attrs.get("config", "{}")).get("data", {}).get("source", DGP)
+    return "" if is_rendered(ds) else "only drawn for the data-generating process"
 
 
 def further_protocols(ds: xr.Dataset, samples: Samples) -> str:

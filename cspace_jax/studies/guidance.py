@@ -41,6 +41,6 @@ def get_config(scale: str | None = None) -> Any:
 
 def sweep() -> Iterator[dict[str, Any]]:
     """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
-    yield {"elicit.protocols": ("guidance", "overprompt+guidance")}  # stronger prompts at every weight
+    yield {"elicit.protocols": ("naive_repeats", "guidance", "overprompt+guidance")}  # stronger prompts at every weight
     yield {"diffusion.p_uncond": 0.2}  # the paper's text
     yield {"diffusion.null_value": 0.0}  # null conditioning of zeros

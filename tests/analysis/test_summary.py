@@ -384,6 +384,14 @@ def test_stored_results_are_shown_by_another_definition():
     stored["accuracy"].values[:, 20, :, 3] = 1.0  # one save at which class 11 is drawn, and not at the next
     shown = learning.with_definition(stored, "first_80")
     assert (learning.definition_of(stored), learning.definition_of(shown)) == ("stays_80", "first_80")
-    assert summarise(shown)["learned"] == "first_80"
+    displayed = []
+    for ds, name in ((stored, "stays_80"), (shown, "first_80")):
+        found, console = summarise(ds), Console(width=200, record=True, file=io.StringIO())
+        report.print_summary(found, console)
+        row = next(line.split() for line in console.export_text().splitlines() if line.split()[:1] == ["11"])
+        median = found["levels"][0]["classes"]["11"]["learning_times"]["color"][name]["median"]
+        assert found["learned"] == name and row[1] == f"{median:,.0f}"  # of colour at the weakest signal
+        displayed.append(row[1])
+    assert displayed == ["5,571", "3,874"]
     kept, config = json.loads(stored.attrs["config"]), json.loads(shown.attrs["config"])
     assert config == kept | {"learned": "first_80"} and "learned" not in kept

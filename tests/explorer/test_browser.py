@@ -268,6 +268,35 @@ def test_it_prints_all_charts_in_light_with_everything_open_and_puts_it_back(ope
     assert tab.pdf()[:5] == b"%PDF-"
 
 
+LEFT = """() => { const place = document.getElementById('chart-curves'), layout = place._fullLayout;
+    const axes = Object.keys(layout).filter(key => /^xaxis\\d*$/.test(key)).map(key => layout[key]);
+    return {ranges: axes.map(one => Array.from(one.range)), free: axes.map(one => one.autorange),
+            visible: place.data.map(one => one.visible ?? true)} }"""
+
+
+def test_zoom_and_switched_curves_outlive_the_theme_and_a_print(opened, text):
+    tab = opened(text)
+    panel = tab.locator("#chart-curves .nsewdrag[data-subplot=xy]")
+    panel.scroll_into_view_if_needed()
+    box = panel.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    tab.mouse.move(box["x"] + 0.3 * box["width"], middle)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 0.7 * box["width"], middle, steps=8)
+    tab.mouse.up()
+    tab.wait_for_timeout(500)
+    tab.locator("#chart-curves .legendtoggle").first.press("Enter")
+    tab.wait_for_timeout(300)
+    left = tab.evaluate(LEFT)
+    assert not left["free"][0] and np.ptp(left["ranges"][0]) < 6000 and set(left["visible"]) == {True, "legendonly"}
+    switch = "document.getElementById('theme').click()"
+    for act in (switch, *(f"window.dispatchEvent(new Event('{name}print'))" for name in ("before", "after"))):
+        tab.evaluate(act)
+        tab.wait_for_timeout(300)
+        assert tab.evaluate(LEFT) == left
+    assert tab.evaluate("document.getElementById('chart-curves')._fullLayout.font.color") == "#e6e6e6"  # drawn anew
+
+
 def downloaded(tab, selector):
     with tab.expect_download() as download:
         tab.locator(selector).click()
@@ -364,3 +393,29 @@ def test_a_sheet_that_is_wrapped_shows_the_same_pictures(opened, monkeypatch):
         pixels = np.array(tab.evaluate(PAINTED)).reshape(16, 16, 4)
         expected = images[int(made["step"][position])][0, 3, 0]
         np.testing.assert_array_equal(pixels[..., :3], np.flip(expected.swapaxes(0, 1), 0))
+
+
+def test_pictures_too_large_for_a_page_are_not_called_missing(opened, ds, samples, monkeypatch):
+    monkeypatch.setattr(sprites, "AREA", 16)
+    assert opened(rendered(ds, samples)).locator("#run-note").inner_text() == sprites.TOO_LARGE
+    assert opened(rendered(ds)).locator("#run-note").inner_text() == "No sample images are stored."
+
+
+def test_paths_of_many_points_keep_the_marks_of_their_classes(opened, text):
+    tab = opened(text.replace("ALL_POINTS = 4000", "ALL_POINTS = 5").replace("SPARSE = 200", "SPARSE = 2"))
+    while (off := tab.locator("#classes button[aria-pressed=false]")).count():
+        off.first.click()
+    marked = """() => [...document.querySelectorAll('#space .scatterlayer .trace')].map(trace =>
+        trace.querySelectorAll('.points path.point').length)"""
+    paths = tab.evaluate(
+        "document.getElementById('space').data.filter(one => !one.meta.now).map(one => one.marker.symbol)"
+    )
+    assert len(paths) == 2 * 4 and len(set(paths)) == 4  # a trace a level and class
+    assert all(0 < count <= 3 for count in tab.evaluate(marked)[:8])  # of ten points
+
+
+def test_the_box_keeps_the_marks_of_classes_on_paths_of_many_points(opened):
+    made = synthetic.dataset(levels=(0.2,), seeds=(0, 1), active=("color", "size", "bg_color"), steps=(500, 9000))
+    tab = opened(rendered(made).replace("ALL_POINTS = 4000", "ALL_POINTS = 5").replace("SPARSE = 200", "SPARSE = 2"))
+    path = tab.evaluate("document.getElementById('space').data.find(one => !one.meta.now)")
+    assert path["mode"] == "lines+markers" and path["marker"]["size"] == [2, 0, 0, 2, 0, 0]

@@ -102,6 +102,16 @@ def test_sheets_of_many_or_large_pictures_are_pictures(saves, size, number):
     assert found["shown"][-1] == saves - 1 and found["number"] >= (number if size < 1000 else 1)
 
 
+def test_many_classes_of_large_pictures_are_wrapped_and_what_no_sheet_can_hold_is_said():
+    one = np.zeros((1, 64, 1, 256, 256, 3), np.uint8)
+    found = sprites.sheets({10: one, 20: one})
+    assert found["shown"] == [0, 1] and found["number"] == 1 and found["across"] == 3  # 128 cells in 43 lines
+    sheet = Image.open(io.BytesIO(base64.b64decode(found["sheets"][0].partition(",")[2])))
+    assert sheet.size == (3 * 256, 43 * 256)
+    large = {10: np.zeros((1, 64, 1, 1024, 1024, 3), np.uint8)}
+    assert sprites.sheets(large) == {"why": sprites.TOO_LARGE}
+
+
 def test_the_budget_holds_where_the_first_run_is_blank():
     noise = np.random.default_rng(0).integers(0, 256, (6, 4, 8, 16, 16, 3), np.uint8)
     noise[[0, 5]] = 0  # diverged
@@ -178,6 +188,19 @@ def test_charts_say_the_same_numbers_as_analysis(elicited):
     np.testing.assert_allclose(own["mean"], expected, rtol=1e-5)
 
 
+def test_protocols_leave_seeds_with_a_broken_query_out_and_count_the_others(elicited):
+    made = elicited.copy(deep=True)
+    made["capability_split"].loc[{"protocol": "naive"}][{"run": [0, 2, 3], "step": 1}] = np.nan
+    found = page.CHARTS["protocols"].draw(made, summarised(made))
+    table = found.numbers[found.numbers["protocol"] == "naive"]
+    one, none = (table[table["level"] == level.label] for level in levels(made))
+    assert one["n"].tolist() == [1, 1, 1] and none["n"].tolist() == [0, 0, 0]
+    expected = elicited["capability_split"].sel(protocol="naive", klass="11").values[1]
+    np.testing.assert_allclose(one["mean"], expected, rtol=1e-6)
+    assert none["mean"].isna().all()
+    assert "mean over seeds, n = 0: no 95 % interval" in found.words
+
+
 def test_speeds_are_those_of_the_summary():
     ds = synthetic.dataset(seeds=tuple(range(6)))
     found = page.CHARTS["speeds"].draw(ds, summarised(ds))
@@ -221,6 +244,15 @@ def test_masks_have_a_tab_of_their_own():
     assert "does not vary" in page.CHARTS["masking"].cannot(without, summarised(without))
 
 
+def test_masked_pictures_have_no_empty_panel_of_colours():
+    ds = synthetic.masked()
+    config = json.loads(ds.attrs["config"]) | {"data": {"source": "folder"}}
+    pictures = ds.assign_attrs(config=json.dumps(config))
+    assert not any("redness" in one for one in summarised(pictures)["underspecification"]["groups"])
+    axes = [page.CHARTS["masking"].draw(one, summarised(one)).figure.layout for one in (ds, pictures)]
+    assert [len([name for name in one if name.startswith("xaxis")]) for one in axes] == [3, 2]
+
+
 def test_all_runs_diverged_is_a_page_without_charts():
     text = rendered(synthetic.dataset(levels=(0.2,), seeds=(0, 1), diverged=(0, 1)))
     assert "every run diverged" in text and data_of(text)["charts"] == {}
@@ -231,6 +263,19 @@ def test_times_are_told_with_their_interval():
     assert overview.time_words({"median": 505.4, "interval": [407.0, 685.0], **ends}) == "505 [407, 685], 9 of 10"
     assert overview.time_words({"median": None, "interval": [2149.0, None], **ends}) == "never [2,149, open], 9 of 10"
     assert overview.time_words({"median": 10.0, "interval": [None, None], "learned": 2, "seeds": 2}) == "10"
+
+
+def test_claims_say_why_they_have_no_interval_and_which_definition_they_rest_on(ds):
+    found = summarised(ds)
+    text = rendered(ds)
+    row = next(one for one in found["claims"] if one["definition"] and one["no_interval"])
+    cells = re.search(rf"\({row['claim']}\) .*?</tr>", text, re.S)[0]
+    assert f'<td class="number">{row["no_interval"]}</td>' in cells
+    letters = ", ".join(one["claim"] for one in found["claims"] if one["definition"] == "stays_80")
+    assert f"What claims {letters} call learned: {found['definitions']['stays_80']} (stays_80)." in text
+    for one in found["claims"]:  # a summary of an older version
+        del one["definition"], one["no_interval"]
+    assert all(not learned for _, _, learned in overview.claims(found))
 
 
 def test_facts_leave_out_what_is_not_known(ds):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cspace_jax.config import SCALES, Config, files, from_config_dict, reading, save_steps, to_dict
-from cspace_jax.config.schema import DGP
+from cspace_jax.config.schema import DGP, REPEATED
 from cspace_jax.cost import memory, operations
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
@@ -44,6 +44,7 @@ def test_every_config_file_is_valid_at_every_scale_with_every_variant(name, scal
         made = from_config_dict(source)
         if made.data.source == DGP:
             elicit.check(dataclasses.replace(made, elicit=protocols.expand(made.elicit, made.data.active)))
+        assert REPEATED in variant.get("elicit.protocols", (REPEATED,))  # naive prompting is asked as often
         leaves = reading.flatten(to_dict(made))
         for field, value in variant.items():
             assert leaves[field] == (list(value) if isinstance(value, tuple) else value)

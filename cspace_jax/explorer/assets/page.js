@@ -5,6 +5,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const ALL_POINTS = 4000; // points of a path that are drawn one by one, and can be clicked
+  const SPARSE = 200; // marks of a class on a path with more points
   const TURN = Math.PI / 18; // of the box, for an arrow key
   const MANY_RUNS = 64; // from here on the mean of each level is shown first
 
@@ -65,6 +66,10 @@
   const hover = (path, t, k) => `${path.name}<br>class ${classes[k].label}, step ${thousands(steps[t])}<br>` +
     concepts.map((concept, c) => `${concept.axis} ${show(coordinate(path, t, k, c), 3)}`).join(", ");
 
+  const sizes = (count, size) => { // in a box, where `maxdisplayed` is unknown
+    const every = count > ALL_POINTS ? Math.ceil(count / SPARSE) : 1;
+    return every === 1 ? size : Array.from({length: count}, (_, i) => (i % every ? 0 : size));
+  };
   const trace = (level, k, points, marks) => {
     const solid = state.z >= 0;
     const axes = solid ? ["x", "y", "z"] : ["x", "y"];
@@ -83,9 +88,10 @@
     const color = tint(byLevel ? data.levels[level].color : classes[k].color);
     return {...found, type: solid ? "scatter3d" : "scatter", showlegend: false, hovertemplate: "%{text}<extra></extra>",
       name: `${data.levels[level].label}, class ${classes[k].code}`, meta: {level, klass: k, now: marks},
-      mode: marks ? "markers" : points.length > ALL_POINTS ? "lines" : "lines+markers", opacity: marks ? 1 : 0.55, connectgaps: false,
+      mode: marks ? "markers" : "lines+markers", opacity: marks ? 1 : 0.55, connectgaps: false,
       line: {color, width: solid ? 3 : 1.3, dash: byDash ? data.levels[level].dash : classes[k].trained ? "dot" : "solid"},
-      marker: {color, symbol: classes[k].symbol, size: marks ? (solid ? 6 : 12) : (solid ? 2 : 4), line: {color: variable("--ink"), width: marks ? 1.2 : 0}}};
+      marker: {color, symbol: classes[k].symbol, size: marks ? (solid ? 6 : 12) : solid ? sizes(points.length, 2) : 4,
+        ...(solid || marks ? {} : {maxdisplayed: points.length > ALL_POINTS ? SPARSE : 0}), line: {color: variable("--ink"), width: marks ? 1.2 : 0}}};
   };
   const traces = () => {
     const result = [], all = paths();
@@ -158,7 +164,7 @@
     byId("run-table").tBodies[0].replaceChildren(...classes.map((one, k) => [row([node("th", one.label + (one.trained ? "" : ", unseen"), {scope: "row"}),
       ...concepts.map((_, c) => node("td", show(prob(r, t, k, c)), {class: "number"})), node("td", show(joint(r, t, k)), {class: "number"})]),
       ...(pictures ? [row([samples(k)])] : [])]).flat());
-    byId("run-note").textContent = !pictures ? "No sample images are stored." :
+    byId("run-note").textContent = !pictures ? data.images.why || "No sample images are stored." :
       data.images.number < data.images.of || data.images.shown.length < steps.length ? `To keep the page small it holds ${data.images.number} of ${data.images.of} stored samples a class, at ${data.images.shown.length} of ${steps.length} saves.` : "";
     byId("answers").hidden = data.protocols.length === 0;
     const held = [...classes.keys()].filter((k) => !classes[k].trained);
@@ -243,11 +249,21 @@
     const {data: own, layout} = data.charts[name].figure;
     return [own.map(recolor), themed(recolor(layout))];
   };
+  const asLeft = (place, own, layout) => { // a figure with the zoom, the turn and the switched curves of what is shown
+    if (!place.data) return [own, layout];
+    const kept = {...layout};
+    for (const key of Object.keys(layout)) {
+      const {range, autorange} = place._fullLayout[key] || {}; // one that the reader never touched stays automatic
+      if (/^[xy]axis\d*$/.test(key) && range) kept[key] = {...layout[key], range: [...range], autorange};
+      if (key === "scene") kept.scene = {...layout.scene, camera: place.layout.scene?.camera || layout.scene.camera};
+    }
+    return [own.map((one, i) => ({...one, visible: place.data[i].visible ?? true})), kept];
+  };
   const drawChart = (name) => {
     if (drawn.has(name)) return Promise.resolve();
     drawn.add(name);
     const place = byId(`chart-${name}`), first = !place.data;
-    const done = Plotly.react(place, ...chartFigure(name), CONFIG);
+    const done = Plotly.react(place, ...asLeft(place, ...chartFigure(name)), CONFIG);
     if (first) { legendByKeyboard(place); place.on("plotly_afterplot", () => legendByKeyboard(place)); }
     return done;
   };
@@ -283,7 +299,7 @@
       select(tabs[to % tabs.length], true);
     });
   });
-  let printing = null; // what a print changes, put back after it
+  let printing = null; // the theme and what was closed, put back after a print; the charts keep their zoom and curves (asLeft)
   window.addEventListener("beforeprint", () => {
     if (printing) return;
     printing = {dark: isDark(), closed: [...document.querySelectorAll("details:not([open])")]};
@@ -319,14 +335,9 @@
   const onWhite = (of, place) => { // what the place shows, as on the light page
     const root = document.documentElement, theme = root.dataset.theme;
     root.dataset.theme = "light";
-    const [own, layout] = of === "space" ? [traces(), spaceLayout()] : chartFigure(of);
+    const [own, layout] = asLeft(place, ...(of === "space" ? [traces(), spaceLayout()] : chartFigure(of)));
     root.dataset.theme = theme;
-    for (const key of Object.keys(layout)) {
-      const {range, camera} = place.layout[key] || {};
-      if (/^[xy]axis\d*$/.test(key) && range) layout[key] = {...layout[key], range, autorange: false}; // as zoomed
-      if (key === "scene" && camera) layout.scene.camera = camera;
-    }
-    return {data: own.map((one, i) => ({...one, visible: place.data[i].visible ?? true})), layout: {...layout, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff"}};
+    return {data: own, layout: {...layout, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff"}};
   };
   document.querySelectorAll("[data-download]").forEach((button) => button.addEventListener("click", () => {
     const {download: kind, of} = button.dataset;
