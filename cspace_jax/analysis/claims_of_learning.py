@@ -21,6 +21,7 @@ from cspace_jax.analysis.learning import (
 )
 from cspace_jax.analysis.levels import Level, held_out, levels, signal_varies, swept_concept, told_apart
 from cspace_jax.analysis.ordering import level_groups, signal_groups
+from cspace_jax.config.setting import SWEPT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Block:
     seed: int
     levels: list[Level]
     runs: list[int]
+    places: list[tuple[float, ...]]  # of each run its settings among those that vary within groups
 
     def signals(self, concept: int) -> Float[np.ndarray, " level"]:
         """Return the signal of a concept at its levels, equal where it differs by rounding alone."""
@@ -39,24 +41,28 @@ class Block:
 def blocks_of(ds: xr.Dataset, groups: Sequence[Sequence[Level]]) -> list[Block]:
     """Return the blocks of groups of levels, one a group and seed."""
     found = []
+    free = [name for name in SWEPT if any(len({level.setting[name] for level in group}) > 1 for group in groups)]
     for group in groups:
         blocks: dict[int, Block] = {}
         for level in group:
             for run in level.runs:
                 seed = int(ds["seed"].values[run])
-                block = blocks.setdefault(seed, Block(seed, [], []))
+                block = blocks.setdefault(seed, Block(seed, [], [], []))
                 block.levels.append(level)
                 block.runs.append(run)
+                block.places.append(tuple(level.setting[name] for name in free))
         found += blocks.values()
     return found
 
 
-def told_seeds(tested: testing.Outcome, blocks: Sequence[Block]) -> Float[np.ndarray, " s"]:
+def where(blocks: Sequence[Block]) -> list[tuple[int, list[tuple[float, ...]]]]:
+    """Return the seed and the places of blocks, by which all blocks of a seed are rearranged together."""
+    return [(block.seed, block.places) for block in blocks]
+
+
+def told_seeds(tested: testing.Outcome) -> Float[np.ndarray, " s"]:
     """Return each seed's own value of a statistic [s], the mean over its blocks, for the seeds that tell something."""
-    values: dict[int, list[float]] = {}
-    for place, value in tested.told:
-        values.setdefault(blocks[place].seed, []).append(value)
-    return np.array([np.mean(one) for one in values.values()])
+    return np.array([value for _, value in tested.told])
 
 
 def _most_levels(blocks: Sequence[Block]) -> int:
@@ -106,7 +112,7 @@ def speed(ds: xr.Dataset) -> Verdict:
     scores = [np.mean([testing.ranks(one[block.runs]) for one in times], axis=0) for block in blocks]
     last = float(ds["step"].values[-1])
     ends = [(group[0], group[-1]) for group in groups]
-    values = [testing.trend([one[block.runs] for block in blocks], signals).value for one in times]
+    values = [testing.trend([one[block.runs] for block in blocks], signals, where(blocks)).value for one in times]
     details = {
         "concept": str(ds["concept"].values[concept]),
         "log_rank": [
@@ -115,14 +121,14 @@ def speed(ds: xr.Dataset) -> Verdict:
         "rank_correlation_seen": values[0],
         "rank_correlation_unseen": values[1:],
     }
-    return _judged(testing.trend(scores, signals), blocks, definition_of(ds), "less", details=details)
+    return _judged(testing.trend(scores, signals, where(blocks)), blocks, definition_of(ds), "less", details=details)
 
 
 def _judged(
     tested: testing.Outcome, blocks: Sequence[Block], definition: str, alternative: str = "greater", **more: Any
 ) -> Verdict:
     """Judge a trend over levels, with the interval over seeds of the mean rank correlation."""
-    values = told_seeds(tested, blocks)
+    values = told_seeds(tested)
     interval = intervals.correlation_interval(values, _most_levels(blocks))
     return judge(tested, len(values), alternative, interval=interval, definition=definition, **more)
 
@@ -159,7 +165,7 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
     blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
     if all(len(set(wanted[block.runs].tolist())) < 2 for block in blocks):
         return untold("the same concept is the stronger one at every level")
-    tested = testing.agreement([(drawn[block.runs], wanted[block.runs]) for block in blocks])
+    tested = testing.agreement([(drawn[block.runs], wanted[block.runs]) for block in blocks], where(blocks))
     names = ds["klass"].values.astype(str)
     weak = _rarely_matched(names, drawn, wanted, [run for block in blocks for run in block.runs])
     needs = not weak, f"of the runs that should, too few memorise it as {', '.join(weak)}"
@@ -170,7 +176,7 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
         }
         for level in found
     }
-    values = told_seeds(tested, blocks)
+    values = told_seeds(tested)
     low, high = map(float, intervals.share_interval(values, _most_levels(blocks)))
     return judge(tested, len(values), needs=needs, interval=(low, high), details=details)
 
@@ -270,7 +276,7 @@ def masking(ds: xr.Dataset) -> Verdict:
     }
     blocks = blocks_of(ds, groups)
     at = [np.array([level.setting["mask"] for level in block.levels]) for block in blocks]
-    tested = testing.trend([times[block.runs] for block in blocks], at)
+    tested = testing.trend([times[block.runs] for block in blocks], at, where(blocks))
     known = [one for one in prevented if np.isfinite(one)]
     why = f"prevented (median never) from a share of {known[0]:g} on" if known else "prevented at no share"
     found = _judged(tested, blocks, definition_of(ds), needs=(bool(known), why), details=details)
@@ -306,7 +312,8 @@ def order(ds: xr.Dataset) -> Verdict:
     blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
     if all(len(set(signals[block.runs].tolist())) < 2 for block in blocks):
         return untold("the ratio of the two signals is the same at every level")
-    tested = testing.trend([ratio[block.runs] for block in blocks], [signals[block.runs] for block in blocks])
+    ranked = [ratio[block.runs] for block in blocks], [signals[block.runs] for block in blocks]
+    tested = testing.trend(*ranked, where(blocks))
     runs = np.array([run for block in blocks for run in block.runs])
     right = np.sign(ratio[runs]) == -np.sign(signals[runs])
     names = ds["concept"].values.astype(str)

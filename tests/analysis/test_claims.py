@@ -100,16 +100,33 @@ def test_shares_of_masking_are_no_signals(tinted):
 
 def test_levels_that_differ_in_no_signal_are_not_ranked(sweep):
     """Two learning rates at two levels of a generator's own concept; the larger rate is slower."""
-    fast = synthetic.dataset(levels=(0.2, 0.8), seeds=SEEDS[:4])
-    slow = fast.assign_coords(learning_rate=("run", np.full(8, 2e-3))).copy(deep=True)
+    fast = synthetic.dataset(levels=(0.2, 0.8), seeds=SEEDS)
+    slow = fast.assign_coords(learning_rate=("run", np.full(12, 2e-3))).copy(deep=True)
     for name in ("prob", "accuracy"):
         slow[name].values[:, 20:] = fast[name].values[:, :-20]
         slow[name].values[:, :20] = 0.5
     ds = xr.concat([fast, slow], "run", join="override").assign_coords(concept=["tone", "grain"])
     found = rows(ds)
-    assert found["a"]["value"] == pytest.approx(-1.0) and found["a"]["seeds"] == 4
-    assert found["a"]["p"] == pytest.approx(1 / 2**8)  # two orders of two levels, at two rates of four seeds
-    assert found["j"]["value"] == pytest.approx(-1.0) and found["j"]["p"] == pytest.approx(1 / 2**8)
+    assert found["a"]["value"] == pytest.approx(-1.0) and found["a"]["seeds"] == 6
+    assert found["a"]["p"] == pytest.approx(1 / 2**6)  # two orders in each of six seeds, at both rates
+    assert found["j"]["value"] == pytest.approx(-1.0) and found["j"]["p"] == pytest.approx(1 / 2**6)
+
+
+def test_a_seed_at_several_settings_is_one_unit():
+    """Two colours at three sizes, two seeds: four arrangements, not the 64 of six independent blocks."""
+    sizes = [
+        synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100)).assign_coords(sep_size=("run", np.full(4, size)))
+        for size in (0.2, 0.3, 0.4)
+    ]
+    found = rows(xr.concat(sizes, "run", join="override"))["a"]
+    assert found["verdict"] == UNTOLD and found["seeds"] == 2 and found["value"] == pytest.approx(-1.0)
+    assert found["why"] == "n = 2: the smallest p-value that these seeds and levels can give is 0.25"
+
+
+def test_masks_at_several_settings_are_exchanged_together():
+    groups = [synthetic.masked(fractions=(0.0, 0.5, 1.0), diverged=(), sep_size=size) for size in (0.2, 0.4)]
+    found = rows(xr.concat(groups, "run"))["g"]
+    assert found["seeds"] == 3 and found["p"] == pytest.approx(1 / 6**3)
 
 
 def test_a_seed_that_tells_nothing_is_not_counted(sweep):
