@@ -306,16 +306,18 @@ def order(ds: xr.Dataset) -> Verdict:
         return untold(NO_LEVELS)
     if ds.sizes["concept"] < 2 or not np.isfinite(ds["signal"].values[:, :2]).all():
         return untold("the signals of two concepts were not measured")
+    if any((told_apart(one) <= 0).any() for one in ds["signal"].values[:, :2].T):
+        return untold("a concept without a signal at some level: its ratio to the other is not known")
     trained = np.flatnonzero(ds["trained"].values).tolist()
     ratio = time_ratios(times_of(ds, trained, 0), times_of(ds, trained, 1))
-    signals = told_apart(np.log(ds["signal"].values[:, 0]) - np.log(ds["signal"].values[:, 1]))  # [r]
+    strength = np.log(ds["signal"].values[:, :2].astype(float))
+    signals = told_apart(strength[:, 0] - strength[:, 1], scale=1.0)  # [r]
     blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
     if all(len(set(signals[block.runs].tolist())) < 2 for block in blocks):
         return untold("the ratio of the two signals is the same at every level")
-    ranked = [ratio[block.runs] for block in blocks], [signals[block.runs] for block in blocks]
-    tested = testing.trend(*ranked, where(blocks))
+    tested = testing.trend(*([one[block.runs] for block in blocks] for one in (ratio, signals)), where(blocks))
     runs = np.array([run for block in blocks for run in block.runs])
-    right = np.sign(ratio[runs]) == -np.sign(signals[runs])
+    right = (np.sign(ratio[runs]) == -np.sign(signals[runs])) & (signals[runs] != 0)
     names = ds["concept"].values.astype(str)
     details: dict[str, Any] = {"stronger_first": int(right.sum()), "runs": len(runs)}
     weak = []

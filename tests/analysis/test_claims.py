@@ -363,6 +363,29 @@ def test_an_order_that_never_flips_does_not_follow_from_the_signals(sweep):
     assert found["verdict"] == NOT_SHOWN and "too few runs learn the stronger concept first: size in" in found["why"]
 
 
+def test_a_ratio_of_signals_that_is_rounding_alone_is_one_ratio(sweep):
+    """Both concepts have one signal at every level, up to the rounding of float32."""
+    ds, rng = sweep.copy(deep=True), np.random.default_rng(0)
+    alike = np.repeat(sweep["signal"].values[:, :1], 2, axis=1)
+    ds["signal"] = (sweep["signal"].dims, alike * (1 + 1e-7 * rng.standard_normal(alike.shape)))
+    found = rows(ds)["j"]
+    assert (found["verdict"], found["why"]) == (UNTOLD, "the ratio of the two signals is the same at every level")
+    some = sweep.copy(deep=True)  # at one level neither concept is the stronger one
+    same = sweep["sep_col"].values == 0.4
+    some["signal"].values[same] = 0.05 * (1 + 1e-7 * rng.standard_normal((int(same.sum()), 2)))
+    details = rows(some)["j"]["details"]
+    counted = details["color_first"]["stronger_in"] + details["size_first"]["stronger_in"]
+    assert details["runs"] == 24 and counted == 18 and details["stronger_first"] <= 18
+
+
+def test_a_signal_of_zero_has_no_ratio(sweep):
+    ds = sweep.copy(deep=True)
+    ds["signal"].values[sweep["sep_col"].values == 0.1, 0] = 0.0
+    found = rows(ds)["j"]
+    assert found["verdict"] == UNTOLD and found["why"].startswith("a concept without a signal at some level")
+    assert rows(ds)["a"]["verdict"] == SHOWN  # an order needs no ratio
+
+
 def test_where_nothing_turns_there_is_no_turn_to_ask_at():
     found = rows(battery(HIDDEN, turns=False))
     assert found["d"]["verdict"] == UNTOLD and found["d"]["why"] == "no run memorises the class and turns"
@@ -376,6 +399,18 @@ def test_steps_that_agree_over_seeds_against_steps_that_spread():
     assert same["no_interval"].startswith("a ratio of variances") and same["definition"] == "stays_80"
     never = rows(battery(HIDDEN | {"naive": emerges(90_000)}))["e"]
     assert never["verdict"] == UNTOLD and never["why"] == "both emerge in 0 seeds; a spread takes 5"
+
+
+def test_which_levels_a_seed_emerges_at_is_no_spread():
+    """At a second level naive prompting is late, and there the intervention emerges in half of the seeds alone."""
+    both = {"naive": emerges(3000, 0.4), "latent": emerges(3000, 0.5)}
+    early, late = battery(HIDDEN | both), battery(HIDDEN | both | {"naive": emerges(12_000, 0.4)})
+    halted = late["capability_split"].values[3:, :, PROTOCOLS.index("latent"), 3]
+    np.minimum(halted, 0.7, out=halted)
+    late = late.assign_coords(sep_col=("run", np.full(6, 0.8)))
+    found = rows(xr.concat([early, late], "run", join="override"))["e"]
+    assert found["details"]["emerged"] == 6 and found["details"]["never"] == 3
+    assert abs(found["value"]) < 1 and found["p"] > 0.5  # the two levels' own steps differ by a factor of four
 
 
 def never_in(seed, curve):
