@@ -19,7 +19,7 @@ from cspace_jax.analysis.learning import (
     times_by,
     trajectory,
 )
-from cspace_jax.analysis.levels import Level, held_out, levels, signal_varies, swept_concept, told_apart
+from cspace_jax.analysis.levels import Level, held_out, levels, setting_label, signal_varies, swept_concept, told_apart
 from cspace_jax.analysis.ordering import level_groups, signal_groups
 from cspace_jax.config.setting import SWEPT
 
@@ -96,7 +96,8 @@ NO_SIGNAL = "the concept signal was not measured"
 def speed(ds: xr.Dataset) -> Verdict:
     """Ask whether learning times fall as the signal of the swept concept rises, levels permuted within seeds.
 
-    Blocks are seeds on the mean of the training classes and on every held-out class; "never" is later than any time.
+    Runs of a seed are ranked by their times on the training classes and on every held-out class, and the ranks averaged
+    over these places; "never" is later than any time. Of each place alone the correlation is in the details.
     """
     if np.isnan(ds["signal"].values).all():
         return untold(NO_SIGNAL)
@@ -147,7 +148,7 @@ def expected_class(ds: xr.Dataset, run: int, klass: int) -> int:
 
 @claim(
     "b", "the unseen class is first drawn as the seen class that shares the stronger concept",
-    "share of runs that memorise it as that class",
+    "mean over seeds of the share of runs that memorise it as that class",
 )  # fmt: skip
 def memorised_as(ds: xr.Dataset) -> Verdict:
     """Ask whether the memorised class is the expected one (`expected_class`), levels permuted within seeds.
@@ -198,7 +199,7 @@ def first_drawn(ds: xr.Dataset, klass: int) -> np.ndarray:
 
 @claim(
     "c", "trajectories turn, and a concept is learned fastest at its turn",
-    "mean share of saves that are farther from the step of the concept's largest rate than its turn is",
+    "mean over seeds of the share of saves that are farther from the step of the concept's largest rate than its turn",
 )  # fmt: skip
 def turning(ds: xr.Dataset) -> Verdict:
     """Ask whether the turn lies nearer to the largest rate of the held-back concept than a save drawn at random.
@@ -229,9 +230,9 @@ def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | No
     if not here:
         return untold("no run memorises the class and turns", seeds=len(found), details=details)
     needs = (len(here) >= 0.5 * len(found), f"only {len(here)} of {len(found)} runs turn")
-    by_seed = np.array([np.mean(np.array(here)[np.array(seeds) == seed]) for seed in dict.fromkeys(seeds)])
+    tested = testing.drawn(here, near, seeds)
+    by_seed = told_seeds(tested)
     low, high = map(float, intervals.share_interval(by_seed, len(near[0])))
-    tested = testing.drawn(here, near)
     verdict = judge(tested, len(by_seed), needs=needs, interval=(low, high), details=details)
     why = verdict.why or f"the rate is largest at {np.median(later):.1f} times the turning step (median)"
     return dataclasses.replace(verdict, why=why)
@@ -257,30 +258,36 @@ def masking(ds: xr.Dataset) -> Verdict:
     """Ask whether the masked concept is learned later at larger shares, shares permuted within seeds.
 
     Groups of levels that differ in the share alone all take part. Shown also takes masks to prevent it in one of them:
-    learned, by the median, at some share and at no larger one. The details are those of the first.
+    learned, by the median, at some share and at no larger one. The details are those of the first such group, of the
+    first of all where there is none; `group` says which it is where there are several.
     """
     if not underspecification.is_swept(ds):
         return untold("one masked share: it takes two")
     groups, klass = underspecification.mask_groups(ds), held_out(ds)
     concept, _ = underspecification.masked(ds)
     times = times_of(ds, [klass], concept)
-    shares = underspecification.fractions(groups[0])
-    described = [describe_times(times[list(level.runs)]) for level in groups[0]]
     prevented = [_prevented_from(times, found) for found in groups]
+    told = next((i for i, one in enumerate(prevented) if np.isfinite(one)), 0)
+    named = setting_label(underspecification.group_setting(groups[told])) if len(groups) > 1 else ""
     details: dict[str, Any] = {
-        "prevented_from": prevented[0],
-        "by_share": {
-            f"{share:g}": {name: one[name] for name in ("median", "learned", "seeds")}
-            for share, one in zip(shares, described, strict=True)
-        },
+        "group": named,
+        "prevented_from": prevented[told],
+        "by_share": {f"{level.setting['mask']:g}": _learned(times, level) for level in groups[told]},
     }
     blocks = blocks_of(ds, groups)
     at = [np.array([level.setting["mask"] for level in block.levels]) for block in blocks]
     tested = testing.trend([times[block.runs] for block in blocks], at, where(blocks))
-    known = [one for one in prevented if np.isfinite(one)]
-    why = f"prevented (median never) from a share of {known[0]:g} on" if known else "prevented at no share"
+    known = np.isfinite(prevented[told])
+    why = f"prevented (median never) from a share of {prevented[told]:g} on" + f" at {named}" * bool(named)
+    if not known:
+        why = "prevented at no share"
     found = _judged(tested, blocks, definition_of(ds), needs=(bool(known), why), details=details)
     return found if found.why else dataclasses.replace(found, why=why)
+
+
+def _learned(times: Float[np.ndarray, " r"], level: Level) -> dict[str, Any]:
+    described = describe_times(times[list(level.runs)])
+    return {name: described[name] for name in ("median", "learned", "seeds")}
 
 
 def _prevented_from(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> float:

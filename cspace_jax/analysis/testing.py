@@ -179,12 +179,18 @@ def _joint_orders(places: Sequence[Sequence[Hashable]]) -> list[Int[np.ndarray, 
     return arranged
 
 
-def drawn(values: Sequence[float], chances: Sequence[np.ndarray]) -> Outcome:
-    """Test the mean of values against one drawn from each value's own chances [n], all equally likely."""
-    seen = float(np.sum(values))
-    return _tested(
-        seen / len(values), seen, _sums([np.concatenate([[v], c]) for v, c in zip(values, chances, strict=True)])
-    )
+def drawn(values: Sequence[float], chances: Sequence[np.ndarray], seeds: Sequence[Hashable] | None = None) -> Outcome:
+    """Test the mean of values against one drawn from each value's own chances [n], all equally likely.
+
+    With `seeds`, the seed of every value, it is the mean over seeds of each seed's mean (`told` are the seeds).
+    """
+    seeds = list(range(len(values))) if seeds is None else list(seeds)
+    every = list(dict.fromkeys(seeds))
+    weights = [1 / seeds.count(seed) for seed in seeds]
+    scores = [w * np.concatenate([[v], c]) for w, v, c in zip(weights, values, chances, strict=True)]
+    told = {seed: sum(float(one[0]) for one, of in zip(scores, seeds, strict=True) if of == seed) for seed in every}
+    seen = sum(float(one[0]) for one in scores)
+    return _tested(seen / len(every), seen, _sums(scores))._replace(told=tuple(told.items()))
 
 
 def _sums(scores: Sequence[np.ndarray]) -> Float[np.ndarray, " m"]:

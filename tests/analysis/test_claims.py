@@ -214,6 +214,18 @@ def test_a_concept_is_learned_fastest_at_its_turn():
     assert rows(turning_study(tuple(range(0, 1000, 100)), 120, late_rate=True))["c"]["verdict"] != SHOWN
 
 
+def test_a_seed_that_turns_at_fewer_levels_counts_as_much():
+    """At the second level the rate is largest long after the turn, and only two of six seeds turn there."""
+    sharp, late = turning_study(SEEDS, 120), turning_study(SEEDS, 120, late_rate=True)
+    late["prob"].values[2:, :, 0, 3] = 0.95
+    ds = xr.concat([sharp, late.assign_coords(sep_col=("run", np.full(6, 0.8)))], "run", join="override")
+    alone = {seed: rows(ds.isel(run=np.flatnonzero(ds["seed"].values == seed)))["c"]["value"] for seed in SEEDS}
+    found = rows(ds)["c"]
+    assert found["details"]["turning_runs"] == 8 and found["seeds"] == 6
+    assert max(alone.values()) - min(alone.values()) > 0.1
+    assert found["value"] == pytest.approx(np.mean(list(alone.values())))
+
+
 @pytest.mark.parametrize("letter", ["a", "b", "j"])
 def test_shuffled_levels_are_rarely_shown(sweep, letter):
     verdicts = [CLAIMS[letter].ask(shuffled(sweep, seed)).verdict for seed in range(60)]
@@ -575,3 +587,16 @@ def test_masking_delays_and_prevents():
     delayed = rows(synthetic.masked(fractions=(0.0, 0.25, 0.5)))["g"]  # later at each share, and never at none
     assert delayed["value"] == pytest.approx(1.0) and delayed["p"] <= ALPHA
     assert (delayed["verdict"], delayed["why"]) == (NOT_SHOWN, "prevented at no share")
+
+
+def test_the_group_in_which_masks_prevent_is_named():
+    """At sizes of .2 nothing is prevented, at .4 it is: text and details are of the second."""
+    assert rows(synthetic.masked())["g"]["details"]["group"] == ""
+    mild, strong = (synthetic.masked(diverged=(), sep_size=size) for size in (0.2, 0.4))
+    most, half = (mild["mask"].values == mask for mask in (1, 0.5))
+    for name in ("prob", "accuracy"):
+        mild[name].values[most] = mild[name].values[half]
+    found = rows(xr.concat([mild, strong], "run", join="override"))["g"]
+    assert found["why"] == "prevented (median never) from a share of 1 on at sep_size=0.4"
+    assert found["details"]["group"] == "sep_size=0.4" and found["details"]["prevented_from"] == 1
+    assert found["details"]["by_share"]["1"]["learned"] == 0

@@ -130,6 +130,14 @@ def test_only_places_of_the_same_blocks_are_exchanged():
     assert mirrored[:2] == pytest.approx((0.0, 1.0))
 
 
+def test_drawn_values_count_by_their_seeds():
+    """A seed with two values and one with a single one: each seed's mean counts once."""
+    chances = [np.array([0.0, 1.0])] * 3
+    found = testing.drawn([1.0, 1.0, 0.0], chances, [4, 4, 9])
+    assert found.value == pytest.approx(0.5) and found.told == ((4, pytest.approx(1.0)), (9, 0.0))
+    assert testing.drawn([1.0, 1.0, 0.0], chances).value == pytest.approx(2 / 3)
+
+
 def test_exchanging_pairs_by_hand():
     one, other = np.array([5.0, 6, 7]), np.array([1.0, 2, 3])
     found = testing.swapped(one, other, lambda a, b: float(a.mean() - b.mean()))
