@@ -166,8 +166,9 @@ def spread_ratio(late: Float[np.ndarray, " r"], early: Float[np.ndarray, " r"]) 
 def same_step(ds: xr.Dataset) -> Verdict:
     """Ask whether naive learning spreads more, over seeds in which both emerge; the two exchanged within seeds.
 
-    Log steps are centred before they are exchanged, so that only the spread is compared. "Never" is not a step: a run
-    in which one of them never emerges has no part in the spreads, and stands against what leaving it out would favour.
+    Log steps are centred within each level and over seeds before they are exchanged, so that only the spread over seeds
+    is compared; a level at which both emerge in one run alone has none. "Never" is not a step: a run in which one of
+    them never emerges has no part in the spreads, and stands against what leaving it out would favour.
     Shown takes the intervention to emerge in every run, contradicted naive prompting.
     """
     name = _first_of(ds, (*LATENT, "overprompt")) if "capability" in ds else ""
@@ -177,7 +178,7 @@ def same_step(ds: xr.Dataset) -> Verdict:
     asked = ok_runs(ds) & whole(scores[0]) & whole(scores[1])
     times = [np.log(emergence(steps, one, definition)) for one in scores]
     emerged = [np.isfinite(one) & asked for one in times]
-    pair = [_centred(ds, np.where(emerged[0] & emerged[1], one, np.nan)) for one in times]
+    pair = [_centred(ds, within_levels(ds, np.where(emerged[0] & emerged[1], one, np.nan))) for one in times]
     never = [int((asked & ~one).sum()) for one in emerged]
     details = {"protocol": name, "emerged": len(pair[0]), "std_naive": _std(pair[0]), "std": _std(pair[1]),
                "runs": int(asked.sum()), "never_naive": never[0], "never": never[1]}  # fmt: skip
@@ -195,6 +196,16 @@ def same_step(ds: xr.Dataset) -> Verdict:
 
 def _std(values: Float[np.ndarray, " s"]) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def within_levels(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+    """Return what is known of each run [r] minus the mean of its level; NaN where it is the level's only one."""
+    found = np.full(len(values), np.nan)
+    for level in levels(ds):
+        known = [run for run in level.runs if np.isfinite(values[run])]
+        if len(known) > 1:
+            found[known] = values[known] - values[known].mean()
+    return found
 
 
 def _centred(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " s"]:

@@ -19,8 +19,9 @@ from cspace_jax.analysis.learning import (
     times_by,
     trajectory,
 )
-from cspace_jax.analysis.levels import Level, held_out, levels, signal_varies, swept_concept, told_apart
+from cspace_jax.analysis.levels import Level, held_out, levels, setting_label, signal_varies, swept_concept, told_apart
 from cspace_jax.analysis.ordering import level_groups, signal_groups
+from cspace_jax.config.setting import SWEPT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Block:
     seed: int
     levels: list[Level]
     runs: list[int]
+    places: list[tuple[float, ...]]  # of each run its settings among those that vary within groups
 
     def signals(self, concept: int) -> Float[np.ndarray, " level"]:
         """Return the signal of a concept at its levels, equal where it differs by rounding alone."""
@@ -39,24 +41,28 @@ class Block:
 def blocks_of(ds: xr.Dataset, groups: Sequence[Sequence[Level]]) -> list[Block]:
     """Return the blocks of groups of levels, one a group and seed."""
     found = []
+    free = [name for name in SWEPT if any(len({level.setting[name] for level in group}) > 1 for group in groups)]
     for group in groups:
         blocks: dict[int, Block] = {}
         for level in group:
             for run in level.runs:
                 seed = int(ds["seed"].values[run])
-                block = blocks.setdefault(seed, Block(seed, [], []))
+                block = blocks.setdefault(seed, Block(seed, [], [], []))
                 block.levels.append(level)
                 block.runs.append(run)
+                block.places.append(tuple(level.setting[name] for name in free))
         found += blocks.values()
     return found
 
 
-def told_seeds(tested: testing.Outcome, blocks: Sequence[Block]) -> Float[np.ndarray, " s"]:
+def where(blocks: Sequence[Block]) -> list[tuple[int, list[tuple[float, ...]]]]:
+    """Return the seed and the places of blocks, by which all blocks of a seed are rearranged together."""
+    return [(block.seed, block.places) for block in blocks]
+
+
+def told_seeds(tested: testing.Outcome) -> Float[np.ndarray, " s"]:
     """Return each seed's own value of a statistic [s], the mean over its blocks, for the seeds that tell something."""
-    values: dict[int, list[float]] = {}
-    for place, value in tested.told:
-        values.setdefault(blocks[place].seed, []).append(value)
-    return np.array([np.mean(one) for one in values.values()])
+    return np.array([value for _, value in tested.told])
 
 
 def _most_levels(blocks: Sequence[Block]) -> int:
@@ -90,7 +96,8 @@ NO_SIGNAL = "the concept signal was not measured"
 def speed(ds: xr.Dataset) -> Verdict:
     """Ask whether learning times fall as the signal of the swept concept rises, levels permuted within seeds.
 
-    Blocks are seeds on the mean of the training classes and on every held-out class; "never" is later than any time.
+    Runs of a seed are ranked by their times on the training classes and on every held-out class, and the ranks averaged
+    over these places; "never" is later than any time. Of each place alone the correlation is in the details.
     """
     if np.isnan(ds["signal"].values).all():
         return untold(NO_SIGNAL)
@@ -106,7 +113,7 @@ def speed(ds: xr.Dataset) -> Verdict:
     scores = [np.mean([testing.ranks(one[block.runs]) for one in times], axis=0) for block in blocks]
     last = float(ds["step"].values[-1])
     ends = [(group[0], group[-1]) for group in groups]
-    values = [testing.trend([one[block.runs] for block in blocks], signals).value for one in times]
+    values = [testing.trend([one[block.runs] for block in blocks], signals, where(blocks)).value for one in times]
     details = {
         "concept": str(ds["concept"].values[concept]),
         "log_rank": [
@@ -115,14 +122,14 @@ def speed(ds: xr.Dataset) -> Verdict:
         "rank_correlation_seen": values[0],
         "rank_correlation_unseen": values[1:],
     }
-    return _judged(testing.trend(scores, signals), blocks, definition_of(ds), "less", details=details)
+    return _judged(testing.trend(scores, signals, where(blocks)), blocks, definition_of(ds), "less", details=details)
 
 
 def _judged(
     tested: testing.Outcome, blocks: Sequence[Block], definition: str, alternative: str = "greater", **more: Any
 ) -> Verdict:
     """Judge a trend over levels, with the interval over seeds of the mean rank correlation."""
-    values = told_seeds(tested, blocks)
+    values = told_seeds(tested)
     interval = intervals.correlation_interval(values, _most_levels(blocks))
     return judge(tested, len(values), alternative, interval=interval, definition=definition, **more)
 
@@ -141,7 +148,7 @@ def expected_class(ds: xr.Dataset, run: int, klass: int) -> int:
 
 @claim(
     "b", "the unseen class is first drawn as the seen class that shares the stronger concept",
-    "share of runs that memorise it as that class",
+    "mean over seeds of the share of runs that memorise it as that class",
 )  # fmt: skip
 def memorised_as(ds: xr.Dataset) -> Verdict:
     """Ask whether the memorised class is the expected one (`expected_class`), levels permuted within seeds.
@@ -159,7 +166,7 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
     blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
     if all(len(set(wanted[block.runs].tolist())) < 2 for block in blocks):
         return untold("the same concept is the stronger one at every level")
-    tested = testing.agreement([(drawn[block.runs], wanted[block.runs]) for block in blocks])
+    tested = testing.agreement([(drawn[block.runs], wanted[block.runs]) for block in blocks], where(blocks))
     names = ds["klass"].values.astype(str)
     weak = _rarely_matched(names, drawn, wanted, [run for block in blocks for run in block.runs])
     needs = not weak, f"of the runs that should, too few memorise it as {', '.join(weak)}"
@@ -170,7 +177,7 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
         }
         for level in found
     }
-    values = told_seeds(tested, blocks)
+    values = told_seeds(tested)
     low, high = map(float, intervals.share_interval(values, _most_levels(blocks)))
     return judge(tested, len(values), needs=needs, interval=(low, high), details=details)
 
@@ -192,7 +199,7 @@ def first_drawn(ds: xr.Dataset, klass: int) -> np.ndarray:
 
 @claim(
     "c", "trajectories turn, and a concept is learned fastest at its turn",
-    "mean share of saves that are farther from the step of the concept's largest rate than its turn is",
+    "mean over seeds of the share of saves that are farther from the step of the concept's largest rate than its turn",
 )  # fmt: skip
 def turning(ds: xr.Dataset) -> Verdict:
     """Ask whether the turn lies nearer to the largest rate of the held-back concept than a save drawn at random.
@@ -223,9 +230,9 @@ def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | No
     if not here:
         return untold("no run memorises the class and turns", seeds=len(found), details=details)
     needs = (len(here) >= 0.5 * len(found), f"only {len(here)} of {len(found)} runs turn")
-    by_seed = np.array([np.mean(np.array(here)[np.array(seeds) == seed]) for seed in dict.fromkeys(seeds)])
+    tested = testing.drawn(here, near, seeds)
+    by_seed = told_seeds(tested)
     low, high = map(float, intervals.share_interval(by_seed, len(near[0])))
-    tested = testing.drawn(here, near)
     verdict = judge(tested, len(by_seed), needs=needs, interval=(low, high), details=details)
     why = verdict.why or f"the rate is largest at {np.median(later):.1f} times the turning step (median)"
     return dataclasses.replace(verdict, why=why)
@@ -251,30 +258,36 @@ def masking(ds: xr.Dataset) -> Verdict:
     """Ask whether the masked concept is learned later at larger shares, shares permuted within seeds.
 
     Groups of levels that differ in the share alone all take part. Shown also takes masks to prevent it in one of them:
-    learned, by the median, at some share and at no larger one. The details are those of the first.
+    learned, by the median, at some share and at no larger one. The details are those of the first such group, of the
+    first of all where there is none; `group` says which it is where there are several.
     """
     if not underspecification.is_swept(ds):
         return untold("one masked share: it takes two")
     groups, klass = underspecification.mask_groups(ds), held_out(ds)
     concept, _ = underspecification.masked(ds)
     times = times_of(ds, [klass], concept)
-    shares = underspecification.fractions(groups[0])
-    described = [describe_times(times[list(level.runs)]) for level in groups[0]]
     prevented = [_prevented_from(times, found) for found in groups]
+    told = next((i for i, one in enumerate(prevented) if np.isfinite(one)), 0)
+    named = setting_label(underspecification.group_setting(groups[told])) if len(groups) > 1 else ""
     details: dict[str, Any] = {
-        "prevented_from": prevented[0],
-        "by_share": {
-            f"{share:g}": {name: one[name] for name in ("median", "learned", "seeds")}
-            for share, one in zip(shares, described, strict=True)
-        },
+        "group": named,
+        "prevented_from": prevented[told],
+        "by_share": {f"{level.setting['mask']:g}": _learned(times, level) for level in groups[told]},
     }
     blocks = blocks_of(ds, groups)
     at = [np.array([level.setting["mask"] for level in block.levels]) for block in blocks]
-    tested = testing.trend([times[block.runs] for block in blocks], at)
-    known = [one for one in prevented if np.isfinite(one)]
-    why = f"prevented (median never) from a share of {known[0]:g} on" if known else "prevented at no share"
+    tested = testing.trend([times[block.runs] for block in blocks], at, where(blocks))
+    known = np.isfinite(prevented[told])
+    why = f"prevented (median never) from a share of {prevented[told]:g} on" + f" at {named}" * bool(named)
+    if not known:
+        why = "prevented at no share"
     found = _judged(tested, blocks, definition_of(ds), needs=(bool(known), why), details=details)
     return found if found.why else dataclasses.replace(found, why=why)
+
+
+def _learned(times: Float[np.ndarray, " r"], level: Level) -> dict[str, Any]:
+    described = describe_times(times[list(level.runs)])
+    return {name: described[name] for name in ("median", "learned", "seeds")}
 
 
 def _prevented_from(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> float:
@@ -300,15 +313,18 @@ def order(ds: xr.Dataset) -> Verdict:
         return untold(NO_LEVELS)
     if ds.sizes["concept"] < 2 or not np.isfinite(ds["signal"].values[:, :2]).all():
         return untold("the signals of two concepts were not measured")
+    if any((told_apart(one) <= 0).any() for one in ds["signal"].values[:, :2].T):
+        return untold("a concept without a signal at some level: its ratio to the other is not known")
     trained = np.flatnonzero(ds["trained"].values).tolist()
     ratio = time_ratios(times_of(ds, trained, 0), times_of(ds, trained, 1))
-    signals = told_apart(np.log(ds["signal"].values[:, 0]) - np.log(ds["signal"].values[:, 1]))  # [r]
+    strength = np.log(ds["signal"].values[:, :2].astype(float))
+    signals = told_apart(strength[:, 0] - strength[:, 1], scale=1.0)  # [r]
     blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
     if all(len(set(signals[block.runs].tolist())) < 2 for block in blocks):
         return untold("the ratio of the two signals is the same at every level")
-    tested = testing.trend([ratio[block.runs] for block in blocks], [signals[block.runs] for block in blocks])
+    tested = testing.trend(*([one[block.runs] for block in blocks] for one in (ratio, signals)), where(blocks))
     runs = np.array([run for block in blocks for run in block.runs])
-    right = np.sign(ratio[runs]) == -np.sign(signals[runs])
+    right = (np.sign(ratio[runs]) == -np.sign(signals[runs])) & (signals[runs] != 0)
     names = ds["concept"].values.astype(str)
     details: dict[str, Any] = {"stronger_first": int(right.sum()), "runs": len(runs)}
     weak = []

@@ -81,10 +81,23 @@ def normalise(signal: Float[np.ndarray, "*b c"]) -> Float[np.ndarray, "*b c"]:
     return np.divide(signal, length, out=np.zeros_like(signal), where=length != 0)
 
 
-def told_apart(signal: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
-    """Return numbers [...] on the scale of their largest one; those that differ by rounding alone are equal."""
-    largest = np.nanmax(np.abs(signal), initial=0.0)
-    return np.round(np.asarray(signal, float) / (largest or 1.0), 9)
+ROUNDING = 1e-6  # of float32 signals, that of single operations is 1e-7
+
+
+def told_apart(signal: Float[np.ndarray, "*b"], scale: float | None = None) -> Float[np.ndarray, "*b"]:
+    """Return numbers [...] in which those that differ by rounding alone are equal, and 0 where they differ so from 0.
+
+    Args:
+      signal: the numbers; NaN stays NaN.
+      scale: what rounding and the numbers returned are relative to, 1 for logarithms of ratios; None = the largest.
+    """
+    numbers = np.asarray(signal, float)
+    numbers = numbers / ((np.nanmax(np.abs(numbers), initial=0.0) if scale is None else scale) or 1.0)
+    distinct, place = np.unique(np.append(numbers, 0.0), return_inverse=True)
+    apart = np.cumsum(~(np.diff(distinct, prepend=distinct[:1]) <= ROUNDING))  # the group of each; NaN has its own
+    merged = distinct[np.searchsorted(apart, apart)]
+    merged[apart == apart[place[-1]]] = 0.0
+    return np.asarray(merged[place[:-1]].reshape(numbers.shape))
 
 
 def swept_concept(found: Iterable[Level]) -> int:

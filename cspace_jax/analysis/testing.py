@@ -5,7 +5,7 @@ A test that has nothing to tell from returns NaN, never a made-up p-value. "Neve
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,8 @@ class Outcome(NamedTuple):
       less: probability of one at least as small.
       least_greater: the smallest `greater` that any arrangement of these numbers has, ties counted.
       least_less: the smallest `less`.
-      told: of tests over blocks, those that tell something: their place and their own value of the statistic.
+      told: of tests over blocks, the seeds that tell something: which it is and its own value of the statistic. A block
+        without a named seed goes by its place.
     """
 
     value: float
@@ -34,7 +35,7 @@ class Outcome(NamedTuple):
     less: float
     least_greater: float
     least_less: float
-    told: tuple[tuple[int, float], ...] = ()
+    told: tuple[tuple[Hashable, float], ...] = ()
 
     @property
     def two_sided(self) -> float:
@@ -100,55 +101,96 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def trend(blocks: Iterable[np.ndarray], at: Iterable[np.ndarray] | None = None) -> Outcome:
-    """Ask whether a number falls or rises from level to level, in blocks that share a seed.
+Where = Sequence[tuple[Hashable, Sequence[Hashable]]]
+
+
+def trend(blocks: Iterable[np.ndarray], at: Iterable[np.ndarray] | None = None, where: Where | None = None) -> Outcome:
+    """Ask whether a number falls or rises from level to level, in blocks whose numbers share a seed.
 
     Args:
-      blocks: of each seed the numbers at the levels it has, in the order of the levels; NaN counts as the largest.
-      at: of each seed the levels themselves, equal where two of them do not differ; None = they are all different.
+      blocks: of each block the numbers at the levels it has, in the order of the levels; NaN counts as the largest.
+      at: of each block the levels themselves, equal where two of them do not differ; None = they are all different.
+      where: of each block its seed and the place of every number. A seed's blocks are rearranged together: places are
+        exchanged in all of its blocks at once, and only with places that the same of its blocks have. None = each block
+        has a seed of its own.
 
     Returns:
-      The mean over blocks of Spearman's rank correlation with the level, in -1..1, tested by permuting the numbers
-      within each block: exact up to 10,000 permutations, else 10,000 drawn ones. Only blocks with two different numbers
-      and two different levels take part (`told`); nothing is told without one.
+      The mean over seeds of Spearman's rank correlation with the level, in -1..1, each seed's the mean over its blocks,
+      tested by permuting the numbers within each seed: exact up to 10,000 permutations, else 10,000 drawn ones. Only
+      blocks with two different numbers and two different levels take part (`told` are the seeds that have some).
     """
     blocks = list(blocks)
     pairs = zip(blocks, map(np.arange, map(len, blocks)) if at is None else at, strict=True)
     ranked = [(ranks(block), ranks(levels)) for block, levels in pairs]
-    scores = {i: _scores(*pair) for i, pair in enumerate(ranked) if all(len(set(one.tolist())) > 1 for one in pair)}
-    if not scores:
-        return UNTOLD
-    told = tuple((i, float(one[0])) for i, one in scores.items())
-    seen = sum(value for _, value in told)
-    return _tested(seen / len(scores), seen, _sums(list(scores.values())))._replace(told=told)
+    told = {i: pair for i, pair in enumerate(ranked) if all(len(set(one.tolist())) > 1 for one in pair)}
+    return _over_seeds(told, where, _scores)
 
 
-def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Outcome:
+def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]], where: Where | None = None) -> Outcome:
     """Ask whether what was found at a level is what is expected there, in blocks that share a seed.
 
     Args:
-      blocks: of each seed what was found and what is expected [level]; any values that can be equal.
+      blocks: of each block what was found and what is expected [level]; any values that can be equal.
+      where: as of `trend`.
 
     Returns:
-      The share of matches, tested by permuting what was found within each block. Blocks that expect one thing alone
-      take no part (`told` are the others); nothing is told without one that expects two.
+      The mean over seeds of the share of matches, each seed's the mean over its blocks, tested by permuting what was
+      found within each seed. Blocks that expect one thing alone take no part (`told` are the seeds that have others).
     """
-    pairs = {i: pair for i, pair in enumerate(blocks) if len(set(pair[1].tolist())) > 1}
-    if not pairs:
+    told = {i: pair for i, pair in enumerate(blocks) if len(set(pair[1].tolist())) > 1}
+    return _over_seeds(told, where, lambda found, expected, orders: (found[orders] == expected).mean(axis=1))
+
+
+def _over_seeds(
+    told: Mapping[int, tuple[np.ndarray, np.ndarray]], where: Where | None, score: Callable[..., np.ndarray]
+) -> Outcome:
+    """Test the mean over seeds of a score of blocks, `score(found, expected, orders)` of all arrangements [n]."""
+    members: dict[Hashable, list[int]] = {}
+    for i in told:
+        members.setdefault(i if where is None else where[i][0], []).append(i)
+    scores: dict[Hashable, np.ndarray] = {}
+    for seed, blocks in members.items():
+        orders = _joint_orders([range(len(told[i][0])) if where is None else where[i][1] for i in blocks])
+        if len(orders[0]) > 1:  # else nothing can be exchanged
+            pairs = zip(blocks, orders, strict=True)
+            scores[seed] = np.mean([score(*told[i], arranged) for i, arranged in pairs], axis=0)
+    if not scores:
         return UNTOLD
-    scores = [(found[_orders(len(found))] == expected).sum(axis=1).astype(float) for found, expected in pairs.values()]
-    told = tuple((i, float(np.mean(found == expected))) for i, (found, expected) in pairs.items())
+    seen = sum(float(one[0]) for one in scores.values())
+    by_seed = tuple((seed, float(one[0])) for seed, one in scores.items())
+    return _tested(seen / len(scores), seen, _sums(list(scores.values())))._replace(told=by_seed)
+
+
+def _joint_orders(places: Sequence[Sequence[Hashable]]) -> list[Int[np.ndarray, "n level"]]:
+    """Return the arrangements of each of a seed's blocks, the n-th of all made by one exchange of places.
+
+    Args:
+      places: of each block the place of every number. Only places that the same blocks have are exchanged.
+    """
+    every = list(dict.fromkeys(place for block in places for place in block))
+    kinds = [tuple(place in block for block in places) for place in every]
+    orders = _orders([kinds.index(kind) for kind in kinds])
+    arranged = []
+    for block in places:
+        numbers = np.array([every.index(place) for place in block])
+        position = np.zeros(len(every), int)
+        position[numbers] = np.arange(len(block))
+        arranged.append(position[orders[:, numbers]])
+    return arranged
+
+
+def drawn(values: Sequence[float], chances: Sequence[np.ndarray], seeds: Sequence[Hashable] | None = None) -> Outcome:
+    """Test the mean of values against one drawn from each value's own chances [n], all equally likely.
+
+    With `seeds`, the seed of every value, it is the mean over seeds of each seed's mean (`told` are the seeds).
+    """
+    seeds = list(range(len(values))) if seeds is None else list(seeds)
+    every = list(dict.fromkeys(seeds))
+    weights = [1 / seeds.count(seed) for seed in seeds]
+    scores = [w * np.concatenate([[v], c]) for w, v, c in zip(weights, values, chances, strict=True)]
+    told = {seed: sum(float(one[0]) for one, of in zip(scores, seeds, strict=True) if of == seed) for seed in every}
     seen = sum(float(one[0]) for one in scores)
-    value = seen / sum(len(found) for found, _ in pairs.values())
-    return _tested(value, seen, _sums(scores))._replace(told=told)
-
-
-def drawn(values: Sequence[float], chances: Sequence[np.ndarray]) -> Outcome:
-    """Test the mean of values against one drawn from each value's own chances [n], all equally likely."""
-    seen = float(np.sum(values))
-    return _tested(
-        seen / len(values), seen, _sums([np.concatenate([[v], c]) for v, c in zip(values, chances, strict=True)])
-    )
+    return _tested(seen / len(every), seen, _sums(scores))._replace(told=tuple(told.items()))
 
 
 def _sums(scores: Sequence[np.ndarray]) -> Float[np.ndarray, " m"]:
@@ -171,19 +213,34 @@ def ranks(values: Real[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.asarray(stats.rankdata(np.where(np.isnan(values), np.inf, values)))
 
 
-def _scores(ranked: Float[np.ndarray, " level"], places: Float[np.ndarray, " level"]) -> Float[np.ndarray, " n"]:
-    """Return the correlation of every arrangement of ranks with those of their levels, the given one first."""
-    orders = _orders(len(ranked))
+def _scores(
+    ranked: Float[np.ndarray, " level"], places: Float[np.ndarray, " level"], orders: Int[np.ndarray, "n level"]
+) -> Float[np.ndarray, " n"]:
+    """Return the correlation of every arrangement of ranks with those of their levels."""
     centred, places = ranked - ranked.mean(), places - places.mean()
     return (centred[orders] @ places) / np.sqrt((centred @ centred) * (places @ places))
 
 
-def _orders(levels: int) -> Int[np.ndarray, "n level"]:
-    """Return all orders of so many levels, or some that are drawn where there are too many; the given order first."""
-    if math.factorial(levels) <= EXACT:
-        return np.array(list(itertools.permutations(range(levels))))
-    rng = np.random.default_rng(1)
-    return np.stack([np.arange(levels), *(rng.permutation(levels) for _ in range(EXACT - 1))])
+def _orders(kinds: Sequence[int]) -> Int[np.ndarray, "n level"]:
+    """Return all orders that exchange levels of one kind alone, or some that are drawn where there are too many.
+
+    The given order comes first.
+    """
+    groups = [np.flatnonzero(np.array(kinds) == kind) for kind in dict.fromkeys(kinds)]
+    given = np.arange(len(kinds))
+    if math.prod(math.factorial(len(group)) for group in groups) <= EXACT:
+        orders = given[None]
+        for group in groups:
+            permuted = np.array(list(itertools.permutations(group)))
+            count = len(orders)
+            orders = np.repeat(orders, len(permuted), axis=0)
+            orders[:, group] = np.tile(permuted, (count, 1))
+        return orders
+    rng, orders = np.random.default_rng(1), np.tile(given, (EXACT, 1))
+    for one in orders[1:]:
+        for group in groups:
+            one[group] = rng.permutation(group)
+    return orders
 
 
 def swapped(one: Float[np.ndarray, " r"], other: Float[np.ndarray, " r"], statistic: Callable[..., float]) -> Outcome:

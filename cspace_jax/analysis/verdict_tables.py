@@ -76,9 +76,10 @@ def time_words(
 ) -> str:
     """Return a median time as text: steps or "never", its interval if told, and how many seeds learned if not all.
 
-    A time at the first save has `at_most` before it: it may have come earlier.
+    A time at the first save has `at_most` before it: it may have come earlier. "unknown" where no seed was asked.
     """
-
+    if times["seeds"] == 0:
+        return "unknown"
     first = times.get("first_save")
 
     def told(step: float | None, unknown: str) -> str:

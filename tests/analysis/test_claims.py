@@ -100,16 +100,33 @@ def test_shares_of_masking_are_no_signals(tinted):
 
 def test_levels_that_differ_in_no_signal_are_not_ranked(sweep):
     """Two learning rates at two levels of a generator's own concept; the larger rate is slower."""
-    fast = synthetic.dataset(levels=(0.2, 0.8), seeds=SEEDS[:4])
-    slow = fast.assign_coords(learning_rate=("run", np.full(8, 2e-3))).copy(deep=True)
+    fast = synthetic.dataset(levels=(0.2, 0.8), seeds=SEEDS)
+    slow = fast.assign_coords(learning_rate=("run", np.full(12, 2e-3))).copy(deep=True)
     for name in ("prob", "accuracy"):
         slow[name].values[:, 20:] = fast[name].values[:, :-20]
         slow[name].values[:, :20] = 0.5
     ds = xr.concat([fast, slow], "run", join="override").assign_coords(concept=["tone", "grain"])
     found = rows(ds)
-    assert found["a"]["value"] == pytest.approx(-1.0) and found["a"]["seeds"] == 4
-    assert found["a"]["p"] == pytest.approx(1 / 2**8)  # two orders of two levels, at two rates of four seeds
-    assert found["j"]["value"] == pytest.approx(-1.0) and found["j"]["p"] == pytest.approx(1 / 2**8)
+    assert found["a"]["value"] == pytest.approx(-1.0) and found["a"]["seeds"] == 6
+    assert found["a"]["p"] == pytest.approx(1 / 2**6)  # two orders in each of six seeds, at both rates
+    assert found["j"]["value"] == pytest.approx(-1.0) and found["j"]["p"] == pytest.approx(1 / 2**6)
+
+
+def test_a_seed_at_several_settings_is_one_unit():
+    """Two colours at three sizes, two seeds: four arrangements, not the 64 of six independent blocks."""
+    sizes = [
+        synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100)).assign_coords(sep_size=("run", np.full(4, size)))
+        for size in (0.2, 0.3, 0.4)
+    ]
+    found = rows(xr.concat(sizes, "run", join="override"))["a"]
+    assert found["verdict"] == UNTOLD and found["seeds"] == 2 and found["value"] == pytest.approx(-1.0)
+    assert found["why"] == "n = 2: the smallest p-value that these seeds and levels can give is 0.25"
+
+
+def test_masks_at_several_settings_are_exchanged_together():
+    groups = [synthetic.masked(fractions=(0.0, 0.5, 1.0), diverged=(), sep_size=size) for size in (0.2, 0.4)]
+    found = rows(xr.concat(groups, "run"))["g"]
+    assert found["seeds"] == 3 and found["p"] == pytest.approx(1 / 6**3)
 
 
 def test_a_seed_that_tells_nothing_is_not_counted(sweep):
@@ -195,6 +212,18 @@ def test_a_concept_is_learned_fastest_at_its_turn():
     late = np.median(sharp["details"]["fastest_over_turn"])
     assert 1.0 < late < 1.5 and sharp["why"] == f"the rate is largest at {late:.1f} times the turning step (median)"
     assert rows(turning_study(tuple(range(0, 1000, 100)), 120, late_rate=True))["c"]["verdict"] != SHOWN
+
+
+def test_a_seed_that_turns_at_fewer_levels_counts_as_much():
+    """At the second level the rate is largest long after the turn, and only two of six seeds turn there."""
+    sharp, late = turning_study(SEEDS, 120), turning_study(SEEDS, 120, late_rate=True)
+    late["prob"].values[2:, :, 0, 3] = 0.95
+    ds = xr.concat([sharp, late.assign_coords(sep_col=("run", np.full(6, 0.8)))], "run", join="override")
+    alone = {seed: rows(ds.isel(run=np.flatnonzero(ds["seed"].values == seed)))["c"]["value"] for seed in SEEDS}
+    found = rows(ds)["c"]
+    assert found["details"]["turning_runs"] == 8 and found["seeds"] == 6
+    assert max(alone.values()) - min(alone.values()) > 0.1
+    assert found["value"] == pytest.approx(np.mean(list(alone.values())))
 
 
 @pytest.mark.parametrize("letter", ["a", "b", "j"])
@@ -346,6 +375,29 @@ def test_an_order_that_never_flips_does_not_follow_from_the_signals(sweep):
     assert found["verdict"] == NOT_SHOWN and "too few runs learn the stronger concept first: size in" in found["why"]
 
 
+def test_a_ratio_of_signals_that_is_rounding_alone_is_one_ratio(sweep):
+    """Both concepts have one signal at every level, up to the rounding of float32."""
+    ds, rng = sweep.copy(deep=True), np.random.default_rng(0)
+    alike = np.repeat(sweep["signal"].values[:, :1], 2, axis=1)
+    ds["signal"] = (sweep["signal"].dims, alike * (1 + 1e-7 * rng.standard_normal(alike.shape)))
+    found = rows(ds)["j"]
+    assert (found["verdict"], found["why"]) == (UNTOLD, "the ratio of the two signals is the same at every level")
+    some = sweep.copy(deep=True)  # at one level neither concept is the stronger one
+    same = sweep["sep_col"].values == 0.4
+    some["signal"].values[same] = 0.05 * (1 + 1e-7 * rng.standard_normal((int(same.sum()), 2)))
+    details = rows(some)["j"]["details"]
+    counted = details["color_first"]["stronger_in"] + details["size_first"]["stronger_in"]
+    assert details["runs"] == 24 and counted == 18 and details["stronger_first"] <= 18
+
+
+def test_a_signal_of_zero_has_no_ratio(sweep):
+    ds = sweep.copy(deep=True)
+    ds["signal"].values[sweep["sep_col"].values == 0.1, 0] = 0.0
+    found = rows(ds)["j"]
+    assert found["verdict"] == UNTOLD and found["why"].startswith("a concept without a signal at some level")
+    assert rows(ds)["a"]["verdict"] == SHOWN  # an order needs no ratio
+
+
 def test_where_nothing_turns_there_is_no_turn_to_ask_at():
     found = rows(battery(HIDDEN, turns=False))
     assert found["d"]["verdict"] == UNTOLD and found["d"]["why"] == "no run memorises the class and turns"
@@ -359,6 +411,18 @@ def test_steps_that_agree_over_seeds_against_steps_that_spread():
     assert same["no_interval"].startswith("a ratio of variances") and same["definition"] == "stays_80"
     never = rows(battery(HIDDEN | {"naive": emerges(90_000)}))["e"]
     assert never["verdict"] == UNTOLD and never["why"] == "both emerge in 0 seeds; a spread takes 5"
+
+
+def test_which_levels_a_seed_emerges_at_is_no_spread():
+    """At a second level naive prompting is late, and there the intervention emerges in half of the seeds alone."""
+    both = {"naive": emerges(3000, 0.4), "latent": emerges(3000, 0.5)}
+    early, late = battery(HIDDEN | both), battery(HIDDEN | both | {"naive": emerges(12_000, 0.4)})
+    halted = late["capability_split"].values[3:, :, PROTOCOLS.index("latent"), 3]
+    np.minimum(halted, 0.7, out=halted)
+    late = late.assign_coords(sep_col=("run", np.full(6, 0.8)))
+    found = rows(xr.concat([early, late], "run", join="override"))["e"]
+    assert found["details"]["emerged"] == 6 and found["details"]["never"] == 3
+    assert abs(found["value"]) < 1 and found["p"] > 0.5  # the two levels' own steps differ by a factor of four
 
 
 def never_in(seed, curve):
@@ -523,3 +587,16 @@ def test_masking_delays_and_prevents():
     delayed = rows(synthetic.masked(fractions=(0.0, 0.25, 0.5)))["g"]  # later at each share, and never at none
     assert delayed["value"] == pytest.approx(1.0) and delayed["p"] <= ALPHA
     assert (delayed["verdict"], delayed["why"]) == (NOT_SHOWN, "prevented at no share")
+
+
+def test_the_group_in_which_masks_prevent_is_named():
+    """At sizes of .2 nothing is prevented, at .4 it is: text and details are of the second."""
+    assert rows(synthetic.masked())["g"]["details"]["group"] == ""
+    mild, strong = (synthetic.masked(diverged=(), sep_size=size) for size in (0.2, 0.4))
+    most, half = (mild["mask"].values == mask for mask in (1, 0.5))
+    for name in ("prob", "accuracy"):
+        mild[name].values[most] = mild[name].values[half]
+    found = rows(xr.concat([mild, strong], "run", join="override"))["g"]
+    assert found["why"] == "prevented (median never) from a share of 1 on at sep_size=0.4"
+    assert found["details"]["group"] == "sep_size=0.4" and found["details"]["prevented_from"] == 1
+    assert found["details"]["by_share"]["1"]["learned"] == 0

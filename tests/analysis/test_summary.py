@@ -377,6 +377,8 @@ def test_a_time_at_the_first_save_is_no_more_than_that():
     assert verdict_tables.time_words(later) == "300 [300, 300]"
     never = learning.describe_times(np.full(6, np.nan), steps)
     assert verdict_tables.time_words(never) == "never, 0 of 6"
+    nobody = learning.describe_times(np.array([]), np.array([150, 300]))
+    assert verdict_tables.time_words(nobody) == "unknown"
 
 
 def test_stored_results_are_shown_by_another_definition():

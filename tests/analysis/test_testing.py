@@ -100,6 +100,44 @@ def test_agreement_with_what_is_expected_by_counting():
     assert testing.agreement([nothing]) is testing.UNTOLD
 
 
+def test_the_blocks_of_a_seed_are_rearranged_together():
+    """Two seeds with three blocks each: arrangements multiply over seeds alone."""
+    block, where = np.array([1.0, 2, 3]), [(seed, "xyz") for seed in (5, 7) for _ in range(3)]
+    found = testing.trend([block] * 6, where=where)
+    assert found[:5] == pytest.approx((1.0, 1 / 6**2, 1.0, 1 / 6**2, 1 / 6**2))
+    assert found.told == ((5, pytest.approx(1.0)), (7, pytest.approx(1.0)))
+    matched = testing.agreement([(block, block)] * 6, where)
+    assert matched.greater == pytest.approx(1 / 6**2) and matched.value == 1 and len(matched.told) == 2
+
+
+def test_every_seed_counts_once_whatever_its_blocks():
+    up, down = np.array([1.0, 2, 3]), np.array([3.0, 2, 1])
+    found = testing.trend([up, up, up, down], where=[(0, "xyz"), (0, "xyz"), (0, "xyz"), (1, "xyz")])
+    assert found.value == pytest.approx(0.0)
+    assert found.greater == pytest.approx(testing.trend([up, down]).greater)
+    shares = testing.agreement([(up, up), (up, up), (up, down)], [(0, "xyz"), (0, "xyz"), (1, "xyz")])
+    assert shares.value == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_only_places_of_the_same_blocks_are_exchanged():
+    """Places 0 and 2 are in both blocks, 1 and 3 in one alone: 2 * 2 arrangements, of which one is as clear."""
+    both = testing.trend([np.array([1.0, 2, 3, 4]), np.array([1.0, 2])], where=[(0, (0, 1, 2, 3)), (0, (0, 2))])
+    assert both.value == pytest.approx(1.0) and both.greater == pytest.approx(1 / 4)
+    one_each = testing.trend([np.array([1.0, 2]), np.array([1.0, 2])], where=[(0, (0, 1)), (0, (1, 2))])
+    assert one_each is testing.UNTOLD
+    # An exchange of places moves the same places of every block, in whatever order they stand.
+    mirrored = testing.trend([np.array([1.0, 2]), np.array([2.0, 1])], where=[(0, (0, 1)), (0, (1, 0))])
+    assert mirrored[:2] == pytest.approx((0.0, 1.0))
+
+
+def test_drawn_values_count_by_their_seeds():
+    """A seed with two values and one with a single one: each seed's mean counts once."""
+    chances = [np.array([0.0, 1.0])] * 3
+    found = testing.drawn([1.0, 1.0, 0.0], chances, [4, 4, 9])
+    assert found.value == pytest.approx(0.5) and found.told == ((4, pytest.approx(1.0)), (9, 0.0))
+    assert testing.drawn([1.0, 1.0, 0.0], chances).value == pytest.approx(2 / 3)
+
+
 def test_exchanging_pairs_by_hand():
     one, other = np.array([5.0, 6, 7]), np.array([1.0, 2, 3])
     found = testing.swapped(one, other, lambda a, b: float(a.mean() - b.mean()))

@@ -1,0 +1,33 @@
+"""Levels of signal: which numbers differ by rounding alone, and labels that tell levels apart."""
+
+import numpy as np
+import pytest
+
+from cspace_jax.analysis.levels import told_apart
+
+NAN = np.nan
+
+
+def test_what_differs_by_the_rounding_of_float32_is_equal():
+    signal = np.array([0.1, 0.3, 0.5, 0.5], np.float32)
+    signal[3] = np.nextafter(signal[3], np.float32(1))
+    assert signal[2] != signal[3]
+    found = told_apart(signal)
+    assert found[2] == found[3] and len(set(found.tolist())) == 3
+    assert found == pytest.approx(np.array([0.2, 0.6, 1.0, 1.0]))
+    edge = told_apart(np.array([1.0, 0.4999995 - 1e-9, 0.4999995 + 1e-9]))  # on both sides of where six digits round
+    assert edge[1] == edge[2]
+    assert len(set(told_apart(np.array([1.0, 1.0 + 1e-5])).tolist())) == 2
+
+
+def test_logarithms_of_ratios_are_told_apart_absolutely():
+    noise = np.array([-1e-8, 3e-8, 2e-7])
+    assert told_apart(noise, scale=1.0).tolist() == [0.0, 0.0, 0.0]
+    assert len(set(told_apart(noise).tolist())) == 3  # on their own scale they are different numbers
+    assert told_apart(np.array([-1e-3, 0.5, 2.0]), scale=1.0) == pytest.approx(np.array([-1e-3, 0.5, 2.0]))
+
+
+def test_unknown_and_missing_signals_stay_so():
+    found = told_apart(np.array([[NAN, 1.0], [NAN, 2.0]]))
+    assert np.isnan(found[:, 0]).all() and found[:, 1].tolist() == [0.5, 1.0]
+    assert told_apart(np.array([])).size == 0 and told_apart(np.zeros(2)).tolist() == [0.0, 0.0]
