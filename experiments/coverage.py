@@ -6,7 +6,8 @@
 Distributions over seeds of a probability that is the mean of 16 samples: normal, skewed, and "learned or not", of which
 three quarters, a half or a quarter learn. With --results two more are fitted to a finished study: the seeds of its
 levels at the save at which they differ most, as a beta distribution and as a mixture of two. Learning times are
-log-normal and censored where a third of the seeds has not learned. "-" is an interval that does not exist for so few
+log-normal and censored where a third of the seeds has not learned. Rank correlations are those of normal numbers that
+rise over a few levels, whose slope may differ from seed to seed. "-" is an interval that does not exist for so few
 seeds.
 """
 
@@ -112,6 +113,36 @@ def covered_medians(seeds: int, studies: int, share: float) -> tuple[float, floa
     return float(np.mean((ends[:, 0] <= truth) & ~(ends[:, 1] < truth))), float("nan")
 
 
+# levels, slope from level to level in units of the noise, its standard deviation over seeds
+CORRELATIONS: dict[str, tuple[int, float, float]] = {
+    "rank correlation, 3 levels, no trend": (3, 0.0, 0.0),
+    "rank correlation, 3 levels, a trend": (3, 0.7, 0.0),
+    "rank correlation, 3 levels, a clear trend": (3, 2.0, 0.0),
+    "rank correlation, 5 levels, no trend": (5, 0.0, 0.0),
+    "rank correlation, 5 levels, a trend": (5, 0.5, 0.0),
+    "rank correlation, 5 levels, a trend that differs": (5, 0.3, 0.5),
+}
+
+
+def correlations(
+    rng: np.random.Generator, size: tuple[int, int], levels: int, slope: float, spread: float
+) -> np.ndarray:
+    """Return rank correlations [*size] with the level, of numbers that rise over levels by a slope of each seed."""
+    slopes = rng.normal(slope, spread, size)[..., None]
+    numbers = slopes * np.arange(levels) + rng.normal(0.0, 1.0, (*size, levels))
+    ranks, places = numbers.argsort(-1).argsort(-1), np.arange(levels)
+    return ((ranks - ranks.mean(-1, keepdims=True)) @ (places - places.mean())) / (levels * (levels**2 - 1) / 12)
+
+
+def covered_correlations(seeds: int, studies: int, kind: tuple[int, float, float]) -> tuple[float, float]:
+    """Return the share of studies whose interval holds the mean rank correlation, and its mean width."""
+    truth = correlations(np.random.default_rng(1), (1000, 500), *kind).mean()
+    low, high = intervals.correlation_interval(correlations(np.random.default_rng(0), (seeds, studies), *kind), kind[0])
+    if np.isnan(low).all():
+        return float("nan"), float("nan")
+    return float(np.mean((low <= truth) & (truth <= high))), float(np.mean(high - low))
+
+
 def measure(studies: int, ds: xr.Dataset | None = None) -> dict[str, dict[int, tuple[float, float]]]:
     """Return coverage and mean width by distribution and number of seeds."""
     found = {
@@ -121,6 +152,8 @@ def measure(studies: int, ds: xr.Dataset | None = None) -> dict[str, dict[int, t
     found |= {name: {seeds: covered(draw, seeds, studies, 0) for seeds in SEEDS} for name, draw in NUMBERS.items()}
     for name, share in (("median of times, all learn", 0.0), ("median of times, 1/3 never", 1 / 3)):
         found[name] = {seeds: covered_medians(seeds, studies, share) for seeds in SEEDS}
+    for name, kind in CORRELATIONS.items():
+        found[name] = {seeds: covered_correlations(seeds, studies, kind) for seeds in SEEDS}
     return found
 
 

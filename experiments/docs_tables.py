@@ -165,11 +165,13 @@ def claim_numbers(found: Results) -> list[str]:
         (row["claim"], row["study"]): [row[name] / measured["shuffles"] for name in ("shown", "contradicted")]
         for row in measured["rows"]
     }
+    not_behind = {row["study"]: row["not_behind"] / measured["shuffles"]
+                  for row in measured["rows"] if row["claim"] == false_alarms.BEHIND}  # fmt: skip
     rows = []
     for study, row in _claim_rows(found):
         rates = [f"{100 * rate:.1f} %" for rate in alarms.get((row["claim"], study), [])]
         if row["claim"] == "f":
-            rates += [f"not behind {100 * alarms[false_alarms.BEHIND, study][0]:.1f} %"]
+            rates += [f"not behind {100 * not_behind[study]:.1f} %"]
         rows.append(
             [
                 row["claim"], row["statistic"], _number(row["value"], ".2f"), _interval(row), p_value(row["p"]),

@@ -6,9 +6,10 @@ Claims about levels (a, b, g, j): levels are exchanged within seeds. Claims abou
 protocol (e, i), and its controls too (d, f), exchange what they gave, in an order drawn anew for every seed. Claim h:
 so do the two guidance weights that it compares. Claim c: turning steps are drawn anew among each run's saves. A study
 takes part in a claim that it can tell. Claim f has a second null, `BEHIND`: overprompting falls behind the intervention
-by just `MARGIN`, over seeds as symmetrically as chance has it; there only that part of the claim is tested. Prints the
-share of shuffles in which the claim is called shown, and contradicted, and writes both as JSON where --out says, with
-the checksums of the result files.
+by just `MARGIN`, with what differs beyond that of a sign drawn anew for every seed; its row also says in how many of
+these studies the claim's test calls it not behind, whatever the verdict. Prints the share of shuffles in which the
+claim is called shown, and contradicted, and writes both as JSON where --out says, with the checksums of the result
+files.
 """
 
 import collections
@@ -94,21 +95,37 @@ def weights_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset
 BEHIND = "f: not behind"
 
 
-def behind_by_the_margin(ds: xr.Dataset, shuffles: int) -> collections.Counter[str] | None:
-    """Return how often overprompting is called not behind, and behind, where it is so by just the margin of claim f.
+def behind_within_seeds(ds: xr.Dataset, rng: np.random.Generator, name: str) -> xr.Dataset:
+    """Put overprompting just `MARGIN` behind an intervention, but for what differs beyond that with signs drawn anew.
 
-    Signs of the seeds' differences plus the margin are drawn anew. None where no intervention was measured beside it.
+    A seed keeps one sign in all its runs, saves and classes. Scores may leave 0..1, so that the mean stays what it is.
+    """
+    places = [[str(one) for one in ds["protocol"].values].index(one) for one in ("overprompt", name)]
+    values = ds[SPLIT].transpose("run", "protocol", ...).values.copy()
+    seeds, runs = np.unique(ds["seed"].values, return_inverse=True)
+    signs = rng.choice((1.0, -1.0), len(seeds))[runs].reshape(-1, *[1] * (values.ndim - 2))
+    over, other = (values[:, place] for place in places)
+    margin = claims_of_capability.MARGIN
+    values[:, places[0]] = other - margin + signs * (over - other + margin)
+    return ds.assign(
+        {SPLIT: (("run", "protocol", *(d for d in ds[SPLIT].dims if d not in ("run", "protocol"))), values)}
+    )
+
+
+def behind_by_the_margin(ds: xr.Dataset, shuffles: int) -> collections.Counter[str] | None:
+    """Return how claim f answers where overprompting is behind by just its margin; None without an intervention.
+
+    Counts of its verdicts, and under "not_behind" of the studies in which its test says that it is less behind.
     """
     told = CLAIMS["f"].ask(ds).details.get("minus_intervention")
     if told is None:
         return None
-    margin, counts = claims_of_capability.MARGIN, collections.Counter()
-    around = np.array(told["per_seed"]) + margin
+    counts: collections.Counter[str] = collections.Counter()
     for draw in range(shuffles):
-        signs = np.random.default_rng([ord("f"), draw, 1]).choice((1, -1), len(around))
-        tested = claims_of_capability.not_behind(signs * around - margin)
-        counts[SHOWN] += tested.greater <= testing.ALPHA
-        counts[CONTRADICTED] += tested.less <= testing.ALPHA
+        moved = behind_within_seeds(ds, np.random.default_rng([ord("f"), draw, 1]), told["protocol"])
+        answer = CLAIMS["f"].ask(moved)
+        counts[answer.verdict] += 1
+        counts["not_behind"] += answer.details["minus_intervention"]["p_not_behind"] <= testing.ALPHA
     return counts
 
 
@@ -165,7 +182,8 @@ def run(arguments: Sequence[str]) -> None:
             rows.append(_row(letter, ds, found, asked.shuffles - found[UNTOLD]))
     for ds in studies:
         if (counts := behind_by_the_margin(ds, asked.shuffles)) is not None:
-            rows.append(_row(BEHIND, ds, counts, asked.shuffles))
+            told = asked.shuffles - counts[UNTOLD]
+            rows.append(_row(BEHIND, ds, counts, told) | {"not_behind": int(counts["not_behind"])})
     Console().print(table_of(rows, asked.shuffles))
     if asked.out:
         numbers = {

@@ -130,8 +130,8 @@ def _judged(
 ) -> Verdict:
     """Judge a trend over levels, with the interval over seeds of the mean rank correlation."""
     values = told_seeds(tested)
-    interval = intervals.correlation_interval(values, _most_levels(blocks))
-    return judge(tested, len(values), alternative, interval=interval, definition=definition, **more)
+    low, high = map(float, intervals.correlation_interval(values, _most_levels(blocks)))
+    return judge(tested, len(values), alternative, interval=(low, high), definition=definition, **more)
 
 
 def signal_at(ds: xr.Dataset, run: int) -> Float[np.ndarray, " c"]:
@@ -322,7 +322,8 @@ def order(ds: xr.Dataset) -> Verdict:
     blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
     if all(len(set(signals[block.runs].tolist())) < 2 for block in blocks):
         return untold("the ratio of the two signals is the same at every level")
-    tested = testing.trend(*([one[block.runs] for block in blocks] for one in (ratio, signals)), where(blocks))
+    parts = [[one[block.runs] for block in blocks] for one in (ratio, signals)]
+    tested = testing.trend(parts[0], parts[1], where(blocks))
     runs = np.array([run for block in blocks for run in block.runs])
     right = (np.sign(ratio[runs]) == -np.sign(signals[runs])) & (signals[runs] != 0)
     names = ds["concept"].values.astype(str)

@@ -60,13 +60,15 @@ def share_interval(
     return np.asarray(np.minimum(low, least)), np.asarray(np.maximum(high, most))
 
 
-def correlation_interval(values: Float[np.ndarray, " r"], levels: int) -> tuple[float, float]:
-    """Return the interval of the mean over seeds of rank correlations [r] with so many levels, within -1..1.
+def correlation_interval(
+    values: Float[np.ndarray, "r *shape"], levels: int
+) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    """Return the interval of the mean over seeds (axis 0) of rank correlations with so many levels, within -1..1.
 
     A correlation r is taken for a share (1 + r) / 2 of the pairs of levels (`share_interval`).
     """
     low, high = share_interval((1 + np.asarray(values, float)) / 2, levels * (levels - 1) // 2)
-    return float(2 * low - 1), float(2 * high - 1)
+    return np.asarray(2 * low - 1), np.asarray(2 * high - 1)
 
 
 def _split(

@@ -38,7 +38,10 @@ def held_out(ds: xr.Dataset) -> int:
 
 
 def levels(ds: xr.Dataset) -> list[Level]:
-    """Return the signal levels of a study in the order of their settings (first varying setting slowest)."""
+    """Return the signal levels of a study in the order of their settings (first varying setting slowest).
+
+    Their labels differ: they have more than three digits where three do not tell the levels apart.
+    """
     table = np.stack([ds[name].values for name in SWEPT], axis=1)
     rows, member = np.unique(table, axis=0, return_inverse=True)
     varying = [name for name, column in zip(SWEPT, rows.T, strict=True) if len(set(column)) > 1]
@@ -47,7 +50,19 @@ def levels(ds: xr.Dataset) -> list[Level]:
     for number, row in enumerate(rows):
         setting: dict[str, float] = dict(zip(SWEPT, map(float, row), strict=True))
         found.append(_level(ds, setting, varying, np.flatnonzero(member.ravel() == number), alive))
-    return found
+    return _labelled(found)
+
+
+def _labelled(found: list[Level]) -> list[Level]:
+    """Return levels with labels of as few digits as tell them apart, three at least; 17 tell any numbers apart."""
+    if len(found) < 2:
+        return found
+    labels: list[str] = []
+    for digits in range(3, 18):
+        labels = [setting_label(level.varying, digits) for level in found]
+        if len(set(labels)) == len(labels):
+            break
+    return [dataclasses.replace(level, label=label) for level, label in zip(found, labels, strict=True)]
 
 
 def _level(
@@ -60,7 +75,7 @@ def _level(
     signal = ds["signal"].values[runs].mean(axis=0)
     ranged = ds["signal_range"].values[runs].mean(axis=0)
     return Level(
-        label=setting_label({name: setting[name] for name in varying}) or "the one setting",
+        label="the one setting",
         setting=setting,
         varying={name: setting[name] for name in varying},
         runs=tuple(int(run) for run in runs if alive[run]),
@@ -70,9 +85,9 @@ def _level(
     )
 
 
-def setting_label(varying: Mapping[str, float]) -> str:
+def setting_label(varying: Mapping[str, float], digits: int = 3) -> str:
     """Return settings as printed in labels, such as "sep_col=0.2, mask=0.5"; "" for none."""
-    return ", ".join(f"{name}={value:.3g}" for name, value in varying.items())
+    return ", ".join(f"{name}={value:.{digits}g}" for name, value in varying.items())
 
 
 def normalise(signal: Float[np.ndarray, "*b c"]) -> Float[np.ndarray, "*b c"]:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import synthetic
 
-from cspace_jax.analysis.levels import told_apart
+from cspace_jax.analysis import claims_of_learning
+from cspace_jax.analysis.levels import levels, told_apart
 
 NAN = np.nan
 
@@ -31,3 +33,13 @@ def test_unknown_and_missing_signals_stay_so():
     found = told_apart(np.array([[NAN, 1.0], [NAN, 2.0]]))
     assert np.isnan(found[:, 0]).all() and found[:, 1].tolist() == [0.5, 1.0]
     assert told_apart(np.array([])).size == 0 and told_apart(np.zeros(2)).tolist() == [0.0, 0.0]
+
+
+def test_levels_that_three_digits_do_not_tell_apart_have_labels_of_their_own():
+    close = synthetic.dataset(levels=(0.2001, 0.2002, 0.8), seeds=(0, 100))
+    close["signal"].values[:2] = 0.01  # below that of size, the others above
+    assert [one.label for one in levels(close)] == ["sep_col=0.2001", "sep_col=0.2002", "sep_col=0.8"]
+    assert len(claims_of_learning.memorised_as(close).details) == 3
+    usual = synthetic.dataset(levels=(0.12345, 0.8), seeds=(0,))
+    assert [one.label for one in levels(usual)] == ["sep_col=0.123", "sep_col=0.8"]
+    assert [one.label for one in levels(usual.isel(run=[0]))] == ["the one setting"]

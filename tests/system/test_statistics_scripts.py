@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pathlib
-import types
 
 import numpy as np
 import pytest
@@ -32,6 +31,7 @@ def test_intervals_cover_at_least_93_percent_from_three_seeds_on(study, tmp_path
     assert written["results"] == {"signal.nc": hashlib.sha256(study.read_bytes()).hexdigest()}
     found = written["rows"]
     assert any(name.startswith("fitted, beta") for name in found)
+    assert sum(name.startswith("rank correlation") for name in found) == len(coverage.CORRELATIONS)
     for name, row in found.items():
         assert row["2"] is None
         least = 0.55 if "seeds" in name else 0.92  # .93 in 4,000 studies
@@ -79,16 +79,43 @@ def test_shuffles_rearrange_within_seeds_and_keep_what_was_measured():
     )
 
 
-def test_overprompting_that_is_behind_by_the_margin_is_rarely_called_not_behind(monkeypatch):
-    """Eight seeds: of 256 equally likely sums of signs 8 are as clear as the test asks for."""
-    behind = {"per_seed": (np.random.default_rng(0).normal(0.1, 0.3, 8) - 0.1).tolist()}
-    asked = types.SimpleNamespace(details={"minus_intervention": behind})
-    monkeypatch.setitem(false_alarms.CLAIMS, "f", types.SimpleNamespace(ask=lambda ds: asked))
-    counts = false_alarms.behind_by_the_margin(None, 600)
-    most = 600 * false_alarms.testing.ALPHA + 3 * np.sqrt(600 * 0.033)
-    assert 0 < counts["shown"] <= most and 0 < counts["contradicted"] <= most
-    asked.details.clear()
-    assert false_alarms.behind_by_the_margin(None, 600) is None
+@pytest.fixture(scope="module")
+def protocols():
+    """Eight seeds that turn; the intervention draws the class, overprompting nearly so, naive prompting not."""
+    seeds = np.arange(0, 800, 100)
+    ds = synthetic.dataset(levels=(0.2,), seeds=tuple(seeds.tolist()))
+    names = ["naive", "latent", "latent_random", "overprompt", "overprompt_random"]
+    values = np.full((8, ds.sizes["step"], 5, 4), 0.1)
+    values[:, :, 1] = 0.9
+    values[:, :, 3] = 0.8 + np.random.default_rng(0).normal(0.0, 0.1, 8)[:, None, None]
+    axes = ("run", "step", "protocol", "klass")
+    more = {name: (axes, values) for name in ("capability", "capability_split")}
+    return ds.reindex(protocol=names).assign(more | {"naive_split": (axes, np.full(values.shape, 0.1))})
+
+
+def test_overprompting_that_is_behind_by_the_margin_is_put_there(protocols):
+    ask, margin = false_alarms.CLAIMS["f"].ask, false_alarms.claims_of_capability.MARGIN
+    was = np.array(ask(protocols).details["minus_intervention"]["per_seed"])
+    signs = set()
+    for draw in range(10):
+        moved = false_alarms.behind_within_seeds(protocols, np.random.default_rng(draw), "latent")
+        now = np.array(ask(moved).details["minus_intervention"]["per_seed"])
+        np.testing.assert_allclose(np.abs(now + margin), np.abs(was + margin), atol=1e-12)
+        signs |= {tuple(np.sign((now + margin) / (was + margin)).tolist())}
+        kept = [one.isel(protocol=[0, 1, 2, 4]).transpose(*protocols.dims) for one in (moved, protocols)]
+        xr.testing.assert_equal(*kept)
+    assert len(signs) > 5
+
+
+def test_overprompting_that_is_behind_by_the_margin_is_rarely_called_not_behind(protocols, monkeypatch):
+    """The claim itself answers: of 256 equally likely sums of signs 8 are as clear as its test asks for."""
+    counts = false_alarms.behind_by_the_margin(protocols, 200)
+    assert 0 < counts["not_behind"] <= 200 * false_alarms.testing.ALPHA + 3 * np.sqrt(200 * 0.033)
+    assert counts["shown"] == counts["not_behind"]  # all other conditions are met
+    monkeypatch.setattr(false_alarms.claims_of_capability, "not_behind", false_alarms.testing.sign_flip)
+    assert false_alarms.behind_by_the_margin(protocols, 100)["not_behind"] == 0  # a claim that forgets its margin
+    alone = protocols.isel(protocol=[0, 3, 4])
+    assert false_alarms.behind_by_the_margin(alone, 1) is None
 
 
 def test_the_weights_that_are_compared_are_exchanged():
