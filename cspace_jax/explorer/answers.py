@@ -10,9 +10,9 @@ import xarray as xr
 
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, samples_of
-from cspace_jax.analysis.levels import Level
+from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.names import is_control
-from cspace_jax.explorer.charts import PANEL_HEIGHT, Chart, band, chart, line, listed, number, panels, rule, told_levels
+from cspace_jax.explorer.charts import PANEL_HEIGHT, Chart, band, chart, line, listed, number, panels, rule
 from cspace_jax.plots import elicitation, style
 
 MOST_LEVELS = 4  # panels beside each other
@@ -57,7 +57,7 @@ def protocols(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
 
     The query is chosen on one half of the samples and scored on the other; naive prompting is asked once.
     """
-    steps, every = ds["step"].values, [level for level in told_levels(ds) if level.runs]
+    steps, every = ds["step"].values, [level for level in levels(ds) if level.runs]
     found = shown_levels(every)
     held_out, names = np.flatnonzero(~ds["trained"].values).tolist(), list(map(str, ds["protocol"].values))
     titles = [f"{ds['klass'].values[k]}, {level.label}" for k in held_out for level in found]

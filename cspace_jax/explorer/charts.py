@@ -19,7 +19,7 @@ from jaxtyping import Float, Real
 from matplotlib.colors import to_hex
 from plotly.subplots import make_subplots
 
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level
 from cspace_jax.plots import style
 
 PANEL_HEIGHT = 230  # pixels
@@ -139,17 +139,6 @@ def _seeds(
 def rule(fig: Any, place: tuple[int, int], y: float) -> None:
     """Draw a thin dotted line across a panel at the height `y`."""
     fig.add_hline(y, line={"color": MUTED, "width": 1, "dash": "dot"}, row=place[0], col=place[1])
-
-
-def told_levels(ds: xr.Dataset) -> list[Level]:
-    """Return the levels of a study with labels that tell them apart: with more than three digits where needed."""
-    found = levels(ds)
-    labels = [one.label for one in found]
-    for digits in range(4, 10):
-        if len(set(labels)) == len(labels):
-            break
-        labels = [", ".join(f"{name}={value:.{digits}g}" for name, value in one.varying.items()) for one in found]
-    return [dataclasses.replace(one, label=label) for one, label in zip(found, labels, strict=True)]
 
 
 def level_looks(ds: xr.Dataset, found: list[Level]) -> list[tuple[str, str]]:

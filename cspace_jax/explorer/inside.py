@@ -9,7 +9,8 @@ import xarray as xr
 from matplotlib.colors import to_hex
 
 from cspace_jax.analysis import intervals
-from cspace_jax.explorer.charts import Chart, band, chart, level_looks, line, listed, number, panels, told_levels
+from cspace_jax.analysis.levels import levels
+from cspace_jax.explorer.charts import Chart, band, chart, level_looks, line, listed, number, panels
 from cspace_jax.plots import embeddings, progress, style
 
 LOSS = "diffusion"  # the term that depends on the network at every noise schedule
@@ -20,7 +21,7 @@ SPLITS = {"validation": "validation (seen classes)", "test": "test (unseen class
 def losses(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw the diffusion term of the loss on images of seen and of unseen classes, a line a level."""
     steps = ds["step"].values
-    found = [level for level in told_levels(ds) if level.runs]
+    found = [level for level in levels(ds) if level.runs]
     splits = list(map(str, ds["split"].values))
     fig = panels(1, len(splits), [SPLITS.get(name, name) for name in splits])
     rows, ends = [], []
@@ -49,7 +50,7 @@ def _measured(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
 @chart("embeddings", "Embeddings", _measured)
 def similarities(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw cosines between embeddings of concepts over training, a line a block, at one level; mean over its seeds."""
-    found = told_levels(ds)
+    found = levels(ds)
     level = found[progress.choose_level(found, ds, str(ds["protocol"].values[0]))]
     shown = embeddings.curves_by_panel(
         ds[["embedding_cosine", "embedding_to_last"]].isel(run=list(level.runs)).mean("run")

@@ -9,6 +9,7 @@ import xarray as xr
 
 from cspace_jax.analysis import intervals, tables
 from cspace_jax.analysis.learning import samples_of
+from cspace_jax.analysis.levels import levels
 from cspace_jax.explorer.charts import (
     Chart,
     band,
@@ -19,7 +20,6 @@ from cspace_jax.explorer.charts import (
     number,
     panels,
     rule,
-    told_levels,
 )
 from cspace_jax.plots import speeds, style
 
@@ -30,7 +30,7 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-down", "triangle-up")
 def learning_curves(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw the coordinates of every class over training, a line a level: mean over seeds with its 95 % interval."""
     steps, protocol = ds["step"].values, str(ds["protocol"].values[0])
-    found = [level for level in told_levels(ds) if level.runs]
+    found = [level for level in levels(ds) if level.runs]
     names, classes = list(map(str, ds["concept"].values)), range(ds.sizes["klass"])
     fig = panels(len(names), len(classes), [style.class_label(ds, k) for k in classes])
     rows, ends = [], []
@@ -73,7 +73,7 @@ def learning_speeds(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     places = ["seen", *held_out]
     rows = [
         row | {"level": level.label, "signal": block["signal"][row["concept"]]}
-        for level, block in zip(told_levels(ds), summary["levels"], strict=True)
+        for level, block in zip(levels(ds), summary["levels"], strict=True)
         for row in tables.learning_times({"levels": [block]}).reset_index().to_dict("records")
         if row["definition"] == definition and row["concept"] in names and row["klass"] in places
     ]

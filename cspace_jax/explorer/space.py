@@ -10,8 +10,8 @@ from jaxtyping import Real
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import default_sigma
-from cspace_jax.analysis.levels import Level
-from cspace_jax.explorer.charts import level_looks, told_levels
+from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.explorer.charts import level_looks
 from cspace_jax.plots import elicitation, style
 
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "circle-open", "square-open", "diamond-open")  # also in 3-D
@@ -66,7 +66,7 @@ def _class(ds: xr.Dataset, klass: int) -> dict[str, Any]:
 
 
 def _runs(ds: xr.Dataset) -> dict[str, Any]:
-    found = told_levels(ds)
+    found = levels(ds)
     looks = level_looks(ds, found)
     level_of = {run: i for i, level in enumerate(found) for run in (*level.runs, *level.diverged)}
     diverged = {run for level in found for run in level.diverged}
