@@ -2,7 +2,7 @@
 
     python -m experiments.torture_pair --config=signal:smoke --workdir=runs/a
 
-The exit code is that of the first process that did not end with 0. Linux only.
+The exit code is that of the process that says why it ended: JAX aborts the others. Linux only.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 COUNT = 2
+SAID = (2, 143, 130, 1)  # exit codes of a process that says why it ended
 _PARENT_DEATH = 1  # PR_SET_PDEATHSIG
 
 
@@ -40,8 +41,8 @@ def main(arguments: list[str]) -> int:
     for i in range(COUNT):
         line = [sys.executable, "-m", "cspace_jax.main", *arguments, *group, f"--process_id={i}"]
         running.append(subprocess.Popen(line, env=environment, preexec_fn=_with_me))  # noqa: PLW1509
-    codes = [one.wait() for one in running]
-    return next((code if code > 0 else 128 - code for code in codes if code), 0)
+    codes = [code if code >= 0 else 128 - code for code in (one.wait() for one in running)]
+    return next((code for code in (*SAID, *codes) if code in codes and code), 0)
 
 
 if __name__ == "__main__":

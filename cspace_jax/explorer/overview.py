@@ -8,8 +8,9 @@ import xarray as xr
 
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.claims import UNTOLD
+from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.verdict_tables import known, p_value, time_words
-from cspace_jax.explorer.charts import listed, told_levels
+from cspace_jax.explorer.charts import listed
 from cspace_jax.plots import style
 from cspace_jax.text import minutes
 
@@ -51,7 +52,7 @@ def learning_times(ds: xr.Dataset, summary: Mapping[str, Any]) -> dict[str, Any]
     definition = summary["learned"]
     concepts = [*map(str, ds["concept"].values), "joint"]
     rows = []
-    for label, level in zip((one.label for one in told_levels(ds)), summary["levels"], strict=True):
+    for label, level in zip((one.label for one in levels(ds)), summary["levels"], strict=True):
         places = {"seen classes": level["training_classes"]}
         places |= {_words(ds, name): block for name, block in level["classes"].items() if not block["trained"]}
         for place, block in places.items():
