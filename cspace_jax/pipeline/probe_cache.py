@@ -83,7 +83,7 @@ def _of_results(study: Study) -> Probe | None:
         ds = results.open_results(study.workdir.root)
     except UserError:
         return None
-    info: Info = {"accuracy": json.loads(ds.attrs["probe_accuracy"])}
+    info: Info = {"accuracy": json.loads(ds.attrs.get("probe_accuracy", "{}"))}
     if "reading" in ds:
         info["reading"] = ds["reading"].values.tolist()
     return Probe(ProbeSpec.from_config(study.config, study.plan), {}, info)

@@ -198,8 +198,8 @@ def _begin(study: Study, wave: Wave) -> None:
             append_metrics(log, rows)
             sync(log)
         print(f"training of {wave.name} starts again: what was measured of the earlier one is kept in {folder}")
-    for path in {study.workdir.metrics, study.workdir.own_metrics} if folders else ():
-        truncate_metrics(path, 0, wave.rows)  # they are aside: what is logged from here on is of this training
+    if folders:  # they are aside: what is logged from here on is of this training
+        truncate_metrics(study.workdir.own_metrics, 0, wave.rows)
 
 
 def _logged(study: Study, wave: Wave) -> bool:
