@@ -193,7 +193,7 @@ def jumping_clock(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) 
             bench.finish(job, folder)
         elif running.returncode:
             raise Failure(f"exit code {running.returncode}: {last_line(err)}")
-        compare(folder, job.straight, job.table)
+        compare(folder, job.straight, job.table, job.logs)
     return what, SAME
 
 
@@ -228,7 +228,7 @@ def go_on(job: Job, folder: pathlib.Path, what: str) -> tuple[str, str]:
     except Exception as error:
         raise Failure(f"{what}: {type(error).__name__}: {last_line(str(error))}") from error
     try:
-        compare(folder, job.straight, job.table)
+        compare(folder, job.straight, job.table, job.logs)
     except Failure as failure:
         for words in (r"\S+config\.json is not what .*", r"\S+metrics\.jsonl: .*"):
             of_a_log = "metrics" in words

@@ -49,6 +49,7 @@ class Job:
       origin: the workdir that it begins with; None = a new one.
       straight: the workdir that it ends in, undisturbed.
       table: that it writes.
+      logs: whether the training log is its business.
       weight: how often it is disturbed, against the others.
       module: that carries out the command line.
       seconds: how long it takes.
@@ -59,6 +60,7 @@ class Job:
     origin: pathlib.Path | None
     straight: pathlib.Path
     table: str = TABLE
+    logs: bool = True
     weight: float = 1.0
     module: str = "cspace_jax.main"
     seconds: float = 0.0
@@ -100,17 +102,17 @@ class Bench:
         out, err = running.communicate()
         if running.returncode:
             raise Failure(f"the command that goes on ended with {running.returncode}: {last_line(err or out)}")
-        compare(folder, job.straight, job.table)
+        compare(folder, job.straight, job.table, job.logs)
 
 
-def compare(folder: pathlib.Path, straight: pathlib.Path, table: str = TABLE) -> None:
+def compare(folder: pathlib.Path, straight: pathlib.Path, table: str = TABLE, logs: bool = True) -> None:
     """Raise Failure unless a workdir holds what an undisturbed one holds: a table, a dataset, training logs, states."""
     if _content(folder / table) != _content(straight / table):
         raise Failure(f"{table} differs")
     stored = table == TABLE and (straight / "concept_space.nc").exists()
     if stored and not results.open_results(folder).identical(results.open_results(straight)):
         raise Failure("concept_space.nc differs")
-    for log in straight.rglob("metrics.jsonl"):
+    for log in straight.rglob("metrics.jsonl") if logs else ():
         if _log(folder / log.relative_to(straight)) != _log(log):
             raise Failure(f"{log.relative_to(straight)} differs")
     if rests := [path.name for path in folder.rglob("*.tmp")]:
@@ -172,7 +174,12 @@ def _jobs(root: pathlib.Path) -> dict[str, Job]:
             ("--mode=elicit",), lambda one: cs.run(None, one, "elicit"), root / "trained", root / "elicited"
         ),
         "figures": Job(
-            ("--mode=figures",), lambda one: cs.run(None, one, "figures"), straight, root / "drawn", "figures/fig4.png"
+            ("--mode=figures",),
+            lambda one: cs.run(None, one, "figures"),
+            straight,
+            root / "drawn",
+            "figures/fig4.png",
+            logs=False,
         ),
         "in two processes": Job(
             arguments,
