@@ -26,8 +26,14 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import jax
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
+
+# Tests write checkpoints by the hundred, each of which waits until it is on the disk: two files of them took 56 s on a
+# disk and 44 s in memory.
+_MEMORY_DISK = pathlib.Path("/dev/shm")
+if _MEMORY_DISK.is_dir() and os.access(_MEMORY_DISK, os.W_OK) and shutil.disk_usage(_MEMORY_DISK).free > 4e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY_DISK))
 
 # Probes of commands, shared by all workers and the processes that they start: the first to need one trains it.
 os.environ.setdefault("CSPACE_JAX_TEST_PROBES", tempfile.mkdtemp(prefix="cspace_jax_probes_"))
@@ -41,7 +47,7 @@ SHAPED = [
     if "from jaxtyping import" in file.read_text()
 ]
 # Works on modules imported after it: no import of the package may stand above.
-install_import_hook(SHAPED, "annotations.check_annotations")
+jaxtyping.install_import_hook(SHAPED, "annotations.check_annotations")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,7 +62,7 @@ def _compilation_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str)
     else:
         folder = pathlib.Path.home() / ".cache" / "cspace_jax" / "tests"
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -81,8 +87,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     late = ("test_experiments.py", "test_kills.py", "test_unchanged.py", "test_installed.py")
     items.sort(key=lambda item: ("system" not in item.path.parts, item.path.name in late))
     for item in items:
-        system = "system" in item.path.parts or item.get_closest_marker("system")
-        item.add_marker(pytest.mark.system if system else pytest.mark.unit)
+        item.add_marker(pytest.mark.system if _is_system(item) else pytest.mark.unit)
+
+
+def _is_system(node: pytest.Item | pytest.Module) -> bool:
+    return "system" in node.path.parts or node.get_closest_marker("system") is not None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _annotations(request: pytest.FixtureRequest) -> None:
+    """Check shapes where functions are tested, not while whole studies are: it takes a fifth of the time of tracing."""
+    jaxtyping.config.update("jaxtyping_disable", _is_system(request.node))
 
 
 @pytest.fixture(scope="module", autouse=True)
