@@ -8,7 +8,7 @@ import xarray as xr
 
 from cspace_jax.analysis.learning import default_sigma, memories, trajectory
 from cspace_jax.analysis.levels import levels
-from cspace_jax.analysis.verdict_tables import known, p_value, time_words, with_interval
+from cspace_jax.analysis.verdict_tables import interval_words, known, p_value, time_words, with_interval
 from cspace_jax.config.schema import NAIVE
 from cspace_jax.plots import landscapes
 from experiments import false_alarms, source_tables
@@ -74,7 +74,7 @@ def hidden(found: Results) -> list[str]:
     return markdown(
         (
             "protocol", "emerges: median [95 %], seeds", "std over seeds", "P(class 11) at the end",
-            "minus naive prompting, over log(step)", "minus its controls",
+            "minus naive prompting, over log(step), median", "minus its controls, median",
         ),
         rows,
     )  # fmt: skip
@@ -167,11 +167,15 @@ def claim_numbers(found: Results) -> list[str]:
     }
     not_behind = {row["study"]: row["not_behind"] / measured["shuffles"]
                   for row in measured["rows"] if row["claim"] == false_alarms.BEHIND}  # fmt: skip
+    departs = {row["study"]: max(row["departs"].values()) / measured["shuffles"]
+               for row in measured["rows"] if row["claim"] == false_alarms.PROPORTION}  # fmt: skip
     rows = []
     for study, row in _claim_rows(found):
         rates = [f"{100 * rate:.1f} %" for rate in alarms.get((row["claim"], study), [])]
         if row["claim"] == "f":
             rates += [f"not behind {100 * not_behind[study]:.1f} %"]
+        if row["claim"] == "g":
+            rates += [f"not in proportion {100 * departs[study]:.1f} %"]
         rows.append(
             [
                 row["claim"], row["statistic"], _number(row["value"], ".2f"), _interval(row), p_value(row["p"]),
@@ -197,9 +201,8 @@ def verdicts(found: Results) -> list[str]:
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    low, high = row["interval"]
-    if known(low) and known(high):
-        return f"[{low:.2f}, {high:.2f}]"
+    if words := interval_words(row):
+        return words
     return f"none: {row['no_interval']}" if row["no_interval"] else ""
 
 

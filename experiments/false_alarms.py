@@ -7,9 +7,11 @@ protocol (e, i), and its controls too (d, f), exchange what they gave, in an ord
 so do the two guidance weights that it compares. Claim c: turning steps are drawn anew among each run's saves. A study
 takes part in a claim that it can tell. Claim f has a second null, `BEHIND`: overprompting falls behind the intervention
 by just `MARGIN`, with what differs beyond that of a sign drawn anew for every seed; its row also says in how many of
-these studies the claim's test calls it not behind, whatever the verdict. Prints the share of shuffles in which the
-claim is called shown, and contradicted, and writes both as JSON where --out says, with the checksums of the result
-files.
+these studies the claim's test calls it not behind, whatever the verdict. Whether delays grow in proportion to the
+masked share (`PROPORTION`) is asked of drawn studies in which they do, with the seeds, shares and last step of the
+study: log-normal times with the spread that it has over seeds, those after the last step never. Prints the share of
+shuffles in which the claim is called shown, and contradicted (of `PROPORTION` faster, and slower, at the worst slope),
+and writes both as JSON where --out says, with the checksums of the result files.
 """
 
 import collections
@@ -25,7 +27,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cspace_jax.analysis import claims_of_capability, claims_of_learning, curves, learning, testing
+from cspace_jax.analysis import (
+    claims_of_capability,
+    claims_of_learning,
+    claims_of_masking,
+    curves,
+    learning,
+    levels,
+    testing,
+    underspecification,
+)
 from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, SHOWN, UNTOLD
 from cspace_jax.cli import scripts
 from cspace_jax.config.names import is_control
@@ -92,7 +103,8 @@ def weights_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset
     return ds.assign(query_prob=(dims, values))
 
 
-BEHIND = "f: not behind"
+BEHIND, PROPORTION = "f: not behind", "g: in proportion"
+SLOPES = (0.0, 0.5, 1.0, 2.0, 4.0)  # delay at all masked, in times at no mask
 
 
 def behind_within_seeds(ds: xr.Dataset, rng: np.random.Generator, name: str) -> xr.Dataset:
@@ -163,6 +175,33 @@ def turned_anew(ds: xr.Dataset, rng: np.random.Generator) -> str:
     return claims_of_learning.turned(ds, drawn).verdict
 
 
+def in_proportion(ds: xr.Dataset, studies: int) -> dict[float, list[int]]:
+    """Return how many drawn studies whose delays are in proportion to the masked share are said to be faster, slower.
+
+    By the delay where all is masked, in times at no mask; {} for a study that varies no mask or has too few seeds.
+    """
+    if not underspecification.is_swept(ds):
+        return {}
+    found, last = underspecification.mask_groups(ds)[0], float(ds["step"].values[-1])
+    shares = underspecification.fractions(found)
+    concept, _ = underspecification.masked(ds)
+    times = claims_of_learning.times_of(ds, [levels.held_out(ds)], concept)[list(found[0].runs)]
+    logs, seeds = np.log(times[np.isfinite(times)]), len(found[0].runs)
+    if len(logs) < 2 or len(shares) < 3 or 2 / 2**seeds > claims_of_masking.DEPARTS:
+        return {}
+    counts = {slope: [0, 0] for slope in SLOPES}
+    for slope, count in counts.items():
+        rng = np.random.default_rng([ord("g"), int(10 * slope)])
+        for _ in range(studies):
+            noise = logs.std(ddof=1) * rng.normal(size=(seeds, len(shares)))
+            drawn = np.exp(logs.mean() + noise) * (1 + slope * (shares - shares[0]))
+            drawn = np.where(drawn > last, np.nan, drawn)
+            one = claims_of_masking.proportion(list(drawn), [shares] * seeds, list(range(seeds)), last)
+            if claims_of_masking.departs(one):
+                count[int(one["value"] < 0)] += 1
+    return counts
+
+
 def run(arguments: Sequence[str]) -> None:
     """Carry out the command line; UserError for what the user can put right."""
     parser = scripts.Parser(prog="python -m experiments.false_alarms", description="False alarms of claims.")
@@ -180,10 +219,7 @@ def run(arguments: Sequence[str]) -> None:
         for ds, letter in pairs:
             found = count(ds, letter, asked.shuffles, bar.update)
             rows.append(_row(letter, ds, found, asked.shuffles - found[UNTOLD]))
-    for ds in studies:
-        if (counts := behind_by_the_margin(ds, asked.shuffles)) is not None:
-            told = asked.shuffles - counts[UNTOLD]
-            rows.append(_row(BEHIND, ds, counts, told) | {"not_behind": int(counts["not_behind"])})
+    rows += _further(studies, asked.shuffles)
     Console().print(table_of(rows, asked.shuffles))
     if asked.out:
         numbers = {
@@ -192,6 +228,21 @@ def run(arguments: Sequence[str]) -> None:
             "rows": rows,
         }
         pathlib.Path(asked.out).write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+def _further(studies: Sequence[xr.Dataset], shuffles: int) -> list[dict[str, Any]]:
+    """Return the rows of what claims say beside their verdicts: `BEHIND` and `PROPORTION`."""
+    rows: list[dict[str, Any]] = []
+    for ds in studies:
+        if (counts := behind_by_the_margin(ds, shuffles)) is not None:
+            told = shuffles - counts[UNTOLD]
+            rows.append(_row(BEHIND, ds, counts, told) | {"not_behind": int(counts["not_behind"])})
+        if departed := in_proportion(ds, shuffles):
+            faster, slower = max(departed.values(), key=sum)
+            numbers = {"shown": faster, "contradicted": slower, "told": shuffles}
+            rows.append({"claim": PROPORTION, "study": ds.attrs["study"], **numbers,
+                         "departs": {f"{slope:g}": sum(both) for slope, both in departed.items()}})  # fmt: skip
+    return rows
 
 
 def _row(claim: str, ds: xr.Dataset, found: collections.Counter[str], told: int) -> dict[str, Any]:

@@ -20,8 +20,10 @@ import xarray as xr
 
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.blocks import summary_block
+from cspace_jax.analysis.levels import unseen
 from cspace_jax.analysis.testing import ALPHA, Outcome
 
+EVERY, LAST = "every", "last"
 SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD = "shown", "not shown", "contradicted", "cannot be told"
 
 
@@ -34,7 +36,8 @@ class Verdict:
       statistic: its value; NaN where it cannot be told.
       p: one-sided p-value of the claim.
       seeds: seeds that took part.
-      interval: 95 % interval over seeds of the statistic, NaN where there is none.
+      interval: 95 % interval over seeds of the statistic, or of `median` where that is known; NaN where there is none.
+      median: median over seeds of the differences whose mean the statistic is; NaN for other statistics.
       no_interval: why a statistic has none, whatever the seeds.
       definition: that of "learned" which the statistic rests on, a key of `LEARNED`; "" where it rests on none.
       why: what is missing where it cannot be told, and what else a reader should know.
@@ -46,6 +49,7 @@ class Verdict:
     p: float = math.nan
     seeds: int = 0
     interval: tuple[float, float] = (math.nan, math.nan)
+    median: float = math.nan
     no_interval: str = ""
     definition: str = ""
     why: str = ""
@@ -54,23 +58,27 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A claim and how a study is asked about it: text, statistic in words, ds -> verdict."""
+    """A claim and how a study is asked about it: text, statistic in words, ds -> verdict.
+
+    `of` says which held-out classes are asked where a study has several: `EVERY`, `LAST`, or "" where it says nothing.
+    """
 
     text: str
     statistic: str
     ask: Callable[[xr.Dataset], Verdict]
+    of: str = ""
 
 
 CLAIMS: dict[str, Claim] = {}
 
 
 def claim(
-    letter: str, text: str, statistic: str
+    letter: str, text: str, statistic: str, of: str = ""
 ) -> Callable[[Callable[[xr.Dataset], Verdict]], Callable[[xr.Dataset], Verdict]]:
     """Register a function ds -> Verdict as the answer to a claim."""
 
     def register(ask: Callable[[xr.Dataset], Verdict]) -> Callable[[xr.Dataset], Verdict]:
-        CLAIMS[letter] = Claim(text, statistic, ask)
+        CLAIMS[letter] = Claim(text, statistic, ask, of)
         return ask
 
     return register
@@ -123,16 +131,26 @@ def verdicts(ds: xr.Dataset) -> list[dict[str, Any]]:
                 "statistic": one.statistic,
                 "value": found.statistic,
                 "interval": list(found.interval),
+                "median": found.median,
                 "no_interval": _no_interval(found),
                 "definition": found.definition,
                 "p": found.p,
                 "seeds": found.seeds,
                 "verdict": found.verdict,
-                "why": found.why,
+                "why": "; ".join(filter(None, (found.why, _classes(ds, one, found)))),
                 "details": found.details,
             }  # fmt: skip
         )
     return rows
+
+
+def _classes(ds: xr.Dataset, one: Claim, found: Verdict) -> str:
+    """Return which held-out classes were asked, "" where a study has one alone or nothing can be told."""
+    classes = ds["klass"].values[unseen(ds)].astype(str).tolist()
+    if len(classes) < 2 or found.verdict == UNTOLD:
+        return ""
+    words = {EVERY: f"over the unseen classes {', '.join(classes)}", LAST: f"of the unseen class {classes[-1]} alone"}
+    return words.get(one.of, "")
 
 
 def _no_interval(found: Verdict) -> str:

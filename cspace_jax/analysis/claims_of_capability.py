@@ -15,18 +15,19 @@ from jaxtyping import Float
 
 from cspace_jax.analysis import curves, stability, testing
 from cspace_jax.analysis.capability import emergence, score_curve
-from cspace_jax.analysis.claims import CONTRADICTED, NOT_SHOWN, SHOWN, Verdict, claim, judge, untold
+from cspace_jax.analysis.claims import CONTRADICTED, EVERY, NOT_SHOWN, SHOWN, Verdict, claim, judge, untold
 from cspace_jax.analysis.comparison import area
 from cspace_jax.analysis.learning import (
     battery_field,
     default_sigma,
     definition_of,
+    describe_difference,
     describe_mean,
     memories,
     samples_of,
     whole,
 )
-from cspace_jax.analysis.levels import held_out, levels, ok_runs
+from cspace_jax.analysis.levels import levels, ok_runs, unseen
 from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
 
 LATENT = ("latent", "latent_shared")
@@ -36,14 +37,14 @@ LEAST_EMERGED = 5  # seeds of which a spread can be compared
 NO_SPREAD = "a ratio of variances of so few seeds has one only for a known distribution"
 
 
-def scores_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "r t"]:
-    """Return P(class asked for) of every run under a protocol [r, t]."""
-    return score_curve(ds.isel(klass=held_out(ds)), "capability_split", name)
+def scores_of(ds: xr.Dataset, name: str, kind: str = "capability_split") -> Float[np.ndarray, "k r t"]:
+    """Return P(class asked for) of every unseen class and run under a protocol [k, r, t]."""
+    return np.stack([score_curve(ds.isel(klass=klass), kind, name) for klass in unseen(ds)])
 
 
-def naive_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "r t"]:
-    """Return P(class asked for) of every run under naive prompting, scored as a protocol is [r, t]."""
-    return score_curve(ds.isel(klass=held_out(ds)), "naive_split", name)
+def naive_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "k r t"]:
+    """Return P(class asked for) by unseen class and run under naive prompting, scored as a protocol is [k, r, t]."""
+    return scores_of(ds, name, "naive_split")
 
 
 def controls_of(ds: xr.Dataset, name: str) -> list[str]:
@@ -51,22 +52,23 @@ def controls_of(ds: xr.Dataset, name: str) -> list[str]:
     return [name + kind for kind in (RANDOM, SHUFFLED) if name + kind in ds["protocol"].values]
 
 
-def seed_means(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " s"]:
-    """Return the mean of each seed's runs [s] that are known; seeds without one are left out."""
+def seed_means(ds: xr.Dataset, values: Float[np.ndarray, "*k r"]) -> Float[np.ndarray, " s"]:
+    """Return the mean of each seed's classes and runs [s] that are known; seeds without one are left out."""
     values = np.where(ok_runs(ds), values, np.nan)
     seeds = ds["seed"].values
     known = [values[(seeds == seed) & np.isfinite(values)] for seed in dict.fromkeys(seeds.tolist())]
     return np.array([one.mean() for one in known if one.size])
 
 
-def at_turn(ds: xr.Dataset, asked: Mapping[str, Float[np.ndarray, "r t"]]) -> dict[str, Float[np.ndarray, " r"]]:
-    """Return the values of named curves [r, t] at each run's turning step [r]; NaN for a run that does not turn."""
+def at_turn(ds: xr.Dataset, asked: Mapping[str, Float[np.ndarray, "k r t"]]) -> dict[str, Float[np.ndarray, "k r"]]:
+    """Return the values of named curves [k, r, t] at the turning step of each class and run [k, r]; NaN: no turn."""
     steps = ds["step"].values
-    turns = [one.turning_step if one is not None else math.nan for one in memories(ds, held_out(ds))]
-    turned = np.isfinite(turns)
-    places = [int(np.flatnonzero(steps == turn)[0]) if np.isfinite(turn) else 0 for turn in turns]
-    rows = np.arange(len(turns))
-    return {name: np.where(turned, curve[rows, places], np.nan) for name, curve in asked.items()}
+    turns = np.array([[one.turning_step if one else math.nan for one in memories(ds, klass)] for klass in unseen(ds)])
+    places = (turns[..., None] == steps).argmax(-1)[..., None]
+    return {
+        name: np.where(np.isfinite(turns), np.take_along_axis(curve, places, axis=-1)[..., 0], np.nan)
+        for name, curve in asked.items()
+    }
 
 
 def _elicits(ds: xr.Dataset, name: str) -> Verdict:
@@ -87,7 +89,7 @@ def _elicits(ds: xr.Dataset, name: str) -> Verdict:
     drawn = seed_means(ds, one)
     details = {
         "protocol": name, "at_turn": describe_mean(drawn, samples_of(ds, battery=True)),
-        "difference": {other: describe_mean(values) for other, values in differences.items()},
+        "difference": {other: describe_difference(values) for other, values in differences.items()},
         "p": {other: one.greater for other, one in tests.items()},
     }  # fmt: skip
     weak = [other for other, one in tests.items() if other != NAIVE and not one.greater <= testing.ALPHA]
@@ -97,13 +99,19 @@ def _elicits(ds: xr.Dataset, name: str) -> Verdict:
     needs = not weak, f"it beats naive prompting and not {', '.join(weak)}"
     if not weak and not drawn.mean() >= DRAWS > naive:
         needs = False, f"there P(class) is {drawn.mean():.2f}, and {naive:.2f} under naive prompting"
-    low, high = details["difference"][NAIVE]["interval"]
-    return _of_turning(ds, judge(tests[NAIVE], len(drawn), needs=needs, interval=(low, high), details=details))
+    told = _interval(details["difference"][NAIVE])
+    return _of_turning(ds, judge(tests[NAIVE], len(drawn), needs=needs, details=details, **told))
+
+
+def _interval(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a verdict whose interval is that of the median difference."""
+    low, high = described["interval"]
+    return {"interval": (low, high), "median": described["median"], "no_interval": described["no_interval"]}
 
 
 def _of_turning(ds: xr.Dataset, found: Verdict) -> Verdict:
     """Return a verdict that also says how many of the seeds turn, so that it can be asked of them."""
-    every = len(seed_means(ds, np.zeros(ds.sizes["run"])))
+    every = len(seed_means(ds, np.zeros((1, ds.sizes["run"]))))
     return dataclasses.replace(found, why="; ".join(filter(None, (found.why, f"{found.seeds} of {every} seeds turn"))))
 
 
@@ -113,7 +121,7 @@ def _first_of(ds: xr.Dataset, names: Sequence[str]) -> str:
 
 @claim(
     "d", "at the turn an intervention draws the unseen class and naive prompting does not",
-    "P(class) under the latent intervention minus naive prompting at the turning step, mean over seeds",
+    "P(class) under the latent intervention minus naive prompting at the turning step, mean over seeds", EVERY,
 )  # fmt: skip
 def intervention(ds: xr.Dataset) -> Verdict:
     """Ask it of the latent intervention, against naive prompting and its controls."""
@@ -123,7 +131,7 @@ def intervention(ds: xr.Dataset) -> Verdict:
 
 @claim(
     "f", "overprompting does what the intervention does",
-    "P(class) under overprompting minus naive prompting at the turning step, mean over seeds",
+    "P(class) under overprompting minus naive prompting at the turning step, mean over seeds", EVERY,
 )  # fmt: skip
 def overprompting(ds: xr.Dataset) -> Verdict:
     """Ask the same of overprompting; shown also takes it to be less than `MARGIN` behind the latent intervention.
@@ -141,7 +149,7 @@ def overprompting(ds: xr.Dataset) -> Verdict:
     at = at_turn(ds, {"overprompt": scores_of(ds, "overprompt"), name: scores_of(ds, name)})
     behind = seed_means(ds, at["overprompt"] - at[name])
     p = not_behind(behind).greater
-    found.details["minus_intervention"] = {"protocol": name, **describe_mean(behind), "p_not_behind": p}
+    found.details["minus_intervention"] = {"protocol": name, **describe_difference(behind), "p_not_behind": p}
     if found.verdict == SHOWN and not p <= testing.ALPHA:
         why = f"that it is less than {MARGIN:g} behind {name} is not shown (p = {p:.3f}, {behind.mean():+.2f})"
         return _of_turning(ds, dataclasses.replace(found, verdict=NOT_SHOWN, why=why))
@@ -162,13 +170,14 @@ def spread_ratio(late: Float[np.ndarray, " r"], early: Float[np.ndarray, " r"]) 
 @claim(
     "e", "the capability emerges at nearly the same step whatever the seed, naive learning spreads",
     "log of the ratio of the variances over seeds of log(step), naive prompting over the intervention",
+    EVERY,
 )  # fmt: skip
 def same_step(ds: xr.Dataset) -> Verdict:
     """Ask whether naive learning spreads more, over seeds in which both emerge; the two exchanged within seeds.
 
-    Log steps are centred within each level and over seeds before they are exchanged, so that only the spread over seeds
-    is compared; a level at which both emerge in one run alone has none. "Never" is not a step: a run in which one of
-    them never emerges has no part in the spreads, and stands against what leaving it out would favour.
+    Log steps are centred within each level and class and over seeds before they are exchanged, so that only the spread
+    over seeds is compared; a level at which both emerge in one run alone has none. "Never" is not a step: a run in
+    which one of them never emerges has no part in the spreads, and stands against what leaving it out would favour.
     Shown takes the intervention to emerge in every run, contradicted naive prompting.
     """
     name = _first_of(ds, (*LATENT, "overprompt")) if "capability" in ds else ""
@@ -176,7 +185,7 @@ def same_step(ds: xr.Dataset) -> Verdict:
         return untold("no intervention and no overprompting were measured (elicit.protocols)")
     steps, definition, scores = ds["step"].values, definition_of(ds), (naive_of(ds, name), scores_of(ds, name))
     asked = ok_runs(ds) & whole(scores[0]) & whole(scores[1])
-    times = [np.log(emergence(steps, one, definition)) for one in scores]
+    times = [np.stack([np.log(emergence(steps, part, definition)) for part in one]) for one in scores]  # [k, r]
     emerged = [np.isfinite(one) & asked for one in times]
     pair = [_centred(ds, within_levels(ds, np.where(emerged[0] & emerged[1], one, np.nan))) for one in times]
     never = [int((asked & ~one).sum()) for one in emerged]
@@ -198,36 +207,37 @@ def _std(values: Float[np.ndarray, " s"]) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
 
-def within_levels(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
-    """Return what is known of each run [r] minus the mean of its level; NaN where it is the level's only one."""
-    found = np.full(len(values), np.nan)
+def within_levels(ds: xr.Dataset, values: Float[np.ndarray, "k r"]) -> Float[np.ndarray, "k r"]:
+    """Return what is known of each class and run [k, r] minus the mean of its level; NaN where it is the only one."""
+    found = np.full(values.shape, np.nan)
     for level in levels(ds):
-        known = [run for run in level.runs if np.isfinite(values[run])]
-        if len(known) > 1:
-            found[known] = values[known] - values[known].mean()
+        for klass, row in enumerate(values):
+            known = [run for run in level.runs if np.isfinite(row[run])]
+            if len(known) > 1:
+                found[klass, known] = row[known] - row[known].mean()
     return found
 
 
-def _centred(ds: xr.Dataset, values: Float[np.ndarray, " r"]) -> Float[np.ndarray, " s"]:
+def _centred(ds: xr.Dataset, values: Float[np.ndarray, "k r"]) -> Float[np.ndarray, " s"]:
     found = seed_means(ds, values)
     return found - found.mean() if found.size else found
 
 
-def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "r t c"] | None:
-    """Return P(correct value) of every run and concept [r, t, c] at a guidance weight; None if it was not asked."""
+def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "k r t c"] | None:
+    """Return P(correct value) by unseen class, run and concept [k, r, t, c] at a guidance weight; None: not asked."""
     if "query_protocol" not in ds.coords:
         return None
     asked = ds["query_protocol"].values == "guidance"
     rows = [i for i in np.flatnonzero(asked) if float(ds["query_value"].values[i]) == weight]
     if not rows:
         return None
-    prob = ds["query_prob"].isel(query=rows[0], klass=held_out(ds)).transpose("run", "step", "concept").values
-    return np.where(ds["bit"].values[held_out(ds)] == 1, prob, 1 - prob)
+    prob = ds["query_prob"].isel(query=rows[0], klass=unseen(ds)).transpose("klass", "run", "step", "concept").values
+    return np.where(ds["bit"].values[unseen(ds)][:, None, None] == 1, prob, 1 - prob)
 
 
 @claim(
     "h", "without the prompt (guidance weight 0) trajectories do not turn to the unseen class",
-    "P(class) at the last save at the smallest weight of 1 and more minus at weight 0, mean over seeds",
+    "P(class) at the last save at the smallest weight of 1 and more minus at weight 0, mean over seeds", EVERY,
 )  # fmt: skip
 def guidance(ds: xr.Dataset) -> Verdict:
     """Ask whether weight 0 ends farther from the class; shown also takes it to end below one half, by the same test.
@@ -240,19 +250,17 @@ def guidance(ds: xr.Dataset) -> Verdict:
     without, within = guided(ds, 0.0), guided(ds, at) if at is not None else None
     if without is None or within is None:
         return untold("guidance was not asked at weight 0 and at one of 1 and more")
-    ends = [one[:, -1].prod(-1) for one in (without, within)]
+    ends = [one[:, :, -1].prod(-1) for one in (without, within)]
     paired = np.isfinite(ends[0]) & np.isfinite(ends[1])  # a run with a broken query at one weight is missing at both
     last = [seed_means(ds, np.where(paired, one, np.nan)) for one in ends]
     described = describe_mean(last[0], samples_of(ds, battery=True))
-    paths = curves.smooth(without, default_sigma(ds), axis=1)
-    turned = seed_means(ds, np.where(paired, paths[:, -1].min(-1) >= 0.5, np.nan))
+    paths = curves.smooth(without, default_sigma(ds), axis=2)
+    turned = seed_means(ds, np.where(paired, paths[:, :, -1].min(-1) >= 0.5, np.nan))
     details = {"weight": at, "at_0": described, "seeds_past_half_at_0": int((turned > 0).sum())}
     below = testing.sign_flip(0.5 - last[0]).greater <= testing.ALPHA
     needs = below, "P(class) at weight 0 is not clearly below one half"
-    difference = describe_mean(last[1] - last[0])
-    low, high = difference["interval"]
-    tested = testing.sign_flip(last[1] - last[0])
-    return judge(tested, len(last[0]), needs=needs, interval=(low, high), details=details)
+    told = _interval(describe_difference(last[1] - last[0]))
+    return judge(testing.sign_flip(last[1] - last[0]), len(last[0]), needs=needs, details=details, **told)
 
 
 def queries_of(ds: xr.Dataset) -> list[tuple[Any, str]]:
@@ -263,7 +271,7 @@ def queries_of(ds: xr.Dataset) -> list[tuple[Any, str]]:
 
 @claim(
     "i", "conditioning projections of the last checkpoint elicit the class earlier",
-    "P(class) under patching minus naive prompting, averaged over log(step), mean over seeds",
+    "P(class) under patching minus naive prompting, averaged over log(step), mean over seeds", EVERY,
 )  # fmt: skip
 def patching(ds: xr.Dataset) -> Verdict:
     """Ask it over the saves before the patch's own, from which on patched and naive prompting become the same network.
@@ -276,11 +284,12 @@ def patching(ds: xr.Dataset) -> Verdict:
     before = steps < (battery_field(ds, "patch", "patch_step") or steps[-1])
     if before.sum() < 2:
         return untold("fewer than two saves before the patch's own")
-    areas = [area(steps[before], one[:, before]) for one in (scores_of(ds, "patch"), naive_of(ds, "patch"))]
-    difference = seed_means(ds, areas[0] - areas[1])
-    described = describe_mean(difference)
-    low, high = described["interval"]
-    stable = [one["stable"] for level in levels(ds) if level.runs for one in stability.seeds(ds, level, held_out(ds))]
+    parts = zip(scores_of(ds, "patch"), naive_of(ds, "patch"), strict=True)
+    areas = [[area(steps[before], one[:, before]) for one in part] for part in parts]  # [k][patch, naive]
+    difference = seed_means(ds, np.stack([patched - naive for patched, naive in areas]))
+    described = describe_difference(difference)
+    asked = [(level, klass) for klass in unseen(ds) for level in levels(ds) if level.runs]
+    stable = [one["stable"] for level, klass in asked for one in stability.seeds(ds, level, klass)]
     details = {"per_seed": described, "stable_runs": sum(stable), "runs": len(stable)}
-    found = judge(testing.sign_flip(difference), len(difference), interval=(low, high), details=details)
+    found = judge(testing.sign_flip(difference), len(difference), details=details, **_interval(described))
     return dataclasses.replace(found, why=found.why or f"{sum(stable)} of {len(stable)} runs learn stably")

@@ -1,25 +1,28 @@
-"""Claims about learning dynamics under naive prompting: (a) to (c), (g) and (j) of docs/claims.md."""
+"""Claims about learning dynamics under naive prompting: (a) to (c) and (j) of docs/claims.md.
+
+With several unseen classes a seed's number is the mean over them, and they are rearranged together: one seed, one unit.
+"""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from cspace_jax.analysis import censored, curves, intervals, testing, underspecification
-from cspace_jax.analysis.claims import Verdict, claim, judge, untold
+from cspace_jax.analysis import censored, curves, intervals, testing
+from cspace_jax.analysis.claims import EVERY, Verdict, claim, judge, untold
 from cspace_jax.analysis.learning import (
     accuracy_curves,
     default_sigma,
     definition_of,
-    describe_times,
     memories,
     times_by,
     trajectory,
 )
-from cspace_jax.analysis.levels import Level, held_out, levels, setting_label, signal_varies, swept_concept, told_apart
+from cspace_jax.analysis.levels import Level, levels, signal_varies, swept_concept, told_apart, unseen
 from cspace_jax.analysis.ordering import level_groups, signal_groups
 from cspace_jax.config.setting import SWEPT
 
@@ -91,7 +94,7 @@ NO_SIGNAL = "the concept signal was not measured"
 
 @claim(
     "a", "the stronger a concept's signal, the sooner it is learned",
-    "mean over seeds of the rank correlation of learning time with signal, seen and unseen classes",
+    "mean over seeds of the rank correlation of learning time with signal, seen and unseen classes", EVERY,
 )  # fmt: skip
 def speed(ds: xr.Dataset) -> Verdict:
     """Ask whether learning times fall as the signal of the swept concept rises, levels permuted within seeds.
@@ -104,8 +107,7 @@ def speed(ds: xr.Dataset) -> Verdict:
     concept, groups = _groups(ds)
     if not groups:
         return untold(NO_LEVELS)
-    unseen = np.flatnonzero(~ds["trained"].values).tolist()
-    places = [np.flatnonzero(ds["trained"].values).tolist(), *([klass] for klass in unseen)]
+    places = [np.flatnonzero(ds["trained"].values).tolist(), *([klass] for klass in unseen(ds))]
     times = [times_of(ds, classes, concept) for classes in places]
     blocks = blocks_of(ds, groups)
     signals = [block.signals(concept) for block in blocks]
@@ -122,10 +124,12 @@ def speed(ds: xr.Dataset) -> Verdict:
         "rank_correlation_seen": values[0],
         "rank_correlation_unseen": values[1:],
     }
-    return _judged(testing.trend(scores, signals, where(blocks)), blocks, definition_of(ds), "less", details=details)
+    return judged_trend(
+        testing.trend(scores, signals, where(blocks)), blocks, definition_of(ds), "less", details=details
+    )
 
 
-def _judged(
+def judged_trend(
     tested: testing.Outcome, blocks: Sequence[Block], definition: str, alternative: str = "greater", **more: Any
 ) -> Verdict:
     """Judge a trend over levels, with the interval over seeds of the mean rank correlation."""
@@ -148,7 +152,7 @@ def expected_class(ds: xr.Dataset, run: int, klass: int) -> int:
 
 @claim(
     "b", "the unseen class is first drawn as the seen class that shares the stronger concept",
-    "mean over seeds of the share of runs that memorise it as that class",
+    "mean over seeds of the share of runs that memorise it as that class", EVERY,
 )  # fmt: skip
 def memorised_as(ds: xr.Dataset) -> Verdict:
     """Ask whether the memorised class is the expected one (`expected_class`), levels permuted within seeds.
@@ -160,26 +164,34 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
         return untold(NO_LEVELS)
     if not np.isfinite(ds["signal"].values).all():
         return untold(NO_SIGNAL)
-    klass = held_out(ds)
-    drawn = first_drawn(ds, klass)
-    wanted = np.array([expected_class(ds, run, klass) for run in range(ds.sizes["run"])])
+    classes = unseen(ds)
+    runs = range(ds.sizes["run"])
+    parts = [(first_drawn(ds, klass), np.array([expected_class(ds, run, klass) for run in runs])) for klass in classes]
     blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
-    if all(len(set(wanted[block.runs].tolist())) < 2 for block in blocks):
+    if all(len(set(wanted[block.runs].tolist())) < 2 for _, wanted in parts for block in blocks):
         return untold("the same concept is the stronger one at every level")
-    tested = testing.agreement([(drawn[block.runs], wanted[block.runs]) for block in blocks], where(blocks))
+    # The blocks of a seed are those of all its classes: they are permuted together.
+    pairs = [(drawn[block.runs], wanted[block.runs]) for drawn, wanted in parts for block in blocks]
+    tested = testing.agreement(pairs, where(blocks) * len(parts))
     names = ds["klass"].values.astype(str)
-    weak = _rarely_matched(names, drawn, wanted, [run for block in blocks for run in block.runs])
+    asked = [run for block in blocks for run in block.runs]
+    several = [f"{names[klass]} as " if len(classes) > 1 else "" for klass in classes]
+    weak = [
+        text + one for text, part in zip(several, parts, strict=True) for one in _rarely_matched(names, *part, asked)
+    ]
     needs = not weak, f"of the runs that should, too few memorise it as {', '.join(weak)}"
-    details = {
-        level.label: {
-            "expected": str(names[wanted[level.runs[0]]]),
-            "memorised_as": [str(names[one]) if one >= 0 else "none" for one in drawn[list(level.runs)]],
-        }
-        for level in found
-    }
+    each = [{level.label: _memorised(names, *part, level) for level in found} for part in parts]
+    details = each[0] if len(each) == 1 else {str(names[k]): one for k, one in zip(classes, each, strict=True)}
     values = told_seeds(tested)
     low, high = map(float, intervals.share_interval(values, _most_levels(blocks)))
     return judge(tested, len(values), needs=needs, interval=(low, high), details=details)
+
+
+def _memorised(names: np.ndarray, drawn: np.ndarray, wanted: np.ndarray, level: Level) -> dict[str, Any]:
+    return {
+        "expected": str(names[wanted[level.runs[0]]]),
+        "memorised_as": [str(names[one]) if one >= 0 else "none" for one in drawn[list(level.runs)]],
+    }
 
 
 def _rarely_matched(names: np.ndarray, drawn: np.ndarray, wanted: np.ndarray, runs: list[int]) -> list[str]:
@@ -200,6 +212,7 @@ def first_drawn(ds: xr.Dataset, klass: int) -> np.ndarray:
 @claim(
     "c", "trajectories turn, and a concept is learned fastest at its turn",
     "mean over seeds of the share of saves that are farther from the step of the concept's largest rate than its turn",
+    EVERY,
 )  # fmt: skip
 def turning(ds: xr.Dataset) -> Verdict:
     """Ask whether the turn lies nearer to the largest rate of the held-back concept than a save drawn at random.
@@ -211,31 +224,62 @@ def turning(ds: xr.Dataset) -> Verdict:
 
 
 def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | None]]) -> Verdict:
-    """Answer `turning` for the turns that `remember(ds, klass)` finds, those of `memories` or drawn ones."""
-    klass = held_out(ds)
-    paths = trajectory(ds, range(ds.sizes["run"]), klass, str(ds["protocol"].values[0]), default_sigma(ds))
-    steps, start = ds["step"].values.astype(float), curves.late_saves(ds["step"].values)
-    found = [(run, one) for run, one in enumerate(remember(ds, klass)) if one is not None]
-    here, near, later, seeds = [], [], [], []
-    for run, one in found:
-        if np.isfinite(one.turning_step):
-            seeds.append(int(ds["seed"].values[run]))
-            path = paths[run][:, one.weak]
-            fastest = fastest_step(steps, path if ds["bit"].values[klass, one.weak] else 1 - path)
-            nearness = nearness_to(fastest, steps)[start:]
-            here.append(float(nearness[int(np.flatnonzero(steps == one.turning_step)[0]) - start]))
-            near.append(nearness)
-            later.append(fastest / one.turning_step)
-    details = {"turning_runs": len(here), "runs": len(found), "fastest_over_turn": later}
-    if not here:
-        return untold("no run memorises the class and turns", seeds=len(found), details=details)
-    needs = (len(here) >= 0.5 * len(found), f"only {len(here)} of {len(found)} runs turn")
-    tested = testing.drawn(here, near, seeds)
+    """Answer `turning` for the turns that `remember(ds, klass)` finds, those of `memories` or drawn ones.
+
+    Counted are runs, with several unseen classes pairs of both. A run's number is the mean over the classes that turn.
+    """
+    turns: dict[int, list[_Turned]] = {}
+    asked = 0
+    for klass in unseen(ds):
+        found = [(run, one) for run, one in enumerate(remember(ds, klass)) if one is not None]
+        asked += len(found)
+        for run, one in _turned(ds, klass, found):
+            turns.setdefault(run, []).append(one)
+    later = [one.later for run in turns for one in turns[run]]
+    details = {"turning_runs": len(later), "runs": asked, "fastest_over_turn": later}
+    if not later:
+        return untold("no run memorises the class and turns", seeds=asked, details=details)
+    needs = (len(later) >= 0.5 * asked, f"only {len(later)} of {asked} runs turn")
+    here = [float(np.mean([one.here for one in found])) for found in turns.values()]
+    near = [together([one.near for one in found]) for found in turns.values()]
+    tested = testing.drawn(here, near, [int(ds["seed"].values[run]) for run in turns])
     by_seed = told_seeds(tested)
     low, high = map(float, intervals.share_interval(by_seed, len(near[0])))
     verdict = judge(tested, len(by_seed), needs=needs, interval=(low, high), details=details)
     why = verdict.why or f"the rate is largest at {np.median(later):.1f} times the turning step (median)"
     return dataclasses.replace(verdict, why=why)
+
+
+class _Turned(NamedTuple):
+    """Of a run and class that turns: nearness of its turn, of every late save, and its largest rate's step over it."""
+
+    here: float
+    near: Float[np.ndarray, " t"]
+    later: float
+
+
+def _turned(
+    ds: xr.Dataset, klass: int, found: Sequence[tuple[int, curves.Memorisation]]
+) -> Iterator[tuple[int, _Turned]]:
+    """Yield the runs that turn, of how runs memorise a class."""
+    paths = trajectory(ds, range(ds.sizes["run"]), klass, str(ds["protocol"].values[0]), default_sigma(ds))
+    steps, start = ds["step"].values.astype(float), curves.late_saves(ds["step"].values)
+    for run, one in found:
+        if np.isfinite(one.turning_step):
+            path = paths[run][:, one.weak]
+            fastest = fastest_step(steps, path if ds["bit"].values[klass, one.weak] else 1 - path)
+            nearness = nearness_to(fastest, steps)[start:]
+            here = float(nearness[int(np.flatnonzero(steps == one.turning_step)[0]) - start])
+            yield run, _Turned(here, nearness, fastest / one.turning_step)
+
+
+def together(chances: Sequence[Float[np.ndarray, " t"]]) -> Float[np.ndarray, " t"]:
+    """Return the chances [t] of the mean over a run's classes, each of which has chances of its own [t].
+
+    The classes are read from one network. How far they go together is not known, so they are taken to do so entirely
+    (all are near, or all are far), which spreads their mean the most: the p-value errs upwards.
+    """
+    return chances[0] if len(chances) == 1 else np.mean([np.sort(one) for one in chances], axis=0)
 
 
 def fastest_step(steps: Float[np.ndarray, " t"], correct: Float[np.ndarray, " t"]) -> float:
@@ -248,53 +292,6 @@ def nearness_to(step: float, steps: Float[np.ndarray, " t"]) -> Float[np.ndarray
     """Return for every save the share of the other saves that are farther from a step, in log(step) [t]."""
     far = np.abs(np.log(steps) - np.log(step))
     return (len(far) - testing.ranks(far)) / max(len(far) - 1, 1)
-
-
-@claim(
-    "g", "the larger the masked share, the later it is learned, and at some share never",
-    "mean over seeds of the rank correlation of the concept's learning time with the masked share",
-)  # fmt: skip
-def masking(ds: xr.Dataset) -> Verdict:
-    """Ask whether the masked concept is learned later at larger shares, shares permuted within seeds.
-
-    Groups of levels that differ in the share alone all take part. Shown also takes masks to prevent it in one of them:
-    learned, by the median, at some share and at no larger one. The details are those of the first such group, of the
-    first of all where there is none; `group` says which it is where there are several.
-    """
-    if not underspecification.is_swept(ds):
-        return untold("one masked share: it takes two")
-    groups, klass = underspecification.mask_groups(ds), held_out(ds)
-    concept, _ = underspecification.masked(ds)
-    times = times_of(ds, [klass], concept)
-    prevented = [_prevented_from(times, found) for found in groups]
-    told = next((i for i, one in enumerate(prevented) if np.isfinite(one)), 0)
-    named = setting_label(underspecification.group_setting(groups[told])) if len(groups) > 1 else ""
-    details: dict[str, Any] = {
-        "group": named,
-        "prevented_from": prevented[told],
-        "by_share": {f"{level.setting['mask']:g}": _learned(times, level) for level in groups[told]},
-    }
-    blocks = blocks_of(ds, groups)
-    at = [np.array([level.setting["mask"] for level in block.levels]) for block in blocks]
-    tested = testing.trend([times[block.runs] for block in blocks], at, where(blocks))
-    known = np.isfinite(prevented[told])
-    why = f"prevented (median never) from a share of {prevented[told]:g} on" + f" at {named}" * bool(named)
-    if not known:
-        why = "prevented at no share"
-    found = _judged(tested, blocks, definition_of(ds), needs=(bool(known), why), details=details)
-    return found if found.why else dataclasses.replace(found, why=why)
-
-
-def _learned(times: Float[np.ndarray, " r"], level: Level) -> dict[str, Any]:
-    described = describe_times(times[list(level.runs)])
-    return {name: described[name] for name in ("median", "learned", "seeds")}
-
-
-def _prevented_from(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> float:
-    """Return the smallest masked share from which on the median is never, above one at which it is not; NaN if none."""
-    learned = [bool(np.isfinite(censored.median(times[list(level.runs)]))) for level in found]
-    last = max((i for i, one in enumerate(learned) if one), default=-1)
-    return float(found[last + 1].setting["mask"]) if 0 <= last < len(found) - 1 else float("nan")
 
 
 @claim(
@@ -311,30 +308,51 @@ def order(ds: xr.Dataset) -> Verdict:
     found = [level for level in levels(ds) if level.runs]
     if len(found) < 2:
         return untold(NO_LEVELS)
-    if ds.sizes["concept"] < 2 or not np.isfinite(ds["signal"].values[:, :2]).all():
+    known = np.flatnonzero(np.isfinite(ds["signal"].values).all(axis=0)).tolist()
+    if len(known) < 2:
         return untold("the signals of two concepts were not measured")
-    if any((told_apart(one) <= 0).any() for one in ds["signal"].values[:, :2].T):
+    if any((told_apart(one) <= 0).any() for one in ds["signal"].values[:, known].T):
         return untold("a concept without a signal at some level: its ratio to the other is not known")
-    trained = np.flatnonzero(ds["trained"].values).tolist()
-    ratio = time_ratios(times_of(ds, trained, 0), times_of(ds, trained, 1))
-    strength = np.log(ds["signal"].values[:, :2].astype(float))
-    signals = told_apart(strength[:, 0] - strength[:, 1], scale=1.0)  # [r]
+    pairs = list(itertools.combinations(known, 2))
     blocks = blocks_of(ds, [[found[i] for i in group] for group in signal_groups(found)])
-    if all(len(set(signals[block.runs].tolist())) < 2 for block in blocks):
+    parts = [_ratios(ds, pair) for pair in pairs]
+    if all(len(set(signals[block.runs].tolist())) < 2 for _, signals in parts for block in blocks):
         return untold("the ratio of the two signals is the same at every level")
-    parts = [[one[block.runs] for block in blocks] for one in (ratio, signals)]
-    tested = testing.trend(parts[0], parts[1], where(blocks))
-    runs = np.array([run for block in blocks for run in block.runs])
-    right = (np.sign(ratio[runs]) == -np.sign(signals[runs])) & (signals[runs] != 0)
-    names = ds["concept"].values.astype(str)
-    details: dict[str, Any] = {"stronger_first": int(right.sum()), "runs": len(runs)}
-    weak = []
-    for name, there in zip(names[:2], (signals[runs] > 0, signals[runs] < 0), strict=True):
-        details[f"{name}_first"] = {"learned_first": int(right[there].sum()), "stronger_in": int(there.sum())}
-        if there.any() and right[there].mean() < 0.5:
-            weak.append(f"{name} in {right[there].sum()} of {there.sum()}")
+    # The blocks of a seed are those of all its pairs of concepts: they are permuted together.
+    numbers = [[part[i][block.runs] for part in parts for block in blocks] for i in (0, 1)]
+    tested = testing.trend(numbers[0], numbers[1], where(blocks) * len(pairs))
+    details, weak = _stronger_first(ds, pairs, parts, np.array([run for block in blocks for run in block.runs]))
     needs = not weak, f"too few runs learn the stronger concept first: {', '.join(weak)}"
-    return _judged(tested, blocks, definition_of(ds), "less", needs=needs, details=details)
+    return judged_trend(tested, blocks, definition_of(ds), "less", needs=needs, details=details)
+
+
+def _ratios(ds: xr.Dataset, pair: tuple[int, int]) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, " r"]]:
+    """Return the log ratios of the learning times and of the signals of two concepts in every run [r]."""
+    trained = np.flatnonzero(ds["trained"].values).tolist()
+    strength = np.log(ds["signal"].values[:, list(pair)].astype(float))
+    ratio = time_ratios(*(times_of(ds, trained, concept) for concept in pair))
+    return ratio, told_apart(strength[:, 0] - strength[:, 1], scale=1.0)
+
+
+def _stronger_first(
+    ds: xr.Dataset,
+    pairs: Sequence[tuple[int, int]],
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    runs: Int[np.ndarray, " n"],
+) -> tuple[dict[str, Any], list[str]]:
+    """Count runs that learn the stronger concept of a pair first: details, and concepts that too seldom are."""
+    names = ds["concept"].values.astype(str)
+    counts = {str(names[i]): [0, 0] for i in dict.fromkeys(one for pair in pairs for one in pair)}
+    for pair, (ratio, signals) in zip(pairs, parts, strict=True):
+        right = (np.sign(ratio[runs]) == -np.sign(signals[runs])) & (signals[runs] != 0)
+        for concept, there in zip(pair, (signals[runs] > 0, signals[runs] < 0), strict=True):
+            counts[str(names[concept])][0] += int(right[there].sum())
+            counts[str(names[concept])][1] += int(there.sum())
+    details: dict[str, Any] = {"stronger_first": sum(one for one, _ in counts.values()), "runs": len(runs) * len(pairs)}
+    for name, (first, there) in counts.items():
+        details[f"{name}_first"] = {"learned_first": first, "stronger_in": there}
+    weak = [f"{name} in {first} of {there}" for name, (first, there) in counts.items() if there and first < 0.5 * there]
+    return details, weak
 
 
 def time_ratios(one: Float[np.ndarray, " r"], other: Float[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:

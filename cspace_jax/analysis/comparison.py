@@ -14,7 +14,7 @@ from jaxtyping import Float, Real
 from cspace_jax.analysis import censored, testing
 from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.capability import emergence, score_curve
-from cspace_jax.analysis.learning import definition_of, describe_mean
+from cspace_jax.analysis.learning import definition_of, describe_difference
 from cspace_jax.analysis.levels import Level, levels
 from cspace_jax.config.names import is_control
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
@@ -30,11 +30,11 @@ def area(steps: Real[np.ndarray, " t"], scores: Float[np.ndarray, "r t"]) -> Flo
 def comparisons(ds: xr.Dataset) -> list[dict[str, Any]]:
     """Return every protocol against naive prompting and against its controls, by level and held-out class.
 
-    difference: of `area`, protocol minus the other, mean over seeds with its interval; p: exact sign-flip test over
-    seeds; p_holm: corrected for all comparisons of the level and class (Holm); p_least: the smallest that so many
-    comparisons of so few seeds can give. sooner, later: seeds whose emergence comes earlier or later; p_times: sign
-    test of these. tries, naive_tries: queries that the protocol, and naive prompting beside it, choose among; None
-    where the queries are not known. NaN where seeds are too few or all alike.
+    difference: of `area`, protocol minus the other, mean and median over seeds with the interval of the median; p:
+    exact two-sided sign-flip test of the mean; p_holm: corrected for all comparisons of the level and class (Holm);
+    p_least: the smallest that so many comparisons of so few seeds can give. sooner, later: seeds whose emergence comes
+    earlier or later; p_times: sign test of these. tries, naive_tries: queries that the protocol, and naive prompting
+    beside it, choose among; None where the queries are not known. NaN where seeds are too few or all alike.
     """
     return [
         {
@@ -77,7 +77,7 @@ def _pair(ds: xr.Dataset, level: Level, klass: int, name: str, other: str) -> di
     times = [emergence(steps, scores, definition_of(ds)) for scores in (one, two)]
     signs = testing.sign_of_times(*times)
     return {
-        "protocol": name, "against": other, "seeds": len(difference), "difference": describe_mean(difference),
+        "protocol": name, "against": other, "seeds": len(difference), "difference": describe_difference(difference),
         "p": tested.two_sided, "p_least": 2 * tested.least_greater, **_tries(ds, name),
         "median": censored.median(times[0]), "median_against": censored.median(times[1]),
         "sooner": int((signs > 0).sum()), "later": int((signs < 0).sum()), "p_times": testing.sign_test(*times),

@@ -23,7 +23,7 @@ def missing(seeds: int, least: int) -> str:
 def mean_interval(
     values: Real[np.ndarray, "r *shape"],
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Return Student's interval of the mean over seeds (axis 0) of a number without bounds, such as a difference."""
+    """Return Student's interval of the mean over seeds (axis 0) of a number without bounds, such as a colour."""
     values = np.asarray(values, float)
     if len(values) < LEAST_MEAN:
         return _none(values.shape[1:])

@@ -87,8 +87,8 @@ def with_definition(ds: xr.Dataset, learned: str) -> xr.Dataset:
     return ds.assign_attrs(config=json.dumps(config, sort_keys=True))
 
 
-def whole(scores: Float[np.ndarray, "r t"]) -> Bool[np.ndarray, " r"]:
-    """Return which curves [r] are known at every save: one with a broken query (NaN) is missing, not "never"."""
+def whole(scores: Float[np.ndarray, "*k r t"]) -> Bool[np.ndarray, "*k r"]:
+    """Return which curves [..., r] are known at every save: one with a broken query (NaN) is missing, not "never"."""
     return np.asarray(np.isfinite(scores).all(axis=-1))
 
 
@@ -114,6 +114,21 @@ def describe_mean(values: Float[np.ndarray, " r"], samples: int = 0) -> dict[str
     return {
         "mean": float(values.mean()) if len(values) else float("nan"), "interval": [float(low), float(high)],
         "no_interval": intervals.missing(len(values), intervals.LEAST_MEAN), "per_seed": values.tolist(),
+    }  # fmt: skip
+
+
+def describe_difference(values: Float[np.ndarray, " r"]) -> dict[str, Any]:
+    """Summarise paired differences of seeds [r]: mean, median and the exact interval of the median.
+
+    The mean has none: where few of the seeds gain, Student's interval of it covers far less than it says
+    (`experiments/coverage.py`). The interval between two order statistics holds the median whatever the distribution.
+    """
+    known = np.isfinite(values).all() and len(values) > 0
+    return {
+        "mean": float(values.mean()) if len(values) else float("nan"),
+        "median": float(np.median(values)) if len(values) else float("nan"),
+        "interval": list(intervals.median_interval(values)) if known else [float("nan")] * 2,
+        "no_interval": intervals.missing(len(values), intervals.LEAST_MEDIAN), "per_seed": values.tolist(),
     }  # fmt: skip
 
 

@@ -37,6 +37,11 @@ def held_out(ds: xr.Dataset) -> int:
     return int(np.flatnonzero(~ds["trained"].values)[-1])
 
 
+def unseen(ds: xr.Dataset) -> list[int]:
+    """Return all held-out classes, in the order of the classes."""
+    return np.flatnonzero(~ds["trained"].values).tolist()
+
+
 def levels(ds: xr.Dataset) -> list[Level]:
     """Return the signal levels of a study in the order of their settings (first varying setting slowest).
 

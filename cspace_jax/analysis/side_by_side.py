@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Real
 
 from cspace_jax.analysis import censored, comparison, joining, testing
 from cspace_jax.analysis.intervals import LEAST_MEAN
-from cspace_jax.analysis.learning import curves_by_concept, definition_of, describe_mean, describe_times, times_by
+from cspace_jax.analysis.learning import curves_by_concept, definition_of, describe_difference, describe_times, times_by
 from cspace_jax.analysis.levels import Level, levels, setting_label
 from cspace_jax.config.definitions import STAYS_80
 from cspace_jax.config.setting import SWEPT
@@ -147,7 +147,7 @@ def _row(sides: Sequence[Side], kind: str, last: int) -> dict[str, Any]:
         one, other = (times_by(kind, side.steps, side.scores) for side in cut)
         test, p = LOG_RANK, censored.log_rank(one, other, last)
     return {
-        "first": full[0], "second": full[1], "shared_seeds": len(shared), "difference": describe_mean(difference),
+        "first": full[0], "second": full[1], "shared_seeds": len(shared), "difference": describe_difference(difference),
         "test": test, "p": p, "sooner": int((signs > 0).sum()), "later": int((signs < 0).sum()),
         "p_times": testing.sign_test(times[1], times[0]),
     }  # fmt: skip

@@ -14,10 +14,10 @@ from cspace_jax.config import Difference
 MAX_VALUE = 60  # characters of a field's value
 _TITLE = "\nSteps until a concept is learned ({learned}): median over seeds [95 %], and how many learned if not all did"
 _LEGEND = (
-    "difference: accuracy averaged over log(step), {second} minus {first}, mean over shared seeds [95 %]; p: "
-    "sign flips over shared seeds, or with fewer than three of them log-rank test of the times (marked L), corrected "
-    "for all rows (Holm); sooner: shared seeds in which {second} learns sooner, and later. Difference and tests are of "
-    "steps up to {tested_to_step:,}."
+    "difference: accuracy averaged over log(step), {second} minus {first}, median over shared seeds [95 %]; p: sign "
+    "flips of the mean over shared seeds, or with fewer than three of them log-rank test of the times (marked L), "
+    "corrected for all rows (Holm); sooner: shared seeds in which {second} learns sooner, and later. Difference and "
+    "tests are of steps up to {tested_to_step:,}."
 )
 
 
@@ -65,7 +65,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     difference = "-"
     if row["shared_seeds"]:
         told = not row["difference"]["no_interval"]
-        difference = with_interval(row["difference"]) if told else f"{row['difference']['mean']:+.2f}"
+        difference = with_interval(row["difference"]) if told else f"{row['difference']['median']:+.2f}"
     p = p_value(row["p_holm"]) + (" L" if row["test"] == "log-rank" and known(row["p"]) else "")
     return [_time(row["first"]), _time(row["second"]), difference, p, f"{row['sooner']}, {row['later']}"]
 
@@ -97,5 +97,5 @@ def to_frame(found: Mapping[str, Any]) -> pd.DataFrame:
             values = {**row[side], "low": low, "high": high}
             sides |= {f"{name}_{side}": values[name] for name in numbers}
         named = {name: row[name] for name in (*index, *tests)}
-        rows.append({**named, **sides, "difference": row["difference"]["mean"]})
+        rows.append({**named, **sides, "difference": row["difference"]["median"]})
     return pd.DataFrame(rows, columns=columns).set_index(index)

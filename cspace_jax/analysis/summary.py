@@ -13,6 +13,7 @@ from cspace_jax.analysis import (
     claims,
     claims_of_capability,
     claims_of_learning,
+    claims_of_masking,
     comparison,
     definition2,
     pictures,
@@ -37,8 +38,8 @@ from cspace_jax.config.definitions import LEARNED
 
 # Importing a module registers its block.
 MODULES = (
-    approach, capability, claims, claims_of_capability, claims_of_learning, comparison, definition2, pictures,
-    stability, underspecification,
+    approach, capability, claims, claims_of_capability, claims_of_learning, claims_of_masking, comparison, definition2,
+    pictures, stability, underspecification,
 )  # fmt: skip
 DEFINITIONS = {
     **LEARNED,
@@ -46,7 +47,8 @@ DEFINITIONS = {
     "step; null = never",
     "interval": "95 % over seeds: of a median between two order statistics (exact, 6 seeds and more), of a probability "
     "Student's on the logit scale joined with the exact interval of the share of seeds above one half (3 seeds and "
-    "more), of another mean Student's; null = open end, or none for so few seeds (`no_interval`)",
+    "more), of paired differences that of their median (6 seeds and more), of another mean Student's; null = open end, "
+    "or none for so few seeds (`no_interval`)",
     "memorisation": "trajectory of P(bit = 1) smoothed with `sigma`, after the first 7.5 % of the steps (at most "
     "1,500): class = the training class approached most closely (memorised: within 0.5 of its corner); weak concept = "
     "the one held back; turning step = its minimum, if the class was memorised and leaves again; depth = 1 - that "

@@ -48,10 +48,10 @@ def memorisation(found: Mapping[str, Any]) -> pd.DataFrame:
 def claims(found: Mapping[str, Any]) -> pd.DataFrame:
     """Return one row a claim of the paper: its words, what was measured, and the verdict (docs/claims.md).
 
-    `low`, `high`: 95 % interval of the value, NaN where there is none (`no_interval` says why); `definition`: of
-    "learned".
+    `low`, `high`: 95 % interval of the value, of `median` where that is known; NaN where there is none (`no_interval`
+    says why); `definition`: of "learned".
     """
-    names = ("p", "seeds", "why", "definition", "no_interval", "text", "statistic")
+    names = ("median", "p", "seeds", "why", "definition", "no_interval", "text", "statistic")
     rows = [
         {"claim": row["claim"], "verdict": row["verdict"], "value": row["value"], "low": row["interval"][0],
          "high": row["interval"][1], **{name: row[name] for name in names}}
@@ -63,13 +63,14 @@ def claims(found: Mapping[str, Any]) -> pd.DataFrame:
 def comparisons(found: Mapping[str, Any]) -> pd.DataFrame:
     """Return one row a level, class, protocol and what it is compared with: difference, interval, p-values, seeds.
 
+    The difference is the median over seeds, `low` and `high` its interval.
     Empty where no battery was measured.
     """
     names = ("seeds", "p", "p_holm", "p_least", "median", "median_against", "sooner", "later", "p_times")
     rows = [
         {
             "level": level["label"], "klass": klass, "protocol": row["protocol"], "against": row["against"],
-            "difference": row["difference"]["mean"], "low": row["difference"]["interval"][0],
+            "difference": row["difference"]["median"], "low": row["difference"]["interval"][0],
             "high": row["difference"]["interval"][1], **{name: row[name] for name in names},
         }
         for level in found.get("comparisons", ())

@@ -13,9 +13,9 @@ from cspace_jax.analysis.testing import ALPHA
 
 _COMPARED_TITLE = "\nProtocols against naive prompting and their controls, seed by seed"
 _COMPARED_LEGEND = (
-    "difference: of P(class asked for), averaged over log(step), mean over seeds [95 % interval]; p: exact sign-flip "
-    "test over seeds, corrected for all comparisons of the class (Holm); sooner: seeds in which it emerges earlier and "
-    "later.{fair}{least}"
+    "difference: of P(class asked for), averaged over log(step), median over seeds [its 95 % interval]; p: exact "
+    "sign-flip test of the mean over seeds, corrected for all comparisons of the class (Holm); sooner: seeds in which "
+    "it emerges earlier and later.{fair}{least}"
 )
 _CLAIMS_TITLE = "\nClaims of the paper, at this scale"
 _CLAIMS_LEGEND = (
@@ -95,12 +95,12 @@ def time_words(
 
 
 def with_interval(found: Mapping[str, Any], form: str = "+.2f") -> str:
-    """Return a mean and its interval as text, or why there is none."""
+    """Return a mean, of paired differences the median, and its interval as text, or why there is none."""
     low, high = found["interval"]
-    mean = f"{found['mean']:{form}}"
+    middle = f"{found.get('median', found['mean']):{form}}"
     if known(low) and known(high):
-        return f"{mean} [{low:{form}}, {high:{form}}]"
-    return f"{mean} ({missing(len(found['per_seed']), LEAST_MEAN)})"
+        return f"{middle} [{low:{form}}, {high:{form}}]"
+    return f"{middle} ({found.get('no_interval') or missing(len(found['per_seed']), LEAST_MEAN)})"
 
 
 def p_value(p: float) -> str:
@@ -136,9 +136,19 @@ def print_claims(rows: list[Mapping[str, Any]], console: Console) -> None:
 
 def value_words(row: Mapping[str, Any]) -> str:
     """Return the value of a claim's statistic as text, with its interval where there is one; "" where none is told."""
+    if not known(row["value"]):
+        return ""
+    between = ", " if known(row.get("median")) else " "
+    return f"{row['value']:.2f}{between}{interval_words(row)}".rstrip(", ")
+
+
+def interval_words(row: Mapping[str, Any]) -> str:
+    """Return the interval of a claim as text, with the median that it is of where that is not the value; "" if none."""
     low, high = row["interval"]
-    ends = f" [{low:.2f}, {high:.2f}]" if known(low) and known(high) else ""
-    return f"{row['value']:.2f}{ends}" if known(row["value"]) else ""
+    if not (known(low) and known(high)):
+        return ""
+    of = f"median {row['median']:.2f} " if known(row.get("median")) else ""
+    return f"{of}[{low:.2f}, {high:.2f}]"
 
 
 def _grouped(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[tuple[str, str]]:

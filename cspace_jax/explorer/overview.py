@@ -9,7 +9,7 @@ import xarray as xr
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.claims import UNTOLD
 from cspace_jax.analysis.levels import levels
-from cspace_jax.analysis.verdict_tables import known, p_value, time_words
+from cspace_jax.analysis.verdict_tables import interval_words, known, p_value, time_words
 from cspace_jax.explorer.charts import listed
 from cspace_jax.plots import style
 from cspace_jax.text import minutes
@@ -40,7 +40,7 @@ def _claim_rows(rows: list[Mapping[str, Any]]) -> list[dict[str, str]]:
         {
             "claim": row["claim"], "text": row["text"], "statistic": row["statistic"], "why": row["why"] or "",
             "value": f"{row['value']:.2f}" if known(row["value"]) else "", "verdict": row["verdict"],
-            "interval": _interval(row["interval"], ".2f"), "p": p_value(row["p"]) if known(row["p"]) else "",
+            "interval": interval_words(row), "p": p_value(row["p"]) if known(row["p"]) else "",
             "seeds": str(row["seeds"]) if row["seeds"] else "", "no_interval": row.get("no_interval") or "",
         }
         for row in rows
@@ -141,11 +141,6 @@ def _stages(times: Mapping[str, float]) -> str:
 
 def _least(summary: Mapping[str, Any]) -> int:
     return min((len(level["seeds"]) for level in summary["levels"] if level["seeds"]), default=0)
-
-
-def _interval(ends: Any, form: str) -> str:
-    low, high = ends
-    return f"[{low:{form}}, {high:{form}}]" if known(low) and known(high) else ""
 
 
 def _words(ds: xr.Dataset, klass: str) -> str:
