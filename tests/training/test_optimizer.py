@@ -85,3 +85,26 @@ def test_some_entries_stand_for_all():
     (found,) = medians(OptimConfig(), [gradient])
     low, high = np.quantile(np.abs(clipped(gradient, 0.01)), [0.5 - 0.02, 0.5 + 0.02])
     assert low < found < high
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
+def test_adamw_with_decay_equals_the_numpy_oracle(decay):
+    config = OptimConfig(steps=8, decay=decay, clip=0.5)
+    rng_ = np.random.default_rng(0)
+    params = {"w": rng_.normal(size=(3, 2)).astype(np.float32), "b": np.float32(0.7)}
+    transform = optimizer.make_optimizer(config, learning_rate=0.1, weight_decay=0.2)
+    state = transform.init(params)
+    update = jax.jit(transform.update)
+    flat = np.append(params["w"].ravel(), params["b"]).astype(np.float64)
+    m, v = np.zeros(7), np.zeros(7)
+    for i in range(8):
+        g = rng_.normal(size=7) * (0.1 if i % 2 else 1.0)  # clipped at every second step
+        tree = {"w": np.float32(g[:6].reshape(3, 2)), "b": np.float32(g[6])}
+        updates, state = update(tree, state, params)
+        params = jax.tree.map(lambda p, u: np.asarray(p + u), params, updates)
+        g = g * min(1.0, 0.5 / (np.linalg.norm(g) + 1e-6))
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        step = m / (1 - 0.9 ** (i + 1)) / (np.sqrt(v / (1 - 0.999 ** (i + 1))) + 1e-8) + 0.2 * flat
+        factor = 0.5 * (1 + np.cos(np.pi * i / 8)) if decay == "cosine" else 1.0
+        flat = flat - 0.1 * factor * step
+        np.testing.assert_allclose(np.append(params["w"].ravel(), params["b"]), flat, rtol=1e-4, atol=1e-5)
