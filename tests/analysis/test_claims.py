@@ -237,8 +237,18 @@ def test_every_claim_has_a_row_with_its_words(sweep):
     assert list(found) == list("abcdefghij")
     for row in found.values():
         assert set(row) == {
-            *("claim", "text", "statistic", "value", "interval", "no_interval", "definition", "p", "seeds", "verdict"),
-            *("why", "details"),
+            "claim",
+            "text",
+            "statistic",
+            "value",
+            "interval",
+            "no_interval",
+            "definition",
+            "p",
+            "seeds",
+            "verdict",
+            "why",
+            "details",
         }
         assert row["verdict"] in (SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD)
         assert row["why"] or row["verdict"] != UNTOLD
