@@ -28,7 +28,7 @@ class Renderer(Generated):
     far_ends = True
 
     @property
-    def family(self) -> Classes:
+    def classes(self) -> Classes:
         return concepts.classes(self.data.active, self.data.held_out)
 
     @property
@@ -59,6 +59,6 @@ class Renderer(Generated):
         return concepts.mean_conditionings(self.data.active, concepts.ranges_of(setting))
 
     def _fresh(self, setting: Setting, klass: Int[Array, "n"], key: Key[Array, ""]) -> Float[Array, "n d"]:
-        ranges, bits = concepts.ranges_of(setting), jax.numpy.asarray(self.family.bits)[klass]
+        ranges, bits = concepts.ranges_of(setting), jax.numpy.asarray(self.classes.bits)[klass]
         cv = datasets.sample_concepts(self.data.active, ranges, bits, key, at_mean=False)
         return concepts.conditioning(self.data.active, cv)

@@ -58,7 +58,7 @@ def naive(study: Study, probe_accuracy: Mapping[str, float] | None) -> xr.Datase
     measurements = Measurements(
         {step: _merge_runs(study, step, MEASURED) for step in study.steps},
         grid.grid_settings(config.grid),
-        source_of(config.data).family,
+        source_of(config.data).classes,
         signal=signals["means"],
         signal_range=signals["ranges"],
     )
@@ -72,7 +72,7 @@ def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
         return ds
     measured = {step: _merge_runs(study, step, EMBEDDED) for step in study.steps}
     blocks = unet.block_features(TrainSpec.from_config(study.config).vdm.network)
-    return extend_embeddings(ds, measured, blocks, embeddings.vector_names(source_of(study.config.data).family))
+    return extend_embeddings(ds, measured, blocks, embeddings.vector_names(source_of(study.config.data).classes))
 
 
 def added(study: Study) -> xr.Dataset | None:
@@ -99,7 +99,7 @@ def _added_run(study: Study, run: int) -> xr.Dataset | None:
         return None
     raw = {step: read_evaluation(path, (*MEASURED, "exact")) for step, path in files.items()}
     settings = grid.grid_settings(config.grid)[run : run + 1]
-    ds = build_dataset(Measurements(raw, settings, source_of(config.data).family), to_dict(config))
+    ds = build_dataset(Measurements(raw, settings, source_of(config.data).classes), to_dict(config))
     ds["exact"] = (("run", "step"), np.array([[float(raw[step]["exact"][0]) for step in sorted(raw)]]))
     answers = {step: replay.answer_file(study, run, step) for step in raw}
     if config.elicit.protocols and all(path.exists() for path in answers.values()):
@@ -162,7 +162,7 @@ def keep_examples(study: Study) -> None:
     items = source.examples(grid.example_setting(study.config.grid), EXAMPLES, key)
     images = np.asarray(jax.jit(source.images)(shared_pool(source.pool).at(first_device()), items))
     shown = np.round(255 * images).astype(np.uint8)
-    write_npz(file, {"images": shown.reshape(source.family.num, -1, *shown.shape[1:])})
+    write_npz(file, {"images": shown.reshape(source.classes.num, -1, *shown.shape[1:])})
 
 
 def examples(study: Study) -> np.ndarray | None:

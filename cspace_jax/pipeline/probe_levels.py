@@ -81,7 +81,7 @@ def _measure(study: Study, probe: Probe, levels: list[dict[str, float]]) -> list
         accuracies = {}
         for kind, at_mean in (("means", True), ("ranges", False)):
             right = np.asarray(_right(source, probe.spec, probe.params, setting, pool, key, at_mean))
-            accuracies[kind] = dict(zip(source.family.active, right.mean(axis=0).tolist(), strict=True))
+            accuracies[kind] = dict(zip(source.classes.active, right.mean(axis=0).tolist(), strict=True))
         found.append({"setting": level, **accuracies})
     if processes.is_first():
         write_atomic(_file(study, probe, levels), json.dumps(found, indent=2) + "\n")
@@ -99,4 +99,4 @@ def _right(
 ) -> Bool[Array, "n concept"]:
     items = source.examples(setting, IMAGES, key, at_mean=at_mean)
     pairs = logits(spec, params, source.images(pool, items))
-    return pairs.argmax(axis=-1) == jnp.asarray(source.family.bits)[items.klass]
+    return pairs.argmax(axis=-1) == jnp.asarray(source.classes.bits)[items.klass]

@@ -56,9 +56,9 @@ def open_source(data: DataConfig) -> Source:
     else:
         known = (DGP, IMAGES, CELEBA)
         fail("data.source", data.source, f"must be {', '.join(known)} or FILE.py:NAME{closest(data.source, known)}")
-    check_held_out(source.family)
+    check_held_out(source.classes)
     if isinstance(source, Pictures):
-        _tell(source.family)
+        _tell(source.classes)
     remember(source)
     return source
 
@@ -140,8 +140,8 @@ def foresee(data: DataConfig) -> Source | None:
     names, num = tuple(name.removeprefix("-") for name in data.concepts), 2 ** len(data.concepts)
     counts, held = (tuple((total + k) // num for k in range(num)) for total in (celeba.TRAINING, celeba.OTHERS))
     source = Pictures(data, names, words, counts, held, pixels="", load=_closed(data))
-    check_concepts(source.family, data.source)
-    check_held_out(source.family)
+    check_concepts(source.classes, data.source)
+    check_held_out(source.classes)
     numbers = f"{celeba.TRAINING:,} pictures to train on and {celeba.OTHERS:,} others"
     print(f"pictures: data.path = {data.path!r} is no folder: planned with the official {numbers}, divided evenly")
     remember(source)
@@ -189,11 +189,11 @@ def _pictures(data: DataConfig) -> Pictures:
     return Pictures(data, listing.concepts, listing.words, *made, load=load)
 
 
-def _tell(family: Classes) -> None:
+def _tell(classes: Classes) -> None:
     """Say which words the bits of a class stand for, and which classes are held out."""
     if processes.is_first():
-        ones = [f"of {name} = {words[1]}" for name, words in zip(family.active, family.words, strict=True)]
-        held = [f"{family.names[k]} ({family.describe(k)})" for k in family.held_out_ids]
+        ones = [f"of {name} = {words[1]}" for name, words in zip(classes.active, classes.words, strict=True)]
+        held = [f"{classes.names[k]} ({classes.describe(k)})" for k in classes.held_out_ids]
         print(f"pictures: bit 1 {', '.join(ones)}; held out: {', '.join(held)}")
 
 
@@ -217,8 +217,8 @@ def _require_pictures(
 def _is_trained(data: DataConfig, labels: Classes, label: int) -> bool:
     """Return whether the pictures of a class of labels are trained on, in any colour."""
     bits = (*labels.active, TINT) if data.tint else labels.active
-    family = Classes(bits, labels.words + (("", ""),) * (len(bits) - len(labels.active)), data.held_out)
-    return any(family.trained[k] for k in ((2 * label, 2 * label + 1) if data.tint else (label,)))
+    classes = Classes(bits, labels.words + (("", ""),) * (len(bits) - len(labels.active)), data.held_out)
+    return any(classes.trained[k] for k in ((2 * label, 2 * label + 1) if data.tint else (label,)))
 
 
 # generators of the user's own
@@ -255,8 +255,8 @@ def _try(source: Any, data: DataConfig) -> None:
 
     if not isinstance(source, Source):
         fail("data.source", data.source, f"must return a cspace_jax.Source, not {type(source).__name__}")
-    check_concepts(source.family, data.source)
-    names = (*source.family.active, *itertools.chain.from_iterable(source.family.words))
+    check_concepts(source.classes, data.source)
+    names = (*source.classes.active, *itertools.chain.from_iterable(source.classes.words))
     if why := next(filter(None, map(unpresentable, map(str, names))), ""):
         fail("data.source", data.source, why)
     image, asked = jax.eval_shape(lambda: _one_image(source, Setting()))

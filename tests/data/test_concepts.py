@@ -30,26 +30,26 @@ def test_slices_tile_the_conditioning_vector():
 
 
 def test_two_concept_classes_have_color_before_size():
-    family = classes(("color", "size"))
-    assert family.names == ("00", "01", "10", "11")
-    assert [family.describe(k) for k in range(4)] == ["red large", "red small", "blue large", "blue small"]
-    assert family.train_ids == (0, 1, 2)
-    assert family.held_out_ids == (3,)
+    found = classes(("color", "size"))
+    assert found.names == ("00", "01", "10", "11")
+    assert [found.describe(k) for k in range(4)] == ["red large", "red small", "blue large", "blue small"]
+    assert found.train_ids == (0, 1, 2)
+    assert found.held_out_ids == (3,)
 
 
 def test_three_concept_classes_hold_out_every_pair_of_set_bits():
-    family = classes(("color", "size", "bg_color"))
-    assert family.train_ids == (0, 1, 2, 4)
-    assert [family.names[k] for k in family.held_out_ids] == ["011", "101", "110", "111"]
-    assert family.describe(5) == "blue large dark"
+    found = classes(("color", "size", "bg_color"))
+    assert found.train_ids == (0, 1, 2, 4)
+    assert [found.names[k] for k in found.held_out_ids] == ["011", "101", "110", "111"]
+    assert found.describe(5) == "blue large dark"
 
 
 @pytest.mark.parametrize("active", SUBSETS)
 def test_class_index_is_row_major_for_every_subset(active):
-    family = classes(active)
-    np.testing.assert_array_equal(family.bits @ (2 ** np.arange(len(active))[::-1]), np.arange(family.num))
-    assert len(family.train_ids) == len(active) + 1
-    assert sorted(family.train_ids + family.held_out_ids) == list(range(family.num))
+    found = classes(active)
+    np.testing.assert_array_equal(found.bits @ (2 ** np.arange(len(active))[::-1]), np.arange(found.num))
+    assert len(found.train_ids) == len(active) + 1
+    assert sorted(found.train_ids + found.held_out_ids) == list(range(found.num))
 
 
 @pytest.mark.parametrize("active", [(), ("size", "color"), ("color", "hue"), ("color", "color")])

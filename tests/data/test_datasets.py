@@ -211,11 +211,11 @@ def test_split_is_random_disjoint_and_complete():
 
 @pytest.mark.parametrize("data", [SMALL, THREE, DataConfig(active=("shape",), images_per_class=40)])
 def test_only_training_classes_are_trained_on_and_only_held_out_ones_tested(data):
-    family = classes(data.active)
+    found = classes(data.active)
     train, _ = make_dataset(data, Setting(), data_key())
     test = held_out_set(data, Setting(), data_key())
-    assert set(np.unique(train.klass)) == set(family.train_ids)
-    np.testing.assert_array_equal(test.klass, np.repeat(family.held_out_ids, data.test_images_per_class))
+    assert set(np.unique(train.klass)) == set(found.train_ids)
+    np.testing.assert_array_equal(test.klass, np.repeat(found.held_out_ids, data.test_images_per_class))
 
 
 def test_without_held_out_classes_the_test_set_is_empty():
