@@ -24,6 +24,7 @@ from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import accuracy_curves, trajectory
 from cspace_jax.analysis.levels import Level, levels, ok_runs
 from cspace_jax.config import Config, SaveConfig, differing_fields
+from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.reading import fail, one_of
 from cspace_jax.config.schema import DGP
 from cspace_jax.errors import UserError
@@ -158,7 +159,7 @@ def paper_setting(config: Config) -> Config:
     so other save steps give other times for the same curve.
     """
     paper = loading.configure("signal:paper", {})
-    same = {name: getattr(config.grid, name) for name in ("seeds", "sep_col", "sep_size", "sep_bg")}
+    same = {name: getattr(config.grid, name) for name in ("seeds", *SEPARATIONS)}
     return dataclasses.replace(
         paper, study=config.study, scale=config.scale, grid=dataclasses.replace(paper.grid, **same),
         save=config.save if config.save in PUBLISHED_SAVES else paper.save, engine=config.engine,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from cspace_jax.config import ProbeConfig
+from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import signal
 from cspace_jax.data.source import Source, repeat
@@ -89,8 +90,8 @@ class Generated(Source):
     def _draw_row(
         self, row: tuple[float, float, float, bool], klass: Int[Array, "n"], key: Key[Array, ""], *, at_mean: bool
     ) -> Any:
-        sep_col, sep_size, sep_bg, _ = (jnp.float32(value) for value in row)
-        return _draw(self, Setting(sep_col=sep_col, sep_size=sep_size, sep_bg=sep_bg), klass, key, at_mean=at_mean)
+        swept = {name: jnp.float32(value) for name, value in zip(SEPARATIONS, row, strict=False)}
+        return _draw(self, Setting(**swept), klass, key, at_mean=at_mean)
 
 
 def _plain_draw(

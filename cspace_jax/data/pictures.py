@@ -19,10 +19,11 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from cspace_jax.config import DataConfig, ProbeConfig
+from cspace_jax.config.concepts import TABLE
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import augmentation
 from cspace_jax.data.classes import Classes, Words
-from cspace_jax.data.concepts import BIT_NAMES, NEUTRAL_BG, Ranges, class_ranges, ranges_of
+from cspace_jax.data.concepts import Ranges, class_ranges, ranges_of
 from cspace_jax.data.source import Items, Layout, Source, repeat
 
 TINT = "color"  # the concept that tinting adds
@@ -71,7 +72,7 @@ class Pictures(Source):
 
     @functools.cached_property
     def _classes(self) -> Classes:
-        tint = ((TINT,), (BIT_NAMES[TINT],)) if self.data.tint else ((), ())
+        tint = ((TINT,), (TABLE[TINT].words,)) if self.data.tint else ((), ())
         return Classes(self.concepts + tint[0], self.words + tint[1], self.data.held_out)
 
     @property
@@ -169,15 +170,15 @@ class Pictures(Source):
         ranges = setting if isinstance(setting, Ranges) else ranges_of(setting)
         color_key, background_key = jax.random.split(jax.random.fold_in(key, 2**16 + 2))
         color = self._colors(ranges, klasses, color_key, at_mean=at_mean)
-        low, high = NEUTRAL_BG
+        low, high = TABLE["bg_color"].neutral
         background = jax.random.uniform(background_key, color.shape, minval=low, maxval=high)
         return PictureItems(klass=klasses, index=index, color=color, background=background)
 
     def _colors(self, ranges: Ranges, klass: Array, key: Key[Array, ""], *, at_mean: bool) -> Float[Array, "n 3"]:
-        mean = ranges.color_mean[klass & 1]
+        mean = ranges.mean[TINT][klass & 1]
         if at_mean:
             return mean
-        return mean + ranges.color_half_width * jax.random.uniform(key, mean.shape, minval=-1.0, maxval=1.0)
+        return mean + ranges.spread[TINT] * jax.random.uniform(key, mean.shape, minval=-1.0, maxval=1.0)
 
     def images(self, pool: Any, items: PictureItems, keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w 3"]:
         """Return pictures; where `keys` are given, augmented and then tinted."""
@@ -200,7 +201,7 @@ class Pictures(Source):
 
     def means(self, setting: Setting) -> Float[Array, "k d"]:
         klass = jnp.arange(self.classes.num)
-        color = ranges_of(setting).color_mean[klass & 1] if self.data.tint else None
+        color = ranges_of(setting).mean[TINT][klass & 1] if self.data.tint else None
         return self._vectors(klass, color)
 
     def prompts(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> Float[Array, "k per_class d"]:
@@ -277,7 +278,7 @@ class Pictures(Source):
         rows = [self._rows(k, held=held) for k in range(self.classes.num)]
         index = [jnp.arange(r.start, r.stop) for r in rows]
         klass = [repeat(k, len(one)) for k, one in enumerate(rows)]
-        ranges = [class_ranges(*row) for row in (probe.data if self.data.tint else probe.data[:1])]
+        ranges = [class_ranges(*row[:-1], narrow=row[-1]) for row in (probe.data if self.data.tint else probe.data[:1])]
         parts = [
             self._items(one, index, klass, jax.random.fold_in(key, i), at_mean=held) for i, one in enumerate(ranges)
         ]

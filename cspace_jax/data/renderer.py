@@ -45,7 +45,9 @@ class Renderer(Generated):
     def _draw_row(
         self, row: tuple[float, float, float, bool], klass: Int[Array, "n"], key: Key[Array, ""], *, at_mean: bool
     ) -> datasets.Dataset:
-        return _draw_row(self.data.active, concepts.class_ranges(*row), klass, key, at_mean=at_mean)
+        return _draw_row(
+            self.data.active, concepts.class_ranges(*row[:-1], narrow=row[-1]), klass, key, at_mean=at_mean
+        )
 
     def images(
         self, pool: Any, items: datasets.Dataset, keys: Key[Array, "b"] | None = None

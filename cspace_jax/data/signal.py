@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cspace_jax.config.schema import CONCEPTS
+from cspace_jax.config.concepts import CONCEPTS
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import rendering
 from cspace_jax.data.classes import Classes

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool
 
 from cspace_jax import processes, rng
 from cspace_jax.config import fingerprint, grid
+from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.reading import fail
 from cspace_jax.config.setting import Setting
 from cspace_jax.data.opened import source_of
@@ -23,7 +24,6 @@ from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import write_atomic
 
 IMAGES = 64  # of each class and level
-SEPARATIONS = ("sep_col", "sep_size", "sep_bg")
 
 
 def check(study: Study, probe: Probe) -> None:

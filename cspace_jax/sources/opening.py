@@ -18,6 +18,7 @@ import numpy as np
 
 from cspace_jax import processes, startup
 from cspace_jax.config import DataConfig, files
+from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.reading import fail
 from cspace_jax.config.schema import DGP
 from cspace_jax.data.classes import FEWEST, Classes, check_concepts, check_held_out
@@ -272,7 +273,7 @@ def _one_image(source: Source, setting: Any) -> tuple[jax.Array, jax.Array]:
     return source.images(source.pool_shapes, items), source.conditionings(items)
 
 
-def check_axes(source: Source, grid: Any, axes: Sequence[str] = ("sep_col", "sep_size", "sep_bg")) -> None:
+def check_axes(source: Source, grid: Any, axes: Sequence[str] = SEPARATIONS) -> None:
     """Raise UserError where several values of an axis would give equal runs: of pictures only a tint can differ."""
     if not isinstance(source, Pictures):
         return

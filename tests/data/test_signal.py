@@ -61,8 +61,8 @@ def published_vector(klass: int, sep_col: float, sep_size: float, n: int = 128) 
         shape=jnp.zeros(n, jnp.int32),
         x=jnp.asarray(x, jnp.float32),
         y=jnp.asarray(y, jnp.float32),
-        color=jnp.broadcast_to(ranges.color_mean[color_bit], (n, 3)),
-        size=jnp.broadcast_to(ranges.size_mean[size_bit], (n,)),
+        color=jnp.broadcast_to(ranges.mean["color"][color_bit], (n, 3)),
+        size=jnp.broadcast_to(ranges.mean["size"][size_bit], (n,)),
         bg_color=jnp.full((n, 3), 0.9),
     )
 
