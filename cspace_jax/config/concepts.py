@@ -51,6 +51,9 @@ class Concept:
     quantity: str = ""
 
 
+NEUTRAL_BG = (0.8, 1.0)  # range of the background, per channel, where it is not a concept
+
+
 def _position(name: str, words: tuple[str, str]) -> Concept:
     return Concept(name, words, separation=0.8, ends=(-1.0, 1.0), spread=1 / 16, normal=True, neutral=(-0.5, 0.5))
 
@@ -70,7 +73,7 @@ _ALL = (
     Concept(
         "bg_color", ("light", "dark"), entries=3, title="background",
         separation="sep_bg", center=0.5, ends=((1.0, 1.0, 1.0), (-1.0, -1.0, -1.0)), spread=1 / 8,
-        neutral=(0.8, 1.0), neutral_in_tests=True,
+        neutral=NEUTRAL_BG, neutral_in_tests=True,
     ),
 )  # fmt: skip
 

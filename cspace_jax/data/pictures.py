@@ -19,7 +19,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from cspace_jax.config import DataConfig, ProbeConfig
-from cspace_jax.config.concepts import TABLE
+from cspace_jax.config.concepts import NEUTRAL_BG, TABLE
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import augmentation
 from cspace_jax.data.classes import Classes, Words
@@ -170,7 +170,7 @@ class Pictures(Source):
         ranges = setting if isinstance(setting, Ranges) else ranges_of(setting)
         color_key, background_key = jax.random.split(jax.random.fold_in(key, 2**16 + 2))
         color = self._colors(ranges, klasses, color_key, at_mean=at_mean)
-        low, high = TABLE["bg_color"].neutral
+        low, high = NEUTRAL_BG
         background = jax.random.uniform(background_key, color.shape, minval=low, maxval=high)
         return PictureItems(klass=klasses, index=index, color=color, background=background)
 
