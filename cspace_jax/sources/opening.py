@@ -7,7 +7,6 @@ later, when the first program needs them.
 import dataclasses
 import hashlib
 import itertools
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from cspace_jax.data.pictures import TINT, Pictures
 from cspace_jax.data.renderer import Renderer
 from cspace_jax.data.source import Source
 from cspace_jax.errors import UserError
+from cspace_jax.paths import expanded
 from cspace_jax.sources import arrays, celeba, decoding, folder
 from cspace_jax.sources.listing import Listing, refuse, repeated, require_presentable
 from cspace_jax.sources.selection import select
@@ -132,7 +132,7 @@ def foresee(data: DataConfig) -> Source | None:
     """
     if data.source != CELEBA or not all(data.concepts) or not data.concepts:
         return None
-    if data.path and pathlib.Path(os.path.expanduser(data.path)).exists():
+    if data.path and pathlib.Path(expanded(data.path)).exists():
         return None
     if twice := repeated([name.removeprefix("-") for name in data.concepts]):
         fail("data.concepts", data.concepts, f"{twice[0]} is named twice")
@@ -228,7 +228,7 @@ def _is_trained(data: DataConfig, labels: Classes, label: int) -> bool:
 def _own(data: DataConfig) -> Source:
     path, _, name = data.source.rpartition(":")
     try:
-        text = pathlib.Path(os.path.expanduser(path)).read_bytes()
+        text = pathlib.Path(expanded(path)).read_bytes()
     except OSError as error:
         fail("data.source", data.source, f"cannot read {path!r}: {error.strerror or error}")
     digest = hashlib.sha256(text).hexdigest()[:16]
@@ -246,7 +246,7 @@ def _own(data: DataConfig) -> Source:
 
 def _module(path: str, digest: str) -> Any:
     if (path, digest) not in _modules:
-        _modules[path, digest] = files.load(pathlib.Path(os.path.expanduser(path)))
+        _modules[path, digest] = files.load(pathlib.Path(expanded(path)))
     return _modules[path, digest]
 
 
