@@ -68,9 +68,9 @@ def _groups(found: Sequence[Level], free: Collection[str]) -> list[list[int]]:
 
 
 def rank_correlation(x: Real[np.ndarray, " n"], y: Real[np.ndarray, " n"]) -> float:
-    """Return Spearman's rank correlation of two series [n], in -1..1; NaN if one of them is constant."""
+    """Return Spearman's rank correlation of two series [n], in -1..1; NaN if one is constant or n is below 2."""
     from scipy import stats  # takes half a second to load
 
     ranks = stats.rankdata(x), stats.rankdata(y)  # infinite values have ranks too
-    constant = any(len(set(rank)) == 1 for rank in ranks)
+    constant = any(len(set(rank)) < 2 for rank in ranks)
     return float("nan") if constant else float(np.corrcoef(*ranks)[0, 1])
