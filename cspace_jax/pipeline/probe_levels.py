@@ -59,7 +59,7 @@ def _levels(study: Study) -> list[dict[str, float]]:
 
 def _file(study: Study, probe: Probe, levels: list[dict[str, float]]) -> Any:
     digits = fingerprint(json.dumps([probe.info["hash"], levels, IMAGES]), 16)
-    return study.workdir.probe / f"levels_{digits}.json"
+    return study.workdir.probe_levels(digits)
 
 
 def _kept(study: Study, probe: Probe, levels: list[dict[str, float]]) -> list[dict[str, Any]] | None:
