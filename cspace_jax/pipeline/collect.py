@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
+from etils import epath
 
 from cspace_jax import rng
 from cspace_jax.analysis import capability
@@ -24,6 +25,7 @@ from cspace_jax.pipeline import answers, elicit, replay
 from cspace_jax.pipeline.probe import Probe, first_device
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, EXCHANGED, MEASURED, holds, read_evaluation, write_npz
+from cspace_jax.storage.workdir import step_files
 from cspace_jax.training.run import TrainSpec
 
 EXAMPLES = 8  # images of each class that are kept
@@ -94,7 +96,7 @@ def added(study: Study) -> xr.Dataset | None:
 
 def _added_run(study: Study, run: int) -> xr.Dataset | None:
     config = study.config
-    files = {int(path.stem.split("_")[1]): path for path in replay.folder(study, run).glob("step_*.npz")}
+    files = step_files(replay.folder(study, run))
     if not files:
         return None
     raw = {step: read_evaluation(path, (*MEASURED, "exact")) for step, path in files.items()}
@@ -141,16 +143,16 @@ class Samples(Mapping[int, np.ndarray]):
         return len(self._steps)
 
 
-def samples(study: Study, ds: xr.Dataset) -> Mapping[int, np.ndarray]:
-    """Return the sample images of a dataset's runs (`Samples`)."""
-    return Samples(study, ds)
-
-
 def stored_samples(study: Study, ds: xr.Dataset) -> Mapping[int, np.ndarray]:
-    """Return `samples`, or {} where they were removed to free the disk."""
+    """Return the sample images of a dataset's runs; {} where none were kept, or they were removed to free the disk."""
     waves = [wave for part in study.parts_in(ds) for wave in part.waves]
     files = [wave.eval_file(step) for wave in waves for step in map(int, ds["step"].values)]
-    return samples(study, ds) if all(path.exists() and holds(path, ("samples",)) for path in files) else {}
+    kept = study.config.evaluate.keep_samples > 0
+    return Samples(study, ds) if kept and all(map(_holds_samples, files)) else {}
+
+
+def _holds_samples(file: epath.Path) -> bool:
+    return file.exists() and holds(file, ("samples",))
 
 
 def keep_examples(study: Study) -> None:
