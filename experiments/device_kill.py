@@ -23,11 +23,21 @@ from cspace_jax.storage.metrics import read_metrics
 STEPS = 40
 # The smallest network, one run, a state at each of eight saves: most of the time after the first lies in saves.
 ARGUMENTS = (
-    *("--config=signal:smoke", "--mode=train", f"--config.optim.steps={STEPS}", "--config.optim.log_every=3"),
-    *("--config.save.start=4", "--config.save.count=8", "--config.engine.state_seconds=0.0"),
-    *("--config.grid.seeds=(0,)", "--config.figures=()", "--config.network.channels=(4,)"),
-    *("--config.network.groups=2", "--config.network.attention=False"),
-    *("--config.probe.channels=(4,)", "--config.probe.groups=2", "--config.probe.heads=2"),
+    "--config=signal:smoke",
+    "--mode=train",
+    f"--config.optim.steps={STEPS}",
+    "--config.optim.log_every=3",
+    "--config.save.start=4",
+    "--config.save.count=8",
+    "--config.engine.state_seconds=0.0",
+    "--config.grid.seeds=(0,)",
+    "--config.figures=()",
+    "--config.network.channels=(4,)",
+    "--config.network.groups=2",
+    "--config.network.attention=False",
+    "--config.probe.channels=(4,)",
+    "--config.probe.groups=2",
+    "--config.probe.heads=2",
     "--config.probe.out_channels=4",
 )
 

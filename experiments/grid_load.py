@@ -12,8 +12,11 @@ import shutil
 import time
 from collections.abc import Sequence
 
+from etils import epath
+
 from cspace_jax.cli import scripts
 from cspace_jax.errors import UserError
+from cspace_jax.storage.workdir import Workdir
 from experiments import soak
 
 MOST = 1.2
@@ -60,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
         folder = root / f"runs_{runs}"
         shutil.rmtree(folder, ignore_errors=True)
         seconds, megabytes = measured(study(runs, flags.saves), folder)
-        times = json.loads((folder / "times.json").read_text())
+        times = json.loads(Workdir(epath.Path(folder)).times.read_text())
         stages = ", ".join(f"{times[name]:.0f} s" for name in STAGES)
         each.append((seconds / runs, megabytes / runs))
         cells = (

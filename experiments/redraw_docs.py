@@ -100,7 +100,7 @@ def keep(study: str, workdir: str, folder: pathlib.Path) -> None:
         shutil.copy(opened.workdir.examples, folder / f"{study}_examples.npz")
     if any(one == study and figure in OF_SAMPLES for one, figure in FIGURES.values()):
         runs = np.array([level.runs[0] for level in levels(opened.dataset) if level.runs])
-        images = collect.samples(opened, opened.dataset)
+        images = collect.Samples(opened, opened.dataset)
         np.savez_compressed(
             folder / f"{study}_samples.npz", runs=runs, steps=np.array(sorted(images)),
             images=np.stack([images[step][runs, :, :KEPT] for step in sorted(images)]),

@@ -38,7 +38,8 @@ from cspace_jax.analysis.summary import summarise
 from cspace_jax.cli import scripts
 from cspace_jax.config import SCALES, Config, reading
 from cspace_jax.errors import UserError
-from cspace_jax.storage.files import write_atomic
+from cspace_jax.storage.files import located, write_atomic
+from cspace_jax.storage.workdir import Workdir
 
 THRESHOLD = 0.8
 
@@ -76,7 +77,7 @@ def run_variant(name: str, scale: str, root: epath.Path) -> xr.Dataset:
     """
     config = make_config(scale, VARIANTS[name], str(root / "probes"))
     folder = root / name
-    done = (folder / "concept_space.nc").exists()
+    done = Workdir(folder).dataset.exists()
     if not done:
         print(f"variant {name}: {VARIANTS[name] or 'no overrides'}", flush=True)
     # What is done is only checked against the configuration: no figure is drawn.
@@ -178,7 +179,7 @@ def sentences(name: str, one: Mapping[str, Any], seconds: Mapping[str, float]) -
 
 
 def _times(root: epath.Path, name: str) -> dict[str, float]:
-    path = root / name / "times.json"
+    path = Workdir(root / name).times
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -216,7 +217,7 @@ def run(arguments: Sequence[str]) -> None:
 def _root(path: str) -> epath.Path:
     if not path.strip():
         raise UserError(f"workdir = {path!r}: must be the path of a folder")
-    return epath.Path(path).expanduser()
+    return located(path)
 
 
 def _show(found: Mapping[str, Mapping[str, Any]], root: epath.Path) -> None:

@@ -21,10 +21,18 @@ from experiments.torture_bench import ROOT, last_line
 
 GROWTH = 1.05
 ARGUMENTS = (
-    *("--config=signal:smoke", "--config.grid.sep_col=(0.4,)", "--config.figures=()"),
-    *("--config.network.channels=(4,)", "--config.network.groups=2", "--config.network.attention=False"),
-    *("--config.probe.channels=(4,)", "--config.probe.groups=2", "--config.probe.heads=2"),
-    *("--config.probe.out_channels=4", "--config.evaluate.losses=False", "--config.save.keep=all"),
+    "--config=signal:smoke",
+    "--config.grid.sep_col=(0.4,)",
+    "--config.figures=()",
+    "--config.network.channels=(4,)",
+    "--config.network.groups=2",
+    "--config.network.attention=False",
+    "--config.probe.channels=(4,)",
+    "--config.probe.groups=2",
+    "--config.probe.heads=2",
+    "--config.probe.out_channels=4",
+    "--config.evaluate.losses=False",
+    "--config.save.keep=all",
 )
 
 

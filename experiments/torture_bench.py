@@ -22,12 +22,25 @@ from cspace_jax.storage.metrics import read_metrics
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # The smallest study that passes every stage, with many saves, so that any moment can be in one of them.
 STUDY = (
-    *("--config=signal:smoke", "--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=3"),
-    *("--config.save.start=4", "--config.save.count=8", "--config.figures=('fig4',)", "--config.evaluate.losses=False"),
-    *("--config.network.channels=(4,)", "--config.network.groups=2", "--config.network.attention=False"),
-    *("--config.probe.channels=(4,)", "--config.probe.groups=2", "--config.probe.heads=2"),
-    *("--config.probe.out_channels=4", "--config.engine.state_seconds=0.0"),
-    *("--config.elicit.protocols=('overprompt',)", "--config.elicit.samples=2", "--config.elicit.overprompt=(1.0,)"),
+    "--config=signal:smoke",
+    "--config.grid.seeds=(0,)",
+    "--config.optim.steps=40",
+    "--config.optim.log_every=3",
+    "--config.save.start=4",
+    "--config.save.count=8",
+    "--config.figures=('fig4',)",
+    "--config.evaluate.losses=False",
+    "--config.network.channels=(4,)",
+    "--config.network.groups=2",
+    "--config.network.attention=False",
+    "--config.probe.channels=(4,)",
+    "--config.probe.groups=2",
+    "--config.probe.heads=2",
+    "--config.probe.out_channels=4",
+    "--config.engine.state_seconds=0.0",
+    "--config.elicit.protocols=('overprompt',)",
+    "--config.elicit.samples=2",
+    "--config.elicit.overprompt=(1.0,)",
 )
 TABLE = "concept_space.csv"
 PAIR = "experiments.torture_pair"  # carries out a command in two processes

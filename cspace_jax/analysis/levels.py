@@ -9,8 +9,6 @@ from jaxtyping import Bool, Float, Int
 
 from cspace_jax.config.setting import SWEPT
 
-SEPARATION = {"color": "sep_col", "size": "sep_size", "bg_color": "sep_bg"}  # concept -> setting of its signal
-
 
 @dataclasses.dataclass(frozen=True)
 class Level:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Real
 
-from cspace_jax.analysis.levels import SEPARATION, Level, told_apart
+from cspace_jax.analysis.levels import Level, told_apart
+from cspace_jax.config.concepts import SEPARATION, SEPARATIONS
 
 
 def order_check(signal: Float[np.ndarray, " level"], medians: Float[np.ndarray, " level"]) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def level_groups(found: Sequence[Level], concept: str) -> list[list[int]]:
 
 def signal_groups(found: Sequence[Level]) -> list[list[int]]:
     """Return positions of levels that differ in separations alone, not in what carries no signal (mask, optimiser)."""
-    return _groups(found, set(SEPARATION.values()))
+    return _groups(found, SEPARATIONS)
 
 
 def _groups(found: Sequence[Level], free: Collection[str]) -> list[list[int]]:
@@ -67,9 +68,9 @@ def _groups(found: Sequence[Level], free: Collection[str]) -> list[list[int]]:
 
 
 def rank_correlation(x: Real[np.ndarray, " n"], y: Real[np.ndarray, " n"]) -> float:
-    """Return Spearman's rank correlation of two series [n], in -1..1; NaN if one of them is constant."""
+    """Return Spearman's rank correlation of two series [n], in -1..1; NaN if one is constant or n is below 2."""
     from scipy import stats  # takes half a second to load
 
     ranks = stats.rankdata(x), stats.rankdata(y)  # infinite values have ranks too
-    constant = any(len(set(rank)) == 1 for rank in ranks)
+    constant = any(len(set(rank)) < 2 for rank in ranks)
     return float("nan") if constant else float(np.corrcoef(*ranks)[0, 1])

@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import accuracy_curves, trajectory
 from cspace_jax.analysis.levels import Level, levels, ok_runs
+from cspace_jax.analysis.ordering import rank_correlation
 from cspace_jax.config import Config, SaveConfig, differing_fields
+from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.reading import fail, one_of
 from cspace_jax.config.schema import DGP
 from cspace_jax.errors import UserError
@@ -142,13 +143,9 @@ def agreement(rows: Sequence[Row], key: str) -> float:
 
     NaN for fewer than two levels or if either side is all alike.
     """
-    ranks = [
-        stats.rankdata([math.inf if math.isnan(one[key]) else one[key] for one in side])
-        for side in ([row.ours for row in rows], [row.published for row in rows])
-    ]
-    if len(rows) < 2 or any(len(set(rank)) == 1 for rank in ranks):
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    sides = [row.ours[key] for row in rows], [row.published[key] for row in rows]
+    ours, theirs = (np.where(np.isnan(side), np.inf, side) for side in sides)
+    return rank_correlation(ours, theirs)
 
 
 def paper_setting(config: Config) -> Config:
@@ -158,7 +155,7 @@ def paper_setting(config: Config) -> Config:
     so other save steps give other times for the same curve.
     """
     paper = loading.configure("signal:paper", {})
-    same = {name: getattr(config.grid, name) for name in ("seeds", "sep_col", "sep_size", "sep_bg")}
+    same = {name: getattr(config.grid, name) for name in ("seeds", *SEPARATIONS)}
     return dataclasses.replace(
         paper, study=config.study, scale=config.scale, grid=dataclasses.replace(paper.grid, **same),
         save=config.save if config.save in PUBLISHED_SAVES else paper.save, engine=config.engine,

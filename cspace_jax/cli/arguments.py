@@ -1,9 +1,10 @@
 """What can be read off a command line before its flags are parsed, and without any library."""
 
 import json
-import os
 import pathlib
 from collections.abc import Sequence
+
+from cspace_jax.paths import expanded
 
 HELP = ("help", "h", "helpshort")
 VERSION = ("version",)
@@ -57,7 +58,7 @@ def is_smoke(argv: Sequence[str]) -> bool:
     if configs or not folders:
         return any(value.endswith(":smoke") for value in configs)
     try:
-        folder = pathlib.Path(os.path.expanduser(folders[-1]))  # "~nobody" stays as it is
+        folder = pathlib.Path(expanded(folders[-1]))
         return json.loads((folder / "config.json").read_text())["scale"] == "smoke"
     except (OSError, ValueError, KeyError, TypeError):  # said later, in one line
         return False

@@ -1,5 +1,6 @@
 """The configuration of one study: typed, checked, written to JSON, compared."""
 
+from cspace_jax.config.concepts import CONCEPTS
 from cspace_jax.config.conversion import (
     Difference,
     differences,
@@ -11,7 +12,6 @@ from cspace_jax.config.conversion import (
 from cspace_jax.config.saving import later_steps, save_steps
 from cspace_jax.config.schema import (
     ALL_FIGURES,
-    CONCEPTS,
     SCALES,
     Config,
     DataConfig,

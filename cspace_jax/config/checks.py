@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
+from cspace_jax.config.concepts import CONCEPTS, SEPARATION, SEPARATIONS, TABLE
 from cspace_jax.config.fields import Declared, declared
 from cspace_jax.config.reading import fail, flatten, one_of, plain
 from cspace_jax.config.saving import save_steps
 from cspace_jax.config.schema import (
-    CONCEPTS,
     DGP,
     Config,
     masked_of,
@@ -79,8 +79,10 @@ def _grid(config: Config) -> None:
         if not values:
             fail(f"grid.{field.name}", values, "an axis of the grid needs at least one value")
         _distinct(f"grid.{field.name}", values)
-    if len(config.grid.sep_bg) > 1 and config.data.source == DGP and "bg_color" not in config.data.active:
-        fail("grid.sep_bg", config.grid.sep_bg, "several values need 'bg_color' in data.active, else runs are equal")
+    for name, axis in SEPARATION.items() if config.data.source == DGP else ():
+        values = getattr(config.grid, axis)
+        if len(values) > 1 and TABLE[name].neutral and name not in config.data.active:
+            fail(f"grid.{axis}", values, f"several values need {name!r} in data.active, else runs are equal")
 
 
 def _distinct(path: str, values: Sequence[object]) -> None:
@@ -195,11 +197,11 @@ def _batches(config: Config) -> None:
 
 def _probe_data(config: Config) -> None:
     if not config.probe.data:
-        fail("probe.data", config.probe.data, "needs at least one row (sep_col, sep_size, sep_bg, narrow)")
+        fail("probe.data", config.probe.data, f"needs at least one row ({', '.join(SEPARATIONS)}, narrow)")
     _distinct("probe.data", config.probe.data)
     limits = {path: what for path, _, what in declared(Config)}
     for i, row in enumerate(config.probe.data):
-        for name, value in zip(("sep_col", "sep_size", "sep_bg"), row, strict=False):
+        for name, value in zip(SEPARATIONS, row, strict=False):
             _within(f"probe.data[{i}] {name}", value, limits[f"grid.{name}"])
 
 

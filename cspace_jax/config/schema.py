@@ -10,12 +10,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cspace_jax.config.concepts import CONCEPTS
 from cspace_jax.config.definitions import LEARNED, STAYS_80
 from cspace_jax.config.fields import Declared, field
 from cspace_jax.config.swept import MAX_SEED, SWEPT, Setting
 
 SCALES = ("smoke", "quick", "paper")
-CONCEPTS = ("shape", "x", "y", "color", "size", "bg_color")
 # Whose embedding of the vector, each block's own or a common one, and how blocks project it and the time (reference).
 CONDITIONINGS = ("sep_mlp", "sep_linear", "sep_zerolinear", "common_mlp", "common_linear", "common_zerolinear")
 SCHEDULES = ("learned_linear", "fixed_linear")
@@ -89,7 +89,9 @@ class DataConfig:
     pictures from `path` (`concepts`, `crop`, `jitter`, `flip`, `tint`), "FILE.py:NAME" is a generator of the user's.
     """
 
-    active: tuple[str, ...] = field(("color", "size"), f"bits of a class: 2 to 6 of {', '.join(CONCEPTS)}")
+    active: tuple[str, ...] = field(
+        ("color", "size"), f"bits of a class: 2 to {len(CONCEPTS)} of {', '.join(CONCEPTS)}"
+    )
     image_size: int = field(
         32, "pixels a side; divisible by 2 ** (levels - 1) of both networks", at_least=4, at_most=1024
     )

@@ -184,7 +184,7 @@ def image_flops(config: Config) -> float:
 
 def evaluation_flops(config: Config) -> float:
     """Return the operations of sampling all classes for one run at one checkpoint."""
-    images = source_of(config.data).family.num * config.evaluate.samples_per_class
+    images = source_of(config.data).classes.num * config.evaluate.samples_per_class
     return images * (1 + _is_guided(config)) * config.evaluate.sampling_steps * image_flops(config)
 
 
@@ -198,7 +198,7 @@ def loss_flops(config: Config) -> float:
     source, passes = source_of(config.data), 0
     for split in ("validation", "test"):
         count, size = losses.batches_of(source, config.evaluate, config.optim.batch_size, split)
-        again = 1 + len(source.family.active) if source.real and split == "validation" else 0
+        again = 1 + len(source.classes.active) if source.real and split == "validation" else 0
         passes += count * size * (1 + again)
     return passes * image_flops(config)
 
@@ -208,7 +208,7 @@ def battery_flops(config: Config) -> float:
     if not config.elicit.protocols:
         return 0.0
     passes = sum(protocols.passes(config.elicit, config.evaluate.guidance))
-    images = config.elicit.samples * len(source_of(config.data).family.held_out_ids)
+    images = config.elicit.samples * len(source_of(config.data).classes.held_out_ids)
     return passes * images * config.evaluate.sampling_steps * image_flops(config)
 
 

@@ -10,14 +10,17 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from cspace_jax.config import DataConfig
+from cspace_jax.config.concepts import TABLE, Concept
 from cspace_jax.data import concepts
 from cspace_jax.data.concepts import ConceptVector, Ranges
 from cspace_jax.data.rendering import add_noise, render
 from cspace_jax.data.source import Items
 
-POSITION_RANGE = 0.5  # x and y of an object are uniform in +- this where they are not concepts
-# Columns of the uniform numbers of an image. They are part of the results: never renumber.
-_POSITION, _COLOR, _SIZE, _BG_COLOR, _COINS, _DRAWS = slice(0, 2), slice(2, 5), 5, slice(6, 9), slice(9, 11), 11
+# Columns of the uniform numbers of an image: the first of a concept's value, and its coin. They are part of the
+# results: never renumber. A concept that is not among them draws by a key of its own.
+_COLUMNS = {"x": 0, "y": 1, "color": 2, "size": 5, "bg_color": 6}
+_COINS = {"color": 9, "size": 10}
+_DRAWS = 11
 
 
 @struct.dataclass(kw_only=True)
@@ -44,51 +47,44 @@ def sample_concepts(
     uniform_key, normal_key = jax.random.split(key)
     # One flat call for all uniform numbers: further calls, and calls with more axes, add seconds to compile time.
     u = 2 * jax.random.uniform(uniform_key, (len(bits) * _DRAWS,)).reshape(-1, _DRAWS) - 1
-    coins = (u[:, _COINS] > 0).astype(jnp.int32)
-    x, y = _positions(at_mean, ranges, bit, u[:, _POSITION], normal_key)
-    return ConceptVector(
-        shape=jnp.asarray(bit.get("shape", jnp.zeros(len(bits))), jnp.int32),
-        x=x,
-        y=y,
-        color=_color(at_mean, ranges, bit.get("color"), coins[:, 0], u[:, _COLOR]),
-        size=_size(at_mean, ranges, bit.get("size"), coins[:, 1], u[:, _SIZE]),
-        bg_color=_background(at_mean, ranges, bit.get("bg_color"), u[:, _BG_COLOR]),
-    )
+    normal = [name for name, one in TABLE.items() if one.normal]
+    values = {}
+    for number, (name, one) in enumerate(TABLE.items()):
+        if one.ends is None:
+            values[name] = jnp.asarray(bit.get(name, jnp.zeros(len(bits))), jnp.int32)
+        elif one.normal and name in bit:
+            mean = ranges.mean[name][bit[name]]
+            drawn = jax.random.normal(jax.random.fold_in(normal_key, normal.index(name)), (len(u),))
+            values[name] = mean if at_mean else mean + ranges.spread[name] * drawn
+        else:
+            own, coin = _uniform_numbers(one, number, u, uniform_key)
+            values[name] = _value(one, ranges, bit.get(name), coin, own, at_mean)
+    return ConceptVector(**values)
 
 
-def _positions(at_mean: bool, ranges: Ranges, bit: dict[str, Array], u: Array, key: Array) -> Float[Array, "2 n"]:
-    position = POSITION_RANGE * u.T
-    for row, name in enumerate(("x", "y")):
-        if name in bit:
-            normal = jax.random.normal(jax.random.fold_in(key, row), (len(u),))
-            spread = 0.0 if at_mean else ranges.position_std * normal
-            position = position.at[row].set(ranges.position_mean[bit[name]] + spread)
-    return position
+def _uniform_numbers(one: Concept, number: int, u: Array, key: Array) -> tuple[Array, Array]:
+    """Return numbers in [-1, 1) for a concept's value ([n], of a colour [n, 3]), and 0 or 1 [n] for its coin."""
+    start, coin = _COLUMNS.get(one.name, 0), _COINS.get(one.name, 0)
+    if one.name not in _COLUMNS:
+        own = jax.random.uniform(jax.random.fold_in(key, number), (len(u) * (one.entries + 1),))
+        u, coin = 2 * own.reshape(len(u), -1) - 1, one.entries
+    value = u[:, start] if one.entries == 1 else u[:, start : start + one.entries]
+    return value, (u[:, coin] > 0).astype(jnp.int32)
 
 
-def _color(at_mean: bool, ranges: Ranges, bit: Array | None, coin: Array, u: Array) -> Float[Array, "n 3"]:
-    mean = ranges.color_mean[coin if bit is None else bit]
-    if at_mean and bit is not None:
-        return mean
-    return mean + ranges.color_half_width * u
-
-
-def _size(at_mean: bool, ranges: Ranges, bit: Array | None, coin: Array, u: Array) -> Float[Array, "n"]:
-    mean = ranges.size_mean[coin if bit is None else bit]
-    if at_mean and bit is not None:
-        return mean
-    low = jnp.maximum(mean - ranges.size_half_width, concepts.MIN_SIZE)
-    high = jnp.maximum(mean + ranges.size_half_width, concepts.MIN_SIZE)
-    return low + (high - low) * (u + 1) / 2
-
-
-def _background(at_mean: bool, ranges: Ranges, bit: Array | None, u: Array) -> Float[Array, "n 3"]:
-    low, high = concepts.NEUTRAL_BG
-    if bit is not None:
-        mean, half_width = ranges.bg_mean[bit], ranges.bg_half_width
+def _value(one: Concept, ranges: Ranges, bit: Array | None, coin: Array, u: Array, at_mean: bool) -> Array:
+    """Return values in the range of the class, or where the concept is inactive (`bit` None) as the table says."""
+    if bit is None and one.neutral is not None:
+        low, high = one.neutral
+        mean, spread = jnp.full(u.shape, (low + high) / 2), (high - low) / 2
     else:
-        mean, half_width = jnp.full(u.shape, (low + high) / 2), (high - low) / 2
-    return mean if at_mean else mean + half_width * u
+        mean, spread = ranges.mean[one.name][coin if bit is None else bit], ranges.spread[one.name]
+    if at_mean and (bit is not None or one.neutral_in_tests):
+        return mean
+    if one.least is None:
+        return mean + spread * u
+    low, high = jnp.maximum(mean - spread, one.least), jnp.maximum(mean + spread, one.least)
+    return low + (high - low) * (u + 1) / 2
 
 
 def images(data: DataConfig, dataset: Dataset) -> Float[Array, "b h w 3"]:
@@ -97,7 +93,7 @@ def images(data: DataConfig, dataset: Dataset) -> Float[Array, "b h w 3"]:
     return add_noise(clean, dataset.noise_key)
 
 
-def conditionings(data: DataConfig, dataset: Dataset) -> Float[Array, "b 11"]:
+def conditionings(data: DataConfig, dataset: Dataset) -> Float[Array, "b d"]:
     """Return the conditioning vectors [b, 11] of a data set or of a slice of it."""
     return concepts.conditioning(data.active, dataset.cv)
 

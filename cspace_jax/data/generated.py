@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from cspace_jax.config import ProbeConfig
+from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import signal
 from cspace_jax.data.source import Source, repeat
@@ -34,7 +35,7 @@ class Generated(Source):
 
     @property
     def test_images(self) -> int:
-        return len(self.family.held_out_ids) * self.data.test_images_per_class
+        return len(self.classes.held_out_ids) * self.data.test_images_per_class
 
     def split(self, setting: Setting, key: Key[Array, ""]) -> tuple[Any, Any]:
         """Draw the images of the training classes and split them at random into (training set, validation set).
@@ -43,7 +44,7 @@ class Generated(Source):
         classes x images_per_class images. The set is fixed: the same concepts and noise each time an image comes round.
         """
         pool_key, split_key = jax.random.split(jax.random.fold_in(key, 0))
-        klass = repeat(self.family.train_ids, self.data.images_per_class)
+        klass = repeat(self.classes.train_ids, self.data.images_per_class)
         pool = self.draw(setting, klass, pool_key, at_mean=False)
         order = jax.random.permutation(split_key, self.data.pool_images)
         return pool.take(order[: self.train_images]), pool.take(order[self.train_images :])
@@ -56,7 +57,7 @@ class Generated(Source):
 
     def test(self, setting: Setting, key: Key[Array, ""]) -> Any:
         """Draw the images of the held-out classes, at their exact class means."""
-        klass = repeat(self.family.held_out_ids, self.data.test_images_per_class)
+        klass = repeat(self.classes.held_out_ids, self.data.test_images_per_class)
         return self.draw(setting, klass, jax.random.fold_in(key, 2), at_mean=True)
 
     def prompts(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> Float[Array, "k per_class d"]:
@@ -64,9 +65,9 @@ class Generated(Source):
 
         Source: reference implementation. The draws are split apart from the training and test sets.
         """
-        klass = repeat(range(self.family.num), per_class)
-        drawn = self._fresh(setting, klass, jax.random.fold_in(key, 1)).reshape(self.family.num, per_class, -1)
-        return jnp.where(self.family.trained[:, None, None], drawn, self.means(setting)[:, None])
+        klass = repeat(range(self.classes.num), per_class)
+        drawn = self._fresh(setting, klass, jax.random.fold_in(key, 1)).reshape(self.classes.num, per_class, -1)
+        return jnp.where(self.classes.trained[:, None, None], drawn, self.means(setting)[:, None])
 
     def _fresh(self, setting: Setting, klass: Int[Array, "n"], key: Key[Array, ""]) -> Float[Array, "n d"]:
         return self.conditionings(self.draw(setting, klass, key, at_mean=False))
@@ -75,11 +76,11 @@ class Generated(Source):
         return {"means": signal.pixel_signal(self, setting, key), "ranges": signal.range_signal(self, setting, key)}
 
     def examples(self, setting: Setting, per_class: int, key: Key[Array, ""], *, at_mean: bool = True) -> Any:
-        return self.draw(setting, repeat(range(self.family.num), per_class), key, at_mean=at_mean)
+        return self.draw(setting, repeat(range(self.classes.num), per_class), key, at_mean=at_mean)
 
     def probe_items(self, probe: ProbeConfig, key: Key[Array, ""], *, held: bool) -> Any:
         """Draw images of every class for every row of the probe's data; those held lie at the class means."""
-        klass = repeat(range(self.family.num), probe.test_images_per_class if held else probe.images_per_class)
+        klass = repeat(range(self.classes.num), probe.test_images_per_class if held else probe.images_per_class)
         parts = []
         for i, row in enumerate(probe.data):
             # One small program for all rows: with the rows together in one, XLA compiles for minutes on a CPU.
@@ -89,8 +90,8 @@ class Generated(Source):
     def _draw_row(
         self, row: tuple[float, float, float, bool], klass: Int[Array, "n"], key: Key[Array, ""], *, at_mean: bool
     ) -> Any:
-        sep_col, sep_size, sep_bg, _ = (jnp.float32(value) for value in row)
-        return _draw(self, Setting(sep_col=sep_col, sep_size=sep_size, sep_bg=sep_bg), klass, key, at_mean=at_mean)
+        swept = {name: jnp.float32(value) for name, value in zip(SEPARATIONS, row, strict=False)}
+        return _draw(self, Setting(**swept), klass, key, at_mean=at_mean)
 
 
 def _plain_draw(

@@ -78,8 +78,8 @@ class Generator(Generated):
     @functools.cached_property
     def _description(self) -> tuple[Classes, Layout]:
         words: Any = tuple(one if isinstance(one, str) else tuple(one) for one in self.concepts.values())
-        family = Classes(tuple(self.concepts), words, self.data.held_out)
-        check_concepts(family, self.data.source)
+        classes = Classes(tuple(self.concepts), words, self.data.held_out)
+        check_concepts(classes, self.data.source)
 
         def one() -> Mapping[str, Array]:
             bits = jnp.zeros(len(self.concepts), jnp.int32)
@@ -88,10 +88,10 @@ class Generator(Generated):
         entries = jax.eval_shape(one)
         if list(entries) != list(self.concepts):
             fail("data.source", self.data.source, f"condition returns {list(entries)}, must be {list(self.concepts)}")
-        return family, Layout.of({name: max(leaf.size, 1) for name, leaf in entries.items()})
+        return classes, Layout.of({name: max(leaf.size, 1) for name, leaf in entries.items()})
 
     @property
-    def family(self) -> Classes:
+    def classes(self) -> Classes:
         return self._description[0]
 
     @property
@@ -99,7 +99,7 @@ class Generator(Generated):
         return self._description[1]
 
     def draw(self, setting: Setting, klass: Int[Array, "n"], key: Key[Array, ""], *, at_mean: bool) -> GeneratedItems:
-        bits = jnp.asarray(self.family.bits)[klass]
+        bits = jnp.asarray(self.classes.bits)[klass]
         keys = jax.random.split(key, len(klass))
         values = jax.vmap(lambda one, k: self.sample(setting, one, k, at_mean))(bits, keys)
         return GeneratedItems(klass=klass, values=values)
@@ -108,7 +108,7 @@ class Generator(Generated):
         return jnp.clip(jax.vmap(self.render)(items.values), 0.0, 1.0)
 
     def conditionings(self, items: GeneratedItems) -> Float[Array, "b d"]:
-        bits = jnp.asarray(self.family.bits)[items.klass]
+        bits = jnp.asarray(self.classes.bits)[items.klass]
 
         def one(values: Any, bits: Array) -> Array:
             return jnp.concatenate([jnp.ravel(entries) for entries in self.condition(values, bits).values()])
@@ -116,5 +116,5 @@ class Generator(Generated):
         return jax.vmap(one)(items.values, bits).astype(jnp.float32)
 
     def means(self, setting: Setting) -> Float[Array, "k d"]:
-        klass = jnp.arange(self.family.num)
+        klass = jnp.arange(self.classes.num)
         return self.conditionings(self.draw(setting, klass, jax.random.key(0), at_mean=True))

@@ -74,4 +74,4 @@ def fill(
 
 
 def _of_class(source: Source, dataset: Items) -> Bool[Array, " n"]:
-    return dataset.klass == source.family.names.index(source.masked[1])
+    return dataset.klass == source.classes.names.index(source.masked[1])

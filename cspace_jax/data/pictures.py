@@ -19,10 +19,11 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from cspace_jax.config import DataConfig, ProbeConfig
+from cspace_jax.config.concepts import NEUTRAL_BG, TABLE
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import augmentation
 from cspace_jax.data.classes import Classes, Words
-from cspace_jax.data.concepts import BIT_NAMES, NEUTRAL_BG, Ranges, class_ranges, ranges_of
+from cspace_jax.data.concepts import Ranges, class_ranges, ranges_of
 from cspace_jax.data.source import Items, Layout, Source, repeat
 
 TINT = "color"  # the concept that tinting adds
@@ -66,12 +67,12 @@ class Pictures(Source):
     load: Callable[[], dict[str, np.ndarray]] = dataclasses.field(compare=False, repr=False, kw_only=True)
 
     @property
-    def family(self) -> Classes:
-        return self._family
+    def classes(self) -> Classes:
+        return self._classes
 
     @functools.cached_property
-    def _family(self) -> Classes:
-        tint = ((TINT,), (BIT_NAMES[TINT],)) if self.data.tint else ((), ())
+    def _classes(self) -> Classes:
+        tint = ((TINT,), (TABLE[TINT].words,)) if self.data.tint else ((), ())
         return Classes(self.concepts + tint[0], self.words + tint[1], self.data.held_out)
 
     @property
@@ -125,15 +126,15 @@ class Pictures(Source):
 
     @property
     def train_images(self) -> int:
-        return sum(map(self._seen, self.family.train_ids))
+        return sum(map(self._seen, self.classes.train_ids))
 
     @property
     def validation_images(self) -> int:
-        return sum(len(self._rows(klass, held=True)) for klass in self.family.train_ids)
+        return sum(len(self._rows(klass, held=True)) for klass in self.classes.train_ids)
 
     @property
     def test_images(self) -> int:
-        return sum(map(self._tested, self.family.held_out_ids))
+        return sum(map(self._tested, self.classes.held_out_ids))
 
     def _tested(self, klass: int) -> int:
         return min(len(self._rows(klass, held=True)), self.data.test_images_per_class)
@@ -141,7 +142,7 @@ class Pictures(Source):
     def training(self, setting: Setting, key: Key[Array, ""]) -> PictureItems:
         """Return `images_per_class` pictures of every training class, chosen by the seed; all of them if it is 0."""
         parts, klass = [], []
-        for k in self.family.train_ids:
+        for k in self.classes.train_ids:
             rows, count = self._rows(k, held=False), self._seen(k)
             order = jax.random.permutation(jax.random.fold_in(key, k), len(rows))
             parts.append(rows.start + order[:count])
@@ -150,13 +151,13 @@ class Pictures(Source):
 
     def validation(self, setting: Setting, key: Key[Array, ""]) -> PictureItems:
         """Return all pictures of the training classes that no run is trained on, in an order of the seed."""
-        rows = [self._rows(k, held=True) for k in self.family.train_ids]
-        klass = [repeat(k, len(one)) for k, one in zip(self.family.train_ids, rows, strict=True)]
+        rows = [self._rows(k, held=True) for k in self.classes.train_ids]
+        klass = [repeat(k, len(one)) for k, one in zip(self.classes.train_ids, rows, strict=True)]
         items = self._items(setting, [jnp.arange(r.start, r.stop) for r in rows], klass, key, at_mean=False)
         return items.take(jax.random.permutation(jax.random.fold_in(key, 2**16 + 1), self.validation_images))
 
     def test(self, setting: Setting, key: Key[Array, ""]) -> PictureItems:
-        counts = [(k, self._rows(k, held=True).start, self._tested(k)) for k in self.family.held_out_ids]
+        counts = [(k, self._rows(k, held=True).start, self._tested(k)) for k in self.classes.held_out_ids]
         rows = [jnp.arange(start, start + count) for _, start, count in counts]
         return self._items(setting, rows, [repeat(k, count) for k, _, count in counts], key, at_mean=True)
 
@@ -174,10 +175,10 @@ class Pictures(Source):
         return PictureItems(klass=klasses, index=index, color=color, background=background)
 
     def _colors(self, ranges: Ranges, klass: Array, key: Key[Array, ""], *, at_mean: bool) -> Float[Array, "n 3"]:
-        mean = ranges.color_mean[klass & 1]
+        mean = ranges.mean[TINT][klass & 1]
         if at_mean:
             return mean
-        return mean + ranges.color_half_width * jax.random.uniform(key, mean.shape, minval=-1.0, maxval=1.0)
+        return mean + ranges.spread[TINT] * jax.random.uniform(key, mean.shape, minval=-1.0, maxval=1.0)
 
     def images(self, pool: Any, items: PictureItems, keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w 3"]:
         """Return pictures; where `keys` are given, augmented and then tinted."""
@@ -194,24 +195,24 @@ class Pictures(Source):
         return self._vectors(items.klass, items.color)
 
     def _vectors(self, klass: Int[Array, "b"], color: Float[Array, "b 3"] | None) -> Float[Array, "b d"]:
-        bits = jnp.asarray(self.family.bits)[klass]
+        bits = jnp.asarray(self.classes.bits)[klass]
         pairs = [jax.nn.one_hot(bits[:, i], 2) for i in range(len(self.concepts))]
         return jnp.concatenate(pairs + ([] if color is None else [color]), axis=-1)
 
     def means(self, setting: Setting) -> Float[Array, "k d"]:
-        klass = jnp.arange(self.family.num)
-        color = ranges_of(setting).color_mean[klass & 1] if self.data.tint else None
+        klass = jnp.arange(self.classes.num)
+        color = ranges_of(setting).mean[TINT][klass & 1] if self.data.tint else None
         return self._vectors(klass, color)
 
     def prompts(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> Float[Array, "k per_class d"]:
         """Ask for every class by its exact entries; only a tint of training classes is drawn in its range."""
-        klass = repeat(range(self.family.num), per_class)
+        klass = repeat(range(self.classes.num), per_class)
         exact = self.means(setting)[klass]
         if self.data.tint:
             drawn = self._colors(ranges_of(setting), klass, jax.random.fold_in(key, 2**16 + 3), at_mean=False)
-            trained = jnp.asarray(self.family.trained)[klass]
+            trained = jnp.asarray(self.classes.trained)[klass]
             exact = jnp.where(trained[:, None], self._vectors(klass, drawn), exact)
-        return exact.reshape(self.family.num, per_class, -1)
+        return exact.reshape(self.classes.num, per_class, -1)
 
     def signals(self, setting: Setting, key: Key[Array, ""]) -> dict[str, Float[Array, "concept"]]:
         """Return the signal of a tint in closed form, and NaN for concepts of labels, of which no pairs exist.
@@ -219,7 +220,7 @@ class Pictures(Source):
         Two pictures that differ in the colour alone differ by g (c1 - c0) with brightness g, so the mean squared pixel
         difference is mean(g^2) 2 sep_col^2 / 3.
         """
-        found = jnp.full(len(self.family.active), jnp.nan)
+        found = jnp.full(len(self.classes.active), jnp.nan)
         if self.data.tint:
             found = found.at[-1].set(self.ink * 2 / 3 * jnp.asarray(setting.sep_col) ** 2)
         return {"means": found, "ranges": found}
@@ -227,7 +228,7 @@ class Pictures(Source):
     @functools.cached_property
     def ink(self) -> float:
         """Mean squared brightness of the training classes' pictures; of a tint alone."""
-        rows = sorted({row for k in self.family.train_ids for row in self._rows(k, held=False)})
+        rows = sorted({row for k in self.classes.train_ids for row in self._rows(k, held=False)})
         pictures, order = self.pool["pictures"], self.pool["rows"]
         weights = np.array(augmentation.GREY) / 255
         sums = [float((((pictures[order[rows[i : i + _CHUNK]]] @ weights) ** 2).mean(axis=(1, 2))).sum())
@@ -243,7 +244,7 @@ class Pictures(Source):
         """
         labels = Classes(self.concepts, self.words)
         halves = np.array([self._half_means(label) for label in range(labels.num)])  # [label, 2, h, w, 3]
-        trained = {k >> 1 if self.data.tint else k for k in self.family.train_ids}
+        trained = {k >> 1 if self.data.tint else k for k in self.classes.train_ids}
         found = []
         for column in range(len(self.concepts)):
             pairs = [
@@ -267,17 +268,17 @@ class Pictures(Source):
         return np.array(means)
 
     def examples(self, setting: Setting, per_class: int, key: Key[Array, ""], *, at_mean: bool = True) -> PictureItems:
-        rows = [self._rows(k, held=True) for k in range(self.family.num)]
+        rows = [self._rows(k, held=True) for k in range(self.classes.num)]
         count = min(per_class, *map(len, rows))
         index = [jnp.arange(one.start, one.start + count) for one in rows]
-        return self._items(setting, index, [repeat(k, count) for k in range(self.family.num)], key, at_mean=at_mean)
+        return self._items(setting, index, [repeat(k, count) for k in range(self.classes.num)], key, at_mean=at_mean)
 
     def probe_items(self, probe: ProbeConfig, key: Key[Array, ""], *, held: bool) -> PictureItems:
         """Return all pictures of all classes of a part; with a tint once for every row of `probe.data`."""
-        rows = [self._rows(k, held=held) for k in range(self.family.num)]
+        rows = [self._rows(k, held=held) for k in range(self.classes.num)]
         index = [jnp.arange(r.start, r.stop) for r in rows]
         klass = [repeat(k, len(one)) for k, one in enumerate(rows)]
-        ranges = [class_ranges(*row) for row in (probe.data if self.data.tint else probe.data[:1])]
+        ranges = [class_ranges(*row[:-1], narrow=row[-1]) for row in (probe.data if self.data.tint else probe.data[:1])]
         parts = [
             self._items(one, index, klass, jax.random.fold_in(key, i), at_mean=held) for i, one in enumerate(ranges)
         ]

@@ -28,7 +28,7 @@ class Renderer(Generated):
     far_ends = True
 
     @property
-    def family(self) -> Classes:
+    def classes(self) -> Classes:
         return concepts.classes(self.data.active, self.data.held_out)
 
     @property
@@ -45,7 +45,9 @@ class Renderer(Generated):
     def _draw_row(
         self, row: tuple[float, float, float, bool], klass: Int[Array, "n"], key: Key[Array, ""], *, at_mean: bool
     ) -> datasets.Dataset:
-        return _draw_row(self.data.active, concepts.class_ranges(*row), klass, key, at_mean=at_mean)
+        return _draw_row(
+            self.data.active, concepts.class_ranges(*row[:-1], narrow=row[-1]), klass, key, at_mean=at_mean
+        )
 
     def images(
         self, pool: Any, items: datasets.Dataset, keys: Key[Array, "b"] | None = None
@@ -59,6 +61,6 @@ class Renderer(Generated):
         return concepts.mean_conditionings(self.data.active, concepts.ranges_of(setting))
 
     def _fresh(self, setting: Setting, klass: Int[Array, "n"], key: Key[Array, ""]) -> Float[Array, "n d"]:
-        ranges, bits = concepts.ranges_of(setting), jax.numpy.asarray(self.family.bits)[klass]
+        ranges, bits = concepts.ranges_of(setting), jax.numpy.asarray(self.classes.bits)[klass]
         cv = datasets.sample_concepts(self.data.active, ranges, bits, key, at_mean=False)
         return concepts.conditioning(self.data.active, cv)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cspace_jax.config.schema import CONCEPTS
+from cspace_jax.config.concepts import CONCEPTS
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import rendering
 from cspace_jax.data.classes import Classes
@@ -42,16 +42,16 @@ def distance_matrix(images: Float[Array, "k n h w c"]) -> Float[Array, "k k"]:
     return jax.vmap(one_to_all, in_axes=(0, None))(images, images)
 
 
-def concept_distances(family: Classes, distances: Float[Array, "k k"], trained_only: bool = True) -> Array:
+def concept_distances(classes: Classes, distances: Float[Array, "k k"], trained_only: bool = True) -> Array:
     """Average d[i, j] over the pairs of classes that differ in one concept alone; returns [concept].
 
     `trained_only` keeps the pairs of classes seen in training, as the reference implementation's "concept gradient"
     does; otherwise all pairs count.
     """
-    differ = family.bits[:, None] != family.bits[None, :]  # [k, k, concept]
+    differ = classes.bits[:, None] != classes.bits[None, :]  # [k, k, concept]
     pairs = differ & (differ.sum(axis=-1, keepdims=True) == 1)
     if trained_only:
-        seen = pairs & (family.trained[:, None] & family.trained[None, :])[..., None]
+        seen = pairs & (classes.trained[:, None] & classes.trained[None, :])[..., None]
         pairs = np.where(seen.any(axis=(0, 1)), seen, pairs)  # a choice of held-out classes may leave no such pair
     weights = pairs / pairs.sum(axis=(0, 1))
     return jnp.einsum("ij,ijc->c", distances, weights, precision=jax.lax.Precision.HIGHEST)
@@ -63,7 +63,7 @@ def paired_items(source: "Generated", setting: Setting, n: int, key: Key[Array, 
     `at_mean` places them at the exact class means, otherwise in the training ranges.
     """
     draw = jax.vmap(lambda klass: source.draw(setting, jnp.full(n, klass), key, at_mean=at_mean))
-    return draw(jnp.arange(source.family.num))
+    return draw(jnp.arange(source.classes.num))
 
 
 def pixel_distances(
@@ -90,7 +90,7 @@ def pixel_signal(
 
     Averaged over the pairs of training classes that differ in the concept, or over all such pairs.
     """
-    return concept_distances(source.family, pixel_distances(source, setting, key, n), trained_only)
+    return concept_distances(source.classes, pixel_distances(source, setting, key, n), trained_only)
 
 
 def range_signal(
@@ -100,7 +100,7 @@ def range_signal(
 
     The reference implementation takes 2,048 images a class; fewer give the same value within a few per cent.
     """
-    return concept_distances(source.family, pixel_distances(source, setting, key, n, at_mean=False), trained_only)
+    return concept_distances(source.classes, pixel_distances(source, setting, key, n, at_mean=False), trained_only)
 
 
 def smooth_render(
@@ -163,6 +163,6 @@ def jacobian_signal(
     `pixel_signal`.
     """
     data = source.data
-    drawn = source.draw(setting, jnp.repeat(jnp.asarray(source.family.train_ids), n), key, at_mean=True)
+    drawn = source.draw(setting, jnp.repeat(jnp.asarray(source.classes.train_ids), n), key, at_mean=True)
     norms = jacobian_norms(drawn.cv, data.image_size, data.blur, edge)
     return norms.mean(axis=0)[np.array([CONCEPTS.index(name) for name in data.active])]

@@ -73,7 +73,7 @@ class Source(abc.ABC):
 
     Attributes:
       data: configuration of the images.
-      family: concepts and classes.
+      classes: concepts and classes.
       layout: of the conditioning vector.
       real: whether the images are pictures, of which some are never trained on: the probe reads these as well.
       far_ends: whether the published far ends of colour and size are directions of latent interventions.
@@ -87,7 +87,7 @@ class Source(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def family(self) -> Classes: ...
+    def classes(self) -> Classes: ...
 
     @property
     @abc.abstractmethod
@@ -168,7 +168,7 @@ class Source(abc.ABC):
     @property
     def masked(self) -> tuple[str, str]:
         """Return the concept that `grid.mask` hides and the code of the class whose images it is hidden in."""
-        return masked_of(self.family.active, self.data.mask_concept, self.data.mask_class)
+        return masked_of(self.classes.active, self.data.mask_concept, self.data.mask_class)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class Source(abc.ABC):
 
     def class_of(self, words: str) -> int:
         """Return the index of a class in words or bits; raises as `prompt`."""
-        found = self.family
+        found = self.classes
         if words in found.names:
             return found.names.index(words)
         known = [word for pair in found.words for value in pair for word in value.split()]

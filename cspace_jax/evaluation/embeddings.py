@@ -31,9 +31,9 @@ class Embeddings:
     embedding_classes: jax.Array
 
 
-def vector_names(family: Classes) -> tuple[str, ...]:
+def vector_names(classes: Classes) -> tuple[str, ...]:
     """Return the words of the single concepts, such as ("red", "blue", "large", "small"), in the order of v."""
-    return tuple(word for words in family.words for word in words)
+    return tuple(word for words in classes.words for word in words)
 
 
 def concept_vectors(source: Source, setting: Setting) -> Float[Array, "v d"]:
@@ -41,11 +41,11 @@ def concept_vectors(source: Source, setting: Setting) -> Float[Array, "v d"]:
 
     At a colour signal of .2 and a size signal of .3 they are the published (.4, .4, .6), (.6, .4, .4), .3 and .6.
     """
-    means, family, slices = source.means(setting), source.family, source.layout.slices
+    means, classes, slices = source.means(setting), source.classes, source.layout.slices
     empty = jnp.zeros(source.layout.dim)
     chosen = [
-        (slices[name], means[np.argmax(family.bits[:, i] == bit)])
-        for i, name in enumerate(family.active)
+        (slices[name], means[np.argmax(classes.bits[:, i] == bit)])
+        for i, name in enumerate(classes.active)
         for bit in (0, 1)
     ]
     return jnp.stack([empty.at[entries].set(mean[entries]) for entries, mean in chosen])
@@ -54,7 +54,7 @@ def concept_vectors(source: Source, setting: Setting) -> Float[Array, "v d"]:
 def measure(spec: TrainSpec, params: dict, setting: Setting) -> Embeddings:
     """Measure the embeddings of a run's parameters."""
     source, network = spec.source, spec.vdm.network
-    asked = source.means(setting)[np.array(source.family.held_out_ids)]
+    asked = source.means(setting)[np.array(source.classes.held_out_ids)]
     vectors = concept_vectors(source, setting)
     projected = unet.project_conditioning(network, params["network"], jnp.concatenate([vectors, asked]))
     number = len(vectors)

@@ -77,7 +77,7 @@ def exchange_batch(
     means, klass = source.means(setting), jax.tree.map(lambda leaf: leaf[i], data.batch).klass
     right = _terms(spec, params, setting, data, pool, i).total.mean()
     rises = []
-    for bit in reversed(range(len(source.family.active))):  # the first concept is the highest bit of the class index
+    for bit in reversed(range(len(source.classes.active))):  # the first concept is the highest bit of the class index
         moved = means[klass ^ (1 << bit)] - means[klass]
         rises.append(_terms(spec, params, setting, data, pool, i, moved).total.mean() - right)
     return jnp.stack(rises)

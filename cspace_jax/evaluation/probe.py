@@ -52,7 +52,7 @@ class ProbeSpec:
             out_channels=probe.out_channels,
             convolution=plan.convolution,
         )
-        return cls(backbone, len(source_of(config.data).family.active))
+        return cls(backbone, len(source_of(config.data).classes.active))
 
 
 class _Head(nn.Module):

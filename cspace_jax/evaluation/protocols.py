@@ -266,7 +266,7 @@ def check_network(config: ElicitConfig, conditioning: str) -> None:
 
 def check_source(config: ElicitConfig, source: Source) -> None:
     """Raise UserError for a protocol that pushes a concept which the study does not have, or asks for one in vain."""
-    active = source.family.active
+    active = source.classes.active
     for name in config.protocols:
         # A flag of the protocol would say so better; it would change the text that its batteries are found by.
         if PROTOCOLS["overprompt_published"] in parse(name)[0] and not source.far_ends:
@@ -308,7 +308,7 @@ def queries(config: ElicitConfig, source: Source, setting: Setting, key: jax.Arr
     rows = []
     for number, (name, values) in enumerate(layout(config)):
         row = []
-        for klass in source.family.held_out_ids:
+        for klass in source.classes.held_out_ids:
             direction_key = jax.random.fold_in(jax.random.fold_in(key, number), klass)
             row.append(_query(config, source, klass, name, values, number, guidance, means, direction_key))
         rows.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *row))

@@ -89,7 +89,7 @@ def random_direction(source: Source, key: jax.Array, away_from: Float[Array, " d
     See `unlike`. With colour and size active a direction drawn freely is a near-copy with probability 0.2.
     """
     used = np.zeros(source.layout.dim, bool)
-    for name in source.family.active:
+    for name in source.classes.active:
         used[source.layout.slices[name]] = True
     return unlike(away_from, jnp.where(used, jax.random.normal(key, (CANDIDATES, used.size)), 0.0))
 
@@ -118,7 +118,7 @@ def make_target(source: Source, klass: int, concept: str, means: jax.Array, shuf
       means: conditioning vectors of all classes at their means [k, d].
       shuffled: exchange the two.
     """
-    found, active = source.family, source.family.active
+    found, active = source.classes, source.classes.active
     if concept == ALL:
         return _target_of_all(source, klass, means)
     pushed = active.index(concept) if concept in active else 0  # without protocols nothing is pushed
@@ -142,7 +142,7 @@ def make_target(source: Source, klass: int, concept: str, means: jax.Array, shuf
 
 def _target_of_all(source: Source, klass: int, means: jax.Array) -> Target:
     """Describe a class whose concepts are all pushed at once, away from the class with all of them exchanged."""
-    found = source.family
+    found = source.classes
     opposite = found.names.index("".join(str(1 - bit) for bit in found.bits[klass].tolist()))
 
     def strong(ends: Mapping[str, Any]) -> jax.Array:

@@ -53,7 +53,7 @@ class EvalSpec:
     @classmethod
     def from_config(cls, config: Config, train: TrainSpec, probe: ProbeSpec) -> "EvalSpec":
         """Collect the static parts of naive prompting of every class."""
-        shape = (1, train.source.family.num, config.evaluate.samples_per_class)
+        shape = (1, train.source.classes.num, config.evaluate.samples_per_class)
         return cls(train, config.evaluate, probe, config.elicit, shape)
 
     @classmethod
@@ -67,7 +67,7 @@ class EvalSpec:
         of a run hold, in batches of equal length. `queries` of the battery take part, 0 = all. Where a single query has
         more images, no more than `images_per_call` pass through the network at once, unless a cache decides.
         """
-        held_out = len(train.source.family.held_out_ids)
+        held_out = len(train.source.classes.held_out_ids)
         total = queries or len(protocols.layout(config.elicit))
         most = max(1, images_per_call // (held_out * config.elicit.samples)) if images_per_call else total
         calls = -(-total // most)

@@ -11,8 +11,9 @@ from cspace_jax.config.names import controlled, is_control
 from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import elicit
 from cspace_jax.pipeline.study import Study
-from cspace_jax.storage.batteries import DESCRIPTION, description
+from cspace_jax.storage.batteries import description
 from cspace_jax.storage.evaluations import ELICITED, read_evaluation
+from cspace_jax.storage.workdir import DESCRIPTION
 
 _TOLD = ("patch_step", "concept")  # fields that the results keep of each protocol's battery
 
@@ -94,7 +95,7 @@ def _complete(study: Study) -> dict[epath.Path, dict[str, Any]]:
     for root in sorted({path.parent for path in study.workdir.elicit.glob("*/wave_*")}):
         if not (root / DESCRIPTION).exists():
             print(f"elicit: {root} is left out of the results, its {DESCRIPTION} is gone; ask for the same once more")
-    roots = sorted(path.parent for path in study.workdir.elicit.glob(f"*/{DESCRIPTION}"))
+    roots = study.workdir.batteries()
     found: dict[epath.Path, dict[str, Any]] = {}
     for root in sorted((root for root in roots if elicit.is_answered(study, root)), key=lambda root: root != own):
         described = description(root)

@@ -48,7 +48,7 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     startup.start_backend()
     opening.refuse_ignored(config)
     source = opening.open_for_plan(config)
-    config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
+    config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.classes.active))
     preparation.check_names(config)
     forecast.show(config, autotune.resolve(config, may_measure=False), compile_programs)
 

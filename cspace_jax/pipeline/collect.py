@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
+from etils import epath
 
 from cspace_jax import rng
 from cspace_jax.analysis import capability
@@ -24,6 +25,7 @@ from cspace_jax.pipeline import answers, elicit, replay
 from cspace_jax.pipeline.probe import Probe, first_device
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, EXCHANGED, MEASURED, holds, read_evaluation, write_npz
+from cspace_jax.storage.workdir import step_files
 from cspace_jax.training.run import TrainSpec
 
 EXAMPLES = 8  # images of each class that are kept
@@ -58,7 +60,7 @@ def naive(study: Study, probe_accuracy: Mapping[str, float] | None) -> xr.Datase
     measurements = Measurements(
         {step: _merge_runs(study, step, MEASURED) for step in study.steps},
         grid.grid_settings(config.grid),
-        source_of(config.data).family,
+        source_of(config.data).classes,
         signal=signals["means"],
         signal_range=signals["ranges"],
     )
@@ -72,7 +74,7 @@ def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
         return ds
     measured = {step: _merge_runs(study, step, EMBEDDED) for step in study.steps}
     blocks = unet.block_features(TrainSpec.from_config(study.config).vdm.network)
-    return extend_embeddings(ds, measured, blocks, embeddings.vector_names(source_of(study.config.data).family))
+    return extend_embeddings(ds, measured, blocks, embeddings.vector_names(source_of(study.config.data).classes))
 
 
 def added(study: Study) -> xr.Dataset | None:
@@ -94,12 +96,12 @@ def added(study: Study) -> xr.Dataset | None:
 
 def _added_run(study: Study, run: int) -> xr.Dataset | None:
     config = study.config
-    files = {int(path.stem.split("_")[1]): path for path in replay.folder(study, run).glob("step_*.npz")}
+    files = step_files(replay.folder(study, run))
     if not files:
         return None
     raw = {step: read_evaluation(path, (*MEASURED, "exact")) for step, path in files.items()}
     settings = grid.grid_settings(config.grid)[run : run + 1]
-    ds = build_dataset(Measurements(raw, settings, source_of(config.data).family), to_dict(config))
+    ds = build_dataset(Measurements(raw, settings, source_of(config.data).classes), to_dict(config))
     ds["exact"] = (("run", "step"), np.array([[float(raw[step]["exact"][0]) for step in sorted(raw)]]))
     answers = {step: replay.answer_file(study, run, step) for step in raw}
     if config.elicit.protocols and all(path.exists() for path in answers.values()):
@@ -141,16 +143,16 @@ class Samples(Mapping[int, np.ndarray]):
         return len(self._steps)
 
 
-def samples(study: Study, ds: xr.Dataset) -> Mapping[int, np.ndarray]:
-    """Return the sample images of a dataset's runs (`Samples`)."""
-    return Samples(study, ds)
-
-
 def stored_samples(study: Study, ds: xr.Dataset) -> Mapping[int, np.ndarray]:
-    """Return `samples`, or {} where they were removed to free the disk."""
+    """Return the sample images of a dataset's runs; {} where none were kept, or they were removed to free the disk."""
     waves = [wave for part in study.parts_in(ds) for wave in part.waves]
     files = [wave.eval_file(step) for wave in waves for step in map(int, ds["step"].values)]
-    return samples(study, ds) if all(path.exists() and holds(path, ("samples",)) for path in files) else {}
+    kept = study.config.evaluate.keep_samples > 0
+    return Samples(study, ds) if kept and all(map(_holds_samples, files)) else {}
+
+
+def _holds_samples(file: epath.Path) -> bool:
+    return file.exists() and holds(file, ("samples",))
 
 
 def keep_examples(study: Study) -> None:
@@ -162,7 +164,7 @@ def keep_examples(study: Study) -> None:
     items = source.examples(grid.example_setting(study.config.grid), EXAMPLES, key)
     images = np.asarray(jax.jit(source.images)(shared_pool(source.pool).at(first_device()), items))
     shown = np.round(255 * images).astype(np.uint8)
-    write_npz(file, {"images": shown.reshape(source.family.num, -1, *shown.shape[1:])})
+    write_npz(file, {"images": shown.reshape(source.classes.num, -1, *shown.shape[1:])})
 
 
 def examples(study: Study) -> np.ndarray | None:

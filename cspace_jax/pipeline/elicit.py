@@ -32,8 +32,8 @@ from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checked_json, checkpoint, extensions
-from cspace_jax.storage.batteries import DESCRIPTION
 from cspace_jax.storage.evaluations import ELICITED, write_npz
+from cspace_jax.storage.workdir import DESCRIPTION, step_file
 
 _SAMPLER = ("sampling_steps", "guidance")  # fields of the evaluation that decide a battery's numbers
 FIELDS = "elicit"  # in a description: the fields of the configuration, to ask it again; older versions left them out
@@ -78,7 +78,7 @@ def folder(study: Study) -> epath.Path:
 
 def answer_file(root: epath.Path, wave: Wave, step: int) -> epath.Path:
     """Return the raw answers of a wave at a step, in the folder of a battery."""
-    return root / wave.name / f"step_{step:08d}.npz"
+    return step_file(root / wave.name, step)
 
 
 def patches(config: Config) -> bool:
@@ -142,7 +142,7 @@ def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
     """
     asked = {folder(study): study} if study.config.elicit.protocols else {}
     unknown = []
-    for root in sorted(file.parent for file in study.workdir.elicit.glob(f"*/{DESCRIPTION}")):
+    for root in study.workdir.batteries():
         fields = (stored_description(root) or {}).get(FIELDS)
         if root in asked:
             continue

@@ -154,7 +154,7 @@ def _samples(study: Study, ds: xr.Dataset, folder: epath.Path) -> Iterator[pd.Da
             for i, (row, setting) in enumerate(zip(wave.rows, wave.settings, strict=True)):
                 run, status = int(ds["run"][row]), str(ds["status"].values[row])
                 place = f"run_{run:05d}/step_{step:08d}"
-                names = [f"{place}/{source.family.names[k]}_{s:02d}.png" for k, s in zip(klass, sample, strict=True)]
+                names = [f"{place}/{source.classes.names[k]}_{s:02d}.png" for k, s in zip(klass, sample, strict=True)]
                 _write_pictures(folder, names, stored["samples"][i][klass, sample])
                 prob = stored["prob_samples"][i, 0][klass, sample]
                 images = Images(names, klass, asked[row][klass, sample], prob)
@@ -162,7 +162,7 @@ def _samples(study: Study, ds: xr.Dataset, folder: epath.Path) -> Iterator[pd.Da
                     "run": run, "seed": setting["seed"], **sharing.setting_facts(setting),
                     "status": status, "step": step, "protocol": "naive", "sample": sample,
                 }  # fmt: skip
-                yield sharing.rows(images, source.family, source.layout, facts)
+                yield sharing.rows(images, source.classes, source.layout, facts)
 
 
 def _asked(source: Source, study: Study) -> Float[np.ndarray, "r k s d"]:
@@ -192,10 +192,10 @@ def _examples(study: Study, parts: list[Study], folder: epath.Path) -> Iterator[
         klass = np.asarray(items.klass)
         pixels = _drawn(source, items) if isinstance(source, Generated) else _flat(kept)
         label = "_".join(f"{name}_{value}" for name, value in facts if name in varying)
-        names = [f"{label or 'all'}/{source.family.names[k]}_{i:03d}.png" for i, k in enumerate(klass)]
+        names = [f"{label or 'all'}/{source.classes.names[k]}_{i:03d}.png" for i, k in enumerate(klass)]
         _write_pictures(folder, names, pixels)
         images = Images(names, klass, np.asarray(source.conditionings(items)))
-        yield sharing.rows(images, source.family, source.layout, dict(facts))
+        yield sharing.rows(images, source.classes, source.layout, dict(facts))
 
 
 def _drawn(source: Source, items: Any) -> Pixels:

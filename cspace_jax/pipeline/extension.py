@@ -121,7 +121,7 @@ def _require_states(folder: Workdir, config: Config, steps: int, otherwise: str)
 
 def _refuse_patching(folder: Workdir, steps: int) -> None:
     """Raise UserError if answers were taken with the projections of the last save, which would be another one."""
-    for root in sorted(file.parent for file in folder.elicit.glob(f"*/{batteries.DESCRIPTION}")):
+    for root in folder.batteries():
         if any("patch" in name for name in batteries.description(root)["protocols"]):
             fail("optim.steps", steps, f"the answers in {root} use the last save (elicit.patch_step), "
                  "which would no longer be the last; remove the folder, and ask again afterwards")  # fmt: skip

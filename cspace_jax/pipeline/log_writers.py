@@ -145,9 +145,6 @@ def logging(study: Study, name: str | None) -> Iterator[Study]:
 
 
 def _open(name: str, study: Study) -> Writer:
-    folder = study.workdir.root
-    return (
-        TensorBoard(folder / "tensorboard")
-        if name == "tensorboard"
-        else WeightsAndBiases(folder, to_dict(study.config))
-    )
+    if name == "tensorboard":
+        return TensorBoard(study.workdir.tensorboard)
+    return WeightsAndBiases(study.workdir.root, to_dict(study.config))

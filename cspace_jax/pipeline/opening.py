@@ -34,11 +34,11 @@ def open_for_plan(config: Config) -> Source:
 def _checked(config: Config, source: Source) -> Source:
     if config.data.source == DGP:
         return source  # the configuration alone was enough to check it
-    family = source.family
-    trained = [family.names[k] for k in family.train_ids]
+    classes = source.classes
+    trained = [classes.names[k] for k in classes.train_ids]
     opening.check_axes(source, config.grid)
     rows = jax.eval_shape(lambda: source.probe_items(config.probe, jax.random.key(0), held=False).klass)
-    check_source(config, family.active, trained, source.train_images, len(rows))
+    check_source(config, classes.active, trained, source.train_images, len(rows))
     return source
 
 

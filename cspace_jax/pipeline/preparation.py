@@ -37,7 +37,7 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
     if not workdir.is_workdir(path):
         opening.refuse_ignored(config)
     source = opening.open_and_check(config)
-    config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.family.active))
+    config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.classes.active))
     check(config, mode)
     found = workdir.find(path, config)
     workdir.require_same_numerics(found)

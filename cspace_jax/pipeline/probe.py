@@ -222,14 +222,14 @@ def _step(task: _Task, state: _State, batch: Items, pool: Any, dropout_key: jax.
 
 
 def _bits(task: _Task, batch: Items) -> Int[Array, "b concept"]:
-    return jnp.asarray(task.source.family.bits)[batch.klass]
+    return jnp.asarray(task.source.classes.bits)[batch.klass]
 
 
 def _check(task: _Task, params: dict, test: Items, pool: Any, step: int) -> _Check:
     parts = [slice(i, i + _EVAL_BATCH) for i in range(0, len(test.klass), _EVAL_BATCH)]
     scores = [_score(task, params, jax.tree.map(lambda leaf, part=part: leaf[part], test), pool) for part in parts]
     right, losses = (np.concatenate(arrays) for arrays in zip(*scores, strict=True))
-    accuracy = {name: float(right[:, i].mean()) for i, name in enumerate(task.source.family.active)}
+    accuracy = {name: float(right[:, i].mean()) for i, name in enumerate(task.source.classes.active)}
     return _Check(step, {**accuracy, "joint": float(right.all(axis=1).mean())}, float(losses.mean()), params)
 
 
@@ -243,11 +243,11 @@ def _held_out(task: _Task, params: dict) -> Info:
     probs = np.concatenate(
         [_read(task, params, jax.tree.map(lambda leaf, part=part: leaf[part], test), pool) for part in parts]
     )
-    family, klass = task.source.family, np.asarray(test.klass)
-    read = (probs > 0.5) @ (2 ** np.arange(len(family.active))[::-1])
-    confusion = np.zeros((family.num, family.num), int)
+    classes, klass = task.source.classes, np.asarray(test.klass)
+    read = (probs > 0.5) @ (2 ** np.arange(len(classes.active))[::-1])
+    confusion = np.zeros((classes.num, classes.num), int)
     np.add.at(confusion, (klass, read), 1)
-    reading = [probs[klass == k].mean(axis=0).tolist() for k in range(family.num)]
+    reading = [probs[klass == k].mean(axis=0).tolist() for k in range(classes.num)]
     return {"reading": reading, "confusion": confusion.tolist()}
 
 

@@ -123,7 +123,8 @@ def _decode(spec: ProbeSpec, config: Config, arrays: bytes, text: bytes) -> Prob
     if not isinstance(arrays_crc32 := info.pop("crc32", None), int):  # only older versions meant the arrays
         info = checked_json.parse(text)
         arrays_crc32 = info.pop(_ARRAYS, None)
-    if info["hash"] != config_hash(config) or set(info["accuracy"]) != {*source_of(config.data).family.active, "joint"}:
+    read = {*source_of(config.data).classes.active, "joint"}
+    if info["hash"] != config_hash(config) or set(info["accuracy"]) != read:
         raise ValueError("its .json belongs to another probe")
     if arrays_crc32 not in (None, zlib.crc32(arrays)):  # older versions did not write it
         raise ValueError("its arrays are not those that were trained")

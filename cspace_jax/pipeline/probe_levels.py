@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool
 
 from cspace_jax import processes, rng
 from cspace_jax.config import fingerprint, grid
+from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.reading import fail
 from cspace_jax.config.setting import Setting
 from cspace_jax.data.opened import source_of
@@ -23,7 +24,6 @@ from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import write_atomic
 
 IMAGES = 64  # of each class and level
-SEPARATIONS = ("sep_col", "sep_size", "sep_bg")
 
 
 def check(study: Study, probe: Probe) -> None:
@@ -59,7 +59,7 @@ def _levels(study: Study) -> list[dict[str, float]]:
 
 def _file(study: Study, probe: Probe, levels: list[dict[str, float]]) -> Any:
     digits = fingerprint(json.dumps([probe.info["hash"], levels, IMAGES]), 16)
-    return study.workdir.probe / f"levels_{digits}.json"
+    return study.workdir.probe_levels(digits)
 
 
 def _kept(study: Study, probe: Probe, levels: list[dict[str, float]]) -> list[dict[str, Any]] | None:
@@ -81,7 +81,7 @@ def _measure(study: Study, probe: Probe, levels: list[dict[str, float]]) -> list
         accuracies = {}
         for kind, at_mean in (("means", True), ("ranges", False)):
             right = np.asarray(_right(source, probe.spec, probe.params, setting, pool, key, at_mean))
-            accuracies[kind] = dict(zip(source.family.active, right.mean(axis=0).tolist(), strict=True))
+            accuracies[kind] = dict(zip(source.classes.active, right.mean(axis=0).tolist(), strict=True))
         found.append({"setting": level, **accuracies})
     if processes.is_first():
         write_atomic(_file(study, probe, levels), json.dumps(found, indent=2) + "\n")
@@ -99,4 +99,4 @@ def _right(
 ) -> Bool[Array, "n concept"]:
     items = source.examples(setting, IMAGES, key, at_mean=at_mean)
     pairs = logits(spec, params, source.images(pool, items))
-    return pairs.argmax(axis=-1) == jnp.asarray(source.family.bits)[items.klass]
+    return pairs.argmax(axis=-1) == jnp.asarray(source.classes.bits)[items.klass]

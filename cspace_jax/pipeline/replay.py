@@ -29,7 +29,7 @@ from cspace_jax.storage import checkpoint
 from cspace_jax.storage.environment import environment
 from cspace_jax.storage.evaluations import write_npz
 from cspace_jax.storage.metrics import read_metrics
-from cspace_jax.storage.workdir import Workdir
+from cspace_jax.storage.workdir import Workdir, step_file
 from cspace_jax.training.run import TrainSpec
 
 AROUND = ("turn",)
@@ -129,17 +129,17 @@ def _window(study: Study, center: float, request: Request) -> list[int]:
 
 def folder(study: Study, run: int) -> epath.Path:
     """Return where a run keeps its added steps."""
-    return study.workdir.replay / f"run_{run:05d}"
+    return study.workdir.replay_of(run)
 
 
 def naive_file(study: Study, run: int, step: int) -> epath.Path:
     """Return the evaluation of an added step: the arrays of an evaluation of one run, and whether it is `exact`."""
-    return folder(study, run) / f"step_{step:08d}.npz"
+    return step_file(folder(study, run), step)
 
 
 def answer_file(study: Study, run: int, step: int) -> epath.Path:
     """Return the answers to the battery at an added step."""
-    return folder(study, run) / elicit.folder(study).name / f"step_{step:08d}.npz"
+    return step_file(folder(study, run) / elicit.folder(study).name, step)
 
 
 def replay(study: Study, probe: Probe, request: Request) -> None:

@@ -15,6 +15,7 @@ from etils import epath
 from cspace_jax.analysis import joining
 from cspace_jax.config import to_dict
 from cspace_jax.errors import UserError
+from cspace_jax.paths import expanded
 from cspace_jax.pipeline import preparation
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results, workdir
@@ -104,11 +105,11 @@ def open_several(workdirs: PathLike | Sequence[PathLike]) -> Studies:
 
 def real_path(path: PathLike) -> str:
     """Return a text that is equal for all ways to name a folder: its absolute path without links."""
-    return os.path.realpath(os.path.expanduser(os.fspath(path)))
+    return os.path.realpath(expanded(path))
 
 
 def _matching(pattern: PathLike) -> list[str]:
-    text = os.path.expanduser(os.fspath(pattern))
+    text = expanded(pattern)
     if "://" in text:
         root = epath.Path(text)
         found = [os.fspath(path) for path in root.parent.glob(root.name)]

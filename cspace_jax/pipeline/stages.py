@@ -8,6 +8,7 @@ import xarray as xr
 
 from cspace_jax import processes, startup
 from cspace_jax.analysis import joining, learning, report, summary, zoom
+from cspace_jax.config import ALL_FIGURES
 from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, describe_time
 from cspace_jax.pipeline import (
@@ -225,8 +226,10 @@ def draw(study: Study, output: Output = Output(), ds: xr.Dataset | None = None) 
 
     ds = results.open_results(study.workdir.root) if ds is None else ds
     ds = learning.with_definition(ds, study.config.learned)
-    data = study.config.data
-    inputs = Inputs(ds, collect.samples(study, ds), data, collect.examples(study))
+    data, samples = study.config.data, collect.stored_samples(study, ds)
+    if not samples and study.config.evaluate.keep_samples and ALL_FIGURES in study.config.figures:
+        print(f"figures: those of sample images are left out, the evaluations in {study.workdir.eval} were removed")
+    inputs = Inputs(ds, samples, data, collect.examples(study))
     folder = study.workdir.figures if output.folder is None else located(output.folder)
     written = draw_all(inputs, folder, study.config.figures, verbose=output.verbose)
     print(f"{len(written)} files in {folder}")

@@ -20,6 +20,7 @@ from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checked_json, checkpoint
+from cspace_jax.storage import workdir as names
 from cspace_jax.storage.files import not_its_fault, quoted, write_atomic, writing
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import TrainSpec
@@ -38,18 +39,19 @@ class Wave:
     def __init__(self, workdir: Workdir, config: Config, index: int, runs: slice):
         self.rows = range(runs.start, runs.stop)
         self.settings = grid.grid_settings(config.grid)[runs]
-        self.name = f"wave_{index:03d}"
-        self.params_folder = workdir.checkpoints / self.name / "params"
-        self.state_folder = workdir.checkpoints / self.name / "state"  # the last one, to resume from
-        self.kept_folder = workdir.checkpoints / self.name / "kept_states"  # those of `save.keep_states`, never removed
-        self.unsaved = workdir.checkpoints / self.name / "no_state_yet"  # there from the first save to the first state
-        self.microbatch_file = workdir.checkpoints / self.name / "microbatch.json"
-        self.plan_file = workdir.checkpoints / self.name / "plan.json"  # of engine.plan = "auto"
+        self.name = names.wave_name(index)
+        checkpoints = workdir.checkpoints / self.name
+        self.params_folder = checkpoints / names.PARAMS
+        self.state_folder = checkpoints / names.STATE  # the last one, to resume from
+        self.kept_folder = checkpoints / names.KEPT_STATES  # those of `save.keep_states`, never removed
+        self.unsaved = checkpoints / names.UNSAVED  # there from the first save to the first state
+        self.microbatch_file = checkpoints / names.MICROBATCH
+        self.plan_file = checkpoints / names.PLAN
         self.eval_folder = workdir.eval / self.name
 
     def eval_file(self, step: int) -> epath.Path:
         """Return the raw evaluation of a step."""
-        return self.eval_folder / f"step_{step:08d}.npz"
+        return names.step_file(self.eval_folder, step)
 
     def unread(self, steps: Iterable[int]) -> list[int]:
         """Return those of `steps` that have no evaluation yet."""

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from cspace_jax.analysis.levels import levels, ok_runs
 from cspace_jax.config import DataConfig
+from cspace_jax.config.concepts import TABLE
 from cspace_jax.config.setting import Setting
 from cspace_jax.data import concepts, datasets, rendering
 from cspace_jax.plots import style
@@ -67,7 +68,7 @@ def fig2(data: DataConfig, setting: Mapping[str, float], seed: int = 0) -> Figur
 
 
 def _axis(name: str) -> str:
-    words = " $\\rightarrow$ ".join(concepts.BIT_NAMES[name])
+    words = " $\\rightarrow$ ".join(TABLE[name].words)
     return f"{style.concept_title(name)}: {words}"
 
 
@@ -84,9 +85,10 @@ def _class_panel(
 
 
 def _value(name: str, value: Real[np.ndarray, "..."]) -> str:
-    if name == "shape":
-        return concepts.BIT_NAMES["shape"][int(value)]
-    words = {"size": "radius"}.get(name, style.concept_title(name))
+    one = TABLE[name]
+    if one.ends is None:
+        return one.words[int(value)]
+    words = one.quantity or style.concept_title(name)
     numbers = ", ".join(f"{one:.3g}" for one in np.atleast_1d(value))
     return f"{words} ({numbers})" if value.ndim else f"{words} {numbers}"
 

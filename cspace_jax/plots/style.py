@@ -23,8 +23,8 @@ from matplotlib.lines import Line2D
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from cspace_jax.analysis import intervals
-from cspace_jax.analysis.levels import SEPARATION, Level, levels, setting_label, swept_concept
-from cspace_jax.data.concepts import BIT_NAMES
+from cspace_jax.analysis.levels import Level, levels, setting_label, swept_concept
+from cspace_jax.config.concepts import SEPARATION, TABLE
 from cspace_jax.storage.files import write_atomic
 
 # Okabe and Ito's colours, those that differ also for colour-blind readers; black is kept for text
@@ -36,7 +36,6 @@ LINES: tuple[Any, ...] = (
     "-", (0, (4.0, 1.6)), (0, (1.2, 1.3)), (0, (5.0, 1.4, 1.2, 1.4)), (0, (9.0, 2.0)),
     (0, (5.0, 1.4, 1.2, 1.4, 1.2, 1.4)),
 )  # fmt: skip
-CONCEPT_NAMES = {"bg_color": "background", "color": "colour"}
 SETTING_NAMES = {"mask": "masked fraction"}
 RC: Any = {
     "font.family": "DejaVu Sans",
@@ -93,13 +92,13 @@ def save(fig: Figure, path_stem: epath.PathLike) -> tuple[epath.Path, epath.Path
 
 def concept_title(concept: str) -> str:
     """Return the name of a concept as printed in figures."""
-    return CONCEPT_NAMES.get(concept, concept)
+    return (TABLE[concept].title if concept in TABLE else "") or concept
 
 
 def bit_label(ds: xr.Dataset, concept: str, bit: int) -> str:
     """Return the word for a value of a concept, such as "blue"; without a word it is "name=1"."""
     words = json.loads(ds.attrs.get("words", "{}"))  # datasets of older versions hold none
-    pair = words.get(concept) or BIT_NAMES.get(concept)
+    pair = words.get(concept) or (TABLE[concept].words if concept in TABLE else None)
     return pair[bit] if pair else f"{concept}={bit}"
 
 

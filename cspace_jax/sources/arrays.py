@@ -9,6 +9,7 @@ import numpy as np
 
 from cspace_jax.archives import DAMAGES, read_npz
 from cspace_jax.errors import UserError
+from cspace_jax.paths import expanded
 from cspace_jax.sources.listing import SPLITS, Listing, listing_of, own_split, plain_words, reading, refuse, repeated
 
 KEYS = ("images", "bits", "concepts", "words", "split")
@@ -28,7 +29,7 @@ def read(path: str | os.PathLike[str]) -> Listing:
     Raises:
       UserError: the file is none or damaged, or an array is missing or does not fit.
     """
-    file = os.path.expanduser(os.fspath(path))
+    file = expanded(path)
     if not os.path.isfile(file):
         refuse(path, "no such file")
     loaded = _load(path, file)

@@ -20,6 +20,7 @@ from cspace_jax import machine
 from cspace_jax.bars import bar
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
+from cspace_jax.paths import expanded
 from cspace_jax.sources.listing import Listing, refuse
 from cspace_jax.storage.files import writing
 
@@ -48,7 +49,7 @@ def pixels(
       UserError: a picture is damaged, too large or smaller than `crop`, or the cache cannot be written.
     """
     shape = (len(listing.names), image_size, image_size, 3)
-    file = os.path.join(os.path.expanduser(os.fspath(cache_dir)), f"{_key(listing, image_size, crop)}.npy")
+    file = os.path.join(expanded(cache_dir), f"{_key(listing, image_size, crop)}.npy")
     found = _mapped(file, shape)
     if found is not None:
         with contextlib.suppress(OSError):  # of a cache that others own

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from cspace_jax.config.reading import fail
+from cspace_jax.paths import expanded
 from cspace_jax.text import unpresentable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -173,7 +174,7 @@ def folder_at(path: str | os.PathLike[str]) -> str:
     Raises:
       UserError: there is none.
     """
-    folder = os.path.expanduser(os.fspath(path))
+    folder = expanded(path)
     if not folder:
         refuse(path, "must name the folder of the pictures")
     if os.path.isfile(folder):

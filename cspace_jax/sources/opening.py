@@ -7,7 +7,6 @@ later, when the first program needs them.
 import dataclasses
 import hashlib
 import itertools
-import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 
 from cspace_jax import processes, startup
 from cspace_jax.config import DataConfig, files
+from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.reading import fail
 from cspace_jax.config.schema import DGP
 from cspace_jax.data.classes import FEWEST, Classes, check_concepts, check_held_out
@@ -26,6 +26,7 @@ from cspace_jax.data.pictures import TINT, Pictures
 from cspace_jax.data.renderer import Renderer
 from cspace_jax.data.source import Source
 from cspace_jax.errors import UserError
+from cspace_jax.paths import expanded
 from cspace_jax.sources import arrays, celeba, decoding, folder
 from cspace_jax.sources.listing import Listing, refuse, repeated, require_presentable
 from cspace_jax.sources.selection import select
@@ -56,9 +57,9 @@ def open_source(data: DataConfig) -> Source:
     else:
         known = (DGP, IMAGES, CELEBA)
         fail("data.source", data.source, f"must be {', '.join(known)} or FILE.py:NAME{closest(data.source, known)}")
-    check_held_out(source.family)
+    check_held_out(source.classes)
     if isinstance(source, Pictures):
-        _tell(source.family)
+        _tell(source.classes)
     remember(source)
     return source
 
@@ -131,7 +132,7 @@ def foresee(data: DataConfig) -> Source | None:
     """
     if data.source != CELEBA or not all(data.concepts) or not data.concepts:
         return None
-    if data.path and pathlib.Path(os.path.expanduser(data.path)).exists():
+    if data.path and pathlib.Path(expanded(data.path)).exists():
         return None
     if twice := repeated([name.removeprefix("-") for name in data.concepts]):
         fail("data.concepts", data.concepts, f"{twice[0]} is named twice")
@@ -140,8 +141,8 @@ def foresee(data: DataConfig) -> Source | None:
     names, num = tuple(name.removeprefix("-") for name in data.concepts), 2 ** len(data.concepts)
     counts, held = (tuple((total + k) // num for k in range(num)) for total in (celeba.TRAINING, celeba.OTHERS))
     source = Pictures(data, names, words, counts, held, pixels="", load=_closed(data))
-    check_concepts(source.family, data.source)
-    check_held_out(source.family)
+    check_concepts(source.classes, data.source)
+    check_held_out(source.classes)
     numbers = f"{celeba.TRAINING:,} pictures to train on and {celeba.OTHERS:,} others"
     print(f"pictures: data.path = {data.path!r} is no folder: planned with the official {numbers}, divided evenly")
     remember(source)
@@ -189,11 +190,11 @@ def _pictures(data: DataConfig) -> Pictures:
     return Pictures(data, listing.concepts, listing.words, *made, load=load)
 
 
-def _tell(family: Classes) -> None:
+def _tell(classes: Classes) -> None:
     """Say which words the bits of a class stand for, and which classes are held out."""
     if processes.is_first():
-        ones = [f"of {name} = {words[1]}" for name, words in zip(family.active, family.words, strict=True)]
-        held = [f"{family.names[k]} ({family.describe(k)})" for k in family.held_out_ids]
+        ones = [f"of {name} = {words[1]}" for name, words in zip(classes.active, classes.words, strict=True)]
+        held = [f"{classes.names[k]} ({classes.describe(k)})" for k in classes.held_out_ids]
         print(f"pictures: bit 1 {', '.join(ones)}; held out: {', '.join(held)}")
 
 
@@ -217,8 +218,8 @@ def _require_pictures(
 def _is_trained(data: DataConfig, labels: Classes, label: int) -> bool:
     """Return whether the pictures of a class of labels are trained on, in any colour."""
     bits = (*labels.active, TINT) if data.tint else labels.active
-    family = Classes(bits, labels.words + (("", ""),) * (len(bits) - len(labels.active)), data.held_out)
-    return any(family.trained[k] for k in ((2 * label, 2 * label + 1) if data.tint else (label,)))
+    classes = Classes(bits, labels.words + (("", ""),) * (len(bits) - len(labels.active)), data.held_out)
+    return any(classes.trained[k] for k in ((2 * label, 2 * label + 1) if data.tint else (label,)))
 
 
 # generators of the user's own
@@ -227,7 +228,7 @@ def _is_trained(data: DataConfig, labels: Classes, label: int) -> bool:
 def _own(data: DataConfig) -> Source:
     path, _, name = data.source.rpartition(":")
     try:
-        text = pathlib.Path(os.path.expanduser(path)).read_bytes()
+        text = pathlib.Path(expanded(path)).read_bytes()
     except OSError as error:
         fail("data.source", data.source, f"cannot read {path!r}: {error.strerror or error}")
     digest = hashlib.sha256(text).hexdigest()[:16]
@@ -245,7 +246,7 @@ def _own(data: DataConfig) -> Source:
 
 def _module(path: str, digest: str) -> Any:
     if (path, digest) not in _modules:
-        _modules[path, digest] = files.load(pathlib.Path(os.path.expanduser(path)))
+        _modules[path, digest] = files.load(pathlib.Path(expanded(path)))
     return _modules[path, digest]
 
 
@@ -255,8 +256,8 @@ def _try(source: Any, data: DataConfig) -> None:
 
     if not isinstance(source, Source):
         fail("data.source", data.source, f"must return a cspace_jax.Source, not {type(source).__name__}")
-    check_concepts(source.family, data.source)
-    names = (*source.family.active, *itertools.chain.from_iterable(source.family.words))
+    check_concepts(source.classes, data.source)
+    names = (*source.classes.active, *itertools.chain.from_iterable(source.classes.words))
     if why := next(filter(None, map(unpresentable, map(str, names))), ""):
         fail("data.source", data.source, why)
     image, asked = jax.eval_shape(lambda: _one_image(source, Setting()))
@@ -272,7 +273,7 @@ def _one_image(source: Source, setting: Any) -> tuple[jax.Array, jax.Array]:
     return source.images(source.pool_shapes, items), source.conditionings(items)
 
 
-def check_axes(source: Source, grid: Any, axes: Sequence[str] = ("sep_col", "sep_size", "sep_bg")) -> None:
+def check_axes(source: Source, grid: Any, axes: Sequence[str] = SEPARATIONS) -> None:
     """Raise UserError where several values of an axis would give equal runs: of pictures only a tint can differ."""
     if not isinstance(source, Pictures):
         return

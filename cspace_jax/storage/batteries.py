@@ -7,8 +7,7 @@ from etils import epath
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checked_json
 from cspace_jax.storage.files import not_its_fault
-
-DESCRIPTION = "battery.json"
+from cspace_jax.storage.workdir import DESCRIPTION
 
 
 def description(root: epath.Path) -> dict[str, Any]:

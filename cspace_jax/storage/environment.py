@@ -15,8 +15,16 @@ from cspace_jax.errors import UserError
 from cspace_jax.storage.files import PathLike, quoted
 
 PACKAGES = (
-    *("cspace_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
-    *("numpy", "scipy", "xarray", "ml-collections"),
+    "cspace_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "xarray",
+    "ml-collections",
 )
 
 

@@ -60,8 +60,8 @@ def holds(path: epath.PathLike, keys: Sequence[str]) -> bool:
     Raises:
       UserError: the file is missing or damaged.
     """
-    with _whole(path):
-        return set(keys) <= set(names_in(io.BytesIO(epath.Path(path).read_bytes())))
+    with _whole(path), epath.Path(path).open("rb") as file:  # its list of names alone is read
+        return set(keys) <= set(names_in(file))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from etils import epath
 
 from cspace_jax.errors import UserError
+from cspace_jax.paths import expanded
 
 PathLike = str | os.PathLike[str]
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}  # of fsspec
@@ -45,7 +46,7 @@ def located(path: PathLike) -> epath.Path:
     Raises:
       UserError: a kind of storage that is not known, or whose package is not installed.
     """
-    text = os.path.expanduser(os.fspath(path))
+    text = expanded(path)
     scheme, separator, _ = text.partition("://")
     if separator and (missing := _missing(scheme)):
         raise UserError(f"{quoted(text)}: {missing}")

@@ -21,7 +21,11 @@ from cspace_jax.storage.files import PathLike, is_rest, located, quoted, write_a
 CONFIG_DIGEST = "config_digest"  # in env.json: of config.json as it was written
 LOG_EVERY = "log_every"  # in env.json: steps between lines of the log
 MAX_EARLIER = 20  # invocations kept in env.json
-LOG_FOLDERS = ("tensorboard", "wandb")  # that `--log` writes
+DESCRIPTION = "battery.json"  # in the folder of a battery: what it asked
+# In the folder of a wave's checkpoints.
+PARAMS, STATE, KEPT_STATES = "params", "state", "kept_states"
+UNSAVED = "no_state_yet"  # there from the first save to the first state
+MICROBATCH, PLAN = "microbatch.json", "plan.json"  # that memory, and measurement (engine.plan=auto), decided
 PARTS_OF_LOG = "metrics.part_*.jsonl"  # of several processes
 
 
@@ -147,6 +151,43 @@ class Workdir:
         """Return the folder of figures and sample images."""
         return self.root / "figures"
 
+    @property
+    def tensorboard(self) -> epath.Path:
+        """Return the folder that `--log=tensorboard` writes."""
+        return self.root / "tensorboard"
+
+    @property
+    def wandb(self) -> epath.Path:
+        """Return the folder that `--log=wandb` writes."""
+        return self.root / "wandb"
+
+    def replay_of(self, run: int) -> epath.Path:
+        """Return the folder of the added steps of a run."""
+        return self.replay / f"run_{run:05d}"
+
+    def probe_levels(self, digits: str) -> epath.Path:
+        """Return how the probe reads the study's own levels, JSON; `digits` stand for both."""
+        return self.probe / f"levels_{digits}.json"
+
+    def batteries(self) -> list[epath.Path]:
+        """Return the folders of all batteries that say what they asked."""
+        return sorted(file.parent for file in self.elicit.glob(f"*/{DESCRIPTION}"))
+
+
+def wave_name(index: int) -> str:
+    """Return the name of the folders of a wave, below checkpoints/, eval/ and those of batteries."""
+    return f"wave_{index:03d}"
+
+
+def step_file(folder: epath.Path, step: int) -> epath.Path:
+    """Return what was measured at a step, .npz, in the folder of a wave or of a run's added steps."""
+    return folder / f"step_{step:08d}.npz"
+
+
+def step_files(folder: epath.Path) -> dict[int, epath.Path]:
+    """Return all files of `step_file` in a folder, by step."""
+    return {int(path.stem.split("_")[1]): path for path in folder.glob("step_*.npz")}
+
 
 def find(path: PathLike, config: Config) -> Workdir:
     """Return the workdir of a configuration, which need not exist yet; writes nothing.
@@ -207,7 +248,7 @@ def _remove_rests(workdir: Workdir) -> None:
     others = tuple(f".{name}." for name in (workdir.report.name, lock.NAME))  # another command may be writing it
     for folder, folders, files in os.walk(workdir.root):
         at_top = folder == os.fspath(workdir.root)
-        folders[:] = [n for n in folders if (n in ours if at_top else n not in ("params", "state", "kept_states"))]
+        folders[:] = [n for n in folders if (n in ours if at_top else n not in (PARAMS, STATE, KEPT_STATES))]
         for name in files:
             if is_rest(name) and not name.startswith(others):
                 with contextlib.suppress(OSError):
@@ -279,7 +320,7 @@ def _refuse_foreign(workdir: Workdir, config: Config) -> None:
 def _refuse_other_files(workdir: Workdir) -> None:
     """Raise UserError if a folder without a configuration holds something under a name that a workdir uses."""
     parts = [name for name, one in vars(Workdir).items() if isinstance(one, property) and name != "own_metrics"]
-    used = {getattr(workdir, name).name for name in parts} | {workdir.extension(0).root.parent.name, *LOG_FOLDERS}
+    used = {getattr(workdir, name).name for name in parts} | {workdir.extension(0).root.parent.name}
     found = sorted(
         p.name for p in workdir.root.iterdir() if p.name in used or lock.is_foreign(p) or p.match(PARTS_OF_LOG)
     )

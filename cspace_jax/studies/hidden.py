@@ -23,8 +23,12 @@ from cspace_jax.studies import base
 
 PROTOCOLS = (
     "naive_repeats",
-    *("overprompt", "overprompt_random", "overprompt_shuffled"),
-    *("latent", "latent_random", "latent_shuffled"),
+    "overprompt",
+    "overprompt_random",
+    "overprompt_shuffled",
+    "latent",
+    "latent_random",
+    "latent_shuffled",
     "patch",
 )
 

@@ -18,6 +18,7 @@ from cspace_jax.config import (
     save_steps,
     to_dict,
 )
+from cspace_jax.config.concepts import SEPARATIONS, TABLE
 from cspace_jax.config.fields import declared
 from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
@@ -235,12 +236,12 @@ def test_the_page_of_fields_is_what_the_declarations_say():
 
 def test_class_ranges_of_the_largest_separations_stay_in_range():
     largest = {path: what.interval.high for path, _, what in declared(Config) if what.interval}
-    ranges = concepts.class_ranges(*(largest[f"grid.{name}"] for name in ("sep_col", "sep_size", "sep_bg")))
-    for name in ("color", "bg"):
-        mean, half_width = getattr(ranges, f"{name}_mean"), getattr(ranges, f"{name}_half_width")
+    ranges = concepts.class_ranges(*(largest[f"grid.{name}"] for name in SEPARATIONS))
+    for name in ("color", "bg_color"):
+        mean, half_width = ranges.mean[name], ranges.spread[name]
         assert float(mean.min() - half_width) == pytest.approx(0, abs=1e-6)
         assert float(mean.max() + half_width) == pytest.approx(1, abs=1e-6)
-    assert float(ranges.size_mean.min()) == pytest.approx(concepts.MIN_SIZE)
+    assert float(ranges.mean["size"].min()) == pytest.approx(TABLE["size"].least)
 
 
 def test_image_counts_are_the_published_ones():

@@ -130,8 +130,12 @@ def test_mode_plan_says_what_a_study_takes_and_writes_nothing(tmp_path):
     assert lines[0].startswith("cspace_jax: mode plan, ") and lines[0].endswith("; loading JAX")
     assert lines[1:3] == ["study signal, scale smoke: 4 runs x 6 steps", "grid: sep_col (0.2, 0.8) x seeds (0, 100)"]
     for words in (
-        *("parameters: ", "GFLOP a run and step; training ", "execution: runs loop", "time on this device: "),
-        *("disk at most: ", "memory of a run in training (from shapes; --compile asks the compiler): "),
+        "parameters: ",
+        "GFLOP a run and step; training ",
+        "execution: runs loop",
+        "time on this device: ",
+        "disk at most: ",
+        "memory of a run in training (from shapes; --compile asks the compiler): ",
     ):
         assert any(words in line for line in lines), (words, lines)
     peaks = [line.split("at once: peak")[0].split()[0] for line in lines if "at once: peak" in line]

@@ -1,6 +1,11 @@
 """Classes, ranges and conditioning against the published layout and numbers."""
 
 import itertools
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cspace_jax.config.schema import CONCEPTS
-from cspace_jax.data import concepts
+from cspace_jax.data import concepts, datasets
 from cspace_jax.data.concepts import ConceptVector, class_ranges, classes, conditioning, mean_conditionings
 from cspace_jax.errors import UserError
 
+ROOT = pathlib.Path(__file__).parents[2]
 SUBSETS = [c for size in range(1, 7) for c in itertools.combinations(CONCEPTS, size)]
 
 
@@ -30,26 +36,26 @@ def test_slices_tile_the_conditioning_vector():
 
 
 def test_two_concept_classes_have_color_before_size():
-    family = classes(("color", "size"))
-    assert family.names == ("00", "01", "10", "11")
-    assert [family.describe(k) for k in range(4)] == ["red large", "red small", "blue large", "blue small"]
-    assert family.train_ids == (0, 1, 2)
-    assert family.held_out_ids == (3,)
+    found = classes(("color", "size"))
+    assert found.names == ("00", "01", "10", "11")
+    assert [found.describe(k) for k in range(4)] == ["red large", "red small", "blue large", "blue small"]
+    assert found.train_ids == (0, 1, 2)
+    assert found.held_out_ids == (3,)
 
 
 def test_three_concept_classes_hold_out_every_pair_of_set_bits():
-    family = classes(("color", "size", "bg_color"))
-    assert family.train_ids == (0, 1, 2, 4)
-    assert [family.names[k] for k in family.held_out_ids] == ["011", "101", "110", "111"]
-    assert family.describe(5) == "blue large dark"
+    found = classes(("color", "size", "bg_color"))
+    assert found.train_ids == (0, 1, 2, 4)
+    assert [found.names[k] for k in found.held_out_ids] == ["011", "101", "110", "111"]
+    assert found.describe(5) == "blue large dark"
 
 
 @pytest.mark.parametrize("active", SUBSETS)
 def test_class_index_is_row_major_for_every_subset(active):
-    family = classes(active)
-    np.testing.assert_array_equal(family.bits @ (2 ** np.arange(len(active))[::-1]), np.arange(family.num))
-    assert len(family.train_ids) == len(active) + 1
-    assert sorted(family.train_ids + family.held_out_ids) == list(range(family.num))
+    found = classes(active)
+    np.testing.assert_array_equal(found.bits @ (2 ** np.arange(len(active))[::-1]), np.arange(found.num))
+    assert len(found.train_ids) == len(active) + 1
+    assert sorted(found.train_ids + found.held_out_ids) == list(range(found.num))
 
 
 @pytest.mark.parametrize("active", [(), ("size", "color"), ("color", "hue"), ("color", "color")])
@@ -64,8 +70,8 @@ def test_bad_active_concepts_are_a_user_error(active):
 def test_color_ranges_are_the_published_ones(sep_col, red, width):
     ranges = class_ranges(sep_col, 0.4, 0.2)
     high, low = red
-    np.testing.assert_allclose(ranges.color_mean, [[high, low, low], [low, low, high]], atol=1e-6)
-    np.testing.assert_allclose(ranges.color_half_width, width, atol=1e-7)
+    np.testing.assert_allclose(ranges.mean["color"], [[high, low, low], [low, low, high]], atol=1e-6)
+    np.testing.assert_allclose(ranges.spread["color"], width, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -74,24 +80,24 @@ def test_color_ranges_are_the_published_ones(sep_col, red, width):
 )
 def test_size_ranges_are_the_published_ones(sep_size, means, width):
     ranges = class_ranges(0.2, sep_size, 0.2)
-    np.testing.assert_allclose(ranges.size_mean, means, atol=1e-6)
-    np.testing.assert_allclose(ranges.size_half_width, width, atol=1e-7)
-    np.testing.assert_allclose(class_ranges(0.2, sep_size, 0.2, narrow=True).size_half_width, width / 3, atol=1e-7)
+    np.testing.assert_allclose(ranges.mean["size"], means, atol=1e-6)
+    np.testing.assert_allclose(ranges.spread["size"], width, atol=1e-7)
+    np.testing.assert_allclose(class_ranges(0.2, sep_size, 0.2, narrow=True).spread["size"], width / 3, atol=1e-7)
 
 
 def test_background_ranges_are_the_published_ones():
     ranges = class_ranges(0.2, 0.4, 0.3)
-    np.testing.assert_allclose(ranges.bg_mean, [[0.65] * 3, [0.35] * 3], atol=1e-6)
-    np.testing.assert_allclose(ranges.bg_half_width, 0.0375, atol=1e-7)
+    np.testing.assert_allclose(ranges.mean["bg_color"], [[0.65] * 3, [0.35] * 3], atol=1e-6)
+    np.testing.assert_allclose(ranges.spread["bg_color"], 0.0375, atol=1e-7)
 
 
 @settings(max_examples=20, deadline=None)
 @given(sep_col=st.floats(0, 1), sep_size=st.floats(0, 0.8), sep_bg=st.floats(0, 1))
 def test_class_means_are_separated_by_the_signal(sep_col, sep_size, sep_bg):
     ranges = class_ranges(sep_col, sep_size, sep_bg)
-    np.testing.assert_allclose(ranges.color_mean[0] - ranges.color_mean[1], [sep_col, 0, -sep_col], atol=1e-6)
-    np.testing.assert_allclose(ranges.size_mean[0] - ranges.size_mean[1], sep_size, atol=1e-6)
-    np.testing.assert_allclose(ranges.bg_mean[0] - ranges.bg_mean[1], [sep_bg] * 3, atol=1e-6)
+    np.testing.assert_allclose(ranges.mean["color"][0] - ranges.mean["color"][1], [sep_col, 0, -sep_col], atol=1e-6)
+    np.testing.assert_allclose(ranges.mean["size"][0] - ranges.mean["size"][1], sep_size, atol=1e-6)
+    np.testing.assert_allclose(ranges.mean["bg_color"][0] - ranges.mean["bg_color"][1], [sep_bg] * 3, atol=1e-6)
 
 
 def test_ranges_of_a_grid_equal_those_of_each_run():
@@ -125,3 +131,61 @@ def test_mean_conditionings_of_the_paper():
     np.testing.assert_allclose(means[0], [0, 0, 0, 0, 0.6, 0.4, 0.4, 0.65, 0, 0, 0], atol=1e-6)
     shapes = mean_conditionings(("shape", "x"), ranges)
     np.testing.assert_allclose(shapes[:, :4], [[1, 0, -0.4, 0], [1, 0, 0.4, 0], [0, 1, -0.4, 0], [0, 1, 0.4, 0]])
+
+
+ADDED = """    Concept("tone", ("dim", "bright"), separation=0.4, center=0.7, ends=(-1.0, 1.0), spread=1 / 8,
+            neutral=(1.0, 1.0), title="brightness"),
+"""
+SHOWN = """
+import jax, jax.numpy as jnp
+import numpy as np
+from cspace_jax.config.concepts import CONCEPTS
+from cspace_jax.data import concepts, signal
+from cspace_jax.data.opened import source_of
+from cspace_jax.config.setting import Setting
+from cspace_jax.errors import UserError
+from cspace_jax.plots import style
+from cspace_jax.studies import loading
+
+config = loading.configure("signal:smoke", {"data.active": ("color", "tone")})
+try:
+    loading.configure("signal:smoke", {"data.active": ("tone", "color")})
+except UserError as error:
+    print(error)
+source, setting = source_of(config.data), Setting()
+print(concepts.LAYOUT.dim, concepts.SLICES["tone"], source.classes.describe(3), style.concept_title("tone"))
+dataset = source.draw(setting, jnp.repeat(jnp.arange(4), 200), jax.random.key(0), at_mean=False)
+images = np.asarray(source.images((), dataset))
+print(*(round(float(images[klass * 200 :][:200].max(axis=-1).mean()), 2) for klass in (0, 1)))
+vectors = np.asarray(source.conditionings(dataset))
+print(*np.round([vectors[:200, 11].min(), vectors[:200, 11].max(), source.means(setting)[0, 11]], 2))
+print(signal.jacobian_norms(jax.tree.map(lambda leaf: leaf[:1], dataset.cv), 8, 1.0).shape)
+print(np.asarray(dataset.cv.color).tobytes().hex()[:64])
+"""
+
+
+def test_a_new_concept_is_an_entry_of_the_table_and_its_pixels(tmp_path):
+    shutil.copytree(ROOT / "cspace_jax", tmp_path / "cspace_jax", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, before, after in [
+        ("config/concepts.py", ")  # fmt: skip\n\nTABLE", f"{ADDED})  # fmt: skip\n\nTABLE"),
+        ("data/rendering.py", "return background + mask", "return cv.tone[..., None, None, None] * background + mask"),
+    ]:
+        file = tmp_path / "cspace_jax" / name
+        assert file.read_text().count(before) == 1
+        file.write_text(file.read_text().replace(before, after))
+    done = subprocess.run(
+        [sys.executable, "-c", SHOWN], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    refused, seen, dim_and_bright, vector, norms, color = done.stdout.splitlines() or [done.stderr]
+    assert refused.endswith("must follow the order shape, x, y, color, size, bg_color, tone")
+    assert seen == "12 slice(11, 12, None) blue bright brightness"
+    assert float(dim_and_bright.split()[0]) < float(dim_and_bright.split()[1])
+    low, high, mean = map(float, vector.split())
+    assert 0.45 <= low < mean == 0.5 < high <= 0.55
+    assert norms == "(1, 7)"
+    # The other concepts are drawn as before.
+    active, bits = ("color", "size"), np.repeat(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), 200, axis=0)
+    key = jax.random.split(jax.random.key(0))[0]
+    drawn = datasets.sample_concepts(active, class_ranges(0.2, 0.4, 0.2), jnp.asarray(bits), key, at_mean=False)
+    assert np.asarray(drawn.color).tobytes().hex()[:64] == color

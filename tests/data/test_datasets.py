@@ -130,8 +130,8 @@ def test_leading_axes_of_render_are_free():
 def test_training_colors_and_sizes_fill_their_ranges():
     bits, cv = drawn(("color", "size"))
     ranges = class_ranges(0.4, 0.4, 0.2)
-    color_offset = (cv.color - ranges.color_mean[bits[:, 0]]) / ranges.color_half_width
-    size_offset = (cv.size - ranges.size_mean[bits[:, 1]]) / ranges.size_half_width
+    color_offset = (cv.color - ranges.mean["color"][bits[:, 0]]) / ranges.spread["color"]
+    size_offset = (cv.size - ranges.mean["size"][bits[:, 1]]) / ranges.spread["size"]
     for offset in (color_offset, size_offset):
         assert abs(offset).max() <= 1 + 1e-5
         assert abs(offset).max() > 0.98
@@ -160,7 +160,7 @@ def test_size_range_is_floored_and_stays_uniform_above_the_floor():
 
 def test_narrow_sizes_stay_in_a_third_of_the_range():
     bits, cv = drawn(("color", "size"), narrow=True)
-    assert abs(cv.size - class_ranges(0.4, 0.4, 0.2).size_mean[bits[:, 1]]).max() <= 0.4 / 8 + 1e-6
+    assert abs(cv.size - class_ranges(0.4, 0.4, 0.2).mean["size"][bits[:, 1]]).max() <= 0.4 / 8 + 1e-6
 
 
 def test_six_concepts_in_training_and_at_their_means():
@@ -168,17 +168,17 @@ def test_six_concepts_in_training_and_at_their_means():
     at_mean = drawn(CONCEPTS, n=40, at_mean=True)[1]
     ranges = class_ranges(0.4, 0.4, 0.2)
     np.testing.assert_array_equal(cv.shape, bits[:, 0])
-    np.testing.assert_allclose((cv.x - ranges.position_mean[bits[:, 1]]).std(), 0.05, rtol=0.1)
-    np.testing.assert_array_equal(at_mean.y, ranges.position_mean[bits[:, 2]])
-    assert abs(cv.bg_color - ranges.bg_mean[bits[:, 5]]).max() <= 0.2 / 8 + 1e-6
+    np.testing.assert_allclose((cv.x - ranges.mean["x"][bits[:, 1]]).std(), 0.05, rtol=0.1)
+    np.testing.assert_array_equal(at_mean.y, ranges.mean["y"][bits[:, 2]])
+    assert abs(cv.bg_color - ranges.mean["bg_color"][bits[:, 5]]).max() <= 0.2 / 8 + 1e-6
     np.testing.assert_array_equal(conditioning(CONCEPTS, at_mean)[::40], mean_conditionings(CONCEPTS, ranges))
 
 
 def test_test_samples_sit_at_the_class_means_with_random_positions():
     bits, cv = drawn(("color", "size"), at_mean=True)
     ranges = class_ranges(0.4, 0.4, 0.2)
-    np.testing.assert_array_equal(cv.color, ranges.color_mean[bits[:, 0]])
-    np.testing.assert_array_equal(cv.size, ranges.size_mean[bits[:, 1]])
+    np.testing.assert_array_equal(cv.color, ranges.mean["color"][bits[:, 0]])
+    np.testing.assert_array_equal(cv.size, ranges.mean["size"][bits[:, 1]])
     np.testing.assert_allclose(cv.bg_color, 0.9, atol=1e-6)
     assert cv.x.std() > 0.2
 
@@ -211,11 +211,11 @@ def test_split_is_random_disjoint_and_complete():
 
 @pytest.mark.parametrize("data", [SMALL, THREE, DataConfig(active=("shape",), images_per_class=40)])
 def test_only_training_classes_are_trained_on_and_only_held_out_ones_tested(data):
-    family = classes(data.active)
+    found = classes(data.active)
     train, _ = make_dataset(data, Setting(), data_key())
     test = held_out_set(data, Setting(), data_key())
-    assert set(np.unique(train.klass)) == set(family.train_ids)
-    np.testing.assert_array_equal(test.klass, np.repeat(family.held_out_ids, data.test_images_per_class))
+    assert set(np.unique(train.klass)) == set(found.train_ids)
+    np.testing.assert_array_equal(test.klass, np.repeat(found.held_out_ids, data.test_images_per_class))
 
 
 def test_without_held_out_classes_the_test_set_is_empty():

@@ -115,8 +115,8 @@ def test_a_prompt_names_the_whole_words_of_every_concept():
     """Columns of 0 and 1 are worded "not hat", "hat": three of four classes are made of the same three words."""
     words = (("not hat", "hat"), ("not smiling", "smiling"))
     one = Pictures(source().data, ("hat", "smiling"), words, COUNTS, HELD, load=pool)
-    for klass, bits in enumerate(one.family.bits):
-        assert one.class_of(one.family.describe(klass)) == klass
+    for klass, bits in enumerate(one.classes.bits):
+        assert one.class_of(one.classes.describe(klass)) == klass
         assert one.class_of(f"{words[1][bits[1]]} {words[0][bits[0]]}") == klass
     for words in ("hat hat", "not hat", "not not smiling hat"):
         with pytest.raises(UserError, match=f"prompt = '{words}': must hold one word for each of hat, smiling"):
@@ -150,7 +150,7 @@ def test_every_protocol_works_on_pairs_of_entries():
 
 def test_a_tint_mixes_background_and_colour_by_brightness():
     one = source(tint=True)
-    assert one.family.active == ("hair", "mouth", "color") and one.layout.dim == 7
+    assert one.classes.active == ("hair", "mouth", "color") and one.layout.dim == 7
     items = one.training(Setting(sep_col=0.4), KEY)
     klass, _ = class_of_rows(np.asarray(items.index))
     np.testing.assert_array_equal(klass, np.asarray(items.klass) >> 1)
@@ -346,6 +346,6 @@ def test_naming_a_concept_wrongly_moves_its_own_entries_alone(monkeypatch):
     monkeypatch.setattr(vdm, "loss_terms", linear)
     data = losses.loss_data(spec, Setting())
     rise = losses.exchange_batch(spec, {}, Setting(), data, on_device(one), jnp.int32(0))
-    bits = one.family.bits[np.asarray(data.batch.klass[0])]
+    bits = one.classes.bits[np.asarray(data.batch.klass[0])]
     expected = [np.where(bits[:, 0] == 0, 2.0, -2.0).mean(), np.where(bits[:, 1] == 0, 10.0, -10.0).mean()]
     np.testing.assert_allclose(rise, expected, rtol=1e-5)

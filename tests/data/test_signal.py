@@ -61,8 +61,8 @@ def published_vector(klass: int, sep_col: float, sep_size: float, n: int = 128) 
         shape=jnp.zeros(n, jnp.int32),
         x=jnp.asarray(x, jnp.float32),
         y=jnp.asarray(y, jnp.float32),
-        color=jnp.broadcast_to(ranges.color_mean[color_bit], (n, 3)),
-        size=jnp.broadcast_to(ranges.size_mean[size_bit], (n,)),
+        color=jnp.broadcast_to(ranges.mean["color"][color_bit], (n, 3)),
+        size=jnp.broadcast_to(ranges.mean["size"][size_bit], (n,)),
         bg_color=jnp.full((n, 3), 0.9),
     )
 
@@ -114,8 +114,8 @@ def test_pixel_signal_has_its_closed_form():
         large, small, difference = MASK_MOMENTS[round(sep_size, 3)]
         size = difference * ((0.4 - sep_col / 2) ** 2 + 2 * (0.4 + sep_col / 2) ** 2) / 3
         color = 2 / 3 * sep_col**2
-        trained = signal.concept_distances(DATA.family, matrix)
-        everywhere = signal.concept_distances(DATA.family, matrix, trained_only=False)
+        trained = signal.concept_distances(DATA.classes, matrix)
+        everywhere = signal.concept_distances(DATA.classes, matrix, trained_only=False)
         np.testing.assert_allclose(trained, [color * large, size], rtol=0.02)
         np.testing.assert_allclose(everywhere, [color * (large + small) / 2, size], rtol=0.02)
 

@@ -33,7 +33,7 @@ def test_single_concepts_are_the_published_vectors():
     vectors = np.zeros((4, 11))
     vectors[0, 4:7], vectors[1, 4:7], vectors[2, 7], vectors[3, 7] = (0.6, 0.4, 0.4), (0.4, 0.4, 0.6), 0.6, 0.3
     np.testing.assert_allclose(embeddings.concept_vectors(SOURCE, SETTING), vectors, atol=1e-6)
-    assert embeddings.vector_names(SOURCE.family) == ("red", "blue", "large", "small")
+    assert embeddings.vector_names(SOURCE.classes) == ("red", "blue", "large", "small")
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)

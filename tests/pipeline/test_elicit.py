@@ -171,7 +171,12 @@ def test_another_battery_adds_to_the_first(finished, reader, tmp_path):
     assert len(files_of(workdir)) == len(files_of(workdir, config)) == 4
     ds, before = tiny.collected(workdir, config), tiny.collected(finished, CONFIG)
     assert ds["protocol"].values.tolist() == [
-        *("naive", "patch", "overprompt+patch", "overprompt", "overprompt_random", "latent")
+        "naive",
+        "patch",
+        "overprompt+patch",
+        "overprompt",
+        "overprompt_random",
+        "latent",
     ]
     for name in ("latent", "overprompt"):
         np.testing.assert_array_equal(ds["prob"].sel(protocol=name), before["prob"].sel(protocol=name))

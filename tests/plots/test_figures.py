@@ -353,7 +353,10 @@ def test_embeddings_have_a_line_a_block_and_a_panel_a_pair(elicited):
     ds, raw = synthetic.embedded(ds)
     axes = panels(similarity_plots.similarities(ds))
     assert [ax.get_title() for ax in axes] == [
-        *("blue and red", "blue and large", "blue and small", "class 11, to the last step"),
+        "blue and red",
+        "blue and large",
+        "blue and small",
+        "class 11, to the last step",
     ]
     level = progress.choose_level(levels(ds), ds, "naive")
     expected = [raw[step]["embedding_cosine"][2 * level : 2 * level + 2, 1, 1, 3].mean() for step in raw]

@@ -202,8 +202,16 @@ def test_paths_are_those_of_the_contract(tmp_path):
     workdir = Workdir(epath.Path(tmp_path))
     names = ["config", "env", "metrics", "checkpoints", "probe", "eval", "dataset", "table", "summary", "figures"]
     assert [getattr(workdir, name).relative_to(workdir.root).as_posix() for name in names] == [
-        *("config.json", "env.json", "metrics.jsonl", "checkpoints", "probe", "eval"),
-        *("concept_space.nc", "concept_space.csv", "summary.json", "figures"),
+        "config.json",
+        "env.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "probe",
+        "eval",
+        "concept_space.nc",
+        "concept_space.csv",
+        "summary.json",
+        "figures",
     ]
     assert len({workdir, Workdir(epath.Path(tmp_path))}) == 1
 

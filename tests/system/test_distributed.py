@@ -21,8 +21,13 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is d
 
 # Two runs with many saves: a moment in training is found, and each process owns one run.
 SMALL = (
-    *("--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=10"),
-    *("--config.save.start=4", "--config.save.count=6", "--config.figures=()", "--config.evaluate.losses=False"),
+    "--config.grid.seeds=(0,)",
+    "--config.optim.steps=40",
+    "--config.optim.log_every=10",
+    "--config.save.start=4",
+    "--config.save.count=6",
+    "--config.figures=()",
+    "--config.evaluate.losses=False",
     "--config.engine.state_seconds=0.0",
     *NARROW,
 )

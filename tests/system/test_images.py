@@ -206,7 +206,7 @@ def test_the_readmes_generator_is_trained_on(tmp_path, capsys):
 
 def test_held_out_classes_are_a_choice():
     source = Renderer(DataConfig(held_out=("01",), images_per_class=10, image_size=8))
-    assert source.family.train_ids == (0, 2, 3) and source.family.held_out_ids == (1,)
+    assert source.classes.train_ids == (0, 2, 3) and source.classes.held_out_ids == (1,)
     items, _ = source.split(cs.Setting(), jax.random.key(0))
     assert set(np.asarray(items.klass).tolist()) == {0, 2, 3} and source.train_images == 25
     measured = signal.pixel_signal(source, cs.Setting(), jax.random.key(0), n=2)  # no seen pair differs in size alone

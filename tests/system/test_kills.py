@@ -15,8 +15,13 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is d
 # Kills. Cheap steps and many saves, so that a random moment can be in any of them.
 
 LONG = (
-    *("--config.grid.seeds=(0,)", "--config.optim.steps=40", "--config.optim.log_every=3"),
-    *("--config.save.start=4", "--config.save.count=8", "--config.figures=()", "--config.evaluate.losses=False"),
+    "--config.grid.seeds=(0,)",
+    "--config.optim.steps=40",
+    "--config.optim.log_every=3",
+    "--config.save.start=4",
+    "--config.save.count=8",
+    "--config.figures=()",
+    "--config.evaluate.losses=False",
     "--config.engine.state_seconds=0.0",
     *NARROW,
 )

@@ -18,11 +18,20 @@ def test_training_that_an_older_version_began_ends_with_its_numbers(tmp_path):
     folder = tmp_path / "stopped"
     probe = {path.name: path.read_bytes() for path in (folder / "probe").iterdir()}
     overrides = [
-        *("--config.grid.seeds=(0,)", "--config.network.channels=(4,)", "--config.network.groups=2"),
-        *("--config.network.attention=False", "--config.probe.channels=(4,)", "--config.probe.groups=2"),
-        *("--config.probe.heads=2", "--config.probe.out_channels=4", "--config.optim.steps=4"),
-        *("--config.save.steps=(2, 4)", "--config.figures=()", "--config.engine.state_seconds=0.0"),
-        *("--config.elicit.protocols=('overprompt', 'latent', 'patch')", "--config.elicit.overprompt=(1.0,)"),
+        "--config.grid.seeds=(0,)",
+        "--config.network.channels=(4,)",
+        "--config.network.groups=2",
+        "--config.network.attention=False",
+        "--config.probe.channels=(4,)",
+        "--config.probe.groups=2",
+        "--config.probe.heads=2",
+        "--config.probe.out_channels=4",
+        "--config.optim.steps=4",
+        "--config.save.steps=(2, 4)",
+        "--config.figures=()",
+        "--config.engine.state_seconds=0.0",
+        "--config.elicit.protocols=('overprompt', 'latent', 'patch')",
+        "--config.elicit.overprompt=(1.0,)",
         "--config.elicit.alpha=(1.0,)",
     ]
     done = command(study("hidden"), f"--workdir={folder}", *overrides)
