@@ -33,8 +33,10 @@ def get_config(scale: str | None = None) -> Any:
     config.grid.sep_col = (0.6,)
     config.grid.sep_bg = (0.1, 0.3)
     if config.scale == "quick":
-        config.optim.steps = 3_600
-        config.probe.data = (*config.probe.data, (0.6, 0.35, 0.1, False), (0.6, 0.35, 0.3, False))
+        config.grid.sep_size, config.grid.sep_bg = (0.3,), (0.2, 0.4)
+        config.optim.steps = 6_000
+        config.evaluate.samples_per_class = 32
+        config.probe.data = (*config.probe.data, (0.6, 0.3, 0.2, False), (0.6, 0.3, 0.4, False))
     return config
 
 
