@@ -227,6 +227,6 @@ def draw(study: Study, output: Output = Output(), ds: xr.Dataset | None = None) 
     ds = learning.with_definition(ds, study.config.learned)
     data = study.config.data
     inputs = Inputs(ds, collect.samples(study, ds), data, collect.examples(study))
-    folder = study.workdir.figures if output.folder is None else located(output.folder)
+    folder = study.workdir.figures if output.folder is None else located(output.folder, "outdir")
     written = draw_all(inputs, folder, study.config.figures, verbose=output.verbose)
     print(f"{len(written)} files in {folder}")
