@@ -344,7 +344,7 @@ def run(arguments: Sequence[str]) -> None:
     """
     parser = scripts.Parser(prog="python -m experiments.torture", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workdir", required=True, help="folder of all studies, of the table and of the failures")
-    parser.add_argument("--hours", type=float, default=1.0, help="no fault begins after that time")
+    parser.add_argument("--hours", type=float, default=1.0, help="of faults, from the end of the undisturbed commands")
     parser.add_argument("--faults", type=int, default=0, help="most faults; 0 = as many as the time allows")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and damages")
     parser.add_argument("--kinds", type=scripts.comma_separated(str), default=tuple(KINDS), help=", ".join(KINDS))
@@ -354,8 +354,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UserError("faults, hours and kinds: must leave something to do")
     root.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, also by what we start
-    until, rows = time.monotonic() + 3600 * flags.hours, []
     bench = torture_bench.prepare(root)
+    until, rows = time.monotonic() + 3600 * flags.hours, []
     print("undisturbed:", ", ".join(f"{name} {minutes(job.seconds)}" for name, job in bench.jobs.items()), flush=True)
     command = f"python -m experiments.torture --hours={flags.hours:g} --seed={flags.seed} --kinds={','.join(kinds)}"
     with (root / "faults.jsonl").open("w") as log, tqdm(total=flags.faults or None, unit="fault") as bar:
