@@ -8,6 +8,7 @@ import re
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from cspace_jax import machine
@@ -40,13 +41,20 @@ FIXED = {
     "jax_debug_key_reuse": False,
     "jax_check_tracer_leaks": False,
     "jax_no_execution": False,
+    "jax_no_tracing": False,
+    "jax_transfer_guard_host_to_device": None,
+    "jax_transfer_guard_device_to_host": None,
+    "jax_transfer_guard_device_to_device": None,
     "jax_transfer_guard": None,
 }
 # Those that change numbers by more than rounding, and that a user may have reasons for: recorded, see `numerics`.
 _FREE = {"jax_default_matmul_precision": None, "jax_allow_f16_reductions": True}
 _VARIABLES = ("NVIDIA_TF32_OVERRIDE",)
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
-_INEXACT = re.compile(r"fast_math|fast_min_max|precision|tf32|bf16|f16|fp8|f8")
+# How the names of variables begin that JAX and XLA read.
+_READ = ("JAX_", "XLA_", "LIBTPU_", "TPU_", "TF_XLA", "TF_CUDNN", "TF_DETERMINISTIC", "NVIDIA_TF32", "CUDA_", "NCCL_")
+_INEXACT = re.compile(r"fast_math|fast_min_max|precision|tf32|bf16|f16|fp8|f8|_ftz|unsafe|approx")
+_HURRIED, _HURRIED_FLAG = "jax_disable_most_optimizations", "--xla_backend_optimization_level=0"
 _FORCED = "xla_force_host_platform_device_count"
 _INVALID = re.compile(r"^[Ii]nvalid .*\b(?:for environment|for JAX flag) '?(\w+)")  # of JAX as it is imported
 _UNABLE = re.compile(r"^Unable to initialize backend '\w+': ")
@@ -80,7 +88,7 @@ def set_up_jax(hurried: bool = False) -> None:
 
     Args:
       hurried: for studies that take less time than the compilation of their programs: these are then compiled once,
-        for one CPU device, and without optimisation (126 s of CPU time become 58 s at smoke scale).
+        for one CPU device, and without optimisation (`compiling`; 126 s of CPU time become 58 s at smoke scale).
 
     Raises:
       UserError: a setting of `FIXED` is held at another value.
@@ -90,12 +98,12 @@ def set_up_jax(hurried: bool = False) -> None:
     if _set_up:
         return
     _set_up = True
-    if hurried:
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     if machine.has_quota():
         os.environ.setdefault("NPROC", str(machine.cores()))  # XLA's threads; it knows the affinity alone
     import jax
 
+    if hurried:
+        jax.config.update(_HURRIED, True)
     # Two runs at a time: parts of a small network's step do not use a second core.
     wanted = 1 if hurried else min(MAX_CPU_DEVICES, machine.cores())
     asked = _FORCED in os.environ.get("XLA_FLAGS", "")  # the user's own number
@@ -164,13 +172,56 @@ def fix_numerics() -> None:
         )
 
 
+@contextlib.contextmanager
+def compiling(scale: str) -> Iterator[None]:
+    """Compile what the body compiles without optimisation at smoke scale, and with it at all others.
+
+    So the command and `run` in any process give the same numbers. Another setting is put back at the end.
+    """
+    import jax
+
+    hurried, before = scale == "smoke", _is_hurried()
+    if before and not hurried:
+        print(f"cspace_jax: {_HURRIED} = True is set to False for this study: only smoke scale is compiled so")
+    jax.config.update(_HURRIED, hurried)
+    try:
+        yield
+    finally:
+        jax.config.update(_HURRIED, before)
+
+
+def _is_hurried() -> bool:
+    import jax
+
+    return bool(jax.config.values[_HURRIED])
+
+
+def xla_flags() -> str:
+    """Return the flags of XLA that programs are compiled with: those of the user, and that of `compiling`."""
+    given = os.environ.get("XLA_FLAGS", "")
+    return f"{given} {_HURRIED_FLAG}".strip() if _is_hurried() and _HURRIED_FLAG not in given else given
+
+
 def numerics() -> dict[str, str]:
     """Return the settings besides `FIXED` that change numbers by more than rounding, without those at their default."""
     free = {name: str(_setting(name)) for name, default in _FREE.items() if _setting(name) != default}
     variables = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
-    flags = [flag for name in _FLAGS for flag in os.environ.get(name, "").split()]
+    flags = [flag for name in _FLAGS for flag in _flags_of(os.environ.get(name, ""))]
     named = (flag.lstrip("-").partition("=") for flag in flags)
     return free | variables | {name: value or "true" for name, _, value in named if _INEXACT.search(name)}
+
+
+def _flags_of(text: str) -> list[str]:
+    """Return the flags that a variable holds; XLA takes one that begins without "-" for the path of a file of them."""
+    if text.strip() and not text.lstrip().startswith("-"):
+        with contextlib.suppress(OSError, ValueError):
+            return pathlib.Path(text.strip()).read_text().split()
+    return text.split()
+
+
+def variables() -> dict[str, str]:
+    """Return the variables of the environment that JAX and XLA read, whatever they do."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_READ)}
 
 
 def _setting(name: str) -> Any:

@@ -8,8 +8,9 @@ evaluation, its figures, its extension by a run and by steps, or steps trained a
 ends with the same command, undisturbed. Allowed is what the undisturbed command leaves, to the byte (table, dataset,
 training log but for its times, last states), or, where a file was damaged, one line that says so. All else is a
 failure, which is shown and kept in WORKDIR/failed. The moments and damages follow from the seed; what a moment meets
-also depends on the machine. WORKDIR/torture.md holds the table, WORKDIR/faults.jsonl a line for each fault. Exit code 1
-if there was a failure.
+also depends on the machine: the command says which stage it is in (`torture_traced.py`), and most signals go into the
+stage that was met least. WORKDIR/torture.md holds the tables by kind and by stage, WORKDIR/faults.jsonl a line for each
+fault. Exit code 1 if there was a failure.
 """
 
 import collections
@@ -27,7 +28,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -36,7 +36,7 @@ from cspace_jax.cli import scripts
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
 from cspace_jax.text import minutes
-from experiments import torture_bench
+from experiments import torture_bench, torture_damages, torture_stages
 from experiments.torture_bench import PAIR, Bench, Failure, Job, compare, last_line, one_line
 
 SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
@@ -44,6 +44,7 @@ CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
 SOON = 30.0  # seconds in which SIGTERM must have ended the command
 FIRST_SECONDS = 0.3  # of Python itself, in which nothing can be said yet
 LAST_WORDS = ("the study as a page", "runs are in")  # of a command: what is left is the end of Python itself
+AIMED = 0.75  # of the signals go into the stage that was met least, the others meet any moment
 SMALLEST_DISK_KB = 40
 DONE = "done"
 SAME, NAMED, MISSED = "same results", "one line", "without effect"
@@ -56,15 +57,27 @@ def _any_job(bench: Bench, rng: np.random.Generator) -> tuple[str, Job]:
     return name, bench.jobs[name]
 
 
+def _job_to_aim_at(bench: Bench, rng: np.random.Generator) -> tuple[str, Job]:
+    """Return a command that passes one of the stages which signals met least, and its name."""
+    passed = {stage for job in bench.jobs.values() for stage in job.stages} & set(torture_stages.STAGES)
+    least = min((bench.hits[stage] for stage in passed), default=0)
+    rare = {stage for stage in passed if bench.hits[stage] == least}
+    jobs = {name: job.weight for name, job in bench.jobs.items() if not rare or rare & set(job.stages)}
+    weights = np.array(list(jobs.values()))
+    name = str(rng.choice(list(jobs), p=weights / weights.sum()))
+    return name, bench.jobs[name]
+
+
 def interrupted(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
-    """Send one to three signals to a command at any moments, also to the commands that go on."""
-    name, job = _any_job(bench, rng)
+    """Send one to three signals to a command, also to the commands that go on: at any moments, and into rare stages."""
+    name, job = _job_to_aim_at(bench, rng)
     job.begin(folder)
     said, codes = [], []
     for _ in range(rng.integers(1, 4)):
         signal_, moment = str(rng.choice(list(SIGNALS))), float(rng.uniform(0.0, 1.05 * job.seconds))
-        codes.append(_disturb(bench.start(job, folder), SIGNALS[signal_], moment))
-        said.append(f"{signal_} after {moment:.2f} s: {codes[-1]}")
+        aim = torture_stages.aim(job.stages, bench.hits, rng) if rng.random() < AIMED else None
+        codes.append(_disturb(bench.start(job, folder), SIGNALS[signal_], aim or moment, bench))
+        said.append(f"{signal_} {aim or f'after {moment:.2f} s'}: {codes[-1]}")
     what = f"{name}: {'; '.join(said)}"
     with _told(what):
         bench.finish(job, folder)
@@ -80,15 +93,29 @@ def _told(what: str) -> Iterator[None]:
         raise Failure(f"{what}: {failure}") from failure
 
 
-def _disturb(running: subprocess.Popen, number: signal.Signals, moment: float) -> int:
-    """Send a signal to a command after some seconds; return its exit code, which must be that of the signal."""
+def _disturb(
+    running: subprocess.Popen, number: signal.Signals, when: float | torture_stages.Aim, bench: Bench | None = None
+) -> int:
+    """Send a signal to a command after some seconds, or in a stage; return its exit code, which must be the signal's.
+
+    The stage that it met is counted in `bench`.
+    """
+    began, delay = time.monotonic(), when.delay if isinstance(when, torture_stages.Aim) else when
+    while isinstance(when, torture_stages.Aim) and bench is not None and running.poll() is None:
+        if when.is_entered(bench.trace):
+            break
+        time.sleep(0.002)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        out, err = running.communicate(timeout=moment)
+        out, err = running.communicate(timeout=delay)
         if running.returncode:
             raise Failure(f"ended by itself with {running.returncode}: {last_line(err or out)}")
         return 0
     running.send_signal(number)
     sent = time.monotonic()
+    moment = sent - began
+    if bench is not None:
+        bench.met.append(bench.trace.now)
+        bench.hits[bench.met[-1]] += 1
     out, err = running.communicate()
     at_an_end = moment < FIRST_SECONDS or any(words in out for words in LAST_WORDS)  # Python itself starts or ends
     allowed = {0, CODES[number]} | ({-number} if at_an_end else set())
@@ -111,7 +138,7 @@ def full(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[
         subprocess.run(["mount", "-o", f"remount,size={size}k", folder], check=True)
         what = f"{name}: {size - taken} kB are free"
         with _told(what):
-            came = _refused_or_done(bench.start(job, folder / "w"), job)
+            came = _refused_or_done(bench.start(job, folder / "w"), job, bench)
             subprocess.run(["mount", "-o", "remount,size=1g", folder], check=True)
             bench.finish(job, folder / "w")
     return f"{what}: {came}", SAME if came != DONE else MISSED
@@ -124,7 +151,7 @@ def read_only(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> t
         job.begin(folder / "w")
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
         with _told(name):
-            came = _refused_or_done(bench.start(job, folder / "w"), job)
+            came = _refused_or_done(bench.start(job, folder / "w"), job, bench)
             if came == DONE:
                 raise Failure("it ended as if it had written")
             subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
@@ -155,9 +182,11 @@ def _kilobytes(folder: pathlib.Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // 1024
 
 
-def _refused_or_done(running: subprocess.Popen, job: Job) -> str:
+def _refused_or_done(running: subprocess.Popen, job: Job, bench: Bench) -> str:
     """Wait for a command that may end with one line a process, or as if nothing had been; return what came of it."""
     _, err = running.communicate()
+    if running.returncode:
+        bench.met.append(bench.trace.now)
     if running.returncode not in (0, 2):
         raise Failure(f"exit code {running.returncode}: {last_line(err)}")
     return one_line(err, 2 if job.module == PAIR else 1) if running.returncode else DONE
@@ -172,7 +201,7 @@ def failing_disk(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -
     what = f"{name}: {count} {'reading' if reads else 'writing'} calls from {first} on fail"
     running = bench.start(job, folder, **torture_bench.failing(bench, folder, reads, first, count))
     with _told(what):
-        came = _refused_or_done(running, job)
+        came = _refused_or_done(running, job, bench)
         bench.finish(job, folder)
     return f"{what}: {came}", SAME if came != DONE else MISSED
 
@@ -186,6 +215,7 @@ def jumping_clock(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) 
     shim = {"LD_PRELOAD": str(bench.shim), "TORTURE_AFTER": f"{moment:.3f}", "TORTURE_JUMP": str(jump)}
     running = bench.start(job, folder, **shim)
     _, err = running.communicate()
+    bench.met.append(bench.trace.at(moment))
     what = f"{name}: {jump:+d} s after {moment:.2f} s"
     with _told(what):
         # What JAX has between processes goes by that clock.
@@ -209,7 +239,8 @@ def damage(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tupl
     kinds["checkpoints", "a step"] = sorted(folder.rglob("checkpoints/*/*/[0-9]*"))
     files = list(kinds.values())[int(rng.integers(len(kinds)))]
     target = files[int(rng.integers(len(files)))]
-    damages = FOLDER_DAMAGES if target.is_dir() else DAMAGES
+    damages = torture_damages.FOLDER_DAMAGES if target.is_dir() else torture_damages.DAMAGES
+    bench.met.append(torture_stages.of_file(target.relative_to(folder)))
     how = str(rng.choice(list(damages)))
     damages[how](target, rng)
     return go_on(job, folder, f"{name}: {target.relative_to(folder)} {how} in {origin.name}")
@@ -238,61 +269,6 @@ def go_on(job: Job, folder: pathlib.Path, what: str) -> tuple[str, str]:
     return what, SAME
 
 
-def _flip(path: pathlib.Path, rng: np.random.Generator) -> None:
-    content = bytearray(path.read_bytes())
-    if content:
-        content[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
-    path.write_bytes(bytes(content))
-
-
-def _swap(path: pathlib.Path, rng: np.random.Generator) -> None:
-    """Take the content of another file of the same kind in the workdir, such as that of the next step."""
-    root = path.parent if (path.parent / "config.json").exists() else path.parent.parent
-    others = [p for p in sorted(root.rglob(f"*{path.suffix}")) if p.is_file() and p != path]
-    path.write_bytes(others[int(rng.integers(len(others)))].read_bytes() if others else b"")
-
-
-def _folder(path: pathlib.Path, _: np.random.Generator) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def _add(path: pathlib.Path, _: np.random.Generator) -> None:
-    """Add a field, as a newer version may, or a byte."""
-    with contextlib.suppress(ValueError):
-        if isinstance(found := json.loads(path.read_bytes()), dict):
-            path.write_text(json.dumps({**found, "of_a_newer_version": 1}))
-            return
-    path.write_bytes(path.read_bytes() + b"x")
-
-
-def _empty(path: pathlib.Path, _: np.random.Generator) -> None:
-    shutil.rmtree(path)
-    path.mkdir()
-
-
-def _swap_folder(path: pathlib.Path, rng: np.random.Generator) -> None:
-    """Take the content of a folder beside it, such as the checkpoint of the next step."""
-    others = sorted(p for p in path.parent.iterdir() if p != path)
-    _empty(path, rng)
-    if others:
-        shutil.copytree(others[int(rng.integers(len(others)))], path, dirs_exist_ok=True)
-
-
-FOLDER_DAMAGES: dict[str, Callable[[pathlib.Path, np.random.Generator], Any]] = {
-    "emptied": _empty,
-    "with the content of a neighbour": _swap_folder,
-    "removed": lambda path, _: shutil.rmtree(path),
-}
-DAMAGES: dict[str, Callable[[pathlib.Path, np.random.Generator], Any]] = {
-    "emptied": lambda path, _: path.write_bytes(b""),
-    "cut in half": lambda path, _: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "with a flipped bit": _flip,
-    "with the content of a neighbour": _swap,
-    "with something more": _add,
-    "replaced by a folder": _folder,
-    "removed": lambda path, _: path.unlink(),
-}
 KINDS: dict[str, Callable[[Bench, np.random.Generator, pathlib.Path], tuple[str, str]]] = {
     "signals": interrupted,
     "full disk": full,
@@ -307,6 +283,7 @@ def faults(bench: Bench, kinds: Sequence[str], seed: int) -> Iterator[dict[str, 
     """Carry out fault after fault without end; yields what each was and what came of it."""
     for number, kind in zip(itertools.count(), itertools.cycle(_in_turn(kinds))):
         folder = bench.root / "fault"
+        bench.met.clear()
         shutil.rmtree(folder, ignore_errors=True)
         try:
             what, found = KINDS[kind](bench, np.random.default_rng((seed, number)), folder)
@@ -316,7 +293,8 @@ def faults(bench: Bench, kinds: Sequence[str], seed: int) -> Iterator[dict[str, 
             shutil.rmtree(kept, ignore_errors=True)
             if folder.exists():
                 shutil.copytree(folder, kept)
-        yield {"number": str(number), "kind": kind, "found": found, "what": what}
+        met = "; ".join(bench.met) or torture_stages.NONE
+        yield {"number": str(number), "kind": kind, "found": found, "stages": met, "what": what}
 
 
 def _in_turn(kinds: Sequence[str]) -> list[str]:
@@ -340,7 +318,7 @@ def table(rows: Sequence[dict[str, str]], command: str) -> str:
         found = [counts[kind, name] for name in (SAME, NAMED, MISSED, "failure")]
         lines.append(f"| {kind} | {sum(found)} | {' | '.join(map(str, found))} |")
     lines += ["", *(f"- {row['kind']} {row['number']}: {row['what']}" for row in rows if row["found"] == "failure")]
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(lines).rstrip() + f"\n\nFaults by stage:\n\n{torture_stages.table(rows)}"
 
 
 def _usable(kinds: Sequence[str]) -> list[str]:
@@ -366,19 +344,18 @@ def run(arguments: Sequence[str]) -> None:
     """
     parser = scripts.Parser(prog="python -m experiments.torture", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--workdir", required=True, help="folder of all studies, of the table and of the failures")
-    parser.add_argument("--hours", type=float, default=1.0, help="no fault begins after that time")
+    parser.add_argument("--hours", type=float, default=1.0, help="of faults, from the end of the undisturbed commands")
     parser.add_argument("--faults", type=int, default=0, help="most faults; 0 = as many as the time allows")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and damages")
     parser.add_argument("--kinds", type=scripts.comma_separated(str), default=tuple(KINDS), help=", ".join(KINDS))
     flags = parser.parse_args(arguments)
     kinds, root = _usable(flags.kinds), pathlib.Path(flags.workdir).absolute()
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # as the command does at smoke scale
     if not kinds or flags.faults < 0 or flags.hours <= 0:
         raise UserError("faults, hours and kinds: must leave something to do")
     root.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, also by what we start
-    until, rows = time.monotonic() + 3600 * flags.hours, []
     bench = torture_bench.prepare(root)
+    until, rows = time.monotonic() + 3600 * flags.hours, []
     print("undisturbed:", ", ".join(f"{name} {minutes(job.seconds)}" for name, job in bench.jobs.items()), flush=True)
     command = f"python -m experiments.torture --hours={flags.hours:g} --seed={flags.seed} --kinds={','.join(kinds)}"
     with (root / "faults.jsonl").open("w") as log, tqdm(total=flags.faults or None, unit="fault") as bar:

@@ -1,5 +1,6 @@
 """What `experiments.torture` disturbs: real commands, and the workdirs that they end in, undisturbed."""
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import cspace_jax as cs
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checkpoint, results
 from cspace_jax.storage.metrics import read_metrics
+from experiments.torture_stages import Trace
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # The smallest study that passes every stage, with many saves, so that any moment can be in one of them.
@@ -66,6 +68,7 @@ class Job:
       weight: how often it is disturbed, against the others.
       module: that carries out the command line.
       seconds: how long it takes.
+      stages: seconds of each stay in each of its stages.
     """
 
     arguments: tuple[str, ...]
@@ -75,8 +78,9 @@ class Job:
     table: str = TABLE
     logs: bool = True
     weight: float = 1.0
-    module: str = "cspace_jax.main"
+    module: str = "experiments.torture_traced"
     seconds: float = 0.0
+    stages: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
 
     def begin(self, folder: pathlib.Path) -> None:
         """Make the workdir that the command begins with."""
@@ -94,6 +98,8 @@ class Bench:
       half: workdir of a study that was ended in the middle of training.
       shim: library that makes calls of the system fail (`torture_shim.c`); None where it could not be compiled.
       counts: of such calls so far (`calls`).
+      met: stages that the present fault met.
+      hits: how often signals met each stage.
     """
 
     root: pathlib.Path
@@ -101,12 +107,21 @@ class Bench:
     half: pathlib.Path
     shim: pathlib.Path | None = None
     counts: dict[tuple[pathlib.Path, bool], int] = dataclasses.field(default_factory=dict)
+    met: list[str] = dataclasses.field(default_factory=list)
+    hits: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+    @property
+    def trace(self) -> Trace:
+        """Return what the command that was started last says of its stages."""
+        return Trace(self.root / "trace")
 
     def start(self, job: Job, folder: pathlib.Path, **more: str) -> subprocess.Popen:
         """Start a command in a workdir, with more variables of its environment."""
         line = [sys.executable, "-m", job.module, *job.arguments, f"--workdir={folder}"]
         cache = {"JAX_COMPILATION_CACHE_DIR": str(self.root / "xla"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        environment = {**os.environ, **cache, "PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1", **more}
+        ours = {"PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1", "TORTURE_TRACE": str(self.trace.path)}
+        environment = {**os.environ, **cache, **ours, **more}
+        self.trace.path.unlink(missing_ok=True)
         return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def finish(self, job: Job, folder: pathlib.Path) -> None:
@@ -226,7 +241,8 @@ def prepare(root: pathlib.Path) -> Bench:
     jobs = _jobs(root)
     bench = Bench(root, jobs, root / "half", _shim(root))
     for name, job in jobs.items():
-        jobs[name] = dataclasses.replace(job, seconds=_undisturbed(bench, job))
+        seconds = _undisturbed(bench, job)
+        jobs[name] = dataclasses.replace(job, seconds=seconds, stages=bench.trace.lasted())
     _interrupt(bench)
     return bench
 

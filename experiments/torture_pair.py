@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
         coordinator = f"localhost:{free.getsockname()[1]}"
     group = ("--distributed", f"--coordinator={coordinator}", f"--num_processes={COUNT}")
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
+    module = "experiments.torture_traced" if "TORTURE_TRACE" in os.environ else "cspace_jax.main"
     running: list[subprocess.Popen] = []
 
     def hand_on(number: int, _: object) -> None:
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, hand_on)
     signal.signal(signal.SIGINT, hand_on)
     for i in range(COUNT):
-        line = [sys.executable, "-m", "cspace_jax.main", *arguments, *group, f"--process_id={i}"]
+        line = [sys.executable, "-m", module, *arguments, *group, f"--process_id={i}"]
         running.append(subprocess.Popen(line, env=environment, preexec_fn=_with_me))  # noqa: PLW1509
     codes = [code if code >= 0 else 128 - code for code in (one.wait() for one in running)]
     return next((code for code in (*SAID, *codes) if code in codes and code), 0)

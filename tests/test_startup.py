@@ -1,5 +1,6 @@
 """What is set before JAX starts: settings that decide numbers are ours, or known by name."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -8,10 +9,13 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from jax._src import compiler
 
 from cspace_jax import startup
 from cspace_jax.errors import UserError
 from cspace_jax.storage import workdir
+from cspace_jax.storage.environment import environment
+from experiments import torture_bench
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 OTHER = {
@@ -29,6 +33,10 @@ OTHER = {
     "jax_debug_key_reuse": True,
     "jax_check_tracer_leaks": True,
     "jax_no_execution": True,
+    "jax_no_tracing": True,
+    "jax_transfer_guard_host_to_device": "disallow",
+    "jax_transfer_guard_device_to_host": "disallow",
+    "jax_transfer_guard_device_to_device": "disallow",
     "jax_transfer_guard": "disallow",
 }
 
@@ -146,3 +154,68 @@ def test_without_a_home_folder_caches_are_elsewhere_or_nowhere(tmp_path, monkeyp
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert startup.usable_cache("xla") is None
+
+
+def optimisation():
+    options = compiler.get_compile_options(1, 1).executable_build_options.debug_options
+    return options.xla_backend_optimization_level
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_smoke_scale_alone_is_compiled_without_optimisation_whoever_asks(before, monkeypatch, capsys):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    name = startup._HURRIED
+    usual = jax.config.values[name]
+    try:
+        jax.config.update(name, before)
+        with startup.compiling("smoke"):
+            assert optimisation() == 0 and startup.xla_flags() == "--xla_backend_optimization_level=0"
+        with startup.compiling("quick"):
+            assert not jax.config.values[name] and startup.xla_flags() == ""
+        assert jax.config.values[name] == before
+        line = f"cspace_jax: {name} = True is set to False for this study: only smoke scale is compiled so\n"
+        assert capsys.readouterr().out == (line if before else "")
+    finally:
+        jax.config.update(name, usual)
+
+
+def test_a_flag_of_the_user_is_told_once(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_dump_to=/x")
+    with startup.compiling("smoke"):
+        assert startup.xla_flags() == "--xla_backend_optimization_level=0 --xla_dump_to=/x"
+
+
+PROGRAM = """
+import sys
+import cspace_jax as cs
+cs.set_up()
+cs.run(cs.open_study(sys.argv[1]).config, sys.argv[2])
+"""
+
+
+@pytest.mark.system
+def test_a_smoke_study_has_the_same_numbers_from_the_command_and_from_python(tmp_path):
+    """Without the flags that the tests are compiled with; the command has one device, Python two."""
+    bare = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    variables, folders = {**bare, "PYTHONPATH": str(ROOT)}, (str(tmp_path / "a"), str(tmp_path / "b"))
+    command = [sys.executable, "-m", "cspace_jax.main", *torture_bench.STUDY, f"--workdir={folders[0]}"]
+    for line in (command, [sys.executable, "-c", PROGRAM, *folders]):
+        subprocess.run(line, env=variables, capture_output=True, check=True)
+    torture_bench.compare(*map(pathlib.Path, folders))
+    flags = [json.loads((pathlib.Path(one) / "env.json").read_text())["xla_flags"] for one in folders]
+    assert flags == ["--xla_backend_optimization_level=0"] * 2
+
+
+def test_flags_in_a_file_are_known_too(tmp_path, monkeypatch):
+    (tmp_path / "flags").write_text("--xla_dump_to=/x\n--xla_gpu_ftz=true\n")
+    monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "flags"))
+    assert startup.numerics() == {"xla_gpu_ftz": "true"}
+    monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "none"))
+    assert startup.numerics() == {}
+
+
+def test_variables_that_jax_reads_are_recorded_and_no_others(monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_PGLE", "1")
+    monkeypatch.setenv("TF_VAR_password", "secret")
+    found = environment()["variables"]
+    assert found["JAX_ENABLE_PGLE"] == "1" and "TF_VAR_password" not in found and "HOME" not in found

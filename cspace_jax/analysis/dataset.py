@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Measurements:
     """What was measured of all runs of a study.
 
     Attributes:
-      evaluations: raw arrays by step, stacked over runs (`storage.evaluations.MEASURED`).
+      evaluations: raw arrays by step, stacked over runs (`storage.evaluations.MEASURED`); each step is read once.
       settings: one mapping a run: the seed and the fields of `SWEPT`.
       classes: the classes of the active concepts.
       protocols: names along the protocol axis of the raw arrays.
@@ -82,7 +82,8 @@ def build_dataset(
     Raises:
       UserError: there is nothing to merge, or an evaluation was made for another grid.
     """
-    _check(measurements)
+    if not measurements.evaluations:
+        raise UserError("results: no evaluation found; run --mode=eval first")
     found = variables(measurements)
     failed = np.isnan(found["prob"][1][:, :, 0]).any(axis=(1, 2, 3))
     if measurements.diverged is not None:
@@ -92,30 +93,30 @@ def build_dataset(
     )
 
 
-def _check(measurements: Measurements) -> None:
-    if not measurements.evaluations:
-        raise UserError("results: no evaluation found; run --mode=eval first")
+def _read(measurements: Measurements) -> Iterator[Mapping[str, np.ndarray]]:
+    """Yield the raw arrays of each step; UserError unless they fit the grid and each other."""
     expected = (len(measurements.settings), len(measurements.protocols), *np.shape(measurements.classes.bits))
+    first: dict[str, tuple[int, ...]] = {}
     for step in measurements.steps:
-        shape = np.shape(measurements.evaluations[step]["prob_samples"])
+        arrays = measurements.evaluations[step]
+        shape = np.shape(arrays["prob_samples"])
         if (*shape[:3], *shape[4:]) != expected:
             raise UserError(
                 f"results: the evaluation of step {step} has runs, protocols, classes, concepts = "
                 f"{(*shape[:3], *shape[4:])}, the config asks for {expected}"
             )
-    first, *others = (measurements.evaluations[step] for step in measurements.steps)
-    for step, arrays in zip(measurements.steps[1:], others, strict=True):
-        for name in first:
-            if name not in arrays or np.shape(arrays[name]) != np.shape(first[name]):
+        first = first or {name: np.shape(values) for name, values in arrays.items()}
+        for name, wanted in first.items():
+            if name not in arrays or np.shape(arrays[name]) != wanted:
                 raise UserError(f"results: {name} of step {step} has another shape than that of earlier steps")
+        yield arrays
 
 
 def variables(measurements: Measurements) -> dict[str, Any]:
     """Return the variables of the dataset: name -> (dimensions, values)."""
-    steps, bits = measurements.steps, np.asarray(measurements.classes.bits)
-    measured = [measure(measurements.evaluations[step]["prob_samples"], bits) for step in steps]
-    stacked = {name: np.stack([one[name] for one in measured], axis=1) for name in measured[0]}
-    raw = {name: np.stack([measurements.evaluations[step][name] for step in steps], axis=1) for name in MEASURED[1:]}
+    bits, others = np.asarray(measurements.classes.bits), MEASURED[1:]
+    kept = [measure(raw["prob_samples"], bits) | {one: raw[one] for one in others} for raw in _read(measurements)]
+    stacked = {name: np.stack([one[name] for one in kept], axis=1) for name in kept[0]}
     unknown = np.full((len(measurements.settings), bits.shape[1]), np.nan)
     signal, ranged = (
         unknown if one is None else np.asarray(one) for one in (measurements.signal, measurements.signal_range)
@@ -126,10 +127,10 @@ def variables(measurements: Measurements) -> dict[str, Any]:
         "accuracy": ((*asked, "concept"), stacked["accuracy"]),
         "joint_accuracy": (asked, stacked["joint_accuracy"]),
         "joint_prob": (asked, stacked["joint_prob"]),
-        "mean_rgb": ((*asked, "channel"), raw["mean_rgb"]),
-        "loss": (("run", "step", "split", "term"), raw["loss"]),
-        "schedule_b": (("run", "step"), raw["schedule_b"]),
-        "schedule_w": (("run", "step"), raw["schedule_w"]),
+        "mean_rgb": ((*asked, "channel"), stacked["mean_rgb"]),
+        "loss": (("run", "step", "split", "term"), stacked["loss"]),
+        "schedule_b": (("run", "step"), stacked["schedule_b"]),
+        "schedule_w": (("run", "step"), stacked["schedule_w"]),
         "signal": (("run", "concept"), signal),
         "signal_range": (("run", "concept"), ranged),
     }

@@ -17,6 +17,7 @@ from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.several import Studies
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import lock
+from cspace_jax.storage import workdir as workdirs
 from cspace_jax.storage.files import PathLike
 from cspace_jax.studies import loading
 
@@ -50,7 +51,8 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     source = opening.open_for_plan(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.classes.active))
     preparation.check_names(config)
-    forecast.show(config, autotune.resolve(config, may_measure=False), compile_programs)
+    with startup.compiling(config.scale):
+        forecast.show(config, autotune.resolve(config, may_measure=False), compile_programs)
 
 
 def run(
@@ -93,7 +95,8 @@ def run(
     startup.start_backend()
     preparation.check_outdir(mode, outdir)
     log_writers.check(log, mode, workdir)
-    with lock.released_after():
+    scale = (config or workdirs.load(workdir)[1]).scale
+    with startup.compiling(scale), lock.released_after():
         if mode == "replay":
             preparation.check_replay(workdir, replay or Request())
         if mode == "extend":

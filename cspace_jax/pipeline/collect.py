@@ -58,7 +58,7 @@ def naive(study: Study, probe_accuracy: Mapping[str, float] | None) -> xr.Datase
     config = study.config
     signals = _signals(config)
     measurements = Measurements(
-        {step: _merge_runs(study, step, MEASURED) for step in study.steps},
+        _Merged(study),
         grid.grid_settings(config.grid),
         source_of(config.data).classes,
         signal=signals["means"],
@@ -171,6 +171,22 @@ def examples(study: Study) -> np.ndarray | None:
     """Return some images of each class, uint8 [k, n, h, w, 3]; None where none are kept."""
     file = study.workdir.examples
     return read_evaluation(file, ("images",))["images"] if file.exists() else None
+
+
+class _Merged(Mapping[int, dict[str, np.ndarray]]):
+    """What was measured of naive prompting by step, read when it is asked for."""
+
+    def __init__(self, study: Study):
+        self._study = study
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        return _merge_runs(self._study, step, MEASURED)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._study.steps)
+
+    def __len__(self) -> int:
+        return len(self._study.steps)
 
 
 def _merge_runs(study: Study, step: int, keys: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -236,7 +236,7 @@ def _save(
 ) -> list[epath.Path]:
     from cspace_jax.plots import style
 
-    folder = located(outdir)
+    folder = located(outdir, "outdir")
     for study in studies:
         root = real_path(study.workdir.root)
         if os.path.commonpath([root, real_path(folder)]) == root:

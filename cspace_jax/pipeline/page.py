@@ -47,7 +47,7 @@ def write(study: Study, folder: PathLike | None = None, found: Mapping[str, Any]
       UserError: there are no results, they are damaged, or the file cannot be written.
     """
     own = study.workdir.report
-    return make(study, found).save(own if folder is None else located(folder) / own.name)
+    return make(study, found).save(own if folder is None else located(folder, "outdir") / own.name)
 
 
 def make(study: Study, found: Mapping[str, Any] | None = None) -> Page:

@@ -15,7 +15,7 @@ from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import extensions, workdir
 from cspace_jax.storage.extensions import Extensions
-from cspace_jax.storage.files import PathLike
+from cspace_jax.storage.files import PathLike, located
 
 
 def prepare(config: Config, path: PathLike, mode: str, command_line: str | Sequence[str] = "") -> Study:
@@ -149,7 +149,11 @@ def check_outdir(mode: str, outdir: PathLike | None) -> None:
 
 
 def check_names(config: Config) -> None:
-    """Raise UserError for figures that do not exist and for protocols that cannot be asked with."""
+    """Raise UserError for figures that do not exist, protocols that cannot be asked with, and places that are none."""
+    if config.probe.cache_dir:
+        located(config.probe.cache_dir, "probe.cache_dir")
+    if "://" in config.data.cache_dir:
+        reading.fail("data.cache_dir", config.data.cache_dir, "must be a folder on this machine")
     if config.figures not in ((), (ALL_FIGURES,)):
         from cspace_jax.plots.figures import expand
 

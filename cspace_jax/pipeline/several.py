@@ -19,7 +19,7 @@ from cspace_jax.paths import expanded
 from cspace_jax.pipeline import preparation
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results, workdir
-from cspace_jax.storage.files import PathLike, quoted
+from cspace_jax.storage.files import PathLike, located, quoted
 
 WILDCARDS = "*?["
 
@@ -80,7 +80,7 @@ def is_several(path: Any) -> bool:
     """Return whether this names several workdirs: a list of paths, or a path with a wildcard that is no folder."""
     if not isinstance(path, str | os.PathLike):
         return True
-    return any(sign in os.fspath(path) for sign in WILDCARDS) and not epath.Path(os.fspath(path)).exists()
+    return any(sign in os.fspath(path) for sign in WILDCARDS) and not located(path, "workdir").exists()
 
 
 def open_several(workdirs: PathLike | Sequence[PathLike]) -> Studies:
@@ -111,7 +111,7 @@ def real_path(path: PathLike) -> str:
 def _matching(pattern: PathLike) -> list[str]:
     text = expanded(pattern)
     if "://" in text:
-        root = epath.Path(text)
+        root = located(text, "workdir")
         found = [os.fspath(path) for path in root.parent.glob(root.name)]
     else:
         found = glob.glob(text)

@@ -230,6 +230,6 @@ def draw(study: Study, output: Output = Output(), ds: xr.Dataset | None = None) 
     if not samples and study.config.evaluate.keep_samples and ALL_FIGURES in study.config.figures:
         print(f"figures: those of sample images are left out, the evaluations in {study.workdir.eval} were removed")
     inputs = Inputs(ds, samples, data, collect.examples(study))
-    folder = study.workdir.figures if output.folder is None else located(output.folder)
+    folder = study.workdir.figures if output.folder is None else located(output.folder, "outdir")
     written = draw_all(inputs, folder, study.config.figures, verbose=output.verbose)
     print(f"{len(written)} files in {folder}")

@@ -177,6 +177,8 @@ def folder_at(path: str | os.PathLike[str]) -> str:
     folder = expanded(path)
     if not folder:
         refuse(path, "must name the folder of the pictures")
+    if "://" in folder:
+        refuse(path, "must be a folder on this machine")
     if os.path.isfile(folder):
         refuse(path, "is a file, not a folder (of files only arrays are read, FILE.npz)")
     if not os.path.isdir(folder):

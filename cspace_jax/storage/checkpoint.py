@@ -1,15 +1,17 @@
 """Checkpoints of a grid: the state stacked over runs, one Orbax folder per save step.
 
 The only file that knows how Orbax stores; `orbax_calls` keeps it quiet and in this process. A checkpoint holds a flat
-dict from leaf name to array, the random keys as their raw data, and one CRC-32 per run: the storage format itself does
-not notice a flipped bit inside array data. Flat names keep the files independent of container classes, and make a
-misfit nameable. Nothing of a checkpoint says where its arrays were: any number of devices reads what any number wrote.
+dict from leaf name to array, the random keys as their raw data, and one CRC-32 per run, over its wave, its step and all
+bytes: the storage format itself does not notice a flipped bit inside array data, nor the place of another checkpoint.
+Flat names keep the files independent of container classes, and make a misfit nameable. Nothing of a checkpoint says
+where its arrays were: any number of devices reads what any number wrote.
 """
 
 import contextlib
 import itertools
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -27,6 +29,7 @@ from cspace_jax.storage.files import PathLike, located, not_its_fault, reason, s
 PyTree = Any
 T = TypeVar("T")
 _MARKS = ("commit_success.txt", "_CHECKPOINT_METADATA", "orbax.checkpoint")  # files of a complete checkpoint
+_WAVE = re.compile(r"/((?:extensions/\d+/)?checkpoints/wave_\d+)/[^/]+/\d+$")  # of a checkpoint, in its workdir
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
 
 
@@ -61,7 +64,7 @@ class CheckpointWriter:
         self.wait()
         self._step = step
         arrays = leaves.on_host(state)
-        contents = {"leaves": arrays, "crc32": leaves.checksum(arrays, step)}
+        contents = {"leaves": arrays, "crc32": leaves.checksum(arrays, _marks(self._folder / str(step))[0])}
         self._bytes = sum(array.nbytes for array in arrays.values())
         orbax_calls.quiet_in_the_background()
         with self._report_failure():
@@ -213,8 +216,10 @@ def equal_runs(path: PathLike, step: int, state: PyTree) -> Bool[np.ndarray, " r
     """
     directory, arrays = _complete(path, step), leaves.on_host(state)
     with contextlib.suppress(Damaged):
-        return leaves.as_stored(arrays, step, _load(directory, arrays, ())[1])
-    return leaves.as_stored(arrays, step, _load(directory, _description(directory), ())[1])  # it has other leaves
+        return leaves.as_stored(arrays, _marks(directory), _load(directory, arrays, ())[1])
+    return leaves.as_stored(
+        arrays, _marks(directory), _load(directory, _description(directory), ())[1]
+    )  # it has other leaves
 
 
 def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> PyTree:
@@ -257,7 +262,7 @@ def _restored(path: PathLike, step: int, abstract_state: PyTree) -> dict[str, np
     # Most often it fits. Its description, which leaks memory, is read only to say what is wrong.
     with contextlib.suppress(Damaged):
         arrays, crc = _load(directory, {name: leaves.form(leaf) for name, leaf in wanted.items()}, wanted)
-        if not leaves.misfit(arrays, wanted) and leaves.as_stored(arrays, step, crc).all():
+        if not leaves.misfit(arrays, wanted) and leaves.as_stored(arrays, _marks(directory), crc).all():
             return arrays
     stored = _description(directory)
     _check_fit(directory, stored, wanted)
@@ -271,6 +276,15 @@ def _absolute(path: PathLike) -> epath.Path:
     return path if "://" in os.fspath(path) else located(os.path.abspath(path))
 
 
+def _marks(directory: epath.Path) -> tuple[str, ...]:
+    """Return what a checkpoint's checksums begin with: its wave and step, or as older versions wrote them.
+
+    Outside of a workdir it is the step alone.
+    """
+    wave = _WAVE.search(os.fspath(directory))
+    return (*((f"{wave[1]} {directory.name}",) if wave else ()), directory.name, "")
+
+
 def _discard(directory: epath.Path) -> None:
     """Remove an old checkpoint: out of sight at once, so that being killed half-way leaves no half of it in place."""
     trash = directory.with_name(f"{directory.name}.discarded")
@@ -282,8 +296,8 @@ def _discard(directory: epath.Path) -> None:
 
 
 def _verify(directory: epath.Path, arrays: dict[str, np.ndarray], crc: np.ndarray) -> None:
-    if not leaves.as_stored(arrays, int(directory.name), crc).all():
-        raise _damaged(directory, "checksums differ")
+    if not leaves.as_stored(arrays, _marks(directory), crc).all():
+        raise _damaged(directory, "checksums differ: its bytes, or it is of another step or wave")
 
 
 def _damaged(directory: epath.Path, reason: str) -> UserError:

@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import os
 import pathlib
 import platform
 import shlex
@@ -44,7 +43,8 @@ def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
         "process_count": jax.process_count(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "xla_flags": startup.xla_flags(),
+        "variables": startup.variables(),
         "numerics": startup.numerics(),
     }
 

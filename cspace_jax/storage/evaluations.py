@@ -44,8 +44,8 @@ def read_evaluation(path: epath.PathLike, keys: Sequence[str] = MEASURED) -> dic
     Raises:
       UserError: the file is missing or damaged, an array is missing, or it holds the evaluation of another checkpoint.
     """
-    with _whole(path):
-        found = read_npz(io.BytesIO(epath.Path(path).read_bytes()), (*keys, _PLACE), optional=True)
+    with _whole(path), epath.Path(path).open("rb") as file:  # of a large grid the pictures are most of it
+        found = read_npz(file, (*keys, _PLACE), optional=True)
     place = str(found.pop(_PLACE, _place(path)))  # older versions did not write it
     if place != _place(path):
         raise UserError(f"evaluation {path} holds that of {place}; delete the file to measure it again")

@@ -38,18 +38,24 @@ _ELSEWHERE = {
 }
 
 
-def located(path: PathLike) -> epath.Path:
+def located(path: PathLike, name: str = "") -> epath.Path:
     """Return a path, "~" expanded; one that starts with "/" is of this machine, "gs://bucket/x" is cloud storage.
 
     epath takes /gs, /s3, /az and /hf for cloud storage too. With two slashes they are the same folders, and local.
 
+    Args:
+      path: of a file or folder.
+      name: of the flag or field that holds it, for the message.
+
     Raises:
-      UserError: a kind of storage that is not known, or whose package is not installed.
+      UserError: a kind of storage that is not known, or whose package is not installed, or "gs:/x".
     """
     text = expanded(path)
     scheme, separator, _ = text.partition("://")
+    if not separator and text.partition(":/")[0] in _PACKAGES:
+        raise UserError(f"{f'{name} = ' if name else ''}{quoted(text)}: two slashes must follow the colon")
     if separator and (missing := _missing(scheme)):
-        raise UserError(f"{quoted(text)}: {missing}")
+        raise UserError(f"{f'{name} = ' if name else ''}{quoted(text)}: {missing}")
     taken = text.startswith("/") and "://" in os.fspath(epath.Path(text))
     return epath.Path(f"/{text}" if taken else text)
 

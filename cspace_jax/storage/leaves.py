@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,26 +35,28 @@ def on_host(state: PyTree) -> dict[str, np.ndarray]:
     )
 
 
-def checksum(arrays: dict[str, np.ndarray], step: int | None) -> np.ndarray:
-    """CRC-32 of the step and of each run's bytes, leaves in the order of their names: uint32 [r].
+def checksum(arrays: dict[str, np.ndarray], mark: str) -> np.ndarray:
+    """CRC-32 of a mark and of each run's bytes, leaves in the order of their names: uint32 [r].
 
-    (JAX sorts dicts, not dataclasses.) Without the step it is that of older versions.
+    (JAX sorts dicts, not dataclasses.)
     """
     runs = len(next(iter(arrays.values())))
-    crc = [0 if step is None else zlib.crc32(str(step).encode())] * runs
+    crc = [zlib.crc32(mark.encode())] * runs
     for _, array in sorted(arrays.items()):
         rows = np.ascontiguousarray(array).reshape(runs, math.prod(array.shape[1:])).view(np.uint8)
         crc = [zlib.crc32(row.data, before) for row, before in zip(rows, crc, strict=True)]
     return np.array(crc, np.uint32)
 
 
-def as_stored(arrays: dict[str, np.ndarray], step: int, crc: np.ndarray) -> Bool[np.ndarray, " r"]:
-    """Return which runs have the checksums of a checkpoint."""
-    found = checksum(arrays, step)
-    if found.shape != np.shape(crc):
-        return np.zeros(found.shape, bool)
-    same = found == crc
-    return np.asarray(same if same.all() else same | (checksum(arrays, None) == crc))
+def as_stored(arrays: dict[str, np.ndarray], marks: Sequence[str], crc: np.ndarray) -> Bool[np.ndarray, " r"]:
+    """Return which runs have the checksums of a checkpoint under one of the marks; the first is the likeliest."""
+    same = np.zeros(len(next(iter(arrays.values()))), bool)
+    if same.shape != np.shape(crc):
+        return same
+    for mark in marks:
+        if not same.all():
+            same = same | (checksum(arrays, mark) == crc)
+    return same
 
 
 def misfit(stored: Mapping[str, Any], wanted: Mapping[str, Any], skip_axes: int = 0) -> str:

@@ -296,7 +296,7 @@ def _tell_changed(config: epath.Path, _: str) -> None:
 def _root(path: PathLike) -> epath.Path:
     if not os.fspath(path).strip():
         raise UserError(f"workdir = {os.fspath(path)!r}: must be the path of a folder")
-    return located(path)
+    return located(path, "workdir")
 
 
 def _refuse_foreign(workdir: Workdir, config: Config) -> None:

@@ -5,6 +5,7 @@ import pytest
 import synthetic
 
 import cspace_jax as cs
+from cspace_jax.pipeline.export import Request as Export
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +63,26 @@ def test_a_mistake_is_one_line(runs, workdirs, words):
     with pytest.raises(cs.UserError, match=words) as caught:
         cs.open_study(asked)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["memory://x", "file:///tmp/x", "hdfs://n/x", "gs:/b/x"])
+def test_storage_that_is_not_known_is_one_line_wherever_a_place_is_asked_for(place, runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done, elsewhere = runs / "a", cs.load_config("signal:smoke", **{"probe.cache_dir": place})
+    calls = {
+        "workdir": lambda: cs.open_study(place),
+        "workdir ": lambda: cs.open_study(f"{place}*"),
+        "workdir  ": lambda: cs.run(cs.load_config("signal:smoke"), place),
+        "outdir": lambda: cs.run(None, done, "figures", outdir=place),
+        "outdir ": lambda: cs.run(None, done, "report", outdir=place),
+        "probe.cache_dir": lambda: cs.run(elsewhere, tmp_path / "w"),
+        "probe.cache_dir ": lambda: cs.preview(elsewhere),
+    }
+    if "://" in place:
+        calls["to"] = lambda: cs.run(None, done, "export", export=Export(place, ""))
+        calls["data.cache_dir"] = lambda: cs.preview(cs.load_config("signal:smoke", **{"data.cache_dir": place}))
+    for name, call in calls.items():
+        with pytest.raises(cs.UserError, match="^" + name.strip() + " = '") as caught:
+            call()
+        assert "must" in str(caught.value) and "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

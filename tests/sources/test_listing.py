@@ -26,6 +26,11 @@ def fails(words: str, call, *args, field: str = "data.path") -> None:
     assert words in message, message
 
 
+@pytest.mark.parametrize("path", ["memory://x", "gs://b/x", "file:///tmp/x", "hdfs://n/x"])
+def test_pictures_are_on_this_machine(path):
+    fails("must be a folder on this machine", opening.open_source, DataConfig(source="images", path=path))
+
+
 def pictures(root: pathlib.Path, *names: str) -> pathlib.Path:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)

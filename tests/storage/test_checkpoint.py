@@ -311,19 +311,42 @@ def test_the_checkpoint_of_another_step_is_noticed(tmp_path):
 def test_checksums_of_another_number_of_runs_are_damage(tmp_path, monkeypatch):
     state = {"w": jnp.ones((RUNS, 3))}
     with monkeypatch.context() as other, CheckpointWriter(tmp_path) as writer:
-        other.setattr(leaves, "checksum", lambda arrays, step: np.zeros(RUNS - 1, np.uint32))
+        other.setattr(leaves, "checksum", lambda arrays, mark: np.zeros(RUNS - 1, np.uint32))
         writer.save(1, state)
     assert not is_intact(tmp_path, 1)
     with pytest.raises(UserError, match="damaged"):
         restore(tmp_path, 1, state)
 
 
-def test_checkpoints_whose_checksums_leave_out_the_step_are_read(tmp_path, monkeypatch):
-    """Versions before 2026-11-29 wrote them so."""
+@pytest.mark.parametrize("kind", ["params", "state"])
+def test_the_checkpoint_of_another_wave_is_noticed(kind, tmp_path):
+    """Waves have the same shapes; wave_000 of added runs is another one, too."""
+    places = [tmp_path / part / "checkpoints" for part in (".", "extensions/001")]
+    folders = [places[0] / "wave_000" / kind, places[0] / "wave_001" / kind, places[1] / "wave_000" / kind]
     state = {"w": jnp.arange(RUNS * 3).reshape(RUNS, 3)}
+    for folder in folders:
+        with CheckpointWriter(folder) as writer:
+            writer.save(4, state)
+        assert_same_bits(restore(folder, 4, state), state)
+    for other in folders[1:]:
+        shutil.rmtree(folders[0] / "4")
+        shutil.copytree(other / "4", folders[0] / "4")
+        assert not is_intact(folders[0], 4)
+        assert not equal_runs(folders[0], 4, state).any()
+        expect_error("of another step or wave", lambda: restore(folders[0], 4, state))
+        expect_error("of another step or wave", lambda: restore_run(folders[0], 4, state, 1))
+    shutil.copytree(tmp_path / "checkpoints", tmp_path / "moved" / "checkpoints")
+    assert is_intact(tmp_path / "moved" / "checkpoints" / "wave_001" / kind, 4)
+
+
+@pytest.mark.parametrize("mark", ["7", ""])
+def test_checkpoints_whose_checksums_leave_out_the_wave_or_the_step_are_read(mark, tmp_path, monkeypatch):
+    """Versions of 2026-11-29, and before, wrote them so."""
+    state = {"w": jnp.arange(RUNS * 3).reshape(RUNS, 3)}
+    tmp_path = tmp_path / "checkpoints" / "wave_000" / "params"
     with monkeypatch.context() as older, CheckpointWriter(tmp_path) as writer:
         checksum = leaves.checksum
-        older.setattr(leaves, "checksum", lambda arrays, step: checksum(arrays, None))
+        older.setattr(leaves, "checksum", lambda arrays, _: checksum(arrays, mark))
         writer.save(7, state)
     assert_same_bits(restore(tmp_path, 7, state), state)
     assert equal_runs(tmp_path, 7, state).all()

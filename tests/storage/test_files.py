@@ -4,11 +4,14 @@ import errno
 import os
 import stat
 
+import fsspec
+import numpy as np
 import pytest
 from etils import epath
+from etils.epath import backend as epath_backend
 
 from cspace_jax.errors import UserError
-from cspace_jax.storage import checked_json, files, metrics
+from cspace_jax.storage import checked_json, evaluations, files, metrics
 
 FULL = "no space left on the disk"
 
@@ -85,6 +88,8 @@ def test_cloud_storage_that_cannot_be_reached_is_one_line(monkeypatch):
         files.located("gs://bucket/x")
     with pytest.raises(UserError, match="'ftp://host/x': must be a path, or start with one of gs://, s3://"):
         files.located("ftp://host/x")
+    with pytest.raises(UserError, match="^workdir = 'gs:/bucket/x': two slashes must follow the colon$"):
+        files.located("gs:/bucket/x", "workdir")
     files._missing.cache_clear()
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: name == "gcsfs" or None)
     assert str(files.located("gs://bucket/x")) == "gs://bucket/x"
@@ -117,3 +122,32 @@ def test_lines_of_added_runs_are_not_taken_for_those_of_the_study(tmp_path):
     metrics.append_metrics(study, [{"run": 0, "step": 5, "loss": 1.0}])
     added.write_bytes(study.read_bytes())
     assert metrics.damaged_lines(added) == [2]
+
+
+def test_small_files_of_a_study_work_in_cloud_storage(monkeypatch):
+    """Through fsspec, with its file system in memory in the place of the bucket."""
+
+    class Bucket(fsspec.get_filesystem_class("memory")):
+        store, pseudo_dirs, protocol = {}, [""], ("gs",)
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(path.removeprefix("gs:/"))
+
+    monkeypatch.setattr(type(epath_backend.fsspec_backend), "_get_filesystem", lambda *_: bucket)
+    monkeypatch.setattr(files, "_missing", lambda scheme: "")
+    bucket = Bucket()
+    root = files.located("gs://bucket/w")
+    for content in ("old", "new"):
+        files.write_atomic(root / "deep" / "a.json", content)
+    assert (root / "deep" / "a.json").read_text() == "new" and list(bucket.store) == ["/bucket/w/deep/a.json"]
+    checked_json.write(root / "b.json", {"steps": 7})
+    assert checked_json.read(root / "b.json") == {"steps": 7}
+    metrics.append_metrics(root / "metrics.jsonl", [{"run": 0, "step": step} for step in (1, 2)])
+    metrics.truncate_metrics(root / "metrics.jsonl", 1)
+    metrics.append_metrics(root / "metrics.jsonl", [{"run": 0, "step": 3}])
+    metrics.sync(root / "metrics.jsonl")
+    assert [row["step"] for row in metrics.read_metrics(root / "metrics.jsonl")] == [1, 3]
+    place = root / "eval" / "wave_000" / "step_00000001.npz"
+    evaluations.write_npz(place, {"a": np.arange(3)})
+    assert evaluations.read_evaluation(place, ("a",))["a"].tolist() == [0, 1, 2]

@@ -1,7 +1,10 @@
 """The script of faults: what it does to files and processes, what it lets pass, and what it calls a failure."""
 
+import importlib
 import json
+import operator
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 
 from cspace_jax.errors import UserError
-from experiments import torture, torture_bench
+from experiments import torture, torture_bench, torture_damages, torture_stages, torture_traced
 
 GOOD = """
 import signal, sys, time
@@ -46,9 +49,9 @@ def test_damages_are_those_that_are_named(tmp_path):
         "replaced by a folder": lambda path, _: path.is_dir(),
         "removed": lambda path, _: not path.exists(),
     }
-    assert names.keys() == torture.DAMAGES.keys()
+    assert names.keys() == torture_damages.DAMAGES.keys()
     (described := tmp_path / "a.json").write_text('{"a": 1}')
-    torture.DAMAGES["with something more"](described, np.random.default_rng(0))
+    torture_damages.DAMAGES["with something more"](described, np.random.default_rng(0))
     assert json.loads(described.read_text()) == {"a": 1, "of_a_newer_version": 1}
     for name, holds in names.items():
         folder = tmp_path / name / "deep"
@@ -57,7 +60,7 @@ def test_damages_are_those_that_are_named(tmp_path):
         path.write_bytes(before)
         (folder / "b.npz").write_bytes(b"other")
         (folder / "b.json").write_bytes(b"of another kind")
-        torture.DAMAGES[name](path, np.random.default_rng(0))
+        torture_damages.DAMAGES[name](path, np.random.default_rng(0))
         assert holds(path, before), name
 
 
@@ -67,12 +70,12 @@ def test_damages_of_folders_are_those_that_are_named(tmp_path):
         "with the content of a neighbour": lambda path: [p.name for p in path.iterdir()] == ["theirs"],
         "removed": lambda path: not path.exists(),
     }
-    assert names.keys() == torture.FOLDER_DAMAGES.keys()
+    assert names.keys() == torture_damages.FOLDER_DAMAGES.keys()
     for name, holds in names.items():
         for step, content in (("4", "ours"), ("8", "theirs")):
             (tmp_path / name / step).mkdir(parents=True)
             (tmp_path / name / step / content).touch()
-        torture.FOLDER_DAMAGES[name](tmp_path / name / "4", np.random.default_rng(0))
+        torture_damages.FOLDER_DAMAGES[name](tmp_path / name / "4", np.random.default_rng(0))
         assert holds(tmp_path / name / "4") and (tmp_path / name / "8" / "theirs").exists(), name
 
 
@@ -139,14 +142,109 @@ def test_a_refusal_is_one_line():
 
 def test_the_table_counts_by_kind_and_lists_failures():
     rows = [
-        {"number": str(i), "kind": kind, "found": found, "what": f"what {i}"}
-        for i, (kind, found) in enumerate(
-            [("signals", "same results"), ("damage", "one line"), ("signals", "failure"), ("damage", "same results")]
+        {"number": str(i), "kind": kind, "found": found, "stages": stages, "what": f"what {i}"}
+        for i, (kind, found, stages) in enumerate(
+            [
+                ("signals", "same results", "merge; probe"),
+                ("damage", "one line", "probe"),
+                ("signals", "failure", "merge"),
+                ("damage", "same results", "none"),
+            ]
         )
     ]
     text = torture.table(rows, "python -m x")
     assert "| signals | 2 | 1 | 0 | 0 | 1 |\n| damage | 2 | 1 | 1 | 0 | 0 |\n" in text
-    assert text.endswith("- signals 2: what 2\n") and "what 1" not in text
+    assert "\n- signals 2: what 2\n" in text and "what 1" not in text
+    of_stages = [line for line in text.splitlines() if line.startswith(("| probe", "| merge", "| none", "| report"))]
+    assert of_stages == [
+        "| probe | 1 | 1 | 2 |",
+        "| merge | 2 | 0 | 2 |",
+        "| report | 0 | 0 | 0 |",
+        "| none | 0 | 1 | 1 |",
+    ]
+
+
+def test_a_trace_tells_the_stage_and_how_long_each_lasted(tmp_path):
+    trace = torture_stages.Trace(tmp_path / "trace")
+    assert trace.now == "start" and trace.lasted() == {} and trace.at(3.0) == "start"
+    trace.path.write_text(
+        "10.0 start\n12.5 saving a state\n13.0 training\n14.0 saving a state\n14.2 training\n15.0 rep"
+    )
+    assert trace.now == "training" and trace.at(2.6) == "saving a state"
+    found = {name: [round(one, 6) for one in times] for name, times in trace.lasted().items()}
+    assert found == {"start": [2.5], "saving a state": [0.5, 0.2], "training": [1.0]}
+    assert torture_stages.Aim("saving a state", 1, 0.1).is_entered(trace)
+    assert not torture_stages.Aim("saving a state", 2, 0.1).is_entered(trace)
+
+
+def test_the_stage_that_was_met_least_is_aimed_at():
+    stages = {"training": [1.0, 2.0], "merge": [0.5], "start": [9.0]}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        aim = torture_stages.aim(stages, {"training": 3, "merge": 4}, rng)
+        assert aim.stage == "training" and 0 <= aim.delay <= stages["training"][aim.entry]
+        assert torture_stages.aim(stages, {"training": 3}, rng).stage == "merge"
+        assert torture_stages.aim({"start": [9.0]}, {}, rng) is None
+    jobs = {"a": torture_bench.Job((), len, None, pathlib.Path(), stages={"training": [1.0]}, weight=100.0)}
+    jobs["b"] = torture_bench.Job((), len, None, pathlib.Path(), stages={"merge": [1.0]})
+    bench = torture.Bench(pathlib.Path(), jobs, pathlib.Path())
+    bench.hits["training"] += 1
+    assert {torture._job_to_aim_at(bench, np.random.default_rng(seed))[0] for seed in range(20)} == {"b"}
+
+
+def test_a_signal_is_sent_in_the_stage_it_is_aimed_at(tmp_path):
+    bench = torture.Bench(tmp_path, {}, tmp_path)
+    program = GOOD.replace(
+        "time.sleep(60)",
+        f"""
+with open({str(bench.trace.path)!r}, "w") as file:
+    for stage in ("start", "merge", "report"):
+        file.write(f"{{time.monotonic()}} {{stage}}\\n")
+        file.flush()
+        time.sleep(1.0 if stage != "report" else 60)
+""",
+    )
+    assert torture._disturb(started(program), signal.SIGTERM, torture_stages.Aim("merge", 0, 0.3), bench) == 143
+    assert bench.met == ["merge"] and bench.hits == {"merge": 1}
+    assert torture._disturb(started("pass"), signal.SIGTERM, torture_stages.Aim("replay", 0, 0.3), bench) == 0
+
+
+def test_files_belong_to_the_stage_that_writes_them():
+    for path, stage in (
+        ("checkpoints/wave_000/params/4/manifest", "saving parameters"),
+        ("checkpoints/wave_000/state/4", "saving a state"),
+        ("checkpoints/wave_000/plan.json", "training"),
+        ("elicit/0123/wave_000/step_00000004.npz", "battery"),
+        ("report.html", "report"),
+        ("config.json", "start"),
+    ):
+        assert torture_stages.of_file(pathlib.PurePath(path)) == stage
+
+
+@pytest.mark.parametrize("module", torture_traced.TRACED)
+def test_what_is_traced_exists(module):
+    for name in torture_traced.TRACED[module]:
+        assert callable(operator.attrgetter(name)(importlib.import_module(module)))
+
+
+def test_the_traced_command_writes_its_stages(tmp_path):
+    """A module that was loaded writes them, the last one being where an error ended it."""
+    program = f"""
+import sys, types
+from experiments import torture_traced
+sys.meta_path.insert(0, torture_traced._Finder())
+from cspace_jax.pipeline import page
+page.make = lambda *_: types.SimpleNamespace(save=lambda path: path)
+study = types.SimpleNamespace(workdir=types.SimpleNamespace(report=types.SimpleNamespace(name="a")))
+page.write(study, {str(tmp_path)!r})
+page.write(None)
+"""
+    environment = {"TORTURE_TRACE": str(tmp_path / "trace"), "PYTHONPATH": str(torture_bench.ROOT)}
+    _, err = started(program, **environment).communicate()
+    assert "AttributeError" in err
+    assert [stage for _, stage in torture_stages.Trace(tmp_path / "trace").entries()] == [
+        *("report", "between stages", "report"),
+    ]
 
 
 def test_what_differs_is_a_failure(tmp_path):
