@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 from commands import assert_one_line, command, snapshot
+from kills import Killed
 
 import cspace_jax as cs
 from cspace_jax.config import GridConfig, to_dict
@@ -27,10 +28,6 @@ CONFIG = tiny.study(
 )
 SEEDS, LEVELS = (0, 9), (0.2, 0.5)
 STEPS, SAVES = 9, (2, 5, 6, 8, 9)  # roots go on at their mean distance, 0.52
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 from etils import epath
+from kills import Killed
 from tiny import copy_of, probe_of
 
 from cspace_jax.engine.engine import Engine
@@ -28,10 +29,6 @@ CONFIG = tiny.study(
     elicit={"protocols": ("overprompt",), "overprompt": (1.0,), "samples": 2},
 )
 PASSING = tiny.changed(CONFIG, save={"keep": "last"}, engine={"steps_per_call": 1, "state_seconds": 1e6})
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -1,30 +1,26 @@
 """The stages of a study: waves, interruptions at any step, lost files, runs that diverge, a disk that fills up."""
 
-import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
 
-import jax
 import numpy as np
 import pytest
 import tiny
 from etils import epath
-from tiny import copy_of, probe_of
+from kills import Killed, killed_at
+from tiny import copy_of, logged, probe_of
 
 from cspace_jax import stopping
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import fit, memory
-from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import evaluate as evaluating
 from cspace_jax.pipeline import passing, planning, preparation, stages
-from cspace_jax.pipeline import train as training
 from cspace_jax.pipeline import waves as study_waves
 from cspace_jax.pipeline.collect import collect
 from cspace_jax.pipeline.evaluate import evaluate
@@ -32,10 +28,8 @@ from cspace_jax.pipeline.progress import Recorder
 from cspace_jax.pipeline.train import train
 from cspace_jax.plots import figures
 from cspace_jax.storage import checkpoint, results
-from cspace_jax.storage.metrics import append_metrics, read_metrics
+from cspace_jax.storage.metrics import read_metrics
 from cspace_jax.storage.workdir import Workdir
-from cspace_jax.text import minutes
-from cspace_jax.training.run import StepMetrics
 
 # Studies are trained, or programs compiled, by the dozen.
 pytestmark = pytest.mark.system
@@ -64,24 +58,10 @@ def finished(tmp_path_factory, reader):
     return carry_out(tmp_path_factory.mktemp("work") / "w", CONFIG, reader)
 
 
-@pytest.fixture
-def workdir(tmp_path):
-    (tmp_path / "w").mkdir()
-    return Workdir(epath.Path(tmp_path / "w"))
-
-
 def snapshot(workdir):
     """Every file of a workdir with its time of change and content."""
     files = [path for path in pathlib.Path(workdir.root).rglob("*") if path.is_file()]
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
-
-
-def logged(workdir):
-    """The metrics without the speed, each run and step once."""
-    rows = read_metrics(workdir.metrics)
-    keys = [(row["run"], row["step"]) for row in rows]
-    assert len(keys) == len(set(keys)), "a step was logged twice"
-    return {key: {k: v for k, v in row.items() if k != "steps_per_second"} for key, row in zip(keys, rows, strict=True)}
 
 
 def test_what_is_compared_depends_on_the_images(finished):
@@ -152,22 +132,6 @@ def test_waves_give_the_same_results(wave, finished, reader, workdir):
     carry_out(workdir.root, config, reader)
     assert len(list(workdir.checkpoints.iterdir())) == -(-4 // wave)
     assert_equals_finished(workdir, finished)
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing of the program may catch it."""
-
-
-def killed_at(monkeypatch, owner, name, number):
-    """Let the call `number` (from 0) of a function end the program instead."""
-    original, count = getattr(owner, name), iter(range(10**6))
-
-    def call(*args, **kwargs):
-        if next(count) == number:
-            raise Killed
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, call)
 
 
 def test_states_are_saved_seldom_and_what_follows_the_last_is_trained_again(monkeypatch, finished, reader, workdir):
@@ -318,29 +282,6 @@ def test_a_run_that_diverges_is_reported_once_and_the_others_stay(reader, workdi
     assert rows[2, 6]["loss"] is None and np.isfinite(rows[0, 6]["loss"])
 
 
-def test_metrics_are_written_a_call_late_and_at_logged_steps_only(workdir):
-    wave = study_waves.load(workdir, CONFIG)[0]
-    names = StepMetrics.__dataclass_fields__
-
-    def metrics(step):
-        return [StepMetrics(**{name: np.full(1, 10.0 * r + step, np.float32) for name in names}) for r in range(4)]
-
-    def steps():
-        return sorted({step for _, step in logged(workdir)})
-
-    with Recorder(tiny.in_workdir(workdir, CONFIG), wave, 0) as recorder:
-        recorder.advance(2, metrics(2))
-        assert steps() == []
-        recorder.advance(3, metrics(3))
-        assert steps() == [2]
-        recorder.advance(4, metrics(4))
-        recorder.flush()
-        assert steps() == [2, 4]
-        recorder.advance(6, metrics(6))
-    assert steps() == [2, 4, 6]
-    assert logged(workdir)[3, 4]["loss"] == 34.0
-
-
 def test_a_full_disk_is_one_line_and_training_goes_on_when_there_is_space(tmp_path, finished, reader):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -354,24 +295,6 @@ def test_a_full_disk_is_one_line_and_training_goes_on_when_there_is_space(tmp_pa
         assert_equals_finished(carry_out(disk / "w", CONFIG, reader), finished)
     finally:
         subprocess.run(["umount", disk], check=True)
-
-
-def test_waves_have_their_own_folders_and_rows(workdir):
-    waves = study_waves.load(workdir, tiny.changed(CONFIG, engine={"wave": 3}))
-    assert [list(wave.rows) for wave in waves] == [[0, 1, 2], [3]]
-    assert len({wave.params_folder for wave in waves} | {wave.state_folder for wave in waves}) == 4
-    assert waves[1].eval_file(7).name == "step_00000007.npz"
-    assert schedule.waves(4, 3) == [slice(0, 3), slice(3, 4)]
-
-
-def test_durations_are_in_words():
-    assert [minutes(s) for s in (3.2, 89, 100, 5000, 20000)] == ["3 s", "89 s", "2 min", "83 min", "6 h"]
-
-
-def test_metrics_of_nan_are_strict_json(workdir):
-    append_metrics(workdir.metrics, [{"run": 0, "step": 1, "loss": np.float32(np.nan)}])
-    assert json.loads(workdir.metrics.read_text(), parse_constant=pytest.fail)["loss"] is None
-    assert read_metrics(workdir.metrics) == [{"run": 0, "step": 1, "loss": None}]
 
 
 def keeping(*steps, keep="last"):
@@ -452,62 +375,5 @@ def test_runs_go_in_waves_where_memory_does_not_hold_them_and_a_begun_workdir_ke
     preparation.prepare(within(1), tmp_path / "w", "all")
 
 
-@pytest.mark.parametrize(("enough", "tried"), [(16, [0, 16]), (8, [0, 16, 8]), (4, [0, 16, 8])])
-def test_training_out_of_memory_goes_on_with_smaller_microbatches(enough, tried, monkeypatch, workdir, capsys):
-    config, seen = tiny.changed(CONFIG, optim={"batch_size": 32}), []
-
-    def train_wave(study, wave, probe):
-        seen.append(study.plan.microbatch)
-        if (study.plan.microbatch or 32) > enough:
-            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
-
-    monkeypatch.setattr(training, "_train_wave", train_wave)
-    study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap"))
-    with contextlib.nullcontext() if enough >= 8 else pytest.raises(UserError, match="does not suffice for 4 runs at"):
-        train(study)
-    assert seen == tried and study.waves[0].microbatch == tried[-1]
-    assert "out of memory: training goes on with gradients of 16 images at once" in capsys.readouterr().out
-
-
-def test_a_wave_goes_on_with_the_microbatch_that_memory_decided_when_it_began(monkeypatch, workdir):
-    """Fewer runs may be left when a study goes on, for which a larger one would fit: it would round otherwise."""
-    config = tiny.changed(CONFIG, optim={"batch_size": 32}, engine={"wave": 2})
-    own = tiny.changed(config, engine={"microbatch": 8})
-
-    def resolve(config, **_):
-        return Plan("xla", "vmap", microbatch=config.engine.microbatch)
-
-    monkeypatch.setattr(planning.autotune, "resolve", resolve)
-    study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap", microbatch=16))
-    first, second = study.waves
-    first.keep_plan(config, study.plan)
-    second.keep_plan(config, dataclasses.replace(study.plan, microbatch=0))
-    other = dataclasses.replace(study.plan, microbatch=8)
-    assert [wave.plan_of(config, other).microbatch for wave in study.waves] == [16, 0]
-    assert [wave.plan_of(own, other).microbatch for wave in study.waves] == [8, 8]  # the user's own
-    assert study.engine(first).spec.microbatch_size == 16 and study.engine(second).spec.microbatch_size == 32
-    assert planning.resolve(config, workdir, trains=True).wave == 2
-    first.microbatch_file.write_text("[16")
-    with pytest.raises(UserError, match="microbatch.json' is damaged"):
-        planning.resolve(config, workdir, trains=True)
-
-
-def test_the_microbatch_is_kept_before_the_first_step(monkeypatch, workdir):
-    study = dataclasses.replace(tiny.in_workdir(workdir, CONFIG), plan=Plan("xla", "vmap"))
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_at(patch, Engine, "train", 0)
-        train(study)
-    assert study.waves[0].microbatch == 0
-
-
 def test_on_a_cpu_the_cache_decides_and_nothing_is_kept(finished):
     assert study_waves.load(finished, CONFIG)[0].microbatch is None
-
-
-def test_other_errors_of_a_program_are_not_taken_for_memory(monkeypatch, workdir):
-    def train_wave(study, wave, probe):
-        raise jax.errors.JaxRuntimeError("INTERNAL: other")
-
-    monkeypatch.setattr(training, "_train_wave", train_wave)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        train(tiny.in_workdir(workdir, CONFIG))

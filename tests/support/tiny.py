@@ -27,6 +27,7 @@ from cspace_jax.pipeline.collect import collect
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results
+from cspace_jax.storage.metrics import read_metrics
 from cspace_jax.storage.workdir import Workdir
 
 NARROW = {"channels": (4,), "attention": False, "groups": 2}  # the network that compiles fastest
@@ -144,3 +145,11 @@ def probe_of(config):
 def copy_of(workdir, tmp_path):
     shutil.copytree(workdir.root, tmp_path / "copy")
     return Workdir(epath.Path(tmp_path / "copy"))
+
+
+def logged(workdir):
+    """The metrics without the speed, each run and step once."""
+    rows = read_metrics(workdir.metrics)
+    keys = [(row["run"], row["step"]) for row in rows]
+    assert len(keys) == len(set(keys)), "a step was logged twice"
+    return {key: {k: v for k, v in row.items() if k != "steps_per_second"} for key, row in zip(keys, rows, strict=True)}

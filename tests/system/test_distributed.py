@@ -7,10 +7,10 @@ import time
 
 import jax
 import pytest
-from commands import NARROW, ROOT, SHARED, command, process, real_command, study
+from commands import NARROW, SHARED, command, process, real_command, study
 
+import cspace_jax as cs
 from cspace_jax import processes
-from cspace_jax.config import files, from_config_dict
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline.waves import cut, load_cut, record
 from cspace_jax.storage import workdir
@@ -121,7 +121,7 @@ def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(alone, tmp_p
 
 def test_a_workdir_of_another_config_is_refused_by_all_processes(tmp_path):
     folder = tmp_path / "w"
-    config = from_config_dict(files.load(str(ROOT / "configs" / "signal.py")).get_config("smoke"))
+    config = cs.load_config("signal:smoke")
     workdir.prepare(folder, config)
     codes, outputs = finish(start_all(study(), f"--workdir={folder}", "--config.optim.batch_size=4"))
     assert codes == [2, 2], outputs
@@ -190,7 +190,7 @@ def test_every_item_is_in_one_share(count):
 
 @pytest.fixture
 def kept(tmp_path):
-    config = from_config_dict(files.load(str(ROOT / "configs" / "signal.py")).get_config("smoke"))
+    config = cs.load_config("signal:smoke")
     return workdir.prepare(tmp_path / "w", config), config
 
 

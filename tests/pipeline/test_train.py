@@ -1,0 +1,112 @@
+"""Training of waves: folders, the log, and what happens where memory does not suffice."""
+
+import contextlib
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from kills import Killed, killed_at
+from tiny import logged
+
+from cspace_jax.config.plan import Plan
+from cspace_jax.engine import schedule
+from cspace_jax.engine.engine import Engine
+from cspace_jax.errors import UserError
+from cspace_jax.pipeline import planning
+from cspace_jax.pipeline import train as training
+from cspace_jax.pipeline import waves as study_waves
+from cspace_jax.pipeline.progress import Recorder
+from cspace_jax.pipeline.train import train
+from cspace_jax.training.run import StepMetrics
+
+CONFIG = tiny.study(network=tiny.NARROW, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0})
+
+
+def test_waves_have_their_own_folders_and_rows(workdir):
+    waves = study_waves.load(workdir, tiny.changed(CONFIG, engine={"wave": 3}))
+    assert [list(wave.rows) for wave in waves] == [[0, 1, 2], [3]]
+    assert len({wave.params_folder for wave in waves} | {wave.state_folder for wave in waves}) == 4
+    assert waves[1].eval_file(7).name == "step_00000007.npz"
+    assert schedule.waves(4, 3) == [slice(0, 3), slice(3, 4)]
+
+
+def test_metrics_are_written_a_call_late_and_at_logged_steps_only(workdir):
+    wave = study_waves.load(workdir, CONFIG)[0]
+    names = StepMetrics.__dataclass_fields__
+
+    def metrics(step):
+        return [StepMetrics(**{name: np.full(1, 10.0 * r + step, np.float32) for name in names}) for r in range(4)]
+
+    def steps():
+        return sorted({step for _, step in logged(workdir)})
+
+    with Recorder(tiny.in_workdir(workdir, CONFIG), wave, 0) as recorder:
+        recorder.advance(2, metrics(2))
+        assert steps() == []
+        recorder.advance(3, metrics(3))
+        assert steps() == [2]
+        recorder.advance(4, metrics(4))
+        recorder.flush()
+        assert steps() == [2, 4]
+        recorder.advance(6, metrics(6))
+    assert steps() == [2, 4, 6]
+    assert logged(workdir)[3, 4]["loss"] == 34.0
+
+
+@pytest.mark.parametrize(("enough", "tried"), [(16, [0, 16]), (8, [0, 16, 8]), (4, [0, 16, 8])])
+def test_training_out_of_memory_goes_on_with_smaller_microbatches(enough, tried, monkeypatch, workdir, capsys):
+    config, seen = tiny.changed(CONFIG, optim={"batch_size": 32}), []
+
+    def train_wave(study, wave, probe):
+        seen.append(study.plan.microbatch)
+        if (study.plan.microbatch or 32) > enough:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes")
+
+    monkeypatch.setattr(training, "_train_wave", train_wave)
+    study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap"))
+    with contextlib.nullcontext() if enough >= 8 else pytest.raises(UserError, match="does not suffice for 4 runs at"):
+        train(study)
+    assert seen == tried and study.waves[0].microbatch == tried[-1]
+    assert "out of memory: training goes on with gradients of 16 images at once" in capsys.readouterr().out
+
+
+def test_a_wave_goes_on_with_the_microbatch_that_memory_decided_when_it_began(monkeypatch, workdir):
+    """Fewer runs may be left when a study goes on, for which a larger one would fit: it would round otherwise."""
+    config = tiny.changed(CONFIG, optim={"batch_size": 32}, engine={"wave": 2})
+    own = tiny.changed(config, engine={"microbatch": 8})
+
+    def resolve(config, **_):
+        return Plan("xla", "vmap", microbatch=config.engine.microbatch)
+
+    monkeypatch.setattr(planning.autotune, "resolve", resolve)
+    study = dataclasses.replace(tiny.in_workdir(workdir, config), plan=Plan("xla", "vmap", microbatch=16))
+    first, second = study.waves
+    first.keep_plan(config, study.plan)
+    second.keep_plan(config, dataclasses.replace(study.plan, microbatch=0))
+    other = dataclasses.replace(study.plan, microbatch=8)
+    assert [wave.plan_of(config, other).microbatch for wave in study.waves] == [16, 0]
+    assert [wave.plan_of(own, other).microbatch for wave in study.waves] == [8, 8]  # the user's own
+    assert study.engine(first).spec.microbatch_size == 16 and study.engine(second).spec.microbatch_size == 32
+    assert planning.resolve(config, workdir, trains=True).wave == 2
+    first.microbatch_file.write_text("[16")
+    with pytest.raises(UserError, match="microbatch.json' is damaged"):
+        planning.resolve(config, workdir, trains=True)
+
+
+def test_the_microbatch_is_kept_before_the_first_step(monkeypatch, workdir):
+    study = dataclasses.replace(tiny.in_workdir(workdir, CONFIG), plan=Plan("xla", "vmap"))
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, Engine, "train", 0)
+        train(study)
+    assert study.waves[0].microbatch == 0
+
+
+def test_other_errors_of_a_program_are_not_taken_for_memory(monkeypatch, workdir):
+    def train_wave(study, wave, probe):
+        raise jax.errors.JaxRuntimeError("INTERNAL: other")
+
+    monkeypatch.setattr(training, "_train_wave", train_wave)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        train(tiny.in_workdir(workdir, CONFIG))
