@@ -66,7 +66,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "log",
     None,
-    "tensorboard or wandb (an extra of the package): also log losses, coordinates, learning times and samples, in "
+    "tensorboard or wandb (an extra of the package): also log losses while it trains, and concept space, learning "
+    "times and samples of each save as soon as it is evaluated (while it trains with --config.save.keep=last), in "
     "WORKDIR/tensorboard or WORKDIR/wandb.",
 )
 flags.DEFINE_bool("verbose", False, "Name each figure that does not apply to the study, and say why.")

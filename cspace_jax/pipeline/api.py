@@ -86,7 +86,8 @@ def run(
         be read-only.
       verbose: whether figures that do not apply to the study are named, each with its reason.
       export: what the mode "export" writes, and where to.
-      log: "tensorboard" or "wandb", to which losses, coordinates, learning times and samples are written as well.
+      log: "tensorboard" or "wandb", to which losses, and of each save that is evaluated the coordinates, learning times
+        and samples, are written as well, as soon as they are there.
 
     Raises:
       UserError: anything the user can put right, one line; nothing of another study is overwritten.

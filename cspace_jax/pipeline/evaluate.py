@@ -16,6 +16,7 @@ from cspace_jax.evaluation.losses import exchange_batch, loss_batch, loss_batche
 from cspace_jax.evaluation.prompts import naive_prompts
 from cspace_jax.evaluation.reading import read
 from cspace_jax.evaluation.spec import EvalSpec
+from cspace_jax.pipeline import log_results
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
@@ -43,7 +44,9 @@ def evaluate(study: Study, probe: Probe) -> None:
         for wave, steps in todo:
             for step, arrays in _evaluate_wave(study, wave, steps, probe):
                 write_npz(wave.eval_file(step), arrays)
+                log_results.take(study, wave, step, arrays)
                 bar.update()
+            log_results.finish(study, wave)
 
 
 def require_checkpoints(study: Study, wave: Wave, steps: list[int]) -> None:

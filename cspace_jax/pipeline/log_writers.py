@@ -11,14 +11,16 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 
+from cspace_jax import processes
 from cspace_jax.config import grid, to_dict
 from cspace_jax.config.reading import fail, one_of
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline.logs import Log, Writer, labels
+from cspace_jax.pipeline.logs import Log, Writer, labels, pictured
 from cspace_jax.pipeline.modes import LOGGED, LOGS
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import PathLike, writing
@@ -28,41 +30,45 @@ from cspace_jax.text import one_line
 class TensorBoard:
     """Event files in a folder, a folder of its own for each run: what `tensorboard --logdir` shows as runs.
 
-    Each call opens a file, appends to it and closes it, so that any number of runs takes no descriptor and no thread.
+    A run has one file, since viewers look for more in the last one alone. Each call opens it, appends and closes it, so
+    that any number of runs takes no descriptor and no thread.
     Where that fails, as on a full disk, a line says so and the log ends there; the study goes on.
     """
 
     def __init__(self, folder: epath.Path):
         self._folder = folder
-        self._files: dict[tuple[str, str], pathlib.Path] = {}
+        self._files: dict[str, pathlib.Path] = {}
         self._ended = False
 
-    def begin(self, label: str, part: str) -> None:
+    def begin(self, label: str) -> None:
         run, host = label.partition(" ")[0], socket.gethostname()
-        name = f"events.out.tfevents.{time.time():010.0f}.{host}.{part}"
+        name = f"events.out.tfevents.{time.time():010.0f}.{host}"
         place = pathlib.Path(os.fspath(self._folder), label)
         with self._or_end():
-            for old in self._folder.glob(f"{run}*/*.{part}"):  # an extension may have changed the label
-                old.unlink()
+            for old in [*self._folder.glob(f"{run}*/events.out.tfevents.*")]:  # an extension may have changed the label
+                if old.parent.name.partition(" ")[0] == run:
+                    old.unlink()
+                    with contextlib.suppress(OSError):  # unless it holds something else
+                        old.parent.rmdir()
             place.mkdir(parents=True, exist_ok=True)
-        self._files[label, part] = place / name
-        self._append(label, part, file_version="brain.Event:2")
+        self._files[label] = place / name
+        self._append(label, file_version="brain.Event:2")
 
-    def scalars(self, label: str, part: str, step: int, values: Mapping[str, float]) -> None:
+    def scalars(self, label: str, step: int, values: Mapping[str, float]) -> None:
         from tensorboardX import summary
 
         found = [value for name, number in values.items() for value in summary.scalar(name, number).value]
-        self._append(label, part, step=step, summary=summary.Summary(value=found))
+        self._append(label, step=step, summary=summary.Summary(value=found))
 
-    def picture(self, label: str, part: str, step: int, name: str, rows: UInt8[np.ndarray, "row column 3"]) -> None:
+    def picture(self, label: str, step: int, name: str, rows: UInt8[np.ndarray, "row column 3"]) -> None:
         from tensorboardX import summary
 
-        self._append(label, part, step=step, summary=summary.image(name, rows, dataformats="HWC"))
+        self._append(label, step=step, summary=summary.image(name, rows, dataformats="HWC"))
 
     def close(self) -> None:
         """Do nothing: every call writes out what it takes."""
 
-    def _append(self, label: str, part: str, **fields: Any) -> None:
+    def _append(self, label: str, **fields: Any) -> None:
         """Append an event with these fields to a file of TensorBoard's records: length, data, their checksums."""
         from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboardX.record_writer import masked_crc32c
@@ -72,7 +78,7 @@ class TensorBoard:
         sums = [struct.pack("<I", masked_crc32c(one)) for one in (size, data)]
         with self._or_end():
             if not self._ended:
-                with open(self._files[label, part], "ab") as file:
+                with open(self._files[label], "ab") as file:
                     file.write(b"".join((size, sums[0], data, sums[1])))
 
     @contextlib.contextmanager
@@ -88,30 +94,46 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """One run of Weights & Biases for a study, in WORKDIR/wandb; offline unless WANDB_MODE says otherwise."""
+    """One run of Weights & Biases for a study, in WORKDIR/wandb; offline unless WANDB_MODE says otherwise.
+
+    Of many processes each has one, in a group of the study's name.
+    """
 
     def __init__(self, folder: epath.Path, config: Mapping[str, Any]):
         import wandb  # type: ignore[import-not-found]
 
         mode = os.environ.get("WANDB_MODE", "offline")
         self._picture = wandb.Image
+        self._written: set[tuple[str, int, str]] = set()  # of what is logged together the first name
+        named: dict[str, str] = {"name": folder.name}
+        if processes.are_many():
+            named = {"name": f"{folder.name} process {jax.process_index()}", "group": folder.name}
         try:
             self._run = wandb.init(
-                project="cspace_jax", name=folder.name, dir=os.fspath(folder), config=dict(config), mode=mode,
+                project="cspace_jax", **named, dir=os.fspath(folder), config=dict(config), mode=mode,
                 settings=wandb.Settings(console="off", quiet=True),
             )  # fmt: skip
         except wandb.Error as error:
             raise UserError(f"log = 'wandb': it cannot start ({one_line(error)})") from error
         self._run.define_metric("*", step_metric="step")
 
-    def begin(self, label: str, part: str) -> None:
-        """Do nothing: every start of the command is a run of its own."""
+    def begin(self, label: str) -> None:
+        """Do nothing: every start of the command is a run of its own, which keeps what it has."""
 
-    def scalars(self, label: str, part: str, step: int, values: Mapping[str, float]) -> None:
-        self._run.log({**{f"{name}/{label}": value for name, value in values.items()}, "step": step})
+    def scalars(self, label: str, step: int, values: Mapping[str, float]) -> None:
+        if values and self._is_new(label, step, min(values)):
+            self._run.log({**{f"{name}/{label}": value for name, value in values.items()}, "step": step})
 
-    def picture(self, label: str, part: str, step: int, name: str, rows: UInt8[np.ndarray, "row column 3"]) -> None:
-        self._run.log({f"{name}/{label}": self._picture(rows), "step": step})
+    def picture(self, label: str, step: int, name: str, rows: UInt8[np.ndarray, "row column 3"]) -> None:
+        if self._is_new(label, step, name):
+            self._run.log({f"{name}/{label}": self._picture(rows), "step": step})
+
+    def _is_new(self, label: str, step: int, name: str) -> bool:
+        """Return whether nothing of that name was logged of a run at a step, and take note of it."""
+        key = (label, step, name)
+        is_new = key not in self._written
+        self._written.add(key)
+        return is_new
 
     def close(self) -> None:
         self._run.finish()
@@ -137,7 +159,9 @@ def logging(study: Study, name: str | None) -> Iterator[Study]:
         yield study
         return
     settings = [one for part in study.parts for one in grid.grid_settings(part.config.grid)]
-    log = Log(_open(name, study), tuple(labels(settings)))
+    log = Log(_open(name, study), tuple(labels(settings)), pictured(settings))
+    if len(log.pictured) < len(settings):
+        print(f"log: samples are shown of {len(log.pictured)} of {len(settings)} runs, one of a level", flush=True)
     try:
         yield dataclasses.replace(study, log=log)
     finally:

@@ -1,42 +1,54 @@
 """What a study logs for TensorBoard or Weights & Biases, besides its own files; it changes no result.
 
-A log is complete after every start: what was trained before is written from metrics.jsonl, what was evaluated from the
-labelled dataset.
+A log is complete after every start: what was trained before is written from metrics.jsonl, what was evaluated before
+from the files of evaluations (`log_results`).
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import xarray as xr
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
-from cspace_jax.analysis import learning
-from cspace_jax.config.schema import NAIVE
 from cspace_jax.config.setting import SWEPT
 from cspace_jax.storage.pictures import sheet
 
 MOST = 4  # samples of a class in a picture
-TRAINING, RESULTS = "training", "results"  # what is logged while runs train, and what their evaluations gave
+PICTURED = 16  # runs whose samples are shown, at most
 
 
 @runtime_checkable
 class Writer(Protocol):
     """Takes the numbers and pictures of runs, which it tells apart by label; steps may come in any order."""
 
-    def begin(self, label: str, part: str) -> None:
-        """Start a part of a run's log, `TRAINING` or `RESULTS`, anew."""
+    def begin(self, label: str) -> None:
+        """Start a run's log anew."""
 
-    def scalars(self, label: str, part: str, step: int, values: Mapping[str, float]) -> None:
+    def scalars(self, label: str, step: int, values: Mapping[str, float]) -> None:
         """Take numbers of a run at a step."""
 
-    def picture(self, label: str, part: str, step: int, name: str, rows: UInt8[np.ndarray, "row column 3"]) -> None:
+    def picture(self, label: str, step: int, name: str, rows: UInt8[np.ndarray, "row column 3"]) -> None:
         """Take a picture of a run at a step."""
 
     def close(self) -> None:
         """Write out what is held."""
+
+
+@dataclasses.dataclass
+class Curves:
+    """What is known of how the runs of a wave learn.
+
+    Attributes:
+      scores: accuracy by step, of each class by concept, and last of all concepts at once.
+      timed: how many of the first saves have their learning times in the log.
+      in_order: whether the log took its steps in increasing order.
+    """
+
+    scores: dict[int, Float[np.ndarray, "r k c"]] = dataclasses.field(default_factory=dict)
+    timed: int = 0
+    in_order: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,23 +58,28 @@ class Log:
     Attributes:
       writer: where they go.
       labels: of all runs of the study.
+      pictured: numbers of the runs whose samples are shown.
       first: number of the first run of the part of the study that this logs.
+      curves: of each wave, by the number of its first run; parts of a study share them.
     """
 
     writer: Writer | None = None
     labels: tuple[str, ...] = ()
+    pictured: frozenset[int] = frozenset()
     first: int = 0
+    curves: dict[int, Curves] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def of_part(self, first: int) -> "Log":
         """Return the log of a part of the study whose runs begin at number `first`."""
         return dataclasses.replace(self, first=first)
 
-    def begin(self, runs: Iterable[int], earlier: Iterable[Mapping[str, Any]]) -> None:
-        """Start the training logs of runs; `earlier` are the rows of metrics.jsonl of the steps before."""
+    def begin(self, runs: Sequence[int], earlier: Iterable[Mapping[str, Any]]) -> None:
+        """Start the logs of a wave's runs anew; `earlier` are the rows of metrics.jsonl of the steps before."""
         if self.writer is None:
             return
+        self.curves[self.first + runs[0]] = Curves()
         for run in runs:
-            self.writer.begin(self.labels[self.first + run], TRAINING)
+            self.writer.begin(self.labels[self.first + run])
         self.metrics(earlier)
 
     def metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -72,19 +89,17 @@ class Log:
         for row in rows:
             values = {f"train/{name}": row[name] for name in row if name not in ("run", "step", "seed", *SWEPT)}
             label = self.labels[self.first + int(row["run"])]
-            self.writer.scalars(label, TRAINING, int(row["step"]), _finite(values))
+            self.writer.scalars(label, int(row["step"]), _finite(values))
 
-    def results(self, ds: xr.Dataset, samples: Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]) -> None:
-        """Take the labelled dataset and the kept samples by step; they replace those that were logged before."""
-        if self.writer is None:
-            return
-        for label in self.labels:
-            self.writer.begin(label, RESULTS)
-        for run, step, values in numbers(ds):
-            self.writer.scalars(self.labels[run], RESULTS, step, values)
-        for step, images in samples.items():
-            for label, one in zip(self.labels, images, strict=True):
-                self.writer.picture(label, RESULTS, step, "samples", sheet(one[:, :MOST]))
+    def result(self, run: int, step: int, values: Mapping[str, Any]) -> None:
+        """Take what an evaluation of a run gave at a step; what is not finite is left out."""
+        if self.writer is not None and (found := _finite(values)):
+            self.writer.scalars(self.labels[self.first + run], step, found)
+
+    def samples(self, run: int, step: int, images: UInt8[np.ndarray, "k n h w 3"]) -> None:
+        """Take the kept samples of a run at a step as one picture, if the run is one whose samples are shown."""
+        if self.writer is not None and self.first + run in self.pictured and images.size:
+            self.writer.picture(self.labels[self.first + run], step, "samples", sheet(images[:, :MOST]))
 
     def close(self) -> None:
         """Write out what is held."""
@@ -101,39 +116,17 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def numbers(ds: xr.Dataset) -> Iterator[tuple[int, int, dict[str, float]]]:
-    """Return (run, step, numbers by name) of a labelled dataset, of naive prompting; what is not finite is left out.
+def pictured(settings: Sequence[Mapping[str, Any]]) -> frozenset[int]:
+    """Return the numbers of the runs whose samples are shown: all if they are few, else one of each level.
 
-    Coordinates P(bit = 1) and joint accuracy of each class, losses, and at the last step the learning times in steps;
-    a class that a run never learned has none.
+    Of more than `PICTURED` levels as many are taken, evenly spaced from the first to the last.
     """
-    naive = ds.sel(protocol=NAIVE).transpose("run", "step", "klass", "concept", "split", "term", ...)
-    classes, concepts = (ds[name].values.tolist() for name in ("klass", "concept"))
-    times, steps = _times(ds), [int(step) for step in ds["step"].values]
-    for run in range(ds.sizes["run"]):
-        for t, step in enumerate(steps):
-            here = naive.isel(run=run, step=t)
-            found = {
-                f"concept_space/{k}_{c}": here["prob"].values[i, j]
-                for i, k in enumerate(classes) for j, c in enumerate(concepts)
-            }  # fmt: skip
-            found |= {f"joint_accuracy/{k}": here["joint_accuracy"].values[i] for i, k in enumerate(classes)}
-            found |= {
-                f"loss/{split}_{term}": here["loss"].values[i, j]
-                for i, split in enumerate(ds["split"].values) for j, term in enumerate(ds["term"].values)
-            }  # fmt: skip
-            found |= {name: one[run] for name, one in times.items()} if step == steps[-1] else {}
-            yield run, step, _finite(found)
-
-
-def _times(ds: xr.Dataset) -> dict[str, np.ndarray]:
-    """Return the learning time of every run [r] by name of class and concept; NaN = never."""
-    steps, runs, definition = ds["step"].values, range(ds.sizes["run"]), learning.definition_of(ds)
-    found = {}
-    for i, klass in enumerate(ds["klass"].values):
-        for concept, curves in learning.curves_by_concept(ds, runs, [i], NAIVE).items():
-            found[f"learning_time/{klass}_{concept}"] = learning.times_by(definition, steps, curves)
-    return found
+    if len(settings) <= PICTURED:
+        return frozenset(range(len(settings)))
+    levels = {tuple(one[name] for name in SWEPT): run for run, one in reversed(list(enumerate(settings)))}
+    first = sorted(levels.values())
+    chosen = np.linspace(0, len(first) - 1, min(PICTURED, len(first))).round().astype(int)
+    return frozenset(first[i] for i in chosen)
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:

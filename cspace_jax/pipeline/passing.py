@@ -1,7 +1,7 @@
 """Evaluation in passing: a save whose parameters are not kept is read while they are on the device."""
 
 from cspace_jax.engine.engine import Engine, RunGroups
-from cspace_jax.pipeline import elicit
+from cspace_jax.pipeline import elicit, log_results
 from cspace_jax.pipeline.evaluate import Evaluation
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.study import Study
@@ -28,7 +28,9 @@ class Reader:
         assert self._probe is not None, "saves that are not kept are read with a probe"
         if self._wave.unread([step]):
             self._evaluation = self._evaluation or Evaluation(self._study, runner, self._probe)
-            write_npz(self._wave.eval_file(step), self._evaluation(params))
+            arrays = self._evaluation(params)
+            write_npz(self._wave.eval_file(step), arrays)
+            log_results.take(self._study, self._wave, step, arrays)
         if self._study.config.elicit.protocols:
             self._ask(step, runner, params, self._probe)
 

@@ -1,6 +1,8 @@
 """The progress of a stage, the training log and the report of runs that diverge."""
 
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,7 +11,7 @@ from tqdm import tqdm
 from cspace_jax import bars, processes
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
-from cspace_jax.storage.metrics import append_metrics, sync, truncate_metrics
+from cspace_jax.storage.metrics import append_metrics, read_metrics, sync, truncate_metrics
 from cspace_jax.training.run import StepMetrics
 
 
@@ -86,6 +88,14 @@ class Recorder:
         if error is None:
             self.flush()
         self._bar.close()
+
+
+def earlier_metrics(study: Study, wave: Wave, done: int) -> Iterator[dict[str, Any]]:
+    """Return the rows that were logged of a wave up to step `done`, by any process."""
+    for path in {study.workdir.metrics, study.workdir.own_metrics}:
+        for row in read_metrics(path):
+            if row.get("run") in wave.rows and row.get("step", 0) <= done:
+                yield row
 
 
 class Pace:

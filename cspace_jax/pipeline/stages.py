@@ -16,6 +16,7 @@ from cspace_jax.pipeline import (
     elicit,
     export,
     extension,
+    log_results,
     page,
     planning,
     probe_levels,
@@ -30,7 +31,7 @@ from cspace_jax.pipeline.probe_cache import load_or_train
 from cspace_jax.pipeline.replay import Request
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.times import Times
-from cspace_jax.pipeline.train import earlier_metrics, train
+from cspace_jax.pipeline.train import train
 from cspace_jax.storage import results
 from cspace_jax.storage.files import PathLike, located, writing
 from cspace_jax.storage.metrics import merge_metrics
@@ -94,13 +95,14 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
         with times.measure("probe"):  # first, so that an unfit probe costs no training
             probe = processes.first_then_others(lambda: _begin(parts, mode))
     if MODES[mode].trains:
+        log_results.tell(parts)
         with times.measure("train"):
             for part in parts:
                 train(part, probe, again=mode == "train")
     elif study.log.writer is not None:
         for part in parts:
             for wave in part.own_waves:
-                part.log.begin(wave.rows, earlier_metrics(part, wave, part.config.optim.steps))
+                log_results.begin(part, wave, part.config.optim.steps)
     if probe is not None:
         _read(parts, mode, probe, request, times)
     processes.barrier()  # all files of all runs are there
@@ -179,7 +181,6 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: Times, output: 
     if MODES[mode].reads:
         ds = _write_results(study, probe)
         found = summary.summarise(ds, wall_times=times.seconds)
-        study.log.results(ds, collect.stored_samples(study, ds) if study.log.writer else {})
         report.report(found, study.workdir)
     if mode == "replay":
         _write_added(study)

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import jax
 from etils import epath
@@ -15,16 +13,16 @@ from cspace_jax.cost import fit
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import replay
+from cspace_jax.pipeline import log_results, replay
 from cspace_jax.pipeline.passing import Reader
 from cspace_jax.pipeline.probe import Probe
-from cspace_jax.pipeline.progress import Recorder
+from cspace_jax.pipeline.progress import Recorder, earlier_metrics
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.aside import set_aside
 from cspace_jax.storage.files import write_atomic, writing
-from cspace_jax.storage.metrics import append_metrics, read_metrics, sync, truncate_metrics
+from cspace_jax.storage.metrics import append_metrics, sync, truncate_metrics
 
 _CALL_SECONDS = 5.0  # that a call of training may take, if it is of more than one step: then it looks at signals
 
@@ -74,13 +72,13 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
     last, every = study.config.optim.steps, study.config.optim.log_every
     saves = {*study.steps, last}  # the last step too, else every start would train up to it again
     done = _resumable_step(study, wave)
-    study.log.begin(wave.rows, earlier_metrics(study, wave, done))
     if done == last:
-        return
+        return log_results.begin(study, wave, done)
     if done == 0 or wave.microbatch is None:
         wave.keep_plan(study.config, study.plan, begins=done == 0)
     runner = study.engine(wave)
     state = _restore_state(study, wave, runner, done)
+    log_results.begin(study, wave, done)  # after what an earlier training measured was set aside
     stops = sorted({*saves, *range(0, last, every), last})
     with Recorder(study, wave, done) as recorder, _Saver(study, wave, probe) as saver, stopping.saves():
         while done < last:
@@ -96,14 +94,6 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
             if stopping.asked():
                 saver.keep(done, runner, state)
                 stopping.leave()
-
-
-def earlier_metrics(study: Study, wave: Wave, done: int) -> Iterator[dict[str, Any]]:
-    """Return the rows that were logged of a wave up to step `done`, by any process."""
-    for path in {study.workdir.metrics, study.workdir.own_metrics}:
-        for row in read_metrics(path):
-            if row.get("run") in wave.rows and row.get("step", 0) <= done:
-                yield row
 
 
 def mend(study: Study, wave: Wave) -> None:

@@ -6,16 +6,15 @@ import shutil
 import subprocess
 import sys
 
+import events
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import copy_of
 
 import cspace_jax as cs
 from cspace_jax.config.plan import Plan
 from cspace_jax.pipeline import api
-from cspace_jax.storage.metrics import read_metrics
 
 # A study of its own is trained.
 pytestmark = pytest.mark.system
@@ -70,12 +69,7 @@ def test_a_notebook_shows_the_page(study, tmp_path):
 def test_a_study_that_is_logged_has_events_of_training_and_of_results(study):
     folders = sorted(path.name for path in (study.workdir.root / "tensorboard").iterdir())
     assert folders[:2] == ["run_00000 sep_col=0.2 seed=0", "run_00001 sep_col=0.2 seed=1"] and len(folders) == 4
-    found = EventAccumulator(str(study.workdir.root / "tensorboard" / folders[1])).Reload()
-    losses = [row["loss"] for row in read_metrics(study.workdir.metrics) if row["run"] == 1]
-    assert [one.value for one in found.Scalars("train/loss")] == [np.float32(loss) for loss in losses]
-    prob = study.dataset["prob"].sel(run=1, protocol="naive", klass="11", concept="size").values
-    assert [one.value for one in found.Scalars("concept_space/11_size")] == prob.tolist()
-    assert [one.step for one in found.Images("samples")] == [2, 3, 6]
+    events.assert_whole(study.workdir.root)
 
 
 def test_the_ten_lines(config, study, tmp_path, capsys):

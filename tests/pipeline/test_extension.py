@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 
+import events
 import numpy as np
 import pytest
 import tiny
@@ -53,7 +54,8 @@ def wider(finished, root):
 
 @pytest.fixture(scope="module")
 def longer(wider, root):
-    return copied(wider, root / "longer").extend(steps=STEPS)
+    study = copied(wider, root / "longer")
+    return api.run(extension.wanted(study.workdir.root, {}, STEPS), study.workdir.root, "extend", log="tensorboard")
 
 
 def rows(study):
@@ -97,6 +99,13 @@ def test_added_runs_and_steps_are_those_of_a_new_study(longer, wider, root):
     assert set(rows(wider)) <= set(rows(longer))
     of_wider = [line for line in of_product(wider, CONFIG.save.steps)]
     assert set(of_wider) <= set(numbers(rows(new)))
+
+
+def test_the_log_of_an_extension_has_all_runs_and_steps_once(longer, tmp_path):
+    events.assert_whole(longer.workdir.root)
+    again = copied(longer, tmp_path / "w")
+    api.run(None, again.workdir.root, "extend", log="tensorboard")
+    events.assert_whole(again.workdir.root)
 
 
 def test_runs_whose_record_is_gone_are_never_taken_for_others(wider, tmp_path):

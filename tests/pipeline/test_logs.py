@@ -13,15 +13,18 @@ import pytest
 import synthetic
 import tiny
 from etils import epath
+from events import events, measured, pictures, scalars
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cspace_jax as cs
+from cspace_jax.analysis.dataset import Measurements, build_dataset
+from cspace_jax.config import grid, to_dict
 from cspace_jax.config.setting import SWEPT
-from cspace_jax.pipeline import log_writers, logs
-from cspace_jax.pipeline.progress import Recorder
-from cspace_jax.pipeline.train import earlier_metrics
-from cspace_jax.storage.metrics import read_metrics, truncate_metrics
+from cspace_jax.data import concepts
+from cspace_jax.pipeline import log_results, log_writers, logs
+from cspace_jax.pipeline.progress import Recorder, earlier_metrics
+from cspace_jax.storage.evaluations import write_npz
+from cspace_jax.storage.metrics import append_metrics, read_metrics, truncate_metrics
 from cspace_jax.storage.pictures import sheet
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import StepMetrics
@@ -35,19 +38,6 @@ LABELS = [
 @pytest.fixture
 def study(tmp_path):
     return tiny.in_workdir(Workdir(epath.Path(tmp_path)), tiny.study())
-
-
-def events(folder, label):
-    found = EventAccumulator(str(folder / label), size_guidance={"scalars": 0, "images": 0})
-    return found.Reload()
-
-
-def scalars(folder, label):
-    """Every number of a run: {(name, step): value}; each may be there once."""
-    found = events(folder, label)
-    rows = [(name, one.step, one.value) for name in found.Tags()["scalars"] for one in found.Scalars(name)]
-    assert len({row[:2] for row in rows}) == len(rows)
-    return {(name, step): value for name, step, value in rows}
 
 
 def train(study, done, last):
@@ -76,56 +66,177 @@ def test_events_of_a_training_that_was_interrupted_are_those_of_metrics_jsonl(st
             for row in rows if row["run"] == run for name, value in row.items()
             if name not in ("run", "step", "seed", *SWEPT) and value is not None
         }  # fmt: skip
-        assert scalars(folder, label) == expected
+        assert scalars(folder / label) == expected
     assert ("train/loss", 2) in expected and ("train/loss", 4) not in expected
 
 
-def test_results_are_the_dataset_its_learning_times_and_its_samples(study):
-    ds = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 7), steps=(500, 2000, 4000, 9000, 15000))
-    images = synthetic.sample_images(ds, number=6)
-    for _ in range(2):  # the second time replaces the first
-        with log_writers.logging(study, "tensorboard") as logged:
-            logged.log.results(ds, images)
-    folder = study.workdir.root / "tensorboard"
-    times = cs.analysis.learning.times_by
-    for run, label in enumerate(LABELS):
-        found = scalars(folder, label)
-        naive = ds.isel(run=run, protocol=0)
-        for step in ds["step"].values.tolist():
-            here = naive.sel(step=step)
-            assert found["concept_space/11_color", step] == np.float32(here["prob"].sel(klass="11", concept="color"))
-            assert found["joint_accuracy/10", step] == np.float32(here["joint_accuracy"].sel(klass="10"))
-            np.testing.assert_allclose(found["loss/test_diffusion", step], here["loss"].sel(split="test")[1], rtol=1e-6)
-        joint = naive["joint_accuracy"].sel(klass="10").values[None]
-        (time,) = times("stays_80", ds["step"].values, joint)
-        assert found["learning_time/10_joint", 15000] == np.float32(time) < 9000
-        pictures = events(folder, label).Images("samples")
-        assert [one.step for one in pictures] == sorted(images)
-        shown = np.asarray(Image.open(io.BytesIO(pictures[0].encoded_image_string)))
-        np.testing.assert_array_equal(shown, sheet(images[500][run][:, :4]))
+@pytest.fixture
+def evaluations(study):
+    """The evaluations of a study by step, written nowhere: its runs learn, each at its own time."""
+    settings = [dict(one) for one in grid.grid_settings(study.config.grid)]
+    classes = concepts.classes(study.config.data.active)
+    steps = (500, 5000, 15000)  # in the place of 2, 5 and 6
+    prob = synthetic.coordinates(settings, classes, steps)
+    draw = np.random.default_rng(0)
+    return {
+        step: {
+            "prob_samples": np.moveaxis(synthetic.samples_of(prob[:, t]), -1, 2)[:, None].astype(np.float32),
+            "loss": draw.random((4, 2, 4), np.float32), "mean_rgb": np.zeros((4, 1, 4, 3), np.float32),
+            "schedule_b": np.zeros(4), "schedule_w": np.zeros(4),
+            "samples": draw.integers(0, 255, (4, 4, 6, 8, 8, 3)).astype(np.uint8),
+        }
+        for t, step in enumerate(study.steps)
+    }  # fmt: skip
+
+
+def expected_of(study, evaluations, steps=None):
+    settings, classes = grid.grid_settings(study.config.grid), concepts.classes(study.config.data.active)
+    ds = build_dataset(Measurements(evaluations, settings, classes), to_dict(study.config))
+    return [measured(ds, run, steps) for run in range(4)]
+
+
+def evaluate(logged, evaluations, *steps):
+    """Write the evaluations of steps, and have them logged, as the stages do."""
+    (wave,) = logged.waves
+    for step in steps:
+        write_npz(wave.eval_file(step), evaluations[step])
+        log_results.take(logged, wave, step, evaluations[step])
+
+
+def found_in(study, read=scalars):
+    return [read(study.workdir.root / "tensorboard" / label) for label in LABELS]
+
+
+def test_an_evaluation_is_in_the_log_as_soon_as_it_is_there_with_the_learning_times_so_far(study, evaluations):
+    with log_writers.logging(study, "tensorboard") as logged:
+        log_results.begin(logged, logged.waves[0], 6)
+        for number, step in enumerate(study.steps, 1):
+            evaluate(logged, evaluations, step)
+            here = study.steps[:number]
+            assert found_in(study) == expected_of(study, evaluations, here)
+            assert found_in(study, pictures) == [list(here)] * 4
+    times = [{step for name, step in one if name == "learning_time/11_size"} for one in found_in(study)]
+    assert times == [{5, 6}] * 4, "not yet, at the first save"
+    picture = events(study.workdir.root / "tensorboard" / LABELS[1]).Images("samples")[0]
+    shown = np.asarray(Image.open(io.BytesIO(picture.encoded_image_string)))
+    np.testing.assert_array_equal(shown, sheet(evaluations[2]["samples"][1][:, :4]))
+
+
+def test_a_viewer_that_stays_open_sees_training_and_evaluations(study, evaluations):
+    with log_writers.logging(study, "tensorboard") as logged:
+        log_results.begin(logged, logged.waves[0], 6)
+        viewer = events(study.workdir.root / "tensorboard" / LABELS[0])
+        for step in study.steps:
+            logged.log.metrics([{"run": 0, "seed": 0, "step": step, "loss": 0.5}])
+            evaluate(logged, evaluations, step)
+            viewer.Reload()
+            for name in ("train/loss", "concept_space/11_color"):
+                assert viewer.Scalars(name)[-1].step == step
+
+
+def test_a_learning_time_is_gone_where_the_run_no_longer_has_it(study, evaluations):
+    evaluations[6] = evaluations[6] | {"prob_samples": evaluations[2]["prob_samples"]}
+    with log_writers.logging(study, "tensorboard") as logged:
+        log_results.begin(logged, logged.waves[0], 6)
+        evaluate(logged, evaluations, *study.steps)
+    assert {step for name, step in found_in(study)[0] if name == "learning_time/11_size"} == {5}
+    assert found_in(study) == expected_of(study, evaluations)
+
+
+def test_a_log_that_was_killed_at_any_place_is_whole_after_the_next_start(study, evaluations):
+    with log_writers.logging(study, "tensorboard") as killed:
+        log_results.begin(killed, killed.waves[0], 6)
+        evaluate(killed, evaluations, 2)
+    write_npz(killed.waves[0].eval_file(5), evaluations[5])  # killed between the file and its event
+    for file in (study.workdir.root / "tensorboard").glob("*/*"):
+        file.write_bytes(file.read_bytes()[:-9])  # and within an event
+    with log_writers.logging(study, "tensorboard") as logged:
+        log_results.begin(logged, logged.waves[0], 6)
+        assert found_in(study) == expected_of(study, evaluations, (2, 5))
+        evaluate(logged, evaluations, 6)
+        log_results.finish(logged, logged.waves[0])
+    assert found_in(study) == expected_of(study, evaluations)
+    with log_writers.logging(study, "tensorboard") as again:  # of a finished study
+        log_results.begin(again, again.waves[0], 6)
+    assert found_in(study) == expected_of(study, evaluations)
+
+
+def test_learning_times_wait_for_saves_that_are_evaluated_later(study, evaluations):
+    with log_writers.logging(study, "tensorboard") as logged:
+        log_results.begin(logged, logged.waves[0], 6)
+        evaluate(logged, evaluations, 5, 6)  # the parameters of step 2 are kept
+        assert not any(name.startswith("learning_time") for one in found_in(study) for name, _ in one)
+        evaluate(logged, evaluations, 2)
+        log_results.finish(logged, logged.waves[0])  # in the order of steps
+    assert found_in(study) == expected_of(study, evaluations)
+
+
+def test_a_damaged_evaluation_is_one_line_and_the_log_goes_on(study, evaluations, capsys):
+    (wave,) = study.waves
+    for step in study.steps:
+        write_npz(wave.eval_file(step), evaluations[step])
+    wave.eval_file(5).write_bytes(b"damaged")
+    with log_writers.logging(study, "tensorboard") as logged:
+        log_results.begin(logged, wave, 6)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "step_00000005.npz cannot be read" in line and line.endswith("; the log goes without it")
+    assert {step for one in found_in(study) for _, step in one} == {2, 6}
+
+
+def test_samples_are_shown_of_few_runs(study, capsys):
+    assert logs.pictured(synthetic.grid(seeds=range(4))) == frozenset(range(16))
+    assert logs.pictured(synthetic.grid(seeds=range(5))) == {0, 5, 10, 15}  # one of each level
+    many = logs.pictured(synthetic.grid(levels=np.linspace(0.1, 0.9, 40), seeds=(0, 1)))
+    assert len(many) == 16 and min(many) == 0 and max(many) == 78 and all(run % 2 == 0 for run in many)
+    with log_writers.logging(study, "tensorboard"):
+        assert capsys.readouterr().out == ""
+    with log_writers.logging(
+        tiny.in_workdir(study.workdir, tiny.study(grid={"seeds": tuple(range(9))})), "tensorboard"
+    ):
+        assert capsys.readouterr().out == "log: samples are shown of 2 of 18 runs, one of a level\n"
+
+
+def test_how_results_come_while_it_trains_is_said_once_where_they_do_not(study, capsys):
+    def said(config, name="tensorboard"):
+        with log_writers.logging(tiny.in_workdir(study.workdir, config), name) as logged:
+            log_results.tell(logged.parts)
+        return capsys.readouterr().out
+
+    line = said(study.config)
+    assert line.count("\n") == 1 and "with --config.save.keep=last" in line
+    assert said(study.config, None) == "" == said(tiny.changed(study.config, save={"keep": "last"}))
+    for step in study.steps:
+        write_npz(study.waves[0].eval_file(step), {"x": np.zeros(1)})  # nothing is left to train
+    assert said(study.config) == ""
 
 
 def test_many_runs_take_no_descriptors_and_no_threads(tmp_path):
     writer = log_writers.TensorBoard(epath.Path(tmp_path))
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
     for run in range(40):
-        writer.begin(f"run_{run:05d}", logs.TRAINING)
-        writer.scalars(f"run_{run:05d}", logs.TRAINING, 2, {"train/loss": 0.5})
+        writer.begin(f"run_{run:05d}")
+        writer.scalars(f"run_{run:05d}", 2, {"train/loss": 0.5})
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
-    assert scalars(tmp_path, "run_00039") == {("train/loss", 2): 0.5}
+    assert scalars(tmp_path / "run_00039") == {("train/loss", 2): 0.5}
+
+
+def test_a_run_whose_label_changes_is_there_once(tmp_path):
+    for label in ("run_10000 seed=0", "run_100000 seed=0", "run_10000 sep_col=0.2 seed=0"):
+        log_writers.TensorBoard(epath.Path(tmp_path)).begin(label)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run_10000 sep_col=0.2 seed=0", "run_100000 seed=0"]
 
 
 def test_a_full_disk_ends_the_log_with_one_line_and_not_the_training(tmp_path, capsys):
     writer = log_writers.TensorBoard(epath.Path(tmp_path))
     for label in ("run_00000", "run_00001"):
-        writer.begin(label, logs.TRAINING)
+        writer.begin(label)
     (file,) = (tmp_path / "run_00000").iterdir()
     file.unlink()
     file.symlink_to("/dev/full")
     for step in range(40):  # more than a queue holds
         for label in ("run_00000", "run_00001"):
-            writer.scalars(label, logs.TRAINING, step, {"train/loss": 0.5})
-    writer.begin("run_00002", logs.TRAINING)
+            writer.scalars(label, step, {"train/loss": 0.5})
+    writer.begin("run_00002")
     writer.close()
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("log = 'tensorboard': ") and "no space left on the disk; the study goes on" in line
@@ -144,7 +255,7 @@ def test_parts_of_a_study_are_logged_under_their_own_numbers():
     writer = types.SimpleNamespace(**take)
     log = logs.Log(writer, ("a", "b", "c")).of_part(1)
     log.begin([0, 1], [{"run": 1, "seed": 3, "step": 4, "loss": 0.5, "grad_norm": None}])
-    assert taken == [("b", "training"), ("c", "training"), ("c", "training", 4, {"train/loss": 0.5})]
+    assert taken == [("b",), ("c",), ("c", 4, {"train/loss": 0.5})]
 
 
 class Error(Exception):
@@ -179,6 +290,29 @@ def test_weights_and_biases_gets_one_run_a_study_offline_by_default(study, wandb
         assert wandb.calls[-2][1]["mode"] == "online"
 
 
+def test_weights_and_biases_gets_nothing_twice_in_a_start(study, evaluations, wandb):
+    with log_writers.logging(study, "wandb") as logged:
+        for _ in range(2):  # again, as where memory did not suffice for training
+            append_metrics(study.workdir.metrics, [{"run": 0, "seed": 0, "step": 2, "loss": 0.5}])
+            log_results.begin(logged, logged.waves[0], 6)
+            evaluate(logged, evaluations, 2, 5)
+    taken = [(values["step"], name) for kind, values, *_ in wandb.calls[2:-1] for name in values if name != "step"]
+    assert len(set(taken)) == len(taken)
+    assert {
+        (2, f"train/loss/{LABELS[0]}"),
+        (2, f"samples/{LABELS[3]}"),
+        (5, f"learning_time/11_size/{LABELS[0]}"),
+    } < set(taken)
+
+
+def test_each_of_many_processes_has_a_run_of_weights_and_biases_in_one_group(study, wandb, monkeypatch):
+    monkeypatch.setattr(log_writers.processes, "are_many", lambda: True)
+    with log_writers.logging(study, "wandb"):
+        name = study.workdir.root.name
+    init = wandb.calls[0][1]
+    assert (init["name"], init["group"]) == (f"{name} process 0", name)
+
+
 def test_weights_and_biases_that_cannot_start_is_one_line(study, wandb):
     def fail(**_):
         raise Error("no key\nfound")
@@ -206,8 +340,12 @@ def test_a_mistake_is_one_line_before_anything_is_written(name, mode, workdir, w
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_log_nothing_is_written(study):
+def test_without_a_log_nothing_is_written_or_read(study, evaluations, monkeypatch):
+    monkeypatch.setattr(log_results, "read_evaluation", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(log_results, "numbers", lambda *_: pytest.fail("computed"))
     with log_writers.logging(study, None) as same:
         assert same is study
-        same.log.results(synthetic.dataset(levels=(0.2,), seeds=(0,)), {})
-    assert list(study.workdir.root.iterdir()) == []
+        evaluate(same, evaluations, 2)
+        log_results.begin(same, same.waves[0], 6)
+        log_results.finish(same, same.waves[0])
+    assert [path.name for path in study.workdir.root.iterdir()] == ["eval"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 from etils import epath
+from events import measured, pictures, scalars
 from kills import Killed, killed_at
 from tiny import copy_of, logged, probe_of
 
@@ -20,7 +21,7 @@ from cspace_jax.cost import fit, memory
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import evaluate as evaluating
-from cspace_jax.pipeline import passing, planning, preparation, stages
+from cspace_jax.pipeline import log_writers, passing, planning, preparation, stages
 from cspace_jax.pipeline import waves as study_waves
 from cspace_jax.pipeline.collect import collect
 from cspace_jax.pipeline.evaluate import evaluate
@@ -329,6 +330,36 @@ def test_training_that_reads_in_passing_stopped_anywhere_goes_on(
     carry_out(workdir.root, keeping(), reader)
     assert_equals_finished(workdir, finished)
     assert checkpoint.steps(workdir.checkpoints / "wave_000" / "params") == [6]
+
+
+def test_a_log_gets_what_is_evaluated_in_passing_while_it_trains(monkeypatch, finished, reader, workdir):
+    def start():
+        with log_writers.logging(tiny.in_workdir(workdir, keeping()), "tensorboard") as study:
+            train(study, reader)
+            evaluate(study, reader)
+
+    def killed(self, state, step, count, advance=Engine.train):
+        if step == 5:
+            raise Killed
+        return advance(self, state, step, count)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Engine, "train", killed)
+        start()
+    ds, folders = results.open_results(finished.root), sorted((workdir.root / "tensorboard").iterdir())
+
+    def of_results(folder):
+        return {key: value for key, value in scalars(folder).items() if not key[0].startswith("train/")}
+
+    for run, folder in enumerate(folders):
+        assert of_results(folder) == measured(ds, run, (2, 5)) and pictures(folder) == [2, 5]
+    for _ in range(2):  # goes on; and is finished
+        start()
+        for run, folder in enumerate(folders):
+            assert of_results(folder) == measured(ds, run) and pictures(folder) == [2, 5, 6]
+            assert {step for name, step in scalars(folder) if name == "train/loss"} == {2, 4, 6}
+    tiny.collected(workdir, keeping())
+    assert_equals_finished(workdir, finished)
 
 
 def test_what_is_kept_already_is_never_removed(monkeypatch, finished, reader, workdir):

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 
+import events
 import jax
 import pytest
 from commands import NARROW, SHARED, command, process, real_command, study
@@ -88,7 +89,7 @@ def test_two_devices_give_the_table_of_one(alone, tmp_path):
 def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(alone, tmp_path):
     arguments, expected = alone
     folder = tmp_path / "many"
-    line = (*arguments, f"--workdir={folder}")
+    line = (*arguments, f"--workdir={folder}", "--log=tensorboard")
 
     running = start_all(*line)
     while all(one.poll() is None for one in running) and not any(folder.glob("checkpoints/wave_001/state/*")):
@@ -110,6 +111,7 @@ def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(alone, tmp_p
     ours, theirs = ({(r["run"], r["step"]): {**r, "steps_per_second": 0} for r in rows} for rows in logs)
     assert ours == theirs and len(logs[0]) == len(ours) == 2 * 4
     assert not list(folder.glob("metrics.part_*"))
+    events.assert_whole(folder)
 
     # One process goes on with what two have left, in their waves.
     next(folder.glob("eval/wave_001/*")).unlink()
@@ -117,6 +119,7 @@ def test_two_processes_survive_a_kill_and_end_with_the_table_of_one(alone, tmp_p
     done = command(*line)
     assert done.code == 0, done.err
     assert (folder / "concept_space.csv").read_bytes() == table
+    events.assert_whole(folder)
 
 
 def test_a_workdir_of_another_config_is_refused_by_all_processes(tmp_path):

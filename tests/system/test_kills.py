@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 
+import events
 import pytest
 from commands import NARROW, SHARED, assert_one_line, command, process, real_command, study, without_progress
 
@@ -59,7 +60,7 @@ def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
     straight = command(*arguments, f"--workdir={tmp_path / 'straight'}")
     assert straight.code == 0, straight.err
     folder = tmp_path / "killed"
-    line = (*arguments, f"--workdir={folder}")
+    line = (*arguments, f"--workdir={folder}", "--log=tensorboard")
     started = appears(folder, "metrics.jsonl")
     moments = [
         (appears(folder, "checkpoints/wave_000/params/*"), signal.SIGKILL),  # while a checkpoint is being written
@@ -75,6 +76,7 @@ def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
     logs = [read_metrics(f / "metrics.jsonl") for f in (folder, tmp_path / "straight")]
     ours, theirs = ({(r["run"], r["step"]): {**r, "steps_per_second": 0} for r in rows} for rows in logs)
     assert ours == theirs and len(logs[0]) == len(ours) == 2 * 14
+    events.assert_whole(folder)
     states = list((folder / "checkpoints" / "wave_000" / "state").iterdir())
     assert [path.name for path in states] == ["40"], "rests of killed saves are left"
 
