@@ -42,10 +42,10 @@ FIXED = {
     "jax_check_tracer_leaks": False,
     "jax_no_execution": False,
     "jax_no_tracing": False,
+    "jax_transfer_guard": None,  # of all directions; one alone may be set too
     "jax_transfer_guard_host_to_device": None,
     "jax_transfer_guard_device_to_host": None,
     "jax_transfer_guard_device_to_device": None,
-    "jax_transfer_guard": None,
 }
 # Those that change numbers by more than rounding, and that a user may have reasons for: recorded, see `numerics`.
 _FREE = {"jax_default_matmul_precision": None, "jax_allow_f16_reductions": True}

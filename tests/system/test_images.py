@@ -143,7 +143,8 @@ def test_other_pixels_in_a_file_of_the_same_size_are_refused(study, pictures, tm
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file, quality=50)
     file.write_bytes(file.read_bytes().ljust(size, b"\0"))  # what follows the picture is not read
     assert file.stat().st_size == size
-    arguments = (f"--workdir={study[0]}", f"--config.data.path={folder}")
+    workdir = shutil.copytree(study[0], tmp_path / "w")
+    arguments = (f"--workdir={workdir}", f"--config.data.path={folder}")
     done = command("--mode=eval", *arguments)
     assert done.code == 2 and "images have changed since it was made (pixels was " in done.err
     assert done.err.count("error: ") == 1 and "Traceback" not in done.err

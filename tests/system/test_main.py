@@ -26,7 +26,7 @@ from commands import (
 import cspace_jax as cs
 from cspace_jax import startup
 from cspace_jax.storage.metrics import read_metrics
-from experiments import torture
+from experiments import torture, torture_damages
 
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
@@ -336,6 +336,6 @@ def test_a_damaged_file_ends_in_the_same_results_or_in_one_line(pattern, name, e
     job = torture.Job((), lambda one: cs.run(config, one), None, finished["hidden"])
     folder = copy_of(finished["hidden"], tmp_path)
     target = sorted(folder.glob(pattern))[1 if "*" in pattern else 0]
-    torture.DAMAGES[name](target, np.random.default_rng(0))
+    torture_damages.DAMAGES[name](target, np.random.default_rng(0))
     what, found = torture.go_on(job, folder, "damage")
     assert found == expected and (found == torture.SAME or target.name in what)
