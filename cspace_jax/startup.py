@@ -176,7 +176,8 @@ def fix_numerics() -> None:
 def compiling(scale: str) -> Iterator[None]:
     """Compile what the body compiles without optimisation at smoke scale, and with it at all others.
 
-    So the command and `run` in any process give the same numbers. Another setting is put back at the end.
+    So the command and `run` give the same numbers, unless the process compiled the same programs before under the other
+    setting: JAX takes those as they are. Another setting is put back at the end.
     """
     import jax
 

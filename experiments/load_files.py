@@ -65,10 +65,10 @@ def _read(study: Study, step: int, bits: np.ndarray, queries: int, samples: int,
 
 def _evaluation(study: Study, step: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return what `Evaluation` measures of a save; its pictures are as hard to pack as those of a network."""
-    config, family, runs = study.config, source_of(study.config.data).classes, study.config.grid.num_runs
-    bits, side = np.asarray(family.bits, bool), config.data.image_size
+    config, classes, runs = study.config, source_of(study.config.data).classes, study.config.grid.num_runs
+    bits, side = np.asarray(classes.bits, bool), config.data.image_size
     blocks = unet.block_features(TrainSpec.from_config(config).vdm.network)
-    vectors = len(embeddings.vector_names(family))
+    vectors = len(embeddings.vector_names(classes))
     kept = (runs, len(bits), config.evaluate.keep_samples, side, side, 3)
     return {
         "prob_samples": _read(study, step, bits, 1, config.evaluate.samples_per_class, rng),
@@ -77,14 +77,14 @@ def _evaluation(study: Study, step: int, rng: np.random.Generator) -> dict[str, 
         "schedule_b": rng.random(runs, np.float32),
         "schedule_w": rng.random(runs, np.float32),
         "embedding_cosine": rng.random((runs, len(blocks), vectors, vectors), np.float32),
-        "embedding_classes": rng.random((runs, len(family.held_out_ids), sum(blocks.values())), np.float32),
+        "embedding_classes": rng.random((runs, len(classes.held_out_ids), sum(blocks.values())), np.float32),
         "loss": rng.random((runs, len(SPLITS), len(TERMS)), np.float32),
     }
 
 
 def _answers(study: Study, step: int, queries: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    family = source_of(study.config.data).classes
-    bits = np.asarray(family.bits, bool)[list(family.held_out_ids)]
+    classes = source_of(study.config.data).classes
+    bits = np.asarray(classes.bits, bool)[list(classes.held_out_ids)]
     read = _read(study, step, bits, queries, study.config.elicit.samples, rng)
     colors = rng.random((study.config.grid.num_runs, queries, len(bits), 3), np.float32)
     return {"prob_samples": read, "mean_rgb": colors}

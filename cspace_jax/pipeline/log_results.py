@@ -48,7 +48,7 @@ def take(study: Study, wave: Wave, step: int, arrays: Arrays) -> None:
     log = study.log
     if log.writer is None:
         return
-    classes, curves = source_of(study.config.data).family, log.curves[log.first + wave.rows[0]]
+    classes, curves = source_of(study.config.data).classes, log.curves[log.first + wave.rows[0]]
     measured = dataset.measure(arrays["prob_samples"][:, :1], classes.bits)  # naive prompting
     measured = {name: values[:, 0] for name, values in measured.items()} | {"loss": arrays["loss"]}
     for i, run in enumerate(wave.rows):

@@ -88,10 +88,12 @@ def test_state_may_be_donated_during_and_after(tmp_path):
 
 
 _OTHER_DEVICES = """
-import os
+import os, sys
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"  # with the parent's XLA_FLAGS, so that both draw the same bits
 import jax
-from test_checkpoint import *
+from checkpoints import *
+from cspace_jax.errors import UserError
+from cspace_jax.storage.checkpoint import CheckpointWriter, equal_runs, restore, steps
 last = jax.sharding.Mesh(jax.devices()[5:], ("runs",))  # three, none of which wrote it
 sharding = jax.NamedSharding(last, jax.P("runs"))
 target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract(make_state()))

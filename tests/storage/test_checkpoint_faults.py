@@ -212,7 +212,9 @@ def test_unwritable_place_is_an_error(tmp_path):
 
 _SMALL_DISK = """
 import resource, sys
-from test_checkpoint import *
+from checkpoints import *
+from cspace_jax.errors import UserError
+from cspace_jax.storage.checkpoint import CheckpointWriter, equal_runs, restore, steps
 writer = CheckpointWriter(sys.argv[1])
 writer.save(1, make_state())
 writer.wait()
@@ -229,7 +231,9 @@ def test_write_error_in_the_background_is_reported(tmp_path):
 
 _FAILS_WHILE_TRAINING_GOES_ON = """
 import resource, sys, time
-from test_checkpoint import *
+from checkpoints import *
+from cspace_jax.errors import UserError
+from cspace_jax.storage.checkpoint import CheckpointWriter, equal_runs, restore, steps
 writer = CheckpointWriter(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
 try:
