@@ -1,5 +1,6 @@
 """Tables of the documents about pictures and three concepts: functions of the result files, lines of Markdown."""
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,18 +89,19 @@ def proxies(found: Results) -> list[str]:
 
 
 def three(found: Results) -> list[str]:
-    """Return by level of three concepts: signals, the class that each unseen one approaches, learned steps."""
+    """Return by level of three concepts and unseen class: the trained class approached, learned steps; seeds each."""
     rows, header = [], []
-    for name, label in (("three", "T1"), ("three_wide", "T2")):
-        for block in found.summary(name)["approach"]:
-            signals = ", ".join(f"{value:.2f}" for value in block["normalised_signal"].values())
-            classes = block["classes"]
-            header = ["run, level", "normalised signal: colour, size, background", *classes]
-            cells = [
-                f"{', '.join(one['approached'])} / {', '.join(_steps(one['learned_step']))}" for one in classes.values()
-            ]
-            rows.append([f"{label}, {block['level']}", signals, *cells])
+    for block in found.summary("three")["approach"]:
+        signals = ", ".join(f"{value:.2f}" for value in block["normalised_signal"].values())
+        classes = block["classes"]
+        header = ["level", "normalised signal: colour, size, background", *classes]
+        cells = [f"{_counts(one['approached'])} / {', '.join(_steps(one['learned_step']))}" for one in classes.values()]
+        rows.append([block["level"], signals, *cells])
     return markdown(header, rows)
+
+
+def _counts(names: Sequence[str]) -> str:
+    return ", ".join(f"{name} in {number}" for name, number in collections.Counter(names).most_common())
 
 
 def _steps(values: Sequence[float]) -> list[str]:
