@@ -245,20 +245,32 @@ def test_a_damaged_evaluation_names_the_file(finished, tmp_path):
         collect(tiny.in_workdir(workdir, CONFIG))
 
 
-def test_figures_of_samples_are_left_out_where_the_evaluations_were_removed(finished, tmp_path, monkeypatch, capsys):
+def test_figures_of_samples_are_left_out_where_evaluations_were_removed(finished, tmp_path, monkeypatch, capsys):
     workdir = copy_of(finished, tmp_path)
-    shutil.rmtree(workdir.eval)  # to free the disk; the samples lay in it
-    study = tiny.in_workdir(workdir, dataclasses.replace(CONFIG, figures=("samples", "fig4")))
-    stages.draw(study)
-    said = capsys.readouterr().out
-    assert said == f"figures: samples left out, no sample images are stored\n2 files in {workdir.figures}\n"
-    assert sorted(path.name for path in workdir.figures.iterdir()) == ["fig4.pdf", "fig4.png"]
-    with pytest.raises(UserError, match="^figure samples: no sample images are stored$"):
-        study.figure("samples")
+    for step in SAVES:  # to free the disk; the samples lay in them
+        (workdir.eval / "wave_000" / f"step_{step:08d}.npz").unlink()
+        gone = f"{SAVES.index(step) + 1} of 3 evaluations are gone, the first {workdir.eval / 'wave_000'}/step_00000002"
+        study = tiny.in_workdir(workdir, dataclasses.replace(CONFIG, figures=("samples", "fig4")))
+        stages.draw(study)
+        said = capsys.readouterr().out.splitlines()
+        assert said == [f"figures: samples left out, {gone}.npz", f"2 files in {workdir.figures}"]
+        assert sorted(path.name for path in workdir.figures.iterdir()) == ["fig4.pdf", "fig4.png"]
+        with pytest.raises(UserError, match=f"^figure samples: {gone}"):
+            study.figure("samples")
     monkeypatch.setattr(figures, "draw_all", lambda *_, **__: [])
     stages.draw(dataclasses.replace(study, config=dataclasses.replace(CONFIG, figures=("all",))))
-    reason = f"figures: those of sample images are left out, the evaluations in {workdir.eval} were removed"
+    reason = f"figures: those of sample images are left out, {gone}.npz"
     assert capsys.readouterr().out.splitlines()[0] == reason
+
+
+def test_figures_that_need_no_samples_open_no_evaluation(finished, tmp_path):
+    workdir = copy_of(finished, tmp_path)
+    (workdir.eval / "wave_000" / "step_00000005.npz").write_bytes(b"damaged")
+    study = tiny.in_workdir(workdir, dataclasses.replace(CONFIG, figures=("fig4",)))
+    stages.draw(study)
+    assert study.figure("fig4").axes
+    with pytest.raises(UserError, match=r"step_00000005\.npz cannot be read"):
+        study.figure("samples")
 
 
 def test_steps_after_the_last_save_are_trained_once(monkeypatch, reader, workdir):

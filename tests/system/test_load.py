@@ -28,7 +28,7 @@ def test_its_files_are_merged_like_those_of_a_study(tmp_path, monkeypatch, capsy
     assert (ds.sizes["run"], ds.sizes["step"], ds.sizes["query"]) == (8, 3, queries) and queries >= 20
     assert sorted(set(ds["sep_col"].values)) == list(load_files.LEVELS)
     assert np.isfinite(ds["embedding_cosine"]).all()
-    assert collect.stored_samples(study, ds)[int(ds["step"][0])].shape[0] == 8
+    assert collect.Samples(study, ds)[int(ds["step"][0])].shape[0] == 8
     with pytest.raises(UserError, match="must be a new folder"):
         load_files.write(tmp_path / "w", 8, 3)
 
