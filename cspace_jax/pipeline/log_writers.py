@@ -41,6 +41,8 @@ class TensorBoard:
         self._ended = False
 
     def begin(self, label: str) -> None:
+        if self._ended:  # what an earlier start wrote is better than nothing
+            return
         run, host = label.partition(" ")[0], socket.gethostname()
         name = f"events.out.tfevents.{time.time():010.0f}.{host}"
         place = pathlib.Path(os.fspath(self._folder), label)

@@ -1,5 +1,6 @@
 """What is logged for TensorBoard and Weights & Biases, read back and compared with the study's own files."""
 
+import dataclasses
 import importlib.machinery
 import io
 import os
@@ -183,6 +184,30 @@ def test_a_damaged_evaluation_is_one_line_and_the_log_goes_on(study, evaluations
     assert {step for one in found_in(study) for _, step in one} == {2, 6}
 
 
+@pytest.mark.parametrize("name", ["prob_samples", "loss"])
+def test_an_evaluation_of_another_shape_is_one_line_and_the_log_goes_on(name, study, evaluations, capsys):
+    evaluations[5] = evaluations[5] | {name: evaluations[5][name][:2]}
+    (wave,) = study.waves
+    for step in study.steps:
+        write_npz(wave.eval_file(step), evaluations[step])
+    with log_writers.logging(study, "tensorboard") as logged:
+        log_results.begin(logged, wave, 6)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("results: ") and "of step 5 has" in line and line.endswith("; the log goes without it")
+    assert {step for one in found_in(study) for _, step in one} == {2, 6}
+
+
+def test_samples_are_read_where_a_run_of_the_wave_is_pictured(study, evaluations, monkeypatch):
+    read = []
+    take = log_results.read_evaluation
+    monkeypatch.setattr(log_results, "read_evaluation", lambda file, keys: read.append(keys) or take(file, keys))
+    write_npz(study.waves[0].eval_file(2), evaluations[2])
+    for pictured in (frozenset({3}), frozenset({4})):
+        log = logs.Log(log_writers.TensorBoard(study.workdir.tensorboard), tuple(LABELS), pictured)
+        log_results.begin(dataclasses.replace(study, log=log), study.waves[0], 6)
+    assert ["samples" in keys for keys in read] == [True, False]
+
+
 def test_samples_are_shown_of_few_runs(study, capsys):
     assert logs.pictured(synthetic.grid(seeds=range(4))) == frozenset(range(16))
     assert logs.pictured(synthetic.grid(seeds=range(5))) == {0, 5, 10, 15}  # one of each level
@@ -236,8 +261,12 @@ def test_a_full_disk_ends_the_log_with_one_line_and_not_the_training(tmp_path, c
     for step in range(40):  # more than a queue holds
         for label in ("run_00000", "run_00001"):
             writer.scalars(label, step, {"train/loss": 0.5})
+    older = tmp_path / "run_00002" / "events.out.tfevents.1.a"
+    older.parent.mkdir()
+    older.write_bytes(b"of an earlier start")
     writer.begin("run_00002")
     writer.close()
+    assert older.read_bytes() == b"of an earlier start"
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("log = 'tensorboard': ") and "no space left on the disk; the study goes on" in line
 
