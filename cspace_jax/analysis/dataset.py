@@ -111,8 +111,9 @@ def require_fit(
             f"{(*shape[:3], *shape[4:])}, the config asks for {expected}"
         )
     for name, wanted in shapes.items():
-        if name not in arrays or np.shape(arrays[name]) != wanted:
-            raise UserError(f"results: {name} of step {step} has another shape than that of earlier steps")
+        found = np.shape(arrays[name]) if name in arrays else None
+        if found != wanted:
+            raise UserError(f"results: {name} of step {step} has the shape {found}, must have {wanted}")
 
 
 def _read(measurements: Measurements) -> Iterator[Mapping[str, np.ndarray]]:

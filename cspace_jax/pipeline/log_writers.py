@@ -106,7 +106,8 @@ class WeightsAndBiases:
 
         mode = os.environ.get("WANDB_MODE", "offline")
         self._picture = wandb.Image
-        self._written: set[tuple[str, int, str]] = set()  # of what is logged together the first name
+        # Run, step and name of all that was logged; of numbers that are logged together the name that sorts first.
+        self._written: set[tuple[str, int, str]] = set()
         named: dict[str, str] = {"name": folder.name}
         if processes.are_many():
             named = {"name": f"{folder.name} process {jax.process_index()}", "group": folder.name}
