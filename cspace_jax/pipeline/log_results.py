@@ -107,7 +107,7 @@ def tell(parts: Sequence[Study]) -> None:
     trains = [part for part in parts if not all(wave.is_trained(part.config) for wave in part.waves)]
     if trains and all(part.kept.issuperset(part.steps) and len(part.steps) > 1 for part in trains):
         print(
-            "log: concept space, learning times and samples come as saves are evaluated, after the training; they come "
-            "while it trains with --config.save.keep=last, which keeps the parameters of the last save only",
+            "log: concept space, learning times and samples come after the training, since the parameters of all saves "
+            "are kept; they come while it trains with --config.save.keep=last, which keeps those of the last save only",
             flush=True,
         )

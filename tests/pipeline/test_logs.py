@@ -27,18 +27,12 @@ from cspace_jax.pipeline.progress import Recorder, earlier_metrics
 from cspace_jax.storage.evaluations import write_npz
 from cspace_jax.storage.metrics import append_metrics, read_metrics, truncate_metrics
 from cspace_jax.storage.pictures import sheet
-from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import StepMetrics
 
 LABELS = [
     "run_00000 sep_col=0.2 seed=0", "run_00001 sep_col=0.2 seed=7", "run_00002 sep_col=0.8 seed=0",
     "run_00003 sep_col=0.8 seed=7",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def study(tmp_path):
-    return tiny.in_workdir(Workdir(epath.Path(tmp_path)), tiny.study())
 
 
 def train(study, done, last):
@@ -69,25 +63,6 @@ def test_events_of_a_training_that_was_interrupted_are_those_of_metrics_jsonl(st
         }  # fmt: skip
         assert scalars(folder / label) == expected
     assert ("train/loss", 2) in expected and ("train/loss", 4) not in expected
-
-
-@pytest.fixture
-def evaluations(study):
-    """The evaluations of a study by step, written nowhere: its runs learn, each at its own time."""
-    settings = [dict(one) for one in grid.grid_settings(study.config.grid)]
-    classes = concepts.classes(study.config.data.active)
-    steps = (500, 5000, 15000)  # in the place of 2, 5 and 6
-    prob = synthetic.coordinates(settings, classes, steps)
-    draw = np.random.default_rng(0)
-    return {
-        step: {
-            "prob_samples": np.moveaxis(synthetic.samples_of(prob[:, t]), -1, 2)[:, None].astype(np.float32),
-            "loss": draw.random((4, 2, 4), np.float32), "mean_rgb": np.zeros((4, 1, 4, 3), np.float32),
-            "schedule_b": np.zeros(4), "schedule_w": np.zeros(4),
-            "samples": draw.integers(0, 255, (4, 4, 6, 8, 8, 3)).astype(np.uint8),
-        }
-        for t, step in enumerate(study.steps)
-    }  # fmt: skip
 
 
 def expected_of(study, evaluations, steps=None):
