@@ -24,9 +24,8 @@ _TUNABLES = {
 }
 MAX_CPU_DEVICES = 2  # each device compiles its own copy of a program
 MAX_CACHE_BYTES = 4 * 2**30  # of compiled programs; the oldest are removed
-# Settings of JAX that change every number, or that our programs cannot be traced under, or under which a run that
-# diverges would end the whole grid: always as they are by default.
-FIXED = {
+# Settings of JAX that are always as they are by default. These change every number:
+_OF_NUMBERS = {
     "jax_enable_x64": False,
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
@@ -34,6 +33,9 @@ FIXED = {
     "jax_high_dynamic_range_gumbel": False,
     "jax_softmax_custom_jvp": False,
     "jax_numpy_dtype_promotion": "standard",
+}
+# Under these programs cannot be traced, or a run that diverges, or a transfer between host and device, ends the study:
+_NEEDED = {
     "jax_numpy_rank_promotion": "allow",
     "jax_debug_nans": False,
     "jax_debug_infs": False,
@@ -47,14 +49,20 @@ FIXED = {
     "jax_transfer_guard_device_to_host": None,
     "jax_transfer_guard_device_to_device": None,
 }
-# Those that change numbers by more than rounding, and that a user may have reasons for: recorded, see `numerics`.
-_FREE = {"jax_default_matmul_precision": None, "jax_allow_f16_reductions": True}
-_VARIABLES = ("NVIDIA_TF32_OVERRIDE",)
-_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+FIXED = {**_OF_NUMBERS, **_NEEDED}
+# Those that change numbers by more than rounding, and that a user may have reasons for: recorded with their values
+# where these are not the defaults given here, see `numerics`. So are variables of the environment, and flags of XLA.
+_RECORDED = {"jax_default_matmul_precision": None, "jax_allow_f16_reductions": True}
+_RECORDED_VARIABLES = ("NVIDIA_TF32_OVERRIDE",)
+_VARIABLES_OF_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+_RECORDED_FLAGS = re.compile(r"fast_math|fast_min_max|precision|tf32|bf16|f16|fp8|f8|_ftz|unsafe|approx")
 # How the names of variables begin that JAX and XLA read.
-_READ = ("JAX_", "XLA_", "LIBTPU_", "TPU_", "TF_XLA", "TF_CUDNN", "TF_DETERMINISTIC", "NVIDIA_TF32", "CUDA_", "NCCL_")
-_INEXACT = re.compile(r"fast_math|fast_min_max|precision|tf32|bf16|f16|fp8|f8|_ftz|unsafe|approx")
-_HURRIED, _HURRIED_FLAG = "jax_disable_most_optimizations", "--xla_backend_optimization_level=0"
+_READ_BY_JAX = (
+    "JAX_", "XLA_", "LIBTPU_", "TPU_", "TF_XLA", "TF_CUDNN", "TF_DETERMINISTIC", "NVIDIA_TF32", "CUDA_", "NCCL_",
+)  # fmt: skip
+# The setting of JAX under which programs are compiled without optimisation, and the flags of XLA that it stands for.
+_UNOPTIMISED = "jax_disable_most_optimizations"
+_UNOPTIMISED_FLAGS = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true")
 _FORCED = "xla_force_host_platform_device_count"
 _INVALID = re.compile(r"^[Ii]nvalid .*\b(?:for environment|for JAX flag) '?(\w+)")  # of JAX as it is imported
 _UNABLE = re.compile(r"^Unable to initialize backend '\w+': ")
@@ -103,7 +111,7 @@ def set_up_jax(hurried: bool = False) -> None:
     import jax
 
     if hurried:
-        jax.config.update(_HURRIED, True)
+        jax.config.update(_UNOPTIMISED, True)
     # Two runs at a time: parts of a small network's step do not use a second core.
     wanted = 1 if hurried else min(MAX_CPU_DEVICES, machine.cores())
     asked = _FORCED in os.environ.get("XLA_FLAGS", "")  # the user's own number
@@ -167,9 +175,8 @@ def fix_numerics() -> None:
         jax.config.update(name, value)
         if _setting(name) != value:
             raise UserError(f"{name} = {found}: must be {value} for a study; leave the context that sets it")
-        print(
-            f"cspace_jax: {name} = {found} is set to {value}, its default, which the numbers of a study are made with"
-        )
+        why = "which the numbers of a study are made with" if name in _OF_NUMBERS else "without which a study may fail"
+        print(f"cspace_jax: {name} = {found} is set to {value}, its default, {why}")
 
 
 @contextlib.contextmanager
@@ -183,33 +190,42 @@ def compiling(scale: str) -> Iterator[None]:
 
     hurried, before = scale == "smoke", _is_hurried()
     if before and not hurried:
-        print(f"cspace_jax: {_HURRIED} = True is set to False for this study: only smoke scale is compiled so")
-    jax.config.update(_HURRIED, hurried)
+        print(f"cspace_jax: {_UNOPTIMISED} = True is set to False for this study: only smoke scale is compiled so")
+    jax.config.update(_UNOPTIMISED, hurried)
     try:
         yield
     finally:
-        jax.config.update(_HURRIED, before)
+        jax.config.update(_UNOPTIMISED, before)
 
 
 def _is_hurried() -> bool:
     import jax
 
-    return bool(jax.config.values[_HURRIED])
+    return bool(jax.config.values[_UNOPTIMISED])
 
 
 def xla_flags() -> str:
-    """Return the flags of XLA that programs are compiled with: those of the user, and that of `compiling`."""
+    """Return the flags of XLA that programs are compiled with: those of the user, and those of `compiling`."""
     given = os.environ.get("XLA_FLAGS", "")
-    return f"{given} {_HURRIED_FLAG}".strip() if _is_hurried() and _HURRIED_FLAG not in given else given
+    more = [flag for flag in _UNOPTIMISED_FLAGS if _is_hurried() and flag not in given]
+    return " ".join([given, *more]).strip()
 
 
 def numerics() -> dict[str, str]:
     """Return the settings besides `FIXED` that change numbers by more than rounding, without those at their default."""
-    free = {name: str(_setting(name)) for name, default in _FREE.items() if _setting(name) != default}
-    variables = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
-    flags = [flag for name in _FLAGS for flag in _flags_of(os.environ.get(name, ""))]
-    named = (flag.lstrip("-").partition("=") for flag in flags)
-    return free | variables | {name: value or "true" for name, _, value in named if _INEXACT.search(name)}
+    free = {name: str(_setting(name)) for name, default in _RECORDED.items() if _setting(name) != default}
+    variables = {name: os.environ[name] for name in _RECORDED_VARIABLES if os.environ.get(name)}
+    return free | variables | recorded_flags(*(os.environ.get(name, "") for name in _VARIABLES_OF_FLAGS))
+
+
+def recorded_flags(*texts: str) -> dict[str, str]:
+    """Return those flags of XLA, as variables of the environment hold them, that change numbers by more than rounding.
+
+    What `xla_flags` gave is as good as a variable.
+    """
+    ours = re.compile("|".join(map(re.escape, _UNOPTIMISED_FLAGS)))
+    named = (flag.lstrip("-").partition("=") for text in texts for flag in _flags_of(ours.sub("", text)))
+    return {name: value or "true" for name, _, value in named if _RECORDED_FLAGS.search(name)}
 
 
 def _flags_of(text: str) -> list[str]:
@@ -222,7 +238,7 @@ def _flags_of(text: str) -> list[str]:
 
 def variables() -> dict[str, str]:
     """Return the variables of the environment that JAX and XLA read, whatever they do."""
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_READ)}
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_READ_BY_JAX)}
 
 
 def _setting(name: str) -> Any:

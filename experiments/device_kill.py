@@ -19,6 +19,7 @@ import cspace_jax as cs
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.metrics import read_metrics
+from experiments import narrow
 
 STEPS = 40
 # The smallest network, one run, a state at each of eight saves: most of the time after the first lies in saves.
@@ -32,13 +33,7 @@ ARGUMENTS = (
     "--config.engine.state_seconds=0.0",
     "--config.grid.seeds=(0,)",
     "--config.figures=()",
-    "--config.network.channels=(4,)",
-    "--config.network.groups=2",
-    "--config.network.attention=False",
-    "--config.probe.channels=(4,)",
-    "--config.probe.groups=2",
-    "--config.probe.heads=2",
-    "--config.probe.out_channels=4",
+    *narrow.FLAGS,
 )
 
 

@@ -67,16 +67,22 @@ def commanded(arguments: Sequence[str], folder: pathlib.Path) -> tuple[float, fl
       UserError: it fails.
     """
     line = [sys.executable, "-m", "cspace_jax.main", *arguments, f"--workdir={folder}"]
-    log, peak = folder.with_suffix(".txt"), 0.0
-    with log.open("w") as output:
+    peak = 0.0
+    with tempfile.TemporaryFile("w+") as output:
         began = time.monotonic()
         running = subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=output, stderr=output)
-        while running.poll() is None:
-            peak = max(peak, _high_water(running.pid))
-            time.sleep(0.05)
+        try:
+            while running.poll() is None:
+                peak = max(peak, _high_water(running.pid))
+                time.sleep(0.05)
+        finally:  # this script may be interrupted
+            running.kill()
+            running.wait()
         seconds = time.monotonic() - began
-    if running.returncode:
-        raise UserError(f"{arguments[0]} in {folder} ended with {running.returncode}: {last_line(log.read_text())}")
+        output.seek(0)
+        if running.returncode:
+            last = last_line(output.read())
+            raise UserError(f"{arguments[0]} in {folder} ended with {running.returncode}: {last}")
     return seconds, peak
 
 

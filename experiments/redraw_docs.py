@@ -101,6 +101,8 @@ def keep(study: str, workdir: str, folder: pathlib.Path) -> None:
     if any(one == study and figure in OF_SAMPLES for one, figure in FIGURES.values()):
         runs = np.array([level.runs[0] for level in levels(opened.dataset) if level.runs])
         images = collect.Samples(opened, opened.dataset)
+        if images.missing:
+            raise UserError(f"workdir = {workdir}: {images.missing}")
         np.savez_compressed(
             folder / f"{study}_samples.npz", runs=runs, steps=np.array(sorted(images)),
             images=np.stack([images[step][runs, :, :KEPT] for step in sorted(images)]),

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from cspace_jax.cli import scripts
 from cspace_jax.errors import UserError
+from experiments import narrow
 from experiments.torture_bench import ROOT, last_line
 
 GROWTH = 1.05
@@ -24,13 +25,7 @@ ARGUMENTS = (
     "--config=signal:smoke",
     "--config.grid.sep_col=(0.4,)",
     "--config.figures=()",
-    "--config.network.channels=(4,)",
-    "--config.network.groups=2",
-    "--config.network.attention=False",
-    "--config.probe.channels=(4,)",
-    "--config.probe.groups=2",
-    "--config.probe.heads=2",
-    "--config.probe.out_channels=4",
+    *narrow.FLAGS,
     "--config.evaluate.losses=False",
     "--config.save.keep=all",
 )

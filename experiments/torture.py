@@ -110,12 +110,12 @@ def _disturb(
         if running.returncode:
             raise Failure(f"ended by itself with {running.returncode}: {last_line(err or out)}")
         return 0
+    if bench is not None:  # before the signal, of which the command may say something
+        bench.met.append(bench.trace.now)
+        bench.hits[bench.met[-1]] += 1
     running.send_signal(number)
     sent = time.monotonic()
     moment = sent - began
-    if bench is not None:
-        bench.met.append(bench.trace.now)
-        bench.hits[bench.met[-1]] += 1
     out, err = running.communicate()
     at_an_end = moment < FIRST_SECONDS or any(words in out for words in LAST_WORDS)  # Python itself starts or ends
     allowed = {0, CODES[number]} | ({-number} if at_an_end else set())

@@ -19,6 +19,7 @@ import cspace_jax as cs
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checkpoint, results
 from cspace_jax.storage.metrics import read_metrics
+from experiments import narrow
 from experiments.torture_stages import Trace
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -32,13 +33,7 @@ STUDY = (
     "--config.save.count=8",
     "--config.figures=('fig4',)",
     "--config.evaluate.losses=False",
-    "--config.network.channels=(4,)",
-    "--config.network.groups=2",
-    "--config.network.attention=False",
-    "--config.probe.channels=(4,)",
-    "--config.probe.groups=2",
-    "--config.probe.heads=2",
-    "--config.probe.out_channels=4",
+    *narrow.FLAGS,
     "--config.engine.state_seconds=0.0",
     "--config.elicit.protocols=('overprompt',)",
     "--config.elicit.samples=2",
@@ -186,49 +181,51 @@ def one_line(err: str, most: int = 1) -> str:
 
 def _jobs(root: pathlib.Path) -> dict[str, Job]:
     """Return the commands that are disturbed, by name."""
+    return {**_jobs_that_begin(root), **_jobs_that_go_on(root)}
+
+
+def _jobs_that_begin(root: pathlib.Path) -> dict[str, Job]:
+    """Return the commands that begin with a new workdir."""
     arguments = (*STUDY, f"--config.probe.cache_dir={root / 'probe'}")
     straight, own = root / "straight", root / "own_probe"
+
+    def study(one: pathlib.Path) -> Any:
+        return cs.run(_config(straight), one)
+
+    def train(one: pathlib.Path) -> Any:
+        return cs.run(_config(straight), one, "train")
+
     return {
-        "study": Job(arguments, lambda one: cs.run(_config(straight), one), None, straight, weight=2.0),
+        "study": Job(arguments, study, None, straight, weight=2.0),
         "study and its probe": Job(STUDY, lambda one: cs.run(_config(own), one), None, own),
-        "train": Job(
-            ("--mode=train", *arguments),
-            lambda one: cs.run(_config(straight), one, "train"),
-            None,
-            root / "trained",
-            "config.json",
-        ),
-        "evaluate and elicit": Job(
-            ("--mode=elicit",), lambda one: cs.run(None, one, "elicit"), root / "trained", root / "elicited"
-        ),
-        "figures": Job(
-            ("--mode=figures",),
-            lambda one: cs.run(None, one, "figures"),
-            straight,
-            root / "drawn",
-            "figures/fig4.png",
-            logs=False,
-        ),
-        "in two processes": Job(
-            arguments,
-            lambda one: cs.run(_config(straight), one),
-            None,
-            root / "in_two",
-            module=PAIR,
-        ),
-        "extend": Job(
-            ("--mode=extend", f"--config.grid.seeds={ADDED['seeds']}", f"--config.optim.steps={ADDED['steps']}"),
-            lambda one: cs.open_study(one).extend(**ADDED),
-            straight,
-            root / "extended",
-        ),
-        "replay": Job(
-            ("--mode=replay", f"--steps={STEPS}"),
-            lambda one: cs.open_study(one).replay(STEPS),
-            straight,
-            root / "replayed",
-            "added_steps.csv",
-        ),
+        "train": Job(("--mode=train", *arguments), train, None, root / "trained", "config.json"),
+        "in two processes": Job(arguments, study, None, root / "in_two", module=PAIR),
+    }
+
+
+def _jobs_that_go_on(root: pathlib.Path) -> dict[str, Job]:
+    """Return the commands that begin with the workdir of another."""
+    straight, trained = root / "straight", root / "trained"
+    more = ("--mode=extend", f"--config.grid.seeds={ADDED['seeds']}", f"--config.optim.steps={ADDED['steps']}")
+    again = ("--mode=replay", f"--steps={STEPS}")
+
+    def elicit(one: pathlib.Path) -> Any:
+        return cs.run(None, one, "elicit")
+
+    def draw(one: pathlib.Path) -> Any:
+        return cs.run(None, one, "figures")
+
+    def extend(one: pathlib.Path) -> Any:
+        return cs.open_study(one).extend(**ADDED)
+
+    def replay(one: pathlib.Path) -> Any:
+        return cs.open_study(one).replay(STEPS)
+
+    return {
+        "evaluate and elicit": Job(("--mode=elicit",), elicit, trained, root / "elicited"),
+        "figures": Job(("--mode=figures",), draw, straight, root / "drawn", "figures/fig4.png", logs=False),
+        "extend": Job(more, extend, straight, root / "extended"),
+        "replay": Job(again, replay, straight, root / "replayed", "added_steps.csv"),
     }
 
 

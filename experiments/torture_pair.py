@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         coordinator = f"localhost:{free.getsockname()[1]}"
     group = ("--distributed", f"--coordinator={coordinator}", f"--num_processes={COUNT}")
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
-    module = "experiments.torture_traced" if "TORTURE_TRACE" in os.environ else "cspace_jax.main"
+    first = "experiments.torture_traced" if "TORTURE_TRACE" in os.environ else "cspace_jax.main"
     running: list[subprocess.Popen] = []
 
     def hand_on(number: int, _: object) -> None:
@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, hand_on)
     signal.signal(signal.SIGINT, hand_on)
     for i in range(COUNT):
+        module = first if i == 0 else "cspace_jax.main"  # it alone writes the trace: it passes all stages
         line = [sys.executable, "-m", module, *arguments, *group, f"--process_id={i}"]
         running.append(subprocess.Popen(line, env=environment, preexec_fn=_with_me))  # noqa: PLW1509
     codes = [code if code >= 0 else 128 - code for code in (one.wait() for one in running)]

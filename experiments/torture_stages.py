@@ -11,7 +11,8 @@ START, BETWEEN = "start", "between stages"
 PARAMS, STATE = "saving parameters", "saving a state"
 TRAINING, PROBE, EVALUATION, BATTERY, MERGE = "training", "probe", "evaluation", "battery", "merge"
 FIGURES, REPORT, EXTENSION, REPLAY = "figures", "report", "extension", "replay"
-# In the order of a study; what follows them is of no stage, and is met without being aimed at.
+# Those that signals are aimed at, in the order of a study. The start of Python, and what lies between two stages, they
+# meet by chance alone.
 STAGES = (PROBE, TRAINING, PARAMS, STATE, EVALUATION, BATTERY, MERGE, FIGURES, REPORT, EXTENSION, REPLAY)
 NONE = "none"  # the fault came after the end, or not at all
 ALL = (*STAGES, START, BETWEEN, NONE)

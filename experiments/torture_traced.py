@@ -57,6 +57,8 @@ def _stage(name: str) -> Iterator[None]:
 def _wrapped(function: Callable[..., Any], name: str | None) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if function.__name__ == "wait" and args[0]._pending is None:  # there is no save to wait for
+            return function(*args, **kwargs)
         of_folder = stages.PARAMS if name is None and args[0]._folder.name == "params" else stages.STATE
         with _stage(name or of_folder):
             return function(*args, **kwargs)

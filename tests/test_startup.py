@@ -81,6 +81,9 @@ def test_settings_that_change_every_number_are_put_at_their_defaults_and_said(ca
     directions = 3  # of transfers, which the guard of all puts back with itself
     assert len(said) == len(OTHER) - directions
     assert said[0].startswith("cspace_jax: jax_enable_x64 = True is set to False")
+    of_transfers = [line for line in said if "jax_transfer_guard" in line]
+    assert len(of_transfers) == 1 and of_transfers[0].endswith("its default, without which a study may fail")
+    assert [line for line in said if "numbers" in line] == said[: len(startup._OF_NUMBERS)]
     for ours, theirs in zip(draw(), expected, strict=True):
         assert ours.dtype == theirs.dtype and jnp.array_equal(ours, theirs)
     startup.fix_numerics()
@@ -130,6 +133,24 @@ def test_a_workdir_is_not_resumed_under_other_settings(tmp_path, monkeypatch):
         workdir.require_same_numerics(folder)
 
 
+def test_a_workdir_of_a_version_that_knew_fewer_flags_goes_on_under_the_same(tmp_path, monkeypatch):
+    folder = workdir.Workdir(workdir._root(tmp_path / "w"))
+    folder.root.mkdir()
+    (tmp_path / "flags").write_text("--xla_gpu_ftz=true")
+    hurried = "--xla_backend_optimization_level=0"
+    for flags in ("--xla_gpu_ftz=true --xla_dump_to=/x", str(tmp_path / "flags")):
+        for recorded in (flags, f"{flags} {hurried}"):
+            folder.env.write_text(json.dumps({"xla_flags": recorded, "numerics": {}}))
+            monkeypatch.setenv("XLA_FLAGS", flags)
+            workdir.require_same_numerics(folder)
+            monkeypatch.setenv("XLA_FLAGS", "")
+            with pytest.raises(UserError, match="xla_gpu_ftz was true, is not set"):
+                workdir.require_same_numerics(folder)
+    # The present version knows them: what it has not recorded was not set, whatever the file holds now.
+    folder.env.write_text(json.dumps({"xla_flags": str(tmp_path / "flags"), "numerics": {}, "variables": {}}))
+    workdir.require_same_numerics(folder)
+
+
 @pytest.mark.parametrize("platform", ["tpu", "cuda", "cpuu"])
 def test_a_backend_that_cannot_start_is_one_line(platform):
     code = "from cspace_jax.cli import scripts\nfrom cspace_jax.studies import base\n"
@@ -158,20 +179,23 @@ def test_without_a_home_folder_caches_are_elsewhere_or_nowhere(tmp_path, monkeyp
     assert startup.usable_cache("xla") is None
 
 
+UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
 def optimisation():
     options = compiler.get_compile_options(1, 1).executable_build_options.debug_options
-    return options.xla_backend_optimization_level
+    return options.xla_backend_optimization_level, options.xla_llvm_disable_expensive_passes
 
 
 @pytest.mark.parametrize("before", [True, False])
 def test_smoke_scale_alone_is_compiled_without_optimisation_whoever_asks(before, monkeypatch, capsys):
     monkeypatch.setenv("XLA_FLAGS", "")
-    name = startup._HURRIED
+    name = startup._UNOPTIMISED
     usual = jax.config.values[name]
     try:
         jax.config.update(name, before)
         with startup.compiling("smoke"):
-            assert optimisation() == 0 and startup.xla_flags() == "--xla_backend_optimization_level=0"
+            assert optimisation() == (0, True) and startup.xla_flags() == UNOPTIMISED
         with startup.compiling("quick"):
             assert not jax.config.values[name] and startup.xla_flags() == ""
         assert jax.config.values[name] == before
@@ -184,7 +208,8 @@ def test_smoke_scale_alone_is_compiled_without_optimisation_whoever_asks(before,
 def test_a_flag_of_the_user_is_told_once(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_dump_to=/x")
     with startup.compiling("smoke"):
-        assert startup.xla_flags() == "--xla_backend_optimization_level=0 --xla_dump_to=/x"
+        given, more = "--xla_backend_optimization_level=0 --xla_dump_to=/x", "--xla_llvm_disable_expensive_passes=true"
+        assert startup.xla_flags() == f"{given} {more}"
 
 
 PROGRAM = """
@@ -205,7 +230,7 @@ def test_a_smoke_study_has_the_same_numbers_from_the_command_and_from_python(tmp
         subprocess.run(line, env=variables, capture_output=True, check=True)
     torture_bench.compare(*map(pathlib.Path, folders))
     flags = [json.loads((pathlib.Path(one) / "env.json").read_text())["xla_flags"] for one in folders]
-    assert flags == ["--xla_backend_optimization_level=0"] * 2
+    assert flags == [UNOPTIMISED] * 2
 
 
 def test_flags_in_a_file_are_known_too(tmp_path, monkeypatch):

@@ -93,22 +93,37 @@ def build_dataset(
     )
 
 
+def require_fit(
+    step: int, arrays: Mapping[str, np.ndarray], expected: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise UserError unless the evaluation of a step is of the study's grid and classes.
+
+    Args:
+      step: of the evaluation.
+      arrays: raw ones by name.
+      expected: runs, protocols, classes, concepts.
+      shapes: that arrays must have, by name.
+    """
+    shape = np.shape(arrays["prob_samples"])
+    if len(shape) != 5 or (*shape[:3], shape[4]) != expected:
+        raise UserError(
+            f"results: the evaluation of step {step} has runs, protocols, classes, concepts = "
+            f"{(*shape[:3], *shape[4:])}, the config asks for {expected}"
+        )
+    for name, wanted in shapes.items():
+        found = np.shape(arrays[name]) if name in arrays else None
+        if found != wanted:
+            raise UserError(f"results: {name} of step {step} has the shape {found}, must have {wanted}")
+
+
 def _read(measurements: Measurements) -> Iterator[Mapping[str, np.ndarray]]:
     """Yield the raw arrays of each step; UserError unless they fit the grid and each other."""
     expected = (len(measurements.settings), len(measurements.protocols), *np.shape(measurements.classes.bits))
     first: dict[str, tuple[int, ...]] = {}
     for step in measurements.steps:
         arrays = measurements.evaluations[step]
-        shape = np.shape(arrays["prob_samples"])
-        if (*shape[:3], *shape[4:]) != expected:
-            raise UserError(
-                f"results: the evaluation of step {step} has runs, protocols, classes, concepts = "
-                f"{(*shape[:3], *shape[4:])}, the config asks for {expected}"
-            )
+        require_fit(step, arrays, expected, first)
         first = first or {name: np.shape(values) for name, values in arrays.items()}
-        for name, wanted in first.items():
-            if name not in arrays or np.shape(arrays[name]) != wanted:
-                raise UserError(f"results: {name} of step {step} has another shape than that of earlier steps")
         yield arrays
 
 

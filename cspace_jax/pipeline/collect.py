@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from etils import epath
 
 from cspace_jax import rng
 from cspace_jax.analysis import capability
@@ -120,13 +119,35 @@ def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:
 class Samples(Mapping[int, np.ndarray]):
     """The kept sample images of the runs of a dataset by step: uint8 [r, k, n, h, w, 3]; axis h is x.
 
-    Those of a step are read when they are asked for, since all of a large grid take more than the memory. What was
-    added to the study since the dataset was written is left out.
+    Empty where none were kept, or not all are there any more; the files are looked into when that is first asked. Those
+    of a step are read when they are asked for, since all of a large grid take more than the memory. What was added to
+    the study since the dataset was written is left out.
     """
 
     def __init__(self, study: Study, ds: xr.Dataset):
-        self._parts, self._steps = study.parts_in(ds), [int(step) for step in ds["step"].values]
+        self._parts, self._asked = study.parts_in(ds), [int(step) for step in ds["step"].values]
+        self._kept = study.config.evaluate.keep_samples > 0
         self._read = functools.lru_cache(STEPS_HELD)(self._read_step)
+
+    @functools.cached_property
+    def missing(self) -> str:
+        """Why there are none, such as evaluations that were removed to free the disk; "" where all are there.
+
+        Raises:
+          UserError: an evaluation is damaged.
+        """
+        if not self._kept:
+            return "no sample images are stored"
+        files = [wave.eval_file(step) for part in self._parts for wave in part.waves for step in self._asked]
+        gone = [file for file in files if not file.exists()]
+        if gone:
+            return f"{len(gone)} of {len(files)} evaluations are gone, the first {gone[0]}"
+        without = next((file for file in files if not holds(file, ("samples",))), None)
+        return f"no sample images are stored in {without}" if without else ""
+
+    @property
+    def _steps(self) -> list[int]:
+        return [] if self.missing else self._asked
 
     def _read_step(self, step: int) -> np.ndarray:
         return np.concatenate([_merge_runs(part, step, ("samples",))["samples"] for part in self._parts])
@@ -141,18 +162,6 @@ class Samples(Mapping[int, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._steps)
-
-
-def stored_samples(study: Study, ds: xr.Dataset) -> Mapping[int, np.ndarray]:
-    """Return the sample images of a dataset's runs; {} where none were kept, or they were removed to free the disk."""
-    waves = [wave for part in study.parts_in(ds) for wave in part.waves]
-    files = [wave.eval_file(step) for wave in waves for step in map(int, ds["step"].values)]
-    kept = study.config.evaluate.keep_samples > 0
-    return Samples(study, ds) if kept and all(map(_holds_samples, files)) else {}
-
-
-def _holds_samples(file: epath.Path) -> bool:
-    return file.exists() and holds(file, ("samples",))
 
 
 def keep_examples(study: Study) -> None:

@@ -25,15 +25,23 @@ def begin(study: Study, wave: Wave, done: int) -> None:
     if study.log.writer is None:
         return
     study.log.begin(wave.rows, earlier_metrics(study, wave, done))
+    pictured = any(study.log.first + run in study.log.pictured for run in wave.rows)
     for step in study.steps:
         file = wave.eval_file(step)
         if file.exists():
             try:
-                arrays = read_evaluation(file, (*READ, "samples") if holds(file, ("samples",)) else READ)
+                arrays = read_evaluation(file, (*READ, "samples") if pictured and holds(file, ("samples",)) else READ)
+                _require_fit(study, wave, step, arrays)
             except UserError as error:  # who needs it says so; a log ends no study
                 print(f"{error}; the log goes without it", flush=True)
             else:
                 take(study, wave, step, arrays)
+
+
+def _require_fit(study: Study, wave: Wave, step: int, arrays: Arrays) -> None:
+    """Raise UserError if an evaluation was made for another grid, or other classes."""
+    bits, runs = source_of(study.config.data).classes.bits, len(wave.rows)
+    dataset.require_fit(step, arrays, (runs, 1, *bits.shape), {"loss": (runs, len(SPLITS), len(TERMS))})
 
 
 def take(study: Study, wave: Wave, step: int, arrays: Arrays) -> None:
@@ -99,7 +107,7 @@ def tell(parts: Sequence[Study]) -> None:
     trains = [part for part in parts if not all(wave.is_trained(part.config) for wave in part.waves)]
     if trains and all(part.kept.issuperset(part.steps) and len(part.steps) > 1 for part in trains):
         print(
-            "log: concept space, learning times and samples come as saves are evaluated, after the training; they come "
-            "while it trains with --config.save.keep=last, which keeps the parameters of the last save only",
+            "log: concept space, learning times and samples come after the training, since the parameters of all saves "
+            "are kept; they come while it trains with --config.save.keep=last, which keeps those of the last save only",
             flush=True,
         )

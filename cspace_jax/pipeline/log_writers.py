@@ -41,6 +41,8 @@ class TensorBoard:
         self._ended = False
 
     def begin(self, label: str) -> None:
+        if self._ended:  # what an earlier start wrote is better than nothing
+            return
         run, host = label.partition(" ")[0], socket.gethostname()
         name = f"events.out.tfevents.{time.time():010.0f}.{host}"
         place = pathlib.Path(os.fspath(self._folder), label)
@@ -104,7 +106,8 @@ class WeightsAndBiases:
 
         mode = os.environ.get("WANDB_MODE", "offline")
         self._picture = wandb.Image
-        self._written: set[tuple[str, int, str]] = set()  # of what is logged together the first name
+        # Run, step and name of all that was logged; of numbers that are logged together the name that sorts first.
+        self._written: set[tuple[str, int, str]] = set()
         named: dict[str, str] = {"name": folder.name}
         if processes.are_many():
             named = {"name": f"{folder.name} process {jax.process_index()}", "group": folder.name}

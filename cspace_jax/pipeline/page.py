@@ -63,4 +63,4 @@ def make(study: Study, found: Mapping[str, Any] | None = None) -> Page:
     shown = report.to_json(found or summary.summarise(ds))
     question, config = loading.question(study.config.study), to_dict(study.as_evaluated(ds))
     env, times = stored_json(workdir.env), stored_json(workdir.times)
-    return Page(page.render(page.Inputs(ds, shown, question, config, env, times, collect.stored_samples(study, ds))))
+    return Page(page.render(page.Inputs(ds, shown, question, config, env, times, collect.Samples(study, ds))))

@@ -1,7 +1,6 @@
 """The progress of a stage, the training log and the report of runs that diverge."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -90,12 +89,13 @@ class Recorder:
         self._bar.close()
 
 
-def earlier_metrics(study: Study, wave: Wave, done: int) -> Iterator[dict[str, Any]]:
-    """Return the rows that were logged of a wave up to step `done`, by any process."""
-    for path in {study.workdir.metrics, study.workdir.own_metrics}:
-        for row in read_metrics(path):
-            if row.get("run") in wave.rows and row.get("step", 0) <= done:
-                yield row
+def earlier_metrics(study: Study, wave: Wave, done: int) -> list[dict[str, Any]]:
+    """Return the rows that were logged of a wave up to step `done`, by step and run; of rows logged twice the later."""
+    paths = dict.fromkeys((study.workdir.metrics, study.workdir.own_metrics))
+    rows = [row for path in paths for row in read_metrics(path)]
+    of_wave = [row for row in rows if row.get("run") in wave.rows and row.get("step", 0) <= done]
+    latest = {(row.get("step", 0), row["run"]): row for row in of_wave}
+    return [latest[key] for key in sorted(latest)]
 
 
 class Pace:

@@ -227,9 +227,9 @@ def draw(study: Study, output: Output = Output(), ds: xr.Dataset | None = None) 
 
     ds = results.open_results(study.workdir.root) if ds is None else ds
     ds = learning.with_definition(ds, study.config.learned)
-    data, samples = study.config.data, collect.stored_samples(study, ds)
-    if not samples and study.config.evaluate.keep_samples and ALL_FIGURES in study.config.figures:
-        print(f"figures: those of sample images are left out, the evaluations in {study.workdir.eval} were removed")
+    data, samples = study.config.data, collect.Samples(study, ds)
+    if ALL_FIGURES in study.config.figures and study.config.evaluate.keep_samples and samples.missing:
+        print(f"figures: those of sample images are left out, {samples.missing}")
     inputs = Inputs(ds, samples, data, collect.examples(study))
     folder = study.workdir.figures if output.folder is None else located(output.folder, "outdir")
     written = draw_all(inputs, folder, study.config.figures, verbose=output.verbose)

@@ -156,7 +156,7 @@ class Study:
         from cspace_jax.plots import figures
 
         ds, data, examples = self.dataset, self.config.data, collect.examples(self)
-        return figures.draw(name, figures.Inputs(ds, collect.stored_samples(self, ds), data, examples))
+        return figures.draw(name, figures.Inputs(ds, collect.Samples(self, ds), data, examples))
 
     def page(self) -> "Page":
         """Return the page of the study (report.html), made anew; a notebook shows it inline.

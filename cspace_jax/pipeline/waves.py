@@ -20,9 +20,18 @@ from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checked_json, checkpoint
-from cspace_jax.storage import workdir as names
 from cspace_jax.storage.files import not_its_fault, quoted, write_atomic, writing
-from cspace_jax.storage.workdir import Workdir
+from cspace_jax.storage.workdir import (
+    KEPT_STATES,
+    MICROBATCH,
+    PARAMS,
+    PLAN,
+    STATE,
+    UNSAVED,
+    Workdir,
+    step_file,
+    wave_name,
+)  # fmt: skip
 from cspace_jax.training.run import TrainSpec
 
 
@@ -39,19 +48,19 @@ class Wave:
     def __init__(self, workdir: Workdir, config: Config, index: int, runs: slice):
         self.rows = range(runs.start, runs.stop)
         self.settings = grid.grid_settings(config.grid)[runs]
-        self.name = names.wave_name(index)
+        self.name = wave_name(index)
         checkpoints = workdir.checkpoints / self.name
-        self.params_folder = checkpoints / names.PARAMS
-        self.state_folder = checkpoints / names.STATE  # the last one, to resume from
-        self.kept_folder = checkpoints / names.KEPT_STATES  # those of `save.keep_states`, never removed
-        self.unsaved = checkpoints / names.UNSAVED  # there from the first save to the first state
-        self.microbatch_file = checkpoints / names.MICROBATCH
-        self.plan_file = checkpoints / names.PLAN
+        self.params_folder = checkpoints / PARAMS
+        self.state_folder = checkpoints / STATE  # the last one, to resume from
+        self.kept_folder = checkpoints / KEPT_STATES  # those of `save.keep_states`, never removed
+        self.unsaved = checkpoints / UNSAVED  # there from the first save to the first state
+        self.microbatch_file = checkpoints / MICROBATCH
+        self.plan_file = checkpoints / PLAN
         self.eval_folder = workdir.eval / self.name
 
     def eval_file(self, step: int) -> epath.Path:
         """Return the raw evaluation of a step."""
-        return names.step_file(self.eval_folder, step)
+        return step_file(self.eval_folder, step)
 
     def unread(self, steps: Iterable[int]) -> list[int]:
         """Return those of `steps` that have no evaluation yet."""

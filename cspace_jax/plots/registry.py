@@ -75,8 +75,8 @@ def names() -> tuple[str, ...]:
 
 
 def stored_samples(ds: xr.Dataset, samples: Samples) -> str:
-    """Need sample images."""
-    return "" if samples else "no sample images are stored"
+    """Need sample images, which may know why they are missing; last of what a figure needs, since files are opened."""
+    return "" if samples else getattr(samples, "missing", "no sample images are stored")
 
 
 def rendered_images(ds: xr.Dataset, samples: Samples) -> str:

@@ -52,7 +52,7 @@ def _title(found: list[Level], *words: str) -> str:
     return ", ".join(filter(None, (setting_label(underspecification.group_setting(found)), *words)))
 
 
-@figure("fig7", paper="Fig. 7", needs=(stored_samples, _mask_varies, _seeds_in_common))
+@figure("fig7", paper="Fig. 7", needs=(_mask_varies, _seeds_in_common, stored_samples))
 @style.styled()
 def fig7(ds: xr.Dataset, samples: Samples) -> Figure:
     """Draw samples of the held-out class at the last save, a row for each masked fraction (paper Fig. 7).

@@ -25,11 +25,12 @@ from orbax.checkpoint import v1 as ocp
 from cspace_jax.errors import UserError
 from cspace_jax.storage import leaves, orbax_calls, owned
 from cspace_jax.storage.files import PathLike, located, not_its_fault, reason, sync_folder, writing
+from cspace_jax.storage.workdir import place_of
 
 PyTree = Any
 T = TypeVar("T")
 _MARKS = ("commit_success.txt", "_CHECKPOINT_METADATA", "orbax.checkpoint")  # files of a complete checkpoint
-_WAVE = re.compile(r"/((?:extensions/\d+/)?checkpoints/wave_\d+)/[^/]+/\d+$")  # of a checkpoint, in its workdir
+_WAVE = re.compile(r"/(checkpoints/wave_\d+)/[^/]+/\d+$")  # of a checkpoint, in its workdir
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
 
 
@@ -215,11 +216,11 @@ def equal_runs(path: PathLike, step: int, state: PyTree) -> Bool[np.ndarray, " r
       UserError: the step is missing or damaged.
     """
     directory, arrays = _complete(path, step), leaves.on_host(state)
-    with contextlib.suppress(Damaged):
-        return leaves.as_stored(arrays, _marks(directory), _load(directory, arrays, ())[1])
-    return leaves.as_stored(
-        arrays, _marks(directory), _load(directory, _description(directory), ())[1]
-    )  # it has other leaves
+    try:
+        _, crc = _load(directory, arrays, ())
+    except Damaged:  # or it has other leaves than the state
+        _, crc = _load(directory, _description(directory), ())
+    return leaves.as_stored(arrays, _marks(directory), crc)
 
 
 def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> PyTree:
@@ -281,8 +282,8 @@ def _marks(directory: epath.Path) -> tuple[str, ...]:
 
     Outside of a workdir it is the step alone.
     """
-    wave = _WAVE.search(os.fspath(directory))
-    return (*((f"{wave[1]} {directory.name}",) if wave else ()), directory.name, "")
+    wave = place_of(directory, _WAVE)
+    return (*((f"{wave} {directory.name}",) if wave else ()), directory.name, "")
 
 
 def _discard(directory: epath.Path) -> None:

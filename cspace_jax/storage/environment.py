@@ -25,6 +25,7 @@ PACKAGES = (
     "xarray",
     "ml-collections",
 )
+VARIABLES = "variables"  # in env.json: of the environment, that JAX and XLA read
 
 
 def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
@@ -44,7 +45,7 @@ def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
         "device_count": len(devices),
         "process_count": jax.process_count(),
         "xla_flags": startup.xla_flags(),
-        "variables": startup.variables(),
+        VARIABLES: startup.variables(),
         "numerics": startup.numerics(),
     }
 
@@ -58,6 +59,8 @@ def require_same(stored: Mapping[str, Any], here: dict[str, str], workdir: PathL
       workdir: named in the message.
     """
     before = stored.get("numerics")
+    if isinstance(before, dict) and VARIABLES not in stored:  # of a version that knew fewer flags
+        before = startup.recorded_flags(str(stored.get("xla_flags", ""))) | before
     if not isinstance(before, dict) or before == here:
         return
     names = [name for name in {**before, **here} if before.get(name) != here.get(name)]

@@ -5,7 +5,6 @@ A file says of which checkpoint it is, by its place in the workdir: one that hol
 
 import contextlib
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from etils import epath
 from cspace_jax.archives import DAMAGES, names_in, read_npz
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import not_its_fault, write_atomic
+from cspace_jax.storage.workdir import place_of
 
 SPLITS = ("validation", "test")
 TERMS = ("total", "diffusion", "latent", "reconstruction")
@@ -26,7 +26,7 @@ EXCHANGED = ("exchange",)
 ELICITED = ("prob_samples", "mean_rgb")
 _PLACE = "written_as"  # name of the array that holds a file's place
 _PLACES = re.compile(  # in a workdir (Workdir, Wave, elicit.folder, replay.folder)
-    r"/((?:extensions/\d{3}/)?(?:eval/wave_\d+|elicit/[0-9a-f]{12}/wave_\d+|replay/run_\d+(?:/[0-9a-f]{12})?)/step_\d+\.npz)$"
+    r"/((?:eval/wave_\d+|elicit/[0-9a-f]{12}/wave_\d+|replay/run_\d+(?:/[0-9a-f]{12})?)/step_\d+\.npz)$"
 )
 
 
@@ -77,5 +77,4 @@ def _whole(path: epath.PathLike) -> Iterator[None]:
 
 def _place(path: epath.PathLike) -> str:
     """Return the place of a file in its workdir, such as eval/wave_000/step_00000500.npz; elsewhere its name."""
-    found = _PLACES.search("/" + os.fspath(path))
-    return found[1] if found else epath.Path(path).name
+    return place_of(path, _PLACES) or epath.Path(path).name

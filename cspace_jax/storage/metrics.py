@@ -16,10 +16,9 @@ from etils import epath
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import PathLike, quoted, write_atomic, writing
-from cspace_jax.storage.workdir import PARTS_OF_LOG, Workdir
+from cspace_jax.storage.workdir import PARTS_OF_LOG, Workdir, added
 
 _CHECKSUM = re.compile(r', "([^"]*)": "([^"]*)"}$')  # the only value that is text
-_PLACES = re.compile(r"extensions/\d{3}")
 
 
 def append_metrics(path: PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -107,8 +106,8 @@ def _text(path: PathLike) -> str:
 
 def _place(path: PathLike) -> str:
     """Return what tells the log of added runs from that of the study; "" for the latter."""
-    found = _PLACES.findall(os.fspath(path))
-    return found[-1] if found else ""
+    text = os.fspath(path)
+    return added(epath.Path(text if "://" in text else os.path.abspath(text)).parent).removesuffix("/")
 
 
 def _lines(rows: Iterable[Mapping[str, Any]], place: str) -> str:

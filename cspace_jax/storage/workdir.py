@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -187,6 +188,27 @@ def step_file(folder: epath.Path, step: int) -> epath.Path:
 def step_files(folder: epath.Path) -> dict[int, epath.Path]:
     """Return all files of `step_file` in a folder, by step."""
     return {int(path.stem.split("_")[1]): path for path in folder.glob("step_*.npz")}
+
+
+def added(folder: PathLike) -> str:
+    """Return "extensions/NNN/" for the folder of an added grid, and "" for any other.
+
+    A user's own folder may have such a name: the study that the grid was added to must be around it.
+    """
+    place = epath.Path(folder)
+    study = Workdir(place.parent.parent)
+    is_named_so = place.parent.name == "extensions" and re.fullmatch(r"\d{3}", place.name)
+    return f"extensions/{place.name}/" if is_named_so and (study.config.exists() or study.extensions.exists()) else ""
+
+
+def place_of(path: PathLike, below: re.Pattern[str]) -> str:
+    """Return the place of a file in its workdir, such as eval/wave_000/step_00000500.npz; "" where it is in none.
+
+    `below` finds it, from the slash before it, in its group 1. That of added runs begins with `extensions/NNN/`.
+    """
+    text = os.fspath(path)
+    found = below.search(text := text if "://" in text else os.path.abspath(text))
+    return added(text[: found.start()]) + found[1] if found else ""
 
 
 def find(path: PathLike, config: Config) -> Workdir:

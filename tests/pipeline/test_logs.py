@@ -1,5 +1,6 @@
 """What is logged for TensorBoard and Weights & Biases, read back and compared with the study's own files."""
 
+import dataclasses
 import importlib.machinery
 import io
 import os
@@ -26,18 +27,12 @@ from cspace_jax.pipeline.progress import Recorder, earlier_metrics
 from cspace_jax.storage.evaluations import write_npz
 from cspace_jax.storage.metrics import append_metrics, read_metrics, truncate_metrics
 from cspace_jax.storage.pictures import sheet
-from cspace_jax.storage.workdir import Workdir
 from cspace_jax.training.run import StepMetrics
 
 LABELS = [
     "run_00000 sep_col=0.2 seed=0", "run_00001 sep_col=0.2 seed=7", "run_00002 sep_col=0.8 seed=0",
     "run_00003 sep_col=0.8 seed=7",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def study(tmp_path):
-    return tiny.in_workdir(Workdir(epath.Path(tmp_path)), tiny.study())
 
 
 def train(study, done, last):
@@ -68,25 +63,6 @@ def test_events_of_a_training_that_was_interrupted_are_those_of_metrics_jsonl(st
         }  # fmt: skip
         assert scalars(folder / label) == expected
     assert ("train/loss", 2) in expected and ("train/loss", 4) not in expected
-
-
-@pytest.fixture
-def evaluations(study):
-    """The evaluations of a study by step, written nowhere: its runs learn, each at its own time."""
-    settings = [dict(one) for one in grid.grid_settings(study.config.grid)]
-    classes = concepts.classes(study.config.data.active)
-    steps = (500, 5000, 15000)  # in the place of 2, 5 and 6
-    prob = synthetic.coordinates(settings, classes, steps)
-    draw = np.random.default_rng(0)
-    return {
-        step: {
-            "prob_samples": np.moveaxis(synthetic.samples_of(prob[:, t]), -1, 2)[:, None].astype(np.float32),
-            "loss": draw.random((4, 2, 4), np.float32), "mean_rgb": np.zeros((4, 1, 4, 3), np.float32),
-            "schedule_b": np.zeros(4), "schedule_w": np.zeros(4),
-            "samples": draw.integers(0, 255, (4, 4, 6, 8, 8, 3)).astype(np.uint8),
-        }
-        for t, step in enumerate(study.steps)
-    }  # fmt: skip
 
 
 def expected_of(study, evaluations, steps=None):
@@ -183,6 +159,30 @@ def test_a_damaged_evaluation_is_one_line_and_the_log_goes_on(study, evaluations
     assert {step for one in found_in(study) for _, step in one} == {2, 6}
 
 
+@pytest.mark.parametrize("name", ["prob_samples", "loss"])
+def test_an_evaluation_of_another_shape_is_one_line_and_the_log_goes_on(name, study, evaluations, capsys):
+    evaluations[5] = evaluations[5] | {name: evaluations[5][name][:2]}
+    (wave,) = study.waves
+    for step in study.steps:
+        write_npz(wave.eval_file(step), evaluations[step])
+    with log_writers.logging(study, "tensorboard") as logged:
+        log_results.begin(logged, wave, 6)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("results: ") and "of step 5 has" in line and line.endswith("; the log goes without it")
+    assert {step for one in found_in(study) for _, step in one} == {2, 6}
+
+
+def test_samples_are_read_where_a_run_of_the_wave_is_pictured(study, evaluations, monkeypatch):
+    read = []
+    take = log_results.read_evaluation
+    monkeypatch.setattr(log_results, "read_evaluation", lambda file, keys: read.append(keys) or take(file, keys))
+    write_npz(study.waves[0].eval_file(2), evaluations[2])
+    for pictured in (frozenset({3}), frozenset({4})):
+        log = logs.Log(log_writers.TensorBoard(study.workdir.tensorboard), tuple(LABELS), pictured)
+        log_results.begin(dataclasses.replace(study, log=log), study.waves[0], 6)
+    assert ["samples" in keys for keys in read] == [True, False]
+
+
 def test_samples_are_shown_of_few_runs(study, capsys):
     assert logs.pictured(synthetic.grid(seeds=range(4))) == frozenset(range(16))
     assert logs.pictured(synthetic.grid(seeds=range(5))) == {0, 5, 10, 15}  # one of each level
@@ -236,8 +236,12 @@ def test_a_full_disk_ends_the_log_with_one_line_and_not_the_training(tmp_path, c
     for step in range(40):  # more than a queue holds
         for label in ("run_00000", "run_00001"):
             writer.scalars(label, step, {"train/loss": 0.5})
+    older = tmp_path / "run_00002" / "events.out.tfevents.1.a"
+    older.parent.mkdir()
+    older.write_bytes(b"of an earlier start")
     writer.begin("run_00002")
     writer.close()
+    assert older.read_bytes() == b"of an earlier start"
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("log = 'tensorboard': ") and "no space left on the disk; the study goes on" in line
 

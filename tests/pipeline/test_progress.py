@@ -1,8 +1,11 @@
-"""How long a step takes, as the calls before tell."""
+"""How long a step takes, as the calls before tell; the rows of the log that earlier starts wrote."""
 
 import pytest
+import tiny
 
 from cspace_jax.pipeline import progress
+from cspace_jax.storage.metrics import append_metrics
+from cspace_jax.storage.workdir import Workdir
 
 
 def test_calls_are_as_long_as_the_last_one_allows(monkeypatch):
@@ -18,3 +21,15 @@ def test_calls_are_as_long_as_the_last_one_allows(monkeypatch):
     assert pace.steps_in(5.0) == pytest.approx(50, abs=1)
     pace.ended(14)
     assert pace.steps_in(5.0) == 1
+
+
+def test_of_rows_that_two_starts_of_a_process_logged_the_later_counts(monkeypatch, workdir):
+    """One of many processes has a part of its own, beside what was merged."""
+    part = workdir.root / "metrics.part_000.jsonl"
+    append_metrics(part, [{"run": 1, "step": step, "loss": 2.0} for step in (6, 4)])
+    append_metrics(workdir.metrics, [{"run": run, "step": step, "loss": 1.0} for step in (2, 4, 8) for run in (1, 0)])
+    monkeypatch.setattr(Workdir, "own_metrics", part)
+    study = tiny.in_workdir(workdir, tiny.study())
+    rows = progress.earlier_metrics(study, study.waves[0], 6)
+    found = [(row["step"], row["run"], row["loss"]) for row in rows]
+    assert found == [(2, 0, 1.0), (2, 1, 1.0), (4, 0, 1.0), (4, 1, 2.0), (6, 1, 2.0)]

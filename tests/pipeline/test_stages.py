@@ -1,6 +1,5 @@
 """The stages of a study: waves, interruptions at any step, lost files, runs that diverge, a disk that fills up."""
 
-import dataclasses
 import os
 import pathlib
 import shutil
@@ -21,13 +20,12 @@ from cspace_jax.cost import fit, memory
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import evaluate as evaluating
-from cspace_jax.pipeline import log_writers, passing, planning, preparation, stages
+from cspace_jax.pipeline import log_writers, passing, planning, preparation
 from cspace_jax.pipeline import waves as study_waves
 from cspace_jax.pipeline.collect import collect
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.progress import Recorder
 from cspace_jax.pipeline.train import train
-from cspace_jax.plots import figures
 from cspace_jax.storage import checkpoint, results
 from cspace_jax.storage.metrics import read_metrics
 from cspace_jax.storage.workdir import Workdir
@@ -243,30 +241,6 @@ def test_a_damaged_evaluation_names_the_file(finished, tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match="step_00000002.npz cannot be read .*delete the file"):
         collect(tiny.in_workdir(workdir, CONFIG))
-
-
-def test_figures_of_samples_are_left_out_where_the_evaluations_were_removed(finished, tmp_path, monkeypatch, capsys):
-    workdir = copy_of(finished, tmp_path)
-    shutil.rmtree(workdir.eval)  # to free the disk; the samples lay in it
-    study = tiny.in_workdir(workdir, dataclasses.replace(CONFIG, figures=("samples", "fig4")))
-    stages.draw(study)
-    said = capsys.readouterr().out
-    assert said == f"figures: samples left out, no sample images are stored\n2 files in {workdir.figures}\n"
-    assert sorted(path.name for path in workdir.figures.iterdir()) == ["fig4.pdf", "fig4.png"]
-    with pytest.raises(UserError, match="^figure samples: no sample images are stored$"):
-        study.figure("samples")
-    monkeypatch.setattr(figures, "draw_all", lambda *_, **__: [])
-    stages.draw(dataclasses.replace(study, config=dataclasses.replace(CONFIG, figures=("all",))))
-    reason = f"figures: those of sample images are left out, the evaluations in {workdir.eval} were removed"
-    assert capsys.readouterr().out.splitlines()[0] == reason
-
-
-def test_steps_after_the_last_save_are_trained_once(monkeypatch, reader, workdir):
-    config = tiny.changed(CONFIG, save={"steps": (2,)})
-    carry_out(workdir.root, config, reader)
-    assert {step for _, step in logged(workdir)} == {2, 4, 6}
-    monkeypatch.setattr(Engine, "train", None)
-    train(tiny.in_workdir(workdir, config))
 
 
 def test_a_run_that_diverges_is_reported_once_and_the_others_stay(reader, workdir, finished, capsys):

@@ -110,3 +110,12 @@ def test_other_errors_of_a_program_are_not_taken_for_memory(monkeypatch, workdir
     monkeypatch.setattr(training, "_train_wave", train_wave)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         train(tiny.in_workdir(workdir, CONFIG))
+
+
+@pytest.mark.system
+def test_steps_after_the_last_save_are_trained_once(monkeypatch, workdir):
+    study = tiny.in_workdir(workdir, tiny.changed(CONFIG, save={"steps": (2,)}))
+    train(study)
+    assert {step for _, step in logged(workdir)} == {2, 4, 6}
+    monkeypatch.setattr(Engine, "train", None)
+    train(study)

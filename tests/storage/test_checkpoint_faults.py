@@ -23,10 +23,13 @@ from checkpoints import (
     run_script,
     script,
 )
+from etils import epath
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checkpoint, leaves, orbax_calls
 from cspace_jax.storage.checkpoint import CheckpointWriter, equal_runs, is_intact, restore, restore_run, steps
+from cspace_jax.storage.evaluations import read_evaluation, write_npz
+from cspace_jax.storage.metrics import append_metrics, read_metrics
 
 # Checkpoints are written and damaged by the dozen.
 pytestmark = pytest.mark.system
@@ -172,6 +175,7 @@ def test_checksums_of_another_number_of_runs_are_damage(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["params", "state"])
 def test_the_checkpoint_of_another_wave_is_noticed(kind, tmp_path):
     """Waves have the same shapes; wave_000 of added runs is another one, too."""
+    (tmp_path / "config.json").touch()
     places = [tmp_path / part / "checkpoints" for part in (".", "extensions/001")]
     folders = [places[0] / "wave_000" / kind, places[0] / "wave_001" / kind, places[1] / "wave_000" / kind]
     state = {"w": jnp.arange(RUNS * 3).reshape(RUNS, 3)}
@@ -188,6 +192,20 @@ def test_the_checkpoint_of_another_wave_is_noticed(kind, tmp_path):
         expect_error("of another step or wave", lambda: restore_run(folders[0], 4, state, 1))
     shutil.copytree(tmp_path / "checkpoints", tmp_path / "moved" / "checkpoints")
     assert is_intact(tmp_path / "moved" / "checkpoints" / "wave_001" / kind, 4)
+
+
+def test_a_workdir_in_a_folder_of_the_user_that_is_named_extensions_may_be_moved(tmp_path):
+    workdir, state = tmp_path / "extensions" / "007", {"w": jnp.arange(RUNS * 3).reshape(RUNS, 3)}
+    workdir.mkdir(parents=True)
+    (workdir / "config.json").touch()
+    with CheckpointWriter(workdir / "checkpoints" / "wave_000" / "state") as writer:
+        writer.save(4, state)
+    write_npz(epath.Path(workdir) / "eval" / "wave_000" / "step_00000004.npz", {"x": np.zeros(1)})
+    append_metrics(workdir / "metrics.jsonl", [{"run": 0, "step": 4}])
+    workdir.rename(moved := tmp_path / "moved")
+    assert is_intact(moved / "checkpoints" / "wave_000" / "state", 4)
+    read_evaluation(moved / "eval" / "wave_000" / "step_00000004.npz", ("x",))
+    assert read_metrics(moved / "metrics.jsonl") == [{"run": 0, "step": 4}]
 
 
 @pytest.mark.parametrize("mark", ["7", ""])

@@ -112,6 +112,7 @@ def test_a_small_file_with_a_checksum_notices_another_value(tmp_path):
 
 def test_lines_of_added_runs_are_not_taken_for_those_of_the_study(tmp_path):
     """Both number their runs from 0."""
+    (tmp_path / "config.json").touch()
     study, added = tmp_path / "metrics.jsonl", tmp_path / "extensions" / "000" / "metrics.jsonl"
     added.parent.mkdir(parents=True)
     for path in (study, added):

@@ -101,6 +101,8 @@ def test_an_evaluation_without_an_array_names_it(tmp_path):
     "replay/run_00001/step_00000500.npz"])  # fmt: skip
 def test_an_evaluation_in_the_place_of_another_is_named(tmp_path, other):
     own, taken = tmp_path / "eval/w/eval/wave_000/step_00000500.npz", tmp_path / "eval/w" / other
+    (tmp_path / "eval/w").mkdir(parents=True)
+    (tmp_path / "eval/w/config.json").touch()
     for path in (own, taken):
         write_npz(path, {"prob_samples": np.zeros(2)})
         read_evaluation(path, ("prob_samples",))

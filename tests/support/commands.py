@@ -14,21 +14,12 @@ from absl.testing import flagsaver
 
 from cspace_jax.cli import command as front
 from cspace_jax.cli import flags, scripts
+from experiments import narrow
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-# The network and probe that compile fastest, for commands whose numbers do not matter.
-NARROW = (
-    "--config.network.channels=(4,)",
-    "--config.network.groups=2",
-    "--config.network.attention=False",
-    "--config.probe.channels=(4,)",
-    "--config.probe.groups=2",
-    "--config.probe.heads=2",
-    "--config.probe.out_channels=4",
-    "--config.figures=()",
-)
+NARROW = (*narrow.FLAGS, "--config.figures=()")
 
 # Where probes are shared by all workers and the processes that they start.
 SHARED = f"--config.probe.cache_dir={os.environ['CSPACE_JAX_TEST_PROBES']}"

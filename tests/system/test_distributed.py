@@ -71,7 +71,7 @@ def test_a_process_whose_peers_never_come_says_so_and_ends_at_sigterm(tmp_path):
         coordinator = f"localhost:{free.getsockname()[1]}"
     group = ("--distributed", f"--coordinator={coordinator}", "--num_processes=2", "--process_id=0")
     running = process(study(), f"--workdir={tmp_path / 'w'}", *group, **PATIENT)
-    assert running.stdout.readline() == f"distributed: waiting for 2 processes at {coordinator} to come (10 s)\n"
+    assert running.stdout.readline() == f"distributed: waiting for 2 processes at {coordinator} to come (5 s)\n"
     running.send_signal(signal.SIGTERM)
     _, err = running.communicate(timeout=30)
     assert running.returncode == 143

@@ -1,5 +1,6 @@
 """The script of a large study that was never trained: its files are those of a real one."""
 
+import signal
 import subprocess
 import sys
 
@@ -28,7 +29,7 @@ def test_its_files_are_merged_like_those_of_a_study(tmp_path, monkeypatch, capsy
     assert (ds.sizes["run"], ds.sizes["step"], ds.sizes["query"]) == (8, 3, queries) and queries >= 20
     assert sorted(set(ds["sep_col"].values)) == list(load_files.LEVELS)
     assert np.isfinite(ds["embedding_cosine"]).all()
-    assert collect.stored_samples(study, ds)[int(ds["step"][0])].shape[0] == 8
+    assert collect.Samples(study, ds)[int(ds["step"][0])].shape[0] == 8
     with pytest.raises(UserError, match="must be a new folder"):
         load_files.write(tmp_path / "w", 8, 3)
 
@@ -46,6 +47,21 @@ def test_a_command_is_measured_with_its_own_memory(tmp_path, monkeypatch):
     line.append("2")
     with pytest.raises(UserError, match="--mode=figures in .* ended with 1: last words"):
         load.commanded(("--mode=figures",), tmp_path / "w")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_ends_with_the_script_that_measures_it(tmp_path, monkeypatch):
+    start, started = subprocess.Popen, []
+    line = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(load.subprocess, "Popen", lambda _, **more: started.append(start(line, **more)) or started[0])
+
+    def interrupted(pid):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(load, "_high_water", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load.commanded(("--mode=figures",), tmp_path / "w")
+    assert started[0].returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,26 @@ page.write(None)
     ]
 
 
+def test_a_wait_for_no_save_is_no_stage(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORTURE_TRACE", str(tmp_path / "trace"))
+    monkeypatch.setattr(torture_traced, "_inside", ["start"])
+
+    class Writer:
+        _folder, _pending = tmp_path / "params", None
+
+        def wait(self):
+            self._pending = None
+
+    wait = torture_traced._wrapped(Writer.wait, None)
+    writer = Writer()
+    wait(writer)
+    assert not (tmp_path / "trace").exists()
+    writer._pending = "a save"
+    wait(writer)
+    entries = torture_stages.Trace(tmp_path / "trace").entries()
+    assert [stage for _, stage in entries] == ["saving parameters", "between stages"]
+
+
 def test_what_differs_is_a_failure(tmp_path):
     straight = tmp_path / "straight"
     straight.mkdir()

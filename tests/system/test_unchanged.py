@@ -6,6 +6,8 @@ import tarfile
 import pytest
 from commands import assert_same_table, command, study
 
+from experiments import narrow
+
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
@@ -19,13 +21,7 @@ def test_training_that_an_older_version_began_ends_with_its_numbers(tmp_path):
     probe = {path.name: path.read_bytes() for path in (folder / "probe").iterdir()}
     overrides = [
         "--config.grid.seeds=(0,)",
-        "--config.network.channels=(4,)",
-        "--config.network.groups=2",
-        "--config.network.attention=False",
-        "--config.probe.channels=(4,)",
-        "--config.probe.groups=2",
-        "--config.probe.heads=2",
-        "--config.probe.out_channels=4",
+        *narrow.FLAGS,
         "--config.optim.steps=4",
         "--config.save.steps=(2, 4)",
         "--config.figures=()",
