@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Real
 from cspace_jax.analysis import censored, comparison, joining, testing
 from cspace_jax.analysis.intervals import LEAST_MEAN
 from cspace_jax.analysis.learning import curves_by_concept, definition_of, describe_difference, describe_times, times_by
-from cspace_jax.analysis.levels import Level, levels, setting_label
+from cspace_jax.analysis.levels import Level, levels, setting_label, unseen
 from cspace_jax.config.definitions import STAYS_80
 from cspace_jax.config.setting import SWEPT
 
@@ -94,9 +94,8 @@ def compare(named: Mapping[str, xr.Dataset]) -> dict[str, Any]:
 
 
 def _rows(both: Sequence[xr.Dataset], pair: Pair, kind: str, last: int) -> list[dict[str, Any]]:
-    trained = both[0]["trained"].values
-    places = {SEEN: np.flatnonzero(trained).tolist()}
-    places |= {str(both[0]["klass"].values[k]): [int(k)] for k in np.flatnonzero(~trained)}
+    places = {SEEN: np.flatnonzero(both[0]["trained"].values).tolist()}
+    places |= {str(both[0]["klass"].values[k]): [k] for k in unseen(both[0])}
     rows = []
     for klass, classes in places.items():
         sides = [_sides(ds, level, classes) for ds, level in zip(both, pair.both, strict=True)]
