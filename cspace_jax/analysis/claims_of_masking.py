@@ -17,7 +17,7 @@ from cspace_jax.analysis.learning import definition_of, describe_times
 from cspace_jax.analysis.levels import Level, held_out, setting_label
 
 # Largest two-sided p-value of a departure from proportion. Smaller than that of verdicts: signs of seeds are not quite
-# as likely up as down where times are skewed and many of them never come, and at .033 up to 5.5 % were false alarms.
+# as likely up as down where times are skewed and many of them never come (`experiments/false_alarms.py` measures it).
 DEPARTS = 0.02
 
 

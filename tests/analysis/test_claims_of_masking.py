@@ -42,6 +42,15 @@ def test_masking_delays_and_prevents():
     assert delayed["verdict"] == NOT_SHOWN and delayed["why"].startswith("prevented at no share; ")
 
 
+def test_the_last_unseen_class_alone_is_asked_and_named():
+    ds = synthetic.masked().assign_coords(trained=("klass", [True, True, False, False]))
+    for name in ("prob", "accuracy"):
+        ds[name].values[:, :, :, 2] = 0.5  # class 10 is never learned
+    found, one = asked.rows(ds)["g"], asked.rows(synthetic.masked())["g"]
+    assert found["why"] == f"{one['why']}; of the unseen class 11 alone" and found["value"] == one["value"]
+    assert str(found["details"]) == str(one["details"])  # some are NaN
+
+
 def test_the_group_in_which_masks_prevent_is_named():
     """At sizes of .2 nothing is prevented, at .4 it is: text and details are of the second."""
     assert asked.rows(synthetic.masked())["g"]["details"]["group"] == ""
