@@ -273,7 +273,7 @@ def table_of(rows: Sequence[dict], shuffles: int) -> Table:
     """Return one row a claim and study: in how many of the shuffled studies it is called shown, and contradicted."""
     table = Table(title=f"Verdicts in {shuffles:,} shuffled studies", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("claim", "study", "shown", "contradicted", "can be told"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for row in rows:
         shares = (_with_interval(row[name], shuffles) for name in ("shown", "contradicted"))
         table.add_row(row["claim"], row["study"], *shares, f"{100 * row['told'] / shuffles:.1f} %")
