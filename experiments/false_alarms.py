@@ -271,18 +271,20 @@ def _row(claim: str, ds: xr.Dataset, found: collections.Counter[str], told: int)
 
 def table_of(rows: Sequence[dict], shuffles: int) -> Table:
     """Return one row a claim and study: in how many of the shuffled studies it is called shown, and contradicted."""
-    table = Table(title=f"Verdicts in {shuffles:,} shuffled studies", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("claim", "study", "shown", "contradicted", "can be told"):
+    table = Table(
+        title=f"Verdicts in {shuffles:,} shuffled studies, in percent [95 %]", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for name in ("claim", "study", "shown", "contradicted", "told"):
         table.add_column(name, no_wrap=True)
     for row in rows:
         shares = (_with_interval(row[name], shuffles) for name in ("shown", "contradicted"))
-        table.add_row(row["claim"], row["study"], *shares, f"{100 * row['told'] / shuffles:.1f} %")
+        table.add_row(row["claim"], row["study"], *shares, f"{100 * row['told'] / shuffles:.1f}")
     return table
 
 
 def _with_interval(times: int, shuffles: int) -> str:
     low, high = intervals.count_interval(times, shuffles)
-    return f"{100 * times / shuffles:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * times / shuffles:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 if __name__ == "__main__":
