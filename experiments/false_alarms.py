@@ -1,6 +1,7 @@
 """Measure how often a claim is called shown in studies without the effect: finished studies, rearranged at random.
 
     python -m experiments.false_alarms --results=docs/data/signal.nc,docs/data/hidden.nc --shuffles=1000
+    python -m experiments.false_alarms --several --shuffles=1000
 
 Claims about levels (a, b, g, j): levels are exchanged within seeds. Claims about protocols: naive prompting and the
 protocol (e, i), and its controls too (d, f), exchange what they gave, in an order drawn anew for every seed. Claim h:
@@ -11,14 +12,15 @@ these studies the claim's test calls it not behind, whatever the verdict. Whethe
 masked share (`PROPORTION`) is asked of drawn studies in which they do, with the seeds, shares and last step of the
 study: log-normal times with the spread that it has over seeds, those after the last step never. Prints the share of
 shuffles in which the claim is called shown, and contradicted (of `PROPORTION` faster, and slower, at the worst slope),
-and writes both as JSON where --out says, with the checksums of the result files.
+with exact intervals of 95 %, and writes their numbers as JSON where --out says, with the checksums of the result files.
+With --several drawn studies with four unseen classes take part (`experiments/drawn_studies.py`).
 """
 
 import collections
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +28,14 @@ import xarray as xr
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from tqdm import tqdm
 
 from cspace_jax.analysis import (
     claims_of_capability,
     claims_of_learning,
     claims_of_masking,
     curves,
+    intervals,
     learning,
     levels,
     testing,
@@ -44,7 +48,7 @@ from cspace_jax.config.schema import NAIVE
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.storage import results
-from experiments import docs_results
+from experiments import docs_results, drawn_studies
 
 SPLIT = "capability_split"  # scores of protocols; those of naive prompting beside each are "naive_split"
 MEASURED = ("prob", "accuracy", "joint_accuracy", "joint_prob")
@@ -124,7 +128,7 @@ def behind_within_seeds(ds: xr.Dataset, rng: np.random.Generator, name: str) -> 
     )
 
 
-def behind_by_the_margin(ds: xr.Dataset, shuffles: int) -> collections.Counter[str] | None:
+def behind_by_the_margin(ds: xr.Dataset, shuffles: int, bar: tqdm | None = None) -> collections.Counter[str] | None:
     """Return how claim f answers where overprompting is behind by just its margin; None without an intervention.
 
     Counts of its verdicts, and under "not_behind" of the studies in which its test says that it is less behind.
@@ -133,12 +137,22 @@ def behind_by_the_margin(ds: xr.Dataset, shuffles: int) -> collections.Counter[s
     if told is None:
         return None
     counts: collections.Counter[str] = collections.Counter()
-    for draw in range(shuffles):
+    for draw in _shown(range(shuffles), bar):
         moved = behind_within_seeds(ds, np.random.default_rng([ord("f"), draw, 1]), told["protocol"])
         answer = CLAIMS["f"].ask(moved)
         counts[answer.verdict] += 1
         counts["not_behind"] += answer.details["minus_intervention"]["p_not_behind"] <= testing.ALPHA
     return counts
+
+
+def _shown(draws: range, bar: tqdm | None) -> Iterator[int]:
+    """Yield draws that a bar did not know of, and tell it of each."""
+    if bar is not None:
+        bar.total += len(draws)
+    for draw in draws:
+        yield draw
+        if bar is not None:
+            bar.update()
 
 
 SHUFFLES: dict[str, Shuffle] = {
@@ -175,7 +189,7 @@ def turned_anew(ds: xr.Dataset, rng: np.random.Generator) -> str:
     return claims_of_learning.turned(ds, drawn).verdict
 
 
-def in_proportion(ds: xr.Dataset, studies: int) -> dict[float, list[int]]:
+def in_proportion(ds: xr.Dataset, studies: int, bar: tqdm | None = None) -> dict[float, list[int]]:
     """Return how many drawn studies whose delays are in proportion to the masked share are said to be faster, slower.
 
     By the delay where all is masked, in times at no mask; {} for a study that varies no mask or has too few seeds.
@@ -190,27 +204,32 @@ def in_proportion(ds: xr.Dataset, studies: int) -> dict[float, list[int]]:
     if len(logs) < 2 or len(shares) < 3 or 2 / 2**seeds > claims_of_masking.DEPARTS:
         return {}
     counts = {slope: [0, 0] for slope in SLOPES}
-    for slope, count in counts.items():
+    for slope, sides in counts.items():
         rng = np.random.default_rng([ord("g"), int(10 * slope)])
-        for _ in range(studies):
+        for _ in _shown(range(studies), bar):
             noise = logs.std(ddof=1) * rng.normal(size=(seeds, len(shares)))
             drawn = np.exp(logs.mean() + noise) * (1 + slope * (shares - shares[0]))
             drawn = np.where(drawn > last, np.nan, drawn)
             one = claims_of_masking.proportion(list(drawn), [shares] * seeds, list(range(seeds)), last)
             if claims_of_masking.departs(one):
-                count[int(one["value"] < 0)] += 1
+                sides[int(one["value"] < 0)] += 1
     return counts
 
 
 def run(arguments: Sequence[str]) -> None:
     """Carry out the command line; UserError for what the user can put right."""
     parser = scripts.Parser(prog="python -m experiments.false_alarms", description="False alarms of claims.")
-    parser.add_argument("--results", required=True, help="finished studies: concept_space.nc files or workdirs, a,b,c")
+    parser.add_argument("--results", default="", help="finished studies: concept_space.nc files or workdirs, a,b,c")
+    parser.add_argument("--several", action="store_true", help="also drawn studies with several unseen classes")
     parser.add_argument("--shuffles", type=int, default=1000, help="rearrangements of every study and claim")
     parser.add_argument("--out", default="", help="JSON file that the numbers are written to; '' = none")
     asked = parser.parse_args(arguments)
-    paths = [path.strip() for path in asked.results.split(",")]
-    studies = [results.open_results(path) for path in paths]
+    if asked.shuffles < 1:
+        raise UserError(f"shuffles = {asked.shuffles}: must be at least 1")
+    if not (asked.results or asked.several):
+        raise UserError("results = '': name finished studies, or ask for drawn ones with --several")
+    paths = [path.strip() for path in asked.results.split(",") if path.strip()]
+    studies = [results.open_results(path) for path in paths] + (drawn_studies.studies() if asked.several else [])
     pairs = [(ds, one) for ds in studies for one in sorted(CLAIMS) if CLAIMS[one].ask(ds).verdict != UNTOLD]
     if not pairs:
         raise UserError(f"--results = {asked.results!r}: none of the claims can be told by these studies")
@@ -219,7 +238,7 @@ def run(arguments: Sequence[str]) -> None:
         for ds, letter in pairs:
             found = count(ds, letter, asked.shuffles, bar.update)
             rows.append(_row(letter, ds, found, asked.shuffles - found[UNTOLD]))
-    rows += _further(studies, asked.shuffles)
+        rows += _further(studies, asked.shuffles, bar)
     Console().print(table_of(rows, asked.shuffles))
     if asked.out:
         numbers = {
@@ -230,14 +249,14 @@ def run(arguments: Sequence[str]) -> None:
         pathlib.Path(asked.out).write_text(json.dumps(numbers, indent=2) + "\n")
 
 
-def _further(studies: Sequence[xr.Dataset], shuffles: int) -> list[dict[str, Any]]:
+def _further(studies: Sequence[xr.Dataset], shuffles: int, bar: tqdm) -> list[dict[str, Any]]:
     """Return the rows of what claims say beside their verdicts: `BEHIND` and `PROPORTION`."""
     rows: list[dict[str, Any]] = []
     for ds in studies:
-        if (counts := behind_by_the_margin(ds, shuffles)) is not None:
+        if (counts := behind_by_the_margin(ds, shuffles, bar)) is not None:
             told = shuffles - counts[UNTOLD]
             rows.append(_row(BEHIND, ds, counts, told) | {"not_behind": int(counts["not_behind"])})
-        if departed := in_proportion(ds, shuffles):
+        if departed := in_proportion(ds, shuffles, bar):
             faster, slower = max(departed.values(), key=sum)
             numbers = {"shown": faster, "contradicted": slower, "told": shuffles}
             rows.append({"claim": PROPORTION, "study": ds.attrs["study"], **numbers,
@@ -252,13 +271,20 @@ def _row(claim: str, ds: xr.Dataset, found: collections.Counter[str], told: int)
 
 def table_of(rows: Sequence[dict], shuffles: int) -> Table:
     """Return one row a claim and study: in how many of the shuffled studies it is called shown, and contradicted."""
-    table = Table(title=f"Verdicts in {shuffles:,} shuffled studies", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("claim", "study", "shown", "contradicted", "can be told"):
-        table.add_column(name)
+    table = Table(
+        title=f"Verdicts in {shuffles:,} shuffled studies, in percent [95 %]", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for name in ("claim", "study", "shown", "contradicted", "told"):
+        table.add_column(name, no_wrap=True)
     for row in rows:
-        shares = (f"{100 * row[name] / shuffles:.1f} %" for name in ("shown", "contradicted", "told"))
-        table.add_row(row["claim"], row["study"], *shares)
+        shares = (_with_interval(row[name], shuffles) for name in ("shown", "contradicted"))
+        table.add_row(row["claim"], row["study"], *shares, f"{100 * row['told'] / shuffles:.1f}")
     return table
+
+
+def _with_interval(times: int, shuffles: int) -> str:
+    low, high = intervals.count_interval(times, shuffles)
+    return f"{100 * times / shuffles:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 if __name__ == "__main__":

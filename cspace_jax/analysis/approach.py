@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import accuracy_curves, default_sigma, trajectory
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level, levels, unseen
 
 LEARNED, CONVERGED = 0.8, 0.95
 
@@ -68,7 +68,7 @@ def _level_block(ds: xr.Dataset, level: Level, protocol: str) -> dict[str, Any]:
     steps, names = ds["step"].values, ds["klass"].values
     converged = [converged_step(ds, run, protocol) for run in level.runs]
     classes = {}
-    for klass in np.flatnonzero(~ds["trained"].values).tolist():
+    for klass in unseen(ds):
         far = [
             float(distances(ds, run, klass, protocol)[np.argmax(steps >= at)]) if np.isfinite(at) else float("nan")
             for run, at in zip(level.runs, converged, strict=True)

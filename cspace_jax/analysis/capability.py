@@ -25,7 +25,7 @@ from cspace_jax.analysis.learning import (
     times_by,
     whole,
 )
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.config.definitions import STAYS_80
 from cspace_jax.config.schema import NAIVE, REPEATED
 
@@ -134,7 +134,7 @@ def extend(
       fields: by protocol what its battery was asked with (`elicit.FIELD`), kept as the attribute `batteries`
         (`learning.battery_field`); None = by the configuration.
     """
-    held_out = np.flatnonzero(~ds["trained"].values)
+    held_out = np.array(unseen(ds))
     bits = ds["bit"].values[held_out]
     measured = {step: _of_step(raw, bits, names) for step, raw in battery.items()}  # each step is read once
     at = [measured[int(step)] for step in ds["step"].values]
@@ -214,9 +214,7 @@ def summarise(ds: xr.Dataset) -> list[dict[str, Any]]:
     sigma = default_sigma(ds)
     for level in levels(ds):
         classes = {
-            str(ds["klass"].values[klass]): _class_block(ds, level, int(klass), sigma)
-            for klass in np.flatnonzero(~ds["trained"].values)
-            if level.runs
+            str(ds["klass"].values[klass]): _class_block(ds, level, klass, sigma) for klass in unseen(ds) if level.runs
         }
         found.append({"label": level.label, "setting": level.setting, "classes": classes})
     return found

@@ -36,6 +36,7 @@ class Verdict:
       statistic: its value; NaN where it cannot be told.
       p: one-sided p-value of the claim.
       seeds: seeds that took part.
+      classes: of the unseen classes those that it rests on; None = all that the claim is asked of.
       interval: 95 % interval over seeds of the statistic, or of `median` where that is known; NaN where there is none.
       median: median over seeds of the differences whose mean the statistic is; NaN for other statistics.
       no_interval: why a statistic has none, whatever the seeds.
@@ -48,6 +49,7 @@ class Verdict:
     statistic: float = math.nan
     p: float = math.nan
     seeds: int = 0
+    classes: tuple[int, ...] | None = None
     interval: tuple[float, float] = (math.nan, math.nan)
     median: float = math.nan
     no_interval: str = ""
@@ -145,12 +147,13 @@ def verdicts(ds: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def _classes(ds: xr.Dataset, one: Claim, found: Verdict) -> str:
-    """Return which held-out classes were asked, "" where a study has one alone or nothing can be told."""
-    classes = ds["klass"].values[unseen(ds)].astype(str).tolist()
-    if len(classes) < 2 or found.verdict == UNTOLD:
+    """Return on which held-out classes a verdict rests, "" where a study has one alone or nothing can be told."""
+    every = unseen(ds)
+    if len(every) < 2 or found.verdict == UNTOLD or not one.of:
         return ""
-    words = {EVERY: f"over the unseen classes {', '.join(classes)}", LAST: f"of the unseen class {classes[-1]} alone"}
-    return words.get(one.of, "")
+    used = found.classes if found.classes is not None else every if one.of == EVERY else every[-1:]
+    names = ds["klass"].values[list(used)].astype(str).tolist()
+    return f"over the unseen classes {', '.join(names)}" if len(names) > 1 else f"of the unseen class {names[0]} alone"
 
 
 def _no_interval(found: Verdict) -> str:

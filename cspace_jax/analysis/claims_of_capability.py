@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from cspace_jax.analysis import curves, stability, testing
 from cspace_jax.analysis.capability import emergence, score_curve
 from cspace_jax.analysis.claims import CONTRADICTED, EVERY, NOT_SHOWN, SHOWN, Verdict, claim, judge, untold
+from cspace_jax.analysis.claims_of_learning import counted
 from cspace_jax.analysis.comparison import area
 from cspace_jax.analysis.learning import (
     battery_field,
@@ -99,11 +100,18 @@ def _elicits(ds: xr.Dataset, name: str) -> Verdict:
     needs = not weak, f"it beats naive prompting and not {', '.join(weak)}"
     if not weak and not drawn.mean() >= DRAWS > naive:
         needs = False, f"there P(class) is {drawn.mean():.2f}, and {naive:.2f} under naive prompting"
-    told = _interval(details["difference"][NAIVE])
-    return _of_turning(ds, judge(tests[NAIVE], len(drawn), needs=needs, details=details, **told))
+    told = _told_by_median(details["difference"][NAIVE])
+    used = _classes(ds, np.isfinite(one))
+    return _of_turning(ds, judge(tests[NAIVE], len(drawn), needs=needs, details=details, classes=used, **told))
 
 
-def _interval(described: Mapping[str, Any]) -> dict[str, Any]:
+def _classes(ds: xr.Dataset, known: Bool[np.ndarray, "k r"]) -> tuple[int, ...]:
+    """Return the unseen classes of which something is known in a run that takes part."""
+    alive = ok_runs(ds)
+    return tuple(klass for klass, part in zip(unseen(ds), known, strict=True) if (part & alive).any())
+
+
+def _told_by_median(described: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a verdict whose interval is that of the median difference."""
     low, high = described["interval"]
     return {"interval": (low, high), "median": described["median"], "no_interval": described["no_interval"]}
@@ -187,17 +195,19 @@ def same_step(ds: xr.Dataset) -> Verdict:
     asked = ok_runs(ds) & whole(scores[0]) & whole(scores[1])
     times = [np.stack([np.log(emergence(steps, part, definition)) for part in one]) for one in scores]  # [k, r]
     emerged = [np.isfinite(one) & asked for one in times]
-    pair = [_centred(ds, within_levels(ds, np.where(emerged[0] & emerged[1], one, np.nan))) for one in times]
+    centred = [within_levels(ds, np.where(emerged[0] & emerged[1], one, np.nan)) for one in times]  # [k, r]
+    pair = [_centred(ds, one) for one in centred]
     never = [int((asked & ~one).sum()) for one in emerged]
     details = {"protocol": name, "emerged": len(pair[0]), "std_naive": _std(pair[0]), "std": _std(pair[1]),
-               "runs": int(asked.sum()), "never_naive": never[0], "never": never[1]}  # fmt: skip
+               "asked": int(asked.sum()), "never_naive": never[0], "never": never[1]}  # fmt: skip
     if len(pair[0]) < LEAST_EMERGED:
         why = f"both emerge in {len(pair[0])} seeds; a spread takes {LEAST_EMERGED}"
         return untold(why, seeds=len(pair[0]), details=details)
-    needs = [(not count, f"{who} never emerges in {count} of {asked.sum()} runs")
+    needs = [(not count, f"{who} never emerges in {count} of {asked.sum()} {counted(ds)}")
              for who, count in zip(("naive prompting", name), never, strict=True)]  # fmt: skip
     tested = testing.swapped(pair[0], pair[1], spread_ratio)
-    found = judge(tested, len(pair[0]), needs=needs[1], no_interval=NO_SPREAD, definition=definition, details=details)
+    more = {"no_interval": NO_SPREAD, "definition": definition, "classes": _classes(ds, np.isfinite(centred[0]))}
+    found = judge(tested, len(pair[0]), needs=needs[1], details=details, **more)
     if found.verdict == CONTRADICTED and never[0]:
         return dataclasses.replace(found, verdict=NOT_SHOWN, why=needs[0][1])
     return found
@@ -259,7 +269,7 @@ def guidance(ds: xr.Dataset) -> Verdict:
     details = {"weight": at, "at_0": described, "seeds_past_half_at_0": int((turned > 0).sum())}
     below = testing.sign_flip(0.5 - last[0]).greater <= testing.ALPHA
     needs = below, "P(class) at weight 0 is not clearly below one half"
-    told = _interval(describe_difference(last[1] - last[0]))
+    told = _told_by_median(describe_difference(last[1] - last[0]))
     return judge(testing.sign_flip(last[1] - last[0]), len(last[0]), needs=needs, details=details, **told)
 
 
@@ -290,6 +300,6 @@ def patching(ds: xr.Dataset) -> Verdict:
     described = describe_difference(difference)
     asked = [(level, klass) for klass in unseen(ds) for level in levels(ds) if level.runs]
     stable = [one["stable"] for level, klass in asked for one in stability.seeds(ds, level, klass)]
-    details = {"per_seed": described, "stable_runs": sum(stable), "runs": len(stable)}
-    found = judge(testing.sign_flip(difference), len(difference), details=details, **_interval(described))
-    return dataclasses.replace(found, why=found.why or f"{sum(stable)} of {len(stable)} runs learn stably")
+    details = {"per_seed": described, "stable": sum(stable), "asked": len(stable)}
+    found = judge(testing.sign_flip(difference), len(difference), details=details, **_told_by_median(described))
+    return dataclasses.replace(found, why=found.why or f"{sum(stable)} of {len(stable)} {counted(ds)} learn stably")

@@ -175,11 +175,12 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
     tested = testing.agreement(pairs, where(blocks) * len(parts))
     names = ds["klass"].values.astype(str)
     asked = [run for block in blocks for run in block.runs]
-    several = [f"{names[klass]} as " if len(classes) > 1 else "" for klass in classes]
     weak = [
-        text + one for text, part in zip(several, parts, strict=True) for one in _rarely_matched(names, *part, asked)
+        f"{names[klass]} as {one}"
+        for klass, part in zip(classes, parts, strict=True)
+        for one in _rarely_matched(names, *part, asked)
     ]
-    needs = not weak, f"of the runs that should, too few memorise it as {', '.join(weak)}"
+    needs = not weak, f"fewer than half of the runs memorise as expected: {', '.join(weak)}"
     each = [{level.label: _memorised(names, *part, level) for level in found} for part in parts]
     details = each[0] if len(each) == 1 else {str(names[k]): one for k, one in zip(classes, each, strict=True)}
     values = told_seeds(tested)
@@ -226,20 +227,25 @@ def turning(ds: xr.Dataset) -> Verdict:
 def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | None]]) -> Verdict:
     """Answer `turning` for the turns that `remember(ds, klass)` finds, those of `memories` or drawn ones.
 
-    Counted are runs, with several unseen classes pairs of both. A run's number is the mean over the classes that turn.
+    `turning` and `asked` of the details count runs, with several unseen classes pairs of a run and a class. A run's
+    number is the mean over the classes that turn.
     """
     turns: dict[int, list[_Turned]] = {}
-    asked = 0
+    asked: list[int] = []  # the run of each
+    used = []
     for klass in unseen(ds):
         found = [(run, one) for run, one in enumerate(remember(ds, klass)) if one is not None]
-        asked += len(found)
-        for run, one in _turned(ds, klass, found):
+        asked += [run for run, _ in found]
+        turning = list(_turned(ds, klass, found))
+        used += [klass] * bool(turning)
+        for run, one in turning:
             turns.setdefault(run, []).append(one)
     later = [one.later for run in turns for one in turns[run]]
-    details = {"turning_runs": len(later), "runs": asked, "fastest_over_turn": later}
+    details = {"turning": len(later), "asked": len(asked), "fastest_over_turn": later}
     if not later:
-        return untold("no run memorises the class and turns", seeds=asked, details=details)
-    needs = (len(later) >= 0.5 * asked, f"only {len(later)} of {asked} runs turn")
+        seeds = len(set(ds["seed"].values[asked].tolist()))
+        return untold("no run memorises the class and turns", seeds=seeds, details=details)
+    needs = (len(later) >= 0.5 * len(asked), f"only {len(later)} of {len(asked)} {counted(ds)} turn")
     here = [float(np.mean([one.here for one in found])) for found in turns.values()]
     near = [together([one.near for one in found]) for found in turns.values()]
     tested = testing.drawn(here, near, [int(ds["seed"].values[run]) for run in turns])
@@ -247,7 +253,12 @@ def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | No
     low, high = map(float, intervals.share_interval(by_seed, len(near[0])))
     verdict = judge(tested, len(by_seed), needs=needs, interval=(low, high), details=details)
     why = verdict.why or f"the rate is largest at {np.median(later):.1f} times the turning step (median)"
-    return dataclasses.replace(verdict, why=why)
+    return dataclasses.replace(verdict, why=why, classes=tuple(used))
+
+
+def counted(ds: xr.Dataset) -> str:
+    """Return in words what is counted where every run is asked of every unseen class."""
+    return "runs" if len(unseen(ds)) == 1 else "pairs of run and class"
 
 
 class _Turned(NamedTuple):
@@ -277,7 +288,8 @@ def together(chances: Sequence[Float[np.ndarray, " t"]]) -> Float[np.ndarray, " 
     """Return the chances [t] of the mean over a run's classes, each of which has chances of its own [t].
 
     The classes are read from one network. How far they go together is not known, so they are taken to do so entirely
-    (all are near, or all are far), which spreads their mean the most: the p-value errs upwards.
+    (all are near, or all are far), which spreads their mean the most: p-values in the tails, where verdicts are made,
+    are rather too large than too small.
     """
     return chances[0] if len(chances) == 1 else np.mean([np.sort(one) for one in chances], axis=0)
 
@@ -322,7 +334,8 @@ def order(ds: xr.Dataset) -> Verdict:
     numbers = [[part[i][block.runs] for part in parts for block in blocks] for i in (0, 1)]
     tested = testing.trend(numbers[0], numbers[1], where(blocks) * len(pairs))
     details, weak = _stronger_first(ds, pairs, parts, np.array([run for block in blocks for run in block.runs]))
-    needs = not weak, f"too few runs learn the stronger concept first: {', '.join(weak)}"
+    each = f", each of {len(pairs)} pairs of concepts counted" if len(pairs) > 1 else ""
+    needs = not weak, f"too few runs learn the stronger concept first{each}: {', '.join(weak)}"
     return judged_trend(tested, blocks, definition_of(ds), "less", needs=needs, details=details)
 
 
@@ -348,10 +361,12 @@ def _stronger_first(
         for concept, there in zip(pair, (signals[runs] > 0, signals[runs] < 0), strict=True):
             counts[str(names[concept])][0] += int(right[there].sum())
             counts[str(names[concept])][1] += int(there.sum())
-    details: dict[str, Any] = {"stronger_first": sum(one for one, _ in counts.values()), "runs": len(runs) * len(pairs)}
-    for name, (first, there) in counts.items():
-        details[f"{name}_first"] = {"learned_first": first, "stronger_in": there}
-    weak = [f"{name} in {first} of {there}" for name, (first, there) in counts.items() if there and first < 0.5 * there]
+    # Counted are runs, with several pairs of concepts each run once a pair.
+    first = sum(one for one, _ in counts.values())
+    details: dict[str, Any] = {"stronger_first": first, "asked": len(runs) * len(pairs)}
+    for name, (right_in, there) in counts.items():
+        details[f"{name}_first"] = {"learned_first": right_in, "stronger_in": there}
+    weak = [f"{name} in {one} of {there}" for name, (one, there) in counts.items() if there and one < 0.5 * there]
     return details, weak
 
 

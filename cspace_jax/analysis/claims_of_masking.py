@@ -17,7 +17,7 @@ from cspace_jax.analysis.learning import definition_of, describe_times
 from cspace_jax.analysis.levels import Level, held_out, setting_label
 
 # Largest two-sided p-value of a departure from proportion. Smaller than that of verdicts: signs of seeds are not quite
-# as likely up as down where times are skewed and many of them never come, and at .033 up to 5.5 % were false alarms.
+# as likely up as down where times are skewed and many of them never come (`experiments/false_alarms.py` measures it).
 DEPARTS = 0.02
 
 
@@ -78,15 +78,16 @@ def _prevented_from(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> f
 def prevented_interval(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> list[float]:
     """Return between which of the asked shares learning comes to be prevented, for 95 % of the seeds that may be drawn.
 
-    More than the first: the largest share at which the exact interval of the share of seeds that learn lies above one
-    half. At most the second: the smallest larger one from which on it lies below one half. NaN where none does.
+    More than the first: the largest share up to which, at it and all smaller ones, the exact interval of the share of
+    seeds that learn lies above one half. At most the second: the smallest from which on, at it and all larger ones, it
+    lies below one half. So each bound errs in at most 2.5 % of studies, where masks never help. NaN where none does.
     """
     ends = []
     for level in found:
         own = times[list(level.runs)]
         ends.append(intervals.count_interval(int(np.isfinite(own).sum()), len(own)))
     masks = [level.setting["mask"] for level in found]
-    above = max((i for i, (low, _) in enumerate(ends) if low > 0.5), default=-1)
+    above = next((i for i, (low, _) in enumerate(ends) if not low > 0.5), len(ends)) - 1
     rest = [i for i in range(above + 1, len(ends)) if all(high < 0.5 for _, high in ends[i:])]
     return [masks[above] if above >= 0 else math.nan, masks[rest[0]] if rest else math.nan]
 

@@ -15,7 +15,7 @@ from cspace_jax.analysis import censored, testing
 from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.capability import emergence, score_curve
 from cspace_jax.analysis.learning import definition_of, describe_difference
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.config.names import is_control
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 
@@ -40,8 +40,8 @@ def comparisons(ds: xr.Dataset) -> list[dict[str, Any]]:
         {
             "label": level.label, "setting": level.setting,
             "classes": {
-                str(ds["klass"].values[klass]): compare(ds, level, int(klass))
-                for klass in np.flatnonzero(~ds["trained"].values)
+                str(ds["klass"].values[klass]): compare(ds, level, klass)
+                for klass in unseen(ds)
             },
         }
         for level in levels(ds)

@@ -32,7 +32,7 @@ def ok_runs(ds: xr.Dataset) -> Bool[np.ndarray, " r"]:
 
 def held_out(ds: xr.Dataset) -> int:
     """Return the last held-out class, without `data.held_out` the one with every bit set."""
-    return int(np.flatnonzero(~ds["trained"].values)[-1])
+    return unseen(ds)[-1]
 
 
 def unseen(ds: xr.Dataset) -> list[int]:

@@ -16,12 +16,13 @@ from jaxtyping import Float, Int, Real
 from cspace_jax.analysis import censored, comparison, joining, testing
 from cspace_jax.analysis.intervals import LEAST_MEAN
 from cspace_jax.analysis.learning import curves_by_concept, definition_of, describe_difference, describe_times, times_by
-from cspace_jax.analysis.levels import Level, levels, setting_label
+from cspace_jax.analysis.levels import Level, levels, setting_label, unseen
 from cspace_jax.config.definitions import STAYS_80
 from cspace_jax.config.setting import SWEPT
 
 SEEN = "seen"  # stands for the mean over all classes that were trained on
 FLIPS, LOG_RANK = "sign flips", "log-rank"
+NO_STEP = "no shared steps"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,8 @@ def compare(named: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     Every row has a level, a class ("seen": the mean over the classes trained on) and a concept ("joint": all at once):
 
     * first, second: learning times as in the summary, each over the whole of its own study;
-    * difference: accuracy averaged over the logarithm of the shared steps, second minus first, mean over shared seeds;
+    * difference: accuracy averaged over the logarithm of the shared steps, second minus first: of each shared seed,
+      mean and median over them, with the interval of the median; where no step is shared NaN, and why;
     * test, p: exact sign flips of that difference over shared seeds; with fewer than three of them the log-rank test of
       the learning times over all seeds; p_holm: corrected for all rows (Holm);
     * sooner, later: shared seeds in which the second study learns sooner or later; p_times: sign test of these.
@@ -94,9 +96,8 @@ def compare(named: Mapping[str, xr.Dataset]) -> dict[str, Any]:
 
 
 def _rows(both: Sequence[xr.Dataset], pair: Pair, kind: str, last: int) -> list[dict[str, Any]]:
-    trained = both[0]["trained"].values
-    places = {SEEN: np.flatnonzero(trained).tolist()}
-    places |= {str(both[0]["klass"].values[k]): [int(k)] for k in np.flatnonzero(~trained)}
+    places = {SEEN: np.flatnonzero(both[0]["trained"].values).tolist()}
+    places |= {str(both[0]["klass"].values[k]): [k] for k in unseen(both[0])}
     rows = []
     for klass, classes in places.items():
         sides = [_sides(ds, level, classes) for ds, level in zip(both, pair.both, strict=True)]
@@ -126,6 +127,10 @@ class Side:
         kept = self.steps <= last
         return Side(self.steps[kept], self.scores[:, kept], self.seeds)
 
+    def times(self, kind: str) -> Float[np.ndarray, " r"]:
+        """Return the learning times by a definition, NaN where no step is left."""
+        return times_by(kind, self.steps, self.scores) if len(self.steps) else np.full(len(self.seeds), np.nan)
+
     def of(self, seeds: Sequence[int]) -> "Side":
         """Return the curves of some seeds, in their order."""
         rows = [self.seeds.tolist().index(seed) for seed in seeds]
@@ -139,15 +144,18 @@ def _row(sides: Sequence[Side], kind: str, last: int) -> dict[str, Any]:
     shared = sorted(set(sides[0].seeds.tolist()) & set(sides[1].seeds.tolist()))
     paired = [side.of(shared) for side in cut]
     difference = _areas(paired)
-    times = [times_by(kind, side.steps, side.scores) for side in paired]
+    times = [side.times(kind) for side in paired]
     signs = testing.sign_of_times(times[1], times[0])
     if len(shared) >= LEAST_MEAN:
         test, p = FLIPS, testing.sign_flip(difference).two_sided
     else:
-        one, other = (times_by(kind, side.steps, side.scores) for side in cut)
+        one, other = (side.times(kind) for side in cut)
         test, p = LOG_RANK, censored.log_rank(one, other, last)
+    described = describe_difference(difference)
+    if shared and np.isnan(difference).all():
+        described |= {"no_interval": NO_STEP}
     return {
-        "first": full[0], "second": full[1], "shared_seeds": len(shared), "difference": describe_difference(difference),
+        "first": full[0], "second": full[1], "shared_seeds": len(shared), "difference": described,
         "test": test, "p": p, "sooner": int((signs > 0).sum()), "later": int((signs < 0).sum()),
         "p_times": testing.sign_test(times[1], times[0]),
     }  # fmt: skip
@@ -155,6 +163,8 @@ def _row(sides: Sequence[Side], kind: str, last: int) -> dict[str, Any]:
 
 def _areas(sides: Sequence[Side]) -> Float[np.ndarray, " r"]:
     """Return by how much the second curve of each seed lies above the first, averaged over the log of shared steps."""
+    if not all(len(side.steps) for side in sides):
+        return np.full(len(sides[0].seeds), np.nan)
     low, high = max(side.steps[0] for side in sides), min(side.steps[-1] for side in sides)
     steps = np.unique(np.concatenate([side.steps for side in sides]))
     steps = steps[(steps >= low) & (steps <= high)]

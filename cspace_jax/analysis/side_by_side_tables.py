@@ -64,8 +64,14 @@ def print_rows(found: Mapping[str, Any], console: Console) -> None:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     difference = "-"
     if row["shared_seeds"]:
-        told = not row["difference"]["no_interval"]
-        difference = with_interval(row["difference"]) if told else f"{row['difference']['median']:+.2f}"
+        told, median = not row["difference"]["no_interval"], row["difference"]["median"]
+        difference = (
+            with_interval(row["difference"])
+            if told
+            else f"{median:+.2f}"
+            if known(median)
+            else row["difference"]["no_interval"]
+        )
     p = p_value(row["p_holm"]) + (" L" if row["test"] == "log-rank" and known(row["p"]) else "")
     return [_time(row["first"]), _time(row["second"]), difference, p, f"{row['sooner']}, {row['later']}"]
 

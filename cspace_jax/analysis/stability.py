@@ -14,7 +14,7 @@ from jaxtyping import Float, Real
 from cspace_jax.analysis import capability, curves
 from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, whole
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.config.schema import NAIVE
 
 PATCH = "patch"
@@ -63,9 +63,7 @@ def summarise(ds: xr.Dataset) -> list[dict[str, Any]]:
     blocks = []
     for level in levels(ds):
         classes = {
-            str(ds["klass"].values[klass]): _class_block(seeds(ds, level, int(klass)))
-            for klass in np.flatnonzero(~ds["trained"].values)
-            if level.runs
+            str(ds["klass"].values[klass]): _class_block(seeds(ds, level, klass)) for klass in unseen(ds) if level.runs
         }
         blocks.append({"label": level.label, "setting": level.setting, "classes": classes})
     return blocks

@@ -32,7 +32,7 @@ from cspace_jax.analysis.learning import (
     reached,
     seed_spread,
 )
-from cspace_jax.analysis.levels import Level, levels, swept_concept
+from cspace_jax.analysis.levels import Level, levels, swept_concept, unseen
 from cspace_jax.analysis.ordering import level_groups, order_within
 from cspace_jax.config.definitions import LEARNED
 
@@ -111,7 +111,7 @@ def _level_block(ds: xr.Dataset, level: Level, protocol: str, sigma: float) -> d
 
 
 def _order_block(ds: xr.Dataset, found: list[Level], blocks: list[dict[str, Any]]) -> dict[str, Any]:
-    held_out = ds["klass"].values[~ds["trained"].values].astype(str).tolist()
+    held_out = ds["klass"].values[unseen(ds)].astype(str).tolist()
     result: dict[str, Any] = {}
     for index, concept in enumerate(map(str, ds["concept"].values)):
         signal, groups = np.array([level.signal[index] for level in found]), level_groups(found, concept)

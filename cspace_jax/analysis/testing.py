@@ -135,16 +135,25 @@ def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]], where: Where | No
 
     Returns:
       The mean over seeds of the share of matches, each seed's the mean over its blocks, tested by permuting what was
-      found within each seed. Blocks that expect one thing alone take no part (`told` are the seeds that have others).
+      found within each seed. Blocks that expect one thing alone count and have the same share however they are
+      permuted; seeds that have no others take no part (`told` are those that do).
     """
-    told = {i: pair for i, pair in enumerate(blocks) if len(set(pair[1].tolist())) > 1}
-    return _over_seeds(told, where, lambda found, expected, orders: (found[orders] == expected).mean(axis=1))
+    pairs = dict(enumerate(blocks))
+    told = {i: pair for i, pair in pairs.items() if len(set(pair[1].tolist())) > 1}
+    fixed = {i: float(np.mean(pair[0] == pair[1])) for i, pair in pairs.items() if i not in told and len(pair[1])}
+    return _over_seeds(told, where, lambda found, expected, orders: (found[orders] == expected).mean(axis=1), fixed)
 
 
 def _over_seeds(
-    told: Mapping[int, tuple[np.ndarray, np.ndarray]], where: Where | None, score: Callable[..., np.ndarray]
+    told: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    where: Where | None,
+    score: Callable[..., np.ndarray],
+    fixed: Mapping[int, float] | None = None,
 ) -> Outcome:
-    """Test the mean over seeds of a score of blocks, `score(found, expected, orders)` of all arrangements [n]."""
+    """Test the mean over seeds of a score of blocks, `score(found, expected, orders)` of all arrangements [n].
+
+    Those of `fixed` have one score however they are arranged.
+    """
     members: dict[Hashable, list[int]] = {}
     for i in told:
         members.setdefault(i if where is None else where[i][0], []).append(i)
@@ -153,7 +162,9 @@ def _over_seeds(
         orders = _joint_orders([range(len(told[i][0])) if where is None else where[i][1] for i in blocks])
         if len(orders[0]) > 1:  # else nothing can be exchanged
             pairs = zip(blocks, orders, strict=True)
-            scores[seed] = np.mean([score(*told[i], arranged) for i, arranged in pairs], axis=0)
+            own = [score(*told[i], arranged) for i, arranged in pairs]
+            beside = [np.full(len(own[0]), one) for i, one in (fixed or {}).items() if where and where[i][0] == seed]
+            scores[seed] = np.mean([*own, *beside], axis=0)
     if not scores:
         return UNTOLD
     seen = sum(float(one[0]) for one in scores.values())

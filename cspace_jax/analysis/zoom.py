@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from cspace_jax.analysis import curves, learning
+from cspace_jax.analysis.levels import unseen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ def turns(ds: xr.Dataset, added: xr.Dataset | None = None) -> list[RunTurn]:
       ds: labelled dataset of the saves.
       added: the same of added steps, or None.
     """
-    klass = int(np.flatnonzero(~ds["trained"].values)[0])
+    klass = unseen(ds)[0]
     protocol = str(ds["protocol"].values[0])
     steps, bits, trained = ds["step"].values, ds["bit"].values, ds["trained"].values
     paths = learning.trajectory(ds, range(ds.sizes["run"]), klass, protocol, learning.default_sigma(ds))

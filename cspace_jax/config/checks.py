@@ -201,7 +201,9 @@ def _probe_data(config: Config) -> None:
     _distinct("probe.data", config.probe.data)
     limits = {path: what for path, _, what in declared(Config)}
     for i, row in enumerate(config.probe.data):
-        for name, value in zip(SEPARATIONS, row, strict=False):
+        if len(row) != len(SEPARATIONS) + 1:
+            fail(f"probe.data[{i}]", row, f"must hold {', '.join(SEPARATIONS)}, narrow")
+        for name, value in zip(SEPARATIONS, row[:-1], strict=True):
             _within(f"probe.data[{i}] {name}", value, limits[f"grid.{name}"])
 
 

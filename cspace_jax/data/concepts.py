@@ -39,11 +39,16 @@ if TYPE_CHECKING:
 
     @struct.dataclass
     class ConceptVector:
-        """What a type checker sees of the class below."""
+        """What a type checker sees of the class below; a test compares it with the table."""
+
+        shape: Int[Array, "*b"]
+        x: Float[Array, "*b"]
+        y: Float[Array, "*b"]
+        color: Float[Array, "*b 3"]
+        size: Float[Array, "*b"]
+        bg_color: Float[Array, "*b 3"]
 
         def __init__(self, **values: Any): ...
-
-        def __getattr__(self, concept: str) -> Any: ...
 
 else:
     _FIELDS = {name: _type(one) for name, one in TABLE.items()}
@@ -100,7 +105,7 @@ def class_ranges(*separations: jax.typing.ArrayLike, narrow: bool = False) -> Ra
         if one.ends is not None:
             separation = jnp.asarray(swept.get(name, one.separation), jnp.float32)
             mean[name] = one.center + separation / 2 * jnp.array(one.ends)
-            spread[name] = separation * (one.narrow_spread if narrow and one.narrow_spread else one.spread)
+            spread[name] = separation * (one.spread if not narrow or one.narrow_spread is None else one.narrow_spread)
     return Ranges(mean=mean, spread=spread)
 
 
@@ -112,7 +117,8 @@ def ranges_of(setting: Setting) -> Ranges:
 def conditioning(active: tuple[str, ...], cv: ConceptVector) -> Float[Array, "*b d"]:
     """Return the conditioning vector of `cv`: the sampled values themselves, and 0 for every inactive concept.
 
-    Layout: `SLICES`, 11 entries (reference implementation; the mixing function M of paper section 3 hides the others).
+    Layout: `SLICES`, d = `CONDITIONING_DIM` (reference implementation; the mixing function M of paper section 3 hides
+    the others).
     """
     parts = {name: _entries(one, getattr(cv, name)) for name, one in TABLE.items()}
     return jnp.concatenate([parts[n] if n in active else jnp.zeros_like(parts[n]) for n in CONCEPTS], axis=-1)

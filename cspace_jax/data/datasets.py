@@ -62,7 +62,9 @@ def sample_concepts(
     return ConceptVector(**values)
 
 
-def _uniform_numbers(one: Concept, number: int, u: Array, key: Array) -> tuple[Array, Array]:
+def _uniform_numbers(
+    one: Concept, number: int, u: Float[Array, "n draws"], key: Key[Array, ""]
+) -> tuple[Float[Array, "n ..."], Int[Array, " n"]]:
     """Return numbers in [-1, 1) for a concept's value ([n], of a colour [n, 3]), and 0 or 1 [n] for its coin."""
     start, coin = _COLUMNS.get(one.name, 0), _COINS.get(one.name, 0)
     if one.name not in _COLUMNS:
@@ -72,7 +74,14 @@ def _uniform_numbers(one: Concept, number: int, u: Array, key: Array) -> tuple[A
     return value, (u[:, coin] > 0).astype(jnp.int32)
 
 
-def _value(one: Concept, ranges: Ranges, bit: Array | None, coin: Array, u: Array, at_mean: bool) -> Array:
+def _value(
+    one: Concept,
+    ranges: Ranges,
+    bit: Int[Array, " n"] | None,
+    coin: Int[Array, " n"],
+    u: Float[Array, "n ..."],
+    at_mean: bool,
+) -> Float[Array, "n ..."]:
     """Return values in the range of the class, or where the concept is inactive (`bit` None) as the table says."""
     if bit is None and one.neutral is not None:
         low, high = one.neutral
@@ -94,7 +103,7 @@ def images(data: DataConfig, dataset: Dataset) -> Float[Array, "b h w 3"]:
 
 
 def conditionings(data: DataConfig, dataset: Dataset) -> Float[Array, "b d"]:
-    """Return the conditioning vectors [b, 11] of a data set or of a slice of it."""
+    """Return the conditioning vectors [b, d] of a data set or of a slice of it."""
     return concepts.conditioning(data.active, dataset.cv)
 
 

@@ -90,7 +90,7 @@ class Generated(Source):
     def _draw_row(
         self, row: tuple[float, float, float, bool], klass: Int[Array, "n"], key: Key[Array, ""], *, at_mean: bool
     ) -> Any:
-        swept = {name: jnp.float32(value) for name, value in zip(SEPARATIONS, row, strict=False)}
+        swept = {name: jnp.float32(value) for name, value in zip(SEPARATIONS, row[:-1], strict=True)}
         return _draw(self, Setting(**swept), klass, key, at_mean=at_mean)
 
 

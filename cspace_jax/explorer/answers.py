@@ -10,7 +10,7 @@ import xarray as xr
 
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, samples_of
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.config.names import is_control
 from cspace_jax.explorer.charts import PANEL_HEIGHT, Chart, band, chart, line, listed, number, panels, rule
 from cspace_jax.plots import elicitation, style
@@ -59,7 +59,7 @@ def protocols(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """
     steps, every = ds["step"].values, [level for level in levels(ds) if level.runs]
     found = shown_levels(every)
-    held_out, names = np.flatnonzero(~ds["trained"].values).tolist(), list(map(str, ds["protocol"].values))
+    held_out, names = unseen(ds), list(map(str, ds["protocol"].values))
     titles = [f"{ds['klass'].values[k]}, {level.label}" for k in held_out for level in found]
     fig = panels(len(held_out), len(found), titles)
     colors, ends, counts = elicitation.colors_of(names), [], []

@@ -9,7 +9,7 @@ import xarray as xr
 
 from cspace_jax.analysis import intervals, tables
 from cspace_jax.analysis.learning import samples_of
-from cspace_jax.analysis.levels import levels
+from cspace_jax.analysis.levels import levels, unseen
 from cspace_jax.explorer.charts import (
     Chart,
     band,
@@ -69,7 +69,7 @@ def learning_speeds(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw learning speed (1,000 / median steps) against the measured signal of each concept, with intervals."""
     names = [str(ds["concept"].values[c]) for c in speeds.known_signals(ds)]
     definition = summary["learned"]
-    held_out = ds["klass"].values[~ds["trained"].values].astype(str).tolist()
+    held_out = ds["klass"].values[unseen(ds)].astype(str).tolist()
     places = ["seen", *held_out]
     rows = [
         row | {"level": level.label, "signal": block["signal"][row["concept"]]}

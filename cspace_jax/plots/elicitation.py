@@ -23,7 +23,7 @@ from cspace_jax.analysis.learning import (
     samples_of,
     whole,
 )
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.config.names import control_of, controlled
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 from cspace_jax.plots import progress, style
@@ -56,10 +56,6 @@ def title_of(protocol: str) -> str:
 def _level(ds: xr.Dataset) -> Level:
     found = levels(ds)
     return found[progress.choose_level(found, ds, NAIVE)]
-
-
-def _held_out(ds: xr.Dataset) -> list[int]:
-    return np.flatnonzero(~ds["trained"].values).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +107,7 @@ def fig6(ds: xr.Dataset) -> Figure:
 
 
 def _rows(ds: xr.Dataset, kind: str) -> list[Row]:
-    return [Row(klass, kind) for klass in _held_out(ds)]
+    return [Row(klass, kind) for klass in unseen(ds)]
 
 
 def seed_panels(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> None:
@@ -330,7 +326,7 @@ def fig16(ds: xr.Dataset) -> Figure:
     """
     found = [level for level in levels(ds) if level.runs]
     shown = [found[i] for i in sorted({0, len(found) // 2, len(found) - 1})]
-    classes = _held_out(ds)
+    classes = unseen(ds)
     rows = np.flatnonzero(ds["query_protocol"].values == "guidance")
     fig = style.new_figure(3.1 * len(shown) + 1.0, 3.0 * len(classes) + 0.3)
     axes = fig.subplots(len(classes), len(shown), squeeze=False)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax.analysis.levels import levels
+from cspace_jax.analysis.levels import levels, unseen
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.registry import Samples, figure
 
@@ -50,7 +50,7 @@ def curves_by_panel(mean: xr.Dataset) -> list[dict[str, Float[np.ndarray, "t blo
     blue = words[1]
     first = {f"{blue} and {word}": cosine.sel(vector=blue, other=word).values for word in words if word != blue}
     to_last = mean["embedding_to_last"].transpose("klass", "step", "block").values
-    held_out = np.flatnonzero(~mean["trained"].values)
+    held_out = unseen(mean)
     second = {f"class {mean['klass'].values[k]}, to the last step": to_last[k] for k in held_out}
     return [first | second] if len(second) == 1 else [first, second]
 

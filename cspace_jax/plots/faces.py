@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import trajectory
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.plots import style
 from cspace_jax.plots.pictures import choose_steps, run_label
 from cspace_jax.plots.registry import Samples, figure, stored_samples
@@ -34,18 +34,18 @@ def fig14(ds: xr.Dataset, samples: Samples, run: int) -> Figure:
     starting noise throughout.
     """
     level = next(one for one in levels(ds) if run in one.runs + one.diverged)
-    unseen = int(np.flatnonzero(~ds["trained"].values)[0])
+    held = unseen(ds)[0]
     fig = style.new_figure(9.2, 6.6)
     parts: Any = fig.subfigures(2, 1, height_ratios=(3.6, 0.3 + 0.95 * _ROWS))
     top, bottom = parts
     left, right = top.subplots(1, 2)
     for klass in np.flatnonzero(ds["trained"].values).tolist():
         _draw(left, ds, level, klass)
-    _draw(right, ds, level, unseen, turn=True)
-    for ax, title in ((left, "seen classes"), (right, f"held out: {style.class_label(ds, unseen)}")):
+    _draw(right, ds, level, held, turn=True)
+    for ax, title in ((left, "seen classes"), (right, f"held out: {style.class_label(ds, held)}")):
         concept_square(ax, ds, (0, 1))
         ax.set_title(title, fontsize=9)
-    _strip(bottom, ds, samples, run, unseen)
+    _strip(bottom, ds, samples, run, held)
     return fig
 
 

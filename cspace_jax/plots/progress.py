@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation, reached, samples_of, trajectory
-from cspace_jax.analysis.levels import Level, by_signal, levels, swept_concept
+from cspace_jax.analysis.levels import Level, by_signal, levels, swept_concept, unseen
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import figure
 from cspace_jax.plots.trajectories import concept_square
@@ -32,8 +32,7 @@ def choose_level(found: list[Level], ds: xr.Dataset, protocol: str) -> int:
     """
     order = by_signal(found, swept_concept(found))
     for i in order:
-        held_out = np.flatnonzero(~ds["trained"].values)
-        counts = [reached(ds, found[i], int(klass), protocol) for klass in held_out]
+        counts = [reached(ds, found[i], klass, protocol) for klass in unseen(ds)]
         if all(count["persistent"] * 2 >= count["seeds"] for count in counts):
             return i
     return order[-1] if order else 0

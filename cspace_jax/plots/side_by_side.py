@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cspace_jax.analysis.learning import samples_of
-from cspace_jax.analysis.levels import Level
+from cspace_jax.analysis.levels import Level, unseen
 from cspace_jax.analysis.side_by_side import SEEN, Pair
 from cspace_jax.plots import style
 
@@ -28,9 +28,8 @@ def curves(named: Mapping[str, xr.Dataset], pairs: Sequence[Pair]) -> Figure:
     the title says so.
     """
     both = list(named.values())
-    classes = np.flatnonzero(~both[0]["trained"].values)
     shown = [pairs[i] for i in sorted({round(i) for i in np.linspace(0, len(pairs) - 1, min(MOST, len(pairs)))})]
-    panels = [(int(klass), pair) for klass in classes for pair in shown]
+    panels = [(klass, pair) for klass in unseen(both[0]) for pair in shown]
     columns = min(COLUMNS, len(shown))
     rows = math.ceil(len(panels) / columns)
     fig = style.new_figure(2.6 * columns + 0.6, 2.2 * rows + 0.7)

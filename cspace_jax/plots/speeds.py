@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cspace_jax.analysis import censored, intervals
 from cspace_jax.analysis.learning import accuracy_curves, definition_of, times_by
-from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import Samples, figure
 
@@ -42,9 +42,9 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = N
     found = levels(ds)
     trained = np.flatnonzero(ds["trained"].values).tolist()
     series = [("training classes", trained, style.TRAINED_COLOR, "o")]
-    for order, klass in enumerate(np.flatnonzero(~ds["trained"].values)):
-        color = style.HELD_OUT_COLOR if order == 0 else style.class_color(int(klass))
-        series.append((f"held-out {style.class_label(ds, int(klass))}", [int(klass)], color, "Ds^v"[order % 4]))
+    for order, klass in enumerate(unseen(ds)):
+        color = style.HELD_OUT_COLOR if order == 0 else style.class_color(klass)
+        series.append((f"held-out {style.class_label(ds, klass)}", [klass], color, "Ds^v"[order % 4]))
     known = known_signals(ds)
     fig = style.new_figure(3.6 * len(known) + 0.4, 3.5)
     for index, ax in zip(known, np.ravel(fig.subplots(1, len(known), squeeze=False)), strict=True):

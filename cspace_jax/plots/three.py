@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cspace_jax.analysis import approach, curves
 from cspace_jax.analysis.learning import default_sigma, trajectory
-from cspace_jax.analysis.levels import Level, by_signal, levels, swept_concept
+from cspace_jax.analysis.levels import Level, by_signal, levels, swept_concept, unseen
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import Samples, figure
 
@@ -87,7 +87,7 @@ def _learned(ax: Any, ds: xr.Dataset, found: list[Level], protocol: str) -> None
     """Draw the first save at which unseen classes are learned against their distance when training has converged."""
     steps, names = ds["step"].values, ds["klass"].values
     top = 1.08 * float(steps[-1])
-    markers = dict(zip(np.flatnonzero(~ds["trained"].values).tolist(), "osD^v<>P", strict=False))
+    markers = dict(zip(unseen(ds), "osD^v<>P", strict=False))
     colors, _, _ = style.signal_colors(found)
     for level, color in zip(found, colors, strict=True):
         for klass, run in itertools.product(markers, level.runs):

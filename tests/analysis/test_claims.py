@@ -42,7 +42,7 @@ def test_verdicts_and_comparisons_are_tables_too():
     ds["best_query"] = ds["capability"]
     verdicts = tables.select(ds, "claims")
     assert verdicts.loc["d", "verdict"] == SHOWN and verdicts.loc["a", "verdict"] == UNTOLD
-    assert verdicts.loc["d", "low"] < verdicts.loc["d", "value"] < verdicts.loc["d", "high"]
+    assert verdicts.loc["d", "low"] < verdicts.loc["d", "median"] < verdicts.loc["d", "high"]
     assert verdicts.loc["e", "definition"] == "stays_80" and verdicts.loc["e", "no_interval"]
     compared = tables.select(ds, "comparisons")
     row = compared.loc[("the one setting", "11", "latent", "naive")]

@@ -42,6 +42,15 @@ def test_masking_delays_and_prevents():
     assert delayed["verdict"] == NOT_SHOWN and delayed["why"].startswith("prevented at no share; ")
 
 
+def test_the_last_unseen_class_alone_is_asked_and_named():
+    ds = synthetic.masked().assign_coords(trained=("klass", [True, True, False, False]))
+    for name in ("prob", "accuracy"):
+        ds[name].values[:, :, :, 2] = 0.5  # class 10 is never learned
+    found, one = asked.rows(ds)["g"], asked.rows(synthetic.masked())["g"]
+    assert found["why"] == f"{one['why']}; of the unseen class 11 alone" and found["value"] == one["value"]
+    assert str(found["details"]) == str(one["details"])  # some are NaN
+
+
 def test_the_group_in_which_masks_prevent_is_named():
     """At sizes of .2 nothing is prevented, at .4 it is: text and details are of the second."""
     assert asked.rows(synthetic.masked())["g"]["details"]["group"] == ""
@@ -122,3 +131,29 @@ def test_where_learning_is_prevented_has_bounds():
     assert claims_of_masking.prevented_interval(times, found) == [0.25, 1.0]
     low, high = claims_of_masking.prevented_interval(np.full(40, 1000.0), found)
     assert low == 1.0 and math.isnan(high)
+    # Five of ten at 0 may be one half: that ten learn at .25 says nothing of a smaller share.
+    again = np.concatenate([np.where(np.arange(10) < count, 1000.0, np.nan) for count in (5, 10, 10, 0)])
+    low, high = claims_of_masking.prevented_interval(again, found)
+    assert math.isnan(low) and high == 1.0
+
+
+@pytest.mark.parametrize("past", [0.5, 0.3])
+def test_the_bounds_of_prevention_err_in_at_most_a_fortieth_of_studies_a_side(past):
+    """Six shares, from the second on half of the seeds learn, or fewer: above the second or more is wrong."""
+    masks, seeds, rng = np.linspace(0.0, 1.0, 6), 20, np.random.default_rng(0)
+    found = [
+        Level("", {"mask": float(share)}, {}, tuple(range(seeds * i, seeds * i + seeds)), (), (), ())
+        for i, share in enumerate(masks)
+    ]
+    chance = np.repeat([0.9, *[past] * 5], seeds)
+    lows = np.array([
+        claims_of_masking.prevented_interval(np.where(rng.random(len(chance)) < chance, 1000.0, np.nan), found)[0]
+        for _ in range(300)
+    ])  # fmt: skip
+    assert np.mean(lows >= masks[1]) <= 0.025 + 2.5 * math.sqrt(0.025 * 0.975 / 300)
+    chance = np.repeat([*[1 - past] * 5, 0.1], seeds)
+    highs = np.array([
+        claims_of_masking.prevented_interval(np.where(rng.random(len(chance)) < chance, 1000.0, np.nan), found)[1]
+        for _ in range(300)
+    ])  # fmt: skip
+    assert np.mean(highs <= masks[4]) <= 0.025 + 2.5 * math.sqrt(0.025 * 0.975 / 300)

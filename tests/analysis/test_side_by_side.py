@@ -67,6 +67,15 @@ def test_the_difference_is_the_area_between_the_curves(ds):
     assert np.isnan(side_by_side._areas([sides[0], apart])).all()
 
 
+def test_studies_without_a_shared_step_have_no_difference_and_say_so(ds):
+    found = side_by_side.compare({"a": ds.isel(step=range(10)), "b": ds.isel(step=range(20, 60))})
+    assert {one["difference"]["no_interval"] for one in found["rows"]} == {side_by_side.NO_STEP}
+    console = Console(width=200, record=True, file=io.StringIO())
+    side_by_side_tables.print_rows(found, console)
+    text = console.export_text()
+    assert side_by_side.NO_STEP in text and "nan" not in text
+
+
 def test_equal_studies_have_nothing_to_tell(ds):
     found = side_by_side.compare({"a": ds, "b": ds})
     for one in found["rows"]:

@@ -1,5 +1,7 @@
 """Classes, ranges and conditioning against the published layout and numbers."""
 
+import ast
+import dataclasses
 import itertools
 import os
 import pathlib
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cspace_jax.config.concepts import TABLE
 from cspace_jax.config.schema import CONCEPTS
 from cspace_jax.data import concepts, datasets
 from cspace_jax.data.concepts import ConceptVector, class_ranges, classes, conditioning, mean_conditionings
@@ -33,6 +36,27 @@ def random_vector(n: int = 5) -> ConceptVector:
 def test_slices_tile_the_conditioning_vector():
     covered = [i for name in CONCEPTS for i in range(concepts.CONDITIONING_DIM)[concepts.SLICES[name]]]
     assert covered == list(range(concepts.CONDITIONING_DIM))
+
+
+def test_what_type_checkers_see_of_a_concept_vector_is_the_table():
+    tree = ast.parse(pathlib.Path(concepts.__file__).read_text())
+    (seen,) = [one for one in ast.walk(tree) if isinstance(one, ast.ClassDef) and one.name == "ConceptVector"]
+    fields = {
+        one.target.id: eval(ast.unparse(one.annotation), vars(concepts))
+        for one in seen.body
+        if isinstance(one, ast.AnnAssign)
+    }
+    made = {one.name: one.type for one in dataclasses.fields(ConceptVector)}
+    assert list(fields) == list(CONCEPTS) and {name: str(one) for name, one in fields.items()} == {
+        name: str(one) for name, one in made.items()
+    }
+
+
+def test_a_narrow_spread_of_zero_is_one(monkeypatch):
+    monkeypatch.setitem(TABLE, "size", dataclasses.replace(TABLE["size"], narrow_spread=0.0))
+    spreads = [float(class_ranges(0.2, 0.4, 0.2, narrow=narrow).spread["size"]) for narrow in (False, True)]
+    assert spreads == pytest.approx([0.15, 0.0])
+    assert float(class_ranges(0.2, 0.4, 0.2, narrow=True).spread["color"]) == pytest.approx(0.025)
 
 
 def test_two_concept_classes_have_color_before_size():

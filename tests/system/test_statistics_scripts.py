@@ -34,6 +34,9 @@ def test_intervals_cover_at_least_93_percent_from_three_seeds_on(study, tmp_path
     assert sum(name.startswith("rank correlation") for name in found) == len(coverage.CORRELATIONS)
     for name, row in found.items():
         assert row["2"] is None
+        if name in coverage.STUDENT:
+            assert row["3"] < 0.7 and row["5"] < 0.8  # why differences have the interval of their median
+            continue
         assert all(share is None or share >= 0.92 for share in row.values()), (name, row)  # .93 in 4,000 studies
         assert (row["3"] is None) == (row["5"] is None) == name.startswith("median")
     assert "Coverage of 95 % intervals" in capsys.readouterr().out
@@ -49,6 +52,31 @@ def test_shuffled_studies_are_rarely_called_shown(study, tmp_path, capsys):
             row["told"] > 20 and row["shown"] <= 6 and row["contradicted"] <= 6
         )  # 40 draws of 5 %: more than 6 in one of 200 such tests
     assert "40 shuffled studies" in capsys.readouterr().out
+
+
+def test_drawn_studies_of_several_classes_take_part(tmp_path, capsys):
+    false_alarms.run(["--several", "--shuffles=2", f"--out={tmp_path / 's.json'}"])
+    found = json.loads((tmp_path / "s.json").read_text())
+    letters = {study: [row["claim"] for row in found["rows"] if row["study"] == study]
+               for study in ("drawn levels", "drawn protocols")}  # fmt: skip
+    assert letters["drawn levels"] == list("abcj") and set(letters["drawn protocols"]) > set("cdefi")
+    assert all(row["told"] == 2 for row in found["rows"]) and found["results"] == {}
+    ends = capsys.readouterr()
+    assert "20/20" in ends.err and "[" in ends.out
+    for ds in false_alarms.drawn_studies.studies():
+        assert (~ds["trained"].values).sum() == 4 and len(set(ds["seed"].values.tolist())) == 10
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--several", "--shuffles=0"], "shuffles = 0: must be at least 1"),
+        ([], "name finished studies, or ask for drawn ones with --several"),
+    ],
+)
+def test_no_shuffles_and_no_studies_are_one_line(flags, words):
+    with pytest.raises(UserError, match=words):
+        false_alarms.run(flags)
 
 
 def test_shuffles_rearrange_within_seeds_and_keep_what_was_measured():
