@@ -207,7 +207,9 @@ def place_of(path: PathLike, below: re.Pattern[str]) -> str:
     `below` finds it, from the slash before it, in its group 1. That of added runs begins with `extensions/NNN/`.
     """
     text = os.fspath(path)
-    found = below.search(text := text if "://" in text else os.path.abspath(text))
+    if "://" not in text:
+        text = os.path.abspath(text)
+    found = below.search(text)
     return added(text[: found.start()]) + found[1] if found else ""
 
 
