@@ -3,8 +3,8 @@
 The only file that knows how Orbax stores; `orbax_calls` keeps it quiet and in this process. A checkpoint holds a flat
 dict from leaf name to array, the random keys as their raw data, and one CRC-32 per run, over its wave, its step and all
 bytes: the storage format itself does not notice a flipped bit inside array data, nor the place of another checkpoint.
-Flat names keep the files independent of container classes, and make a misfit nameable. Nothing of a checkpoint says
-where its arrays were: any number of devices reads what any number wrote.
+Flat names keep the files independent of container classes, and make a misfit nameable; small leaves lie together
+(`packing`). Nothing of a checkpoint says where its arrays were: any number of devices reads what any number wrote.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -23,7 +23,7 @@ from jaxtyping import Bool
 from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
-from cspace_jax.storage import leaves, orbax_calls, owned
+from cspace_jax.storage import leaves, orbax_calls, owned, packing
 from cspace_jax.storage.files import PathLike, located, not_its_fault, reason, sync_folder, writing
 from cspace_jax.storage.workdir import place_of
 
@@ -31,6 +31,7 @@ PyTree = Any
 T = TypeVar("T")
 _MARKS = ("commit_success.txt", "_CHECKPOINT_METADATA", "orbax.checkpoint")  # files of a complete checkpoint
 _WAVE = re.compile(r"/(checkpoints/wave_\d+)/[^/]+/\d+$")  # of a checkpoint, in its workdir
+_HOST_BYTES, _HOST_NUMBERS = np.empty((), np.uint8), np.empty((), np.uint32)  # kinds of arrays that are asked for
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
 
 
@@ -65,13 +66,15 @@ class CheckpointWriter:
         self.wait()
         self._step = step
         arrays = leaves.on_host(state)
-        contents = {"leaves": arrays, "crc32": leaves.checksum(arrays, _marks(self._folder / str(step))[0])}
+        contents = packing.Contents.of(arrays)
+        crc = leaves.checksum(arrays, _marks(self._folder / str(step))[0])
+        stored = {"leaves": packing.pack(arrays, contents), "crc32": crc, "index": contents.index}
         self._bytes = sum(array.nbytes for array in arrays.values())
         orbax_calls.quiet_in_the_background()
         with self._report_failure():
             self._folder.mkdir(parents=True, exist_ok=True)
             _discard(self._folder / str(step))
-            self._pending = ocp.save_async(self._folder / str(step), contents)
+            self._pending = ocp.save_async(self._folder / str(step), stored)
 
     def wait(self) -> None:
         """Wait until the save in flight is complete on disk."""
@@ -140,8 +143,8 @@ def checksums(path: PathLike, step: int) -> np.ndarray:
       UserError: the step is missing or damaged.
     """
     directory = _complete(path, step)
-    stored = _description(directory)
-    arrays, crc = _load(directory, stored, stored)
+    contents = _described(directory)
+    arrays, crc = _load(directory, contents, contents.forms)
     _verify(directory, arrays, crc)
     return crc
 
@@ -217,9 +220,9 @@ def equal_runs(path: PathLike, step: int, state: PyTree) -> Bool[np.ndarray, " r
     """
     directory, arrays = _complete(path, step), leaves.on_host(state)
     try:
-        _, crc = _load(directory, arrays, ())
+        _, crc = _load(directory, packing.Contents.of(arrays), ())
     except Damaged:  # or it has other leaves than the state
-        _, crc = _load(directory, _description(directory), ())
+        _, crc = _load(directory, _described(directory), ())
     return leaves.as_stored(arrays, _marks(directory), crc)
 
 
@@ -242,17 +245,17 @@ def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> 
     """
     wanted = leaves.named(abstract_state)
     directory = _complete(path, step)
-    stored = _description(directory)
-    _check_fit(directory, stored, wanted, skip_axes=1)
+    contents = _described(directory)
+    _check_fit(directory, contents, wanted, skip_axes=1)
     arrays: dict[str, np.ndarray] = {}
     crc = np.zeros(0, np.uint32)
-    for names in _groups(stored, wanted):
-        part, crc = _load(directory, stored, names)
+    for names in _groups(contents, wanted):
+        part, crc = _load(directory, contents, names)
         if not 0 <= run < len(crc):
             raise UserError(f"checkpoint {directory}: has no run {run}, only runs 0 to {len(crc) - 1}")
         arrays |= {name: np.array(array[run : run + 1]) for name, array in part.items()}
     _verify(directory, arrays, crc[run : run + 1])
-    row = {name: array.reshape(array.shape[1:]) for name, array in arrays.items()}
+    row = {name: arrays[name].reshape(arrays[name].shape[1:]) for name in wanted}
     return owned.to_device(abstract_state, row, (None,) * len(wanted))
 
 
@@ -260,14 +263,15 @@ def _restored(path: PathLike, step: int, abstract_state: PyTree) -> dict[str, np
     """Return the checked arrays of a whole stacked state on the host, by name in the order of the tree's leaves."""
     directory = _complete(path, step)
     wanted = leaves.named(abstract_state)
-    # Most often it fits. Its description, which leaks memory, is read only to say what is wrong.
+    # Most often it fits. Its description, which leaks memory, is read of older versions', and to say what is wrong.
     with contextlib.suppress(Damaged):
-        arrays, crc = _load(directory, {name: leaves.form(leaf) for name, leaf in wanted.items()}, wanted)
+        expected = packing.Contents.of({name: leaves.form(leaf) for name, leaf in wanted.items()})
+        arrays, crc = _load(directory, expected, wanted)
         if not leaves.misfit(arrays, wanted) and leaves.as_stored(arrays, _marks(directory), crc).all():
             return arrays
-    stored = _description(directory)
-    _check_fit(directory, stored, wanted)
-    arrays, crc = _load(directory, stored, wanted)
+    contents = _described(directory)
+    _check_fit(directory, contents, wanted)
+    arrays, crc = _load(directory, contents, wanted)
     _verify(directory, arrays, crc)
     return arrays
 
@@ -318,46 +322,61 @@ def _complete(path: PathLike, step: int) -> epath.Path:
     return directory
 
 
-def _description(directory: epath.Path) -> dict[str, Any]:
-    """Return the shapes and types of a checkpoint's leaves by name.
+def _described(directory: epath.Path) -> packing.Contents:
+    """Return what a checkpoint says that it holds.
 
-    Each call keeps 12 small objects a leaf for ever (`Spec.to_json` of TensorStore 0.1.86): not for every step.
+    Each call keeps 12 small objects an array for ever (`Spec.to_json` of TensorStore 0.1.86): not for every step.
     """
     metadata = _read(directory, lambda: ocp.metadata(directory)).metadata
-    if not isinstance(metadata, dict) or metadata.keys() != {"leaves", "crc32"}:
+    if not isinstance(metadata, dict) or metadata.keys() - {"index"} != {"leaves", "crc32"}:
         raise _damaged(directory, "its description cannot be read")
-    return metadata["leaves"]
+    stored, index = metadata["leaves"], None
+    if "index" in metadata:
+        targets = {"leaves": dict.fromkeys(stored, ocp.PLACEHOLDER), "crc32": ocp.PLACEHOLDER, "index": _HOST_BYTES}
+        index = _read(directory, lambda: ocp.load(directory, targets))["index"].tobytes()
+    try:
+        return packing.Contents.found(stored, index)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(directory, "the index of its small leaves cannot be read") from error
 
 
-def _check_fit(directory: epath.Path, stored: dict[str, Any], wanted: dict[str, Any], skip_axes: int = 0) -> None:
-    misfit = leaves.misfit(stored, wanted, skip_axes)
+def _check_fit(directory: epath.Path, contents: packing.Contents, wanted: dict[str, Any], skip_axes: int = 0) -> None:
+    misfit = leaves.misfit(contents.forms, wanted, skip_axes)
     if misfit:
         raise UserError(f"checkpoint {directory}: does not fit this configuration, {misfit}")
 
 
-def _groups(stored: dict[str, Any], names: Iterable[str]) -> Iterator[list[str]]:
-    """Cut the leaves into groups of at most `_GROUP_BYTES`, or of one leaf."""
+def _groups(contents: packing.Contents, names: Iterable[str]) -> Iterator[list[str]]:
+    """Cut the leaves into groups whose arrays hold at most `_GROUP_BYTES`, or are one."""
     group: list[str] = []
     size = 0
-    for name in names:
-        nbytes = math.prod(stored[name].shape) * np.dtype(stored[name].dtype).itemsize
+    for array, held in contents.holding(names).items():
+        form = contents.stored[array]
+        nbytes = math.prod(form.shape) * np.dtype(form.dtype).itemsize
         if group and size + nbytes > _GROUP_BYTES:
             yield group
             group, size = [], 0
-        group.append(name)
+        group += held
         size += nbytes
     yield group
 
 
 def _load(
-    directory: epath.Path, stored: Mapping[str, Any], names: Iterable[str]
+    directory: epath.Path, contents: packing.Contents, names: Iterable[str]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Read some leaves as host arrays, in the order of `names`, and the checksums [r]."""
     names = list(names)
+    stored = contents.stored
     # Targets are host arrays, never device arrays: those would ask for the devices that wrote the checkpoint.
-    targets = dict.fromkeys(stored, ocp.PLACEHOLDER) | {name: np.empty((), stored[name].dtype) for name in names}
-    loaded = _read(directory, lambda: ocp.load(directory, {"leaves": targets, "crc32": np.empty((), np.uint32)}))
-    return {name: loaded["leaves"][name] for name in names}, loaded["crc32"]
+    wanted = {name: np.empty((), stored[name].dtype) for name in contents.holding(names)}
+    targets: dict[str, Any] = {"leaves": dict.fromkeys(stored, ocp.PLACEHOLDER) | wanted, "crc32": _HOST_NUMBERS}
+    if contents.index is not None:
+        targets["index"] = _HOST_BYTES
+    loaded = _read(directory, lambda: ocp.load(directory, targets))
+    if contents.index is not None and not np.array_equal(loaded["index"], contents.index):
+        raise _damaged(directory, "the index of its small leaves is another one")
+    arrays = {name: loaded["leaves"][name] for name in wanted}
+    return packing.unpack(arrays, contents, names), loaded["crc32"]
 
 
 def _read(directory: epath.Path, read: Callable[[], T]) -> T:
