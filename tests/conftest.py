@@ -54,15 +54,19 @@ jaxtyping.install_import_hook(SHAPED, "annotations.check_annotations")
 def _compilation_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
     """Compile each program once: all workers of pytest-xdist share a cache, which outlives the session.
 
-    CSPACE_JAX_TEST_CACHE=off makes a cache for this session alone, as CI does.
+    CSPACE_JAX_TEST_CACHE names its folder; "off" makes one for this session alone.
     """
-    if os.environ.get("CSPACE_JAX_TEST_CACHE") == "off":
+    wanted = os.environ.get("CSPACE_JAX_TEST_CACHE")
+    if wanted == "off":
         own = tmp_path_factory.getbasetemp()
         folder = (own if worker_id == "master" else own.parent) / "jax_cache"
     else:
-        folder = pathlib.Path.home() / ".cache" / "cspace_jax" / "tests"
+        folder = pathlib.Path(wanted) if wanted else pathlib.Path.home() / ".cache" / "cspace_jax" / "tests"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
+PROCESSES = {"system", "long"}  # folders whose tests start processes or carry out whole studies
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -85,13 +89,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     them, those that use a study which another file compiles come later.
     """
     late = ("test_experiments.py", "test_kills.py", "test_unchanged.py", "test_installed.py")
-    items.sort(key=lambda item: ("system" not in item.path.parts, item.path.name in late))
+    items.sort(key=lambda item: (not PROCESSES & {*item.path.parts}, item.path.name in late))
     for item in items:
         item.add_marker(pytest.mark.system if _is_system(item) else pytest.mark.unit)
 
 
 def _is_system(node: pytest.Item | pytest.Module) -> bool:
-    return "system" in node.path.parts or node.get_closest_marker("system") is not None
+    return bool(PROCESSES & {*node.path.parts}) or node.get_closest_marker("system") is not None
 
 
 @pytest.fixture(scope="module", autouse=True)

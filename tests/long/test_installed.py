@@ -197,7 +197,7 @@ def test_the_notebook_without_a_package_stops_with_one_line(tmp_path):
 
 
 def test_the_notebook_goes_on_from_a_wheel_in_an_empty_folder_on_two_devices(built, drive, tmp_path):
-    """What it trains itself is carried out in tests/system/test_experiments.py."""
+    """What it trains itself is carried out in tests/long/test_experiments.py."""
     (tmp_path / "empty").mkdir()
     workdir = drive / "cspace_jax" / "hidden_smoke"
     before = [(workdir / name).read_bytes() for name in ("metrics.jsonl", "concept_space.csv")]
