@@ -106,6 +106,8 @@ def test_a_missing_config_file_or_scale_is_one_line(form, tmp_path):
         (["--mode=all"], "config is not given"),
         (["--mode=eval"], "workdir is not given"),
         (["--mode=figures", "--workdir="], "workdir is not given"),
+        (["--mode=extend", "--config.grid.seeds=(1,)"], "workdir is not given"),
+        (["--workdir=/nowhere/w", "--config.grid.seeds=(1,)"], "config is not given"),
         (["--mode=figures", "--workdir=/nowhere/w"], "no such folder"),
         (["--mode=eval", "--workdir=/nowhere/w"], "no such folder"),
         (["--mode=replay", "--workdir=/nowhere/w", "--steps=(3,)"], "no such folder"),
