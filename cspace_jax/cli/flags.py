@@ -188,8 +188,10 @@ def two_workdirs(text: str | None) -> tuple[str, str]:
 def _with_stored_config(argv: Sequence[str]) -> list[str]:
     """Let overrides without a --config change the configuration that the workdir holds."""
     modes, folders = (arguments.values(argv, name) for name in ("mode", "workdir"))
-    if not arguments.overrides(argv) or arguments.values(argv, "config") or "compare" in modes:
+    if not arguments.overrides(argv) or arguments.values(argv, "config"):
         return list(argv)
+    if "compare" in modes:
+        raise UserError(f"config.{arguments.overrides(argv)[0]}: --mode=compare knows no fields, only --workdirs")
     if not any(MODES[mode].of_a_workdir for mode in modes if mode in MODES):
         raise UserError(NO_CONFIG)
     if not folders or not folders[-1]:

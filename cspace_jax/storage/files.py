@@ -61,6 +61,13 @@ def located(path: PathLike, name: str = "") -> epath.Path:
 
 
 @functools.cache
+def require_outside(path: PathLike, root: PathLike, name: str) -> None:
+    """Raise UserError, which calls the place `name`, if a path that is written to lies in the workdir `root`."""
+    inside = os.path.realpath(expanded(root))
+    if os.path.commonpath([inside, os.path.realpath(expanded(path))]) == inside:
+        raise UserError(f"{name} = {quoted(path)}: lies in the workdir {quoted(inside)}, must be another folder")
+
+
 def _missing(scheme: str) -> str:
     """Return what is missing to reach a kind of storage; "" if nothing is."""
     if scheme not in _PACKAGES:

@@ -108,6 +108,7 @@ def test_a_missing_config_file_or_scale_is_one_line(form, tmp_path):
         (["--mode=figures", "--workdir="], "workdir is not given"),
         (["--mode=extend", "--config.grid.seeds=(1,)"], "workdir is not given"),
         (["--workdir=/nowhere/w", "--config.grid.seeds=(1,)"], "config is not given"),
+        (["--mode=compare", "--config.grid.seeds=(1,)"], "config.grid.seeds: --mode=compare knows no fields"),
         (["--mode=figures", "--workdir=/nowhere/w"], "no such folder"),
         (["--mode=eval", "--workdir=/nowhere/w"], "no such folder"),
         (["--mode=replay", "--workdir=/nowhere/w", "--steps=(3,)"], "no such folder"),
