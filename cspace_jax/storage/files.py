@@ -60,7 +60,6 @@ def located(path: PathLike, name: str = "") -> epath.Path:
     return epath.Path(f"/{text}" if taken else text)
 
 
-@functools.cache
 def require_outside(path: PathLike, root: PathLike, name: str) -> None:
     """Raise UserError, which calls the place `name`, if a path that is written to lies in the workdir `root`."""
     inside = os.path.realpath(expanded(root))
@@ -68,6 +67,7 @@ def require_outside(path: PathLike, root: PathLike, name: str) -> None:
         raise UserError(f"{name} = {quoted(path)}: lies in the workdir {quoted(inside)}, must be another folder")
 
 
+@functools.cache
 def _missing(scheme: str) -> str:
     """Return what is missing to reach a kind of storage; "" if nothing is."""
     if scheme not in _PACKAGES:
