@@ -46,9 +46,9 @@ def run(argv: Sequence[str]) -> None:
         return _compare()
     config = None if FLAGS.config is None else from_config_dict(FLAGS.config)
     if config is None and not MODES[mode].of_a_workdir:
-        raise UserError("config is not given: for example --config=signal; --help lists the studies")
+        raise UserError(command_line.NO_CONFIG)
     if not FLAGS.workdir and mode != "plan":
-        raise UserError("workdir is not given: must be the path of a folder, for example --workdir=runs/signal")
+        raise UserError(command_line.NO_WORKDIR)
     with stopping.waits():
         startup.set_up_jax(arguments.is_smoke(command_line.expanded(sys.argv)))
         from cspace_jax.pipeline import api  # here, because it takes seconds: mistakes are told before

@@ -96,6 +96,8 @@ flags.DEFINE_integer("num_processes", None, "With --distributed: number of proce
 flags.DEFINE_integer("process_id", None, "With --distributed: number of this process, from 0.", lower_bound=0)
 
 _BY_HAND = ("coordinator", "num_processes", "process_id")
+NO_CONFIG = "config is not given: for example --config=signal; --help lists the studies"
+NO_WORKDIR = "workdir is not given: must be the path of a folder, for example --workdir=runs/signal"
 
 
 def parse_flags(argv: Sequence[str], say: Callable[[str], None] | None = None) -> list[str]:
@@ -186,9 +188,14 @@ def two_workdirs(text: str | None) -> tuple[str, str]:
 def _with_stored_config(argv: Sequence[str]) -> list[str]:
     """Let overrides without a --config change the configuration that the workdir holds."""
     modes, folders = (arguments.values(argv, name) for name in ("mode", "workdir"))
-    suits = any(MODES[mode].of_a_workdir for mode in modes if mode in MODES)
-    if not arguments.overrides(argv) or arguments.values(argv, "config") or not folders or not suits:
+    if not arguments.overrides(argv) or arguments.values(argv, "config"):
         return list(argv)
+    if "compare" in modes:
+        raise UserError(f"config.{arguments.overrides(argv)[0]}: --mode=compare knows no fields, only --workdirs")
+    if not any(MODES[mode].of_a_workdir for mode in modes if mode in MODES):
+        raise UserError(NO_CONFIG)
+    if not folders or not folders[-1]:
+        raise UserError(NO_WORKDIR)
     name = "extended_config.py" if modes[-1] == "extend" else "stored_config.py"
     stored = pathlib.Path(__file__).with_name(name)
     return [argv[0], f"--config={stored}:{folders[-1]}", *argv[1:]]

@@ -1,6 +1,7 @@
 """The top of a study's page: the question, verdicts, learning times, and what was run."""
 
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from cspace_jax.analysis.verdict_tables import interval_words, known, p_value, t
 from cspace_jax.explorer.charts import listed
 from cspace_jax.plots import style
 from cspace_jax.text import minutes
+
+# However the command was started, and wherever it lay on that machine; a shell quotes a path with a space.
+_PROGRAM = re.compile(r"^('[^']*/(cspace|main\.py)'|\S*/(cspace|main\.py)|main\.py)(?= |$)")
 
 
 def claims(summary: Mapping[str, Any]) -> list[tuple[bool, list[dict[str, str]], list[str]]]:
@@ -95,7 +99,7 @@ def _starts(env: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _told(start: Mapping[str, Any]) -> dict[str, str]:
     versions = start.get("versions") or {}
     return {
-        "command": str(start.get("command_line", "")),
+        "command": _PROGRAM.sub("cspace", str(start.get("command_line", ""))),
         "device": f"{start.get('device_count')} x {start['device_kind']}" if start.get("device_kind") else "",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items() if version),
         "commit": str(start.get("git_commit") or ""),

@@ -19,7 +19,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.pipeline import preparation
 from cspace_jax.pipeline.several import names_of, real_path
 from cspace_jax.pipeline.study import Study
-from cspace_jax.storage.files import PathLike, located, quoted, write_atomic
+from cspace_jax.storage.files import PathLike, located, quoted, require_outside, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -238,9 +238,7 @@ def _save(
 
     folder = located(outdir, "outdir")
     for study in studies:
-        root = real_path(study.workdir.root)
-        if os.path.commonpath([root, real_path(folder)]) == root:
-            raise UserError(f"outdir = {quoted(folder)}: lies in the workdir {quoted(root)}, must be another folder")
+        require_outside(folder, study.workdir.root, "outdir")
     text = json.dumps(report.to_json(numbers), indent=2, allow_nan=False)
     write_atomic(folder / NUMBERS, text + "\n")
     drawn = [path for name, figure in figures.items() for path in style.save(figure, folder / name)]

@@ -28,7 +28,7 @@ from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results
 from cspace_jax.storage.evaluations import read_evaluation
-from cspace_jax.storage.files import PathLike, located, writing
+from cspace_jax.storage.files import PathLike, located, require_outside, writing
 from cspace_jax.storage.pictures import png, upright
 from cspace_jax.studies import loading
 
@@ -70,6 +70,7 @@ def export(study: Study, request: Request | None) -> str:
     asked = request or Request()
     to = asked.to or _default_target(study, asked.weights)
     if asked.weights:
+        require_outside(to, study.workdir.root, "to")
         return f"weights of run {asked.weights.replace(':', ' at step ')}: {study.model(*asked.model).save(to)}"
     return f"the study as a dataset: {write(study, to):,} pictures in {to}"
 
@@ -83,9 +84,11 @@ def write(study: Study, to: PathLike) -> int:
       The number of pictures.
 
     Raises:
-      UserError: the folder exists and is not empty, there are no results or samples, or it cannot be written.
+      UserError: the folder exists and is not empty or lies in the workdir, there are no results or samples, or it
+        cannot be written.
     """
     folder = check_target(to)
+    require_outside(folder, study.workdir.root, "to")
     ds = results.open_results(study.workdir.root)
     if not study.config.evaluate.keep_samples:
         fail("evaluate.keep_samples", 0, "no samples of this study were kept, there is nothing to export")

@@ -8,7 +8,7 @@ from cspace_jax import processes, startup
 from cspace_jax.config import ALL_FIGURES, Config, reading
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import elicit, extension, opening, planning, probe_levels, replay
+from cspace_jax.pipeline import elicit, extension, opening, planning, probe_levels, replay, train
 from cspace_jax.pipeline.modes import MODES, OF_A_STUDY, SHOWS
 from cspace_jax.pipeline.probe_cache import load_or_train
 from cspace_jax.pipeline.replay import Request
@@ -99,6 +99,9 @@ def _check_added(study: Study, asked: Config, before: Extensions, added: Extensi
     ]
     for config, folder in new:
         planning.resolve(config, folder, trains=True)
+    for part in study.parts:
+        for wave in part.waves:
+            train.require_files(part, wave)
     if new or added.steps != before.steps:
         elicit.require_known(study)
     if new and processes.is_first():

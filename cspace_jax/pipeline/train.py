@@ -129,28 +129,37 @@ def _put_aside(folder: epath.Path, step: int) -> None:
 
 def _look(study: Study, wave: Wave, again: bool) -> None:
     """Say which files of a wave that is trained are gone, or refuse to train it again unasked."""
-    done, last, name = wave.trained_steps(study.config), study.config.optim.steps, wave.name
-    stored = set(checkpoint.steps(wave.params_folder))
-    gone = [s for s in wave.unread(study.steps) if s <= done and s not in stored]
-    if done == last and not gone and not checkpoint.steps(wave.state_folder):
+    done, stored, gone = _found(study, wave)
+    if done == study.config.optim.steps and not gone and not checkpoint.steps(wave.state_folder):
         what = f"{wave.state_folder}" + ("" if stored else f" and {wave.params_folder}")
         needs = "more steps" + ("" if stored else ", further protocols and single models")
         print(f"{what} of a finished training are gone: nothing is trained again; {needs} would need them")
-    if again or (done and not gone) or wave.unsaved.exists():
+    if not again:
+        require_files(study, wave)
+
+
+def require_files(study: Study, wave: Wave) -> None:
+    """Raise UserError if a wave was trained, but files are gone without which it would be trained again from step 0."""
+    done, stored, gone = _found(study, wave)
+    if (done and not gone) or wave.unsaved.exists():
         return
     if gone or stored or _measured(study, wave) or _logged(study, wave):
         missing = f"parameters of step {gone[0]}" if gone else "states to go on from"
         raise UserError(
-            f"{name} was trained, but its {missing} are gone: --mode=train trains it again from step 0, and keeps what "
-            "was measured in aside/"
+            f"{wave.name} was trained, but its {missing} are gone: --mode=train trains it again from step 0, and keeps "
+            "what was measured in aside/"
         )
+
+
+def _found(study: Study, wave: Wave) -> tuple[int, set[int], list[int]]:
+    """Return the last step of a wave, the steps whose parameters are stored, and those neither stored nor evaluated."""
+    done, stored = wave.trained_steps(study.config), set(checkpoint.steps(wave.params_folder))
+    return done, stored, [s for s in wave.unread(study.steps) if s <= done and s not in stored]
 
 
 def _resumable_step(study: Study, wave: Wave) -> int:
     """Return the step of the last state, 0 if there is none or if a checkpoint to evaluate before it was removed."""
-    done = wave.trained_steps(study.config)
-    stored = set(checkpoint.steps(wave.params_folder))
-    lost = [s for s in wave.unread(study.steps) if s <= done and s not in stored]
+    done, _, lost = _found(study, wave)
     if lost:
         print(f"checkpoint {wave.params_folder / str(lost[0])} is missing: training starts again from step 0")
     return 0 if lost else done

@@ -60,6 +60,13 @@ def located(path: PathLike, name: str = "") -> epath.Path:
     return epath.Path(f"/{text}" if taken else text)
 
 
+def require_outside(path: PathLike, root: PathLike, name: str) -> None:
+    """Raise UserError, which calls the place `name`, if a path that is written to lies in the workdir `root`."""
+    inside = os.path.realpath(expanded(root))
+    if os.path.commonpath([inside, os.path.realpath(expanded(path))]) == inside:
+        raise UserError(f"{name} = {quoted(path)}: lies in the workdir {quoted(inside)}, must be another folder")
+
+
 @functools.cache
 def _missing(scheme: str) -> str:
     """Return what is missing to reach a kind of storage; "" if nothing is."""

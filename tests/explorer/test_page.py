@@ -312,6 +312,11 @@ def test_what_was_run_is_the_first_command_and_where_later_ones_differ(ds):
         "M --mode=elicit --workdir=w; 2026-11-05; device 1 x H200; versions jax 0.11.0",
     ]
     assert "1 x cpu" in overview.run_line(summarised(ds), {**later, "earlier": earlier}, {"train": 100.0})
+    programs = ("'/a b/main.py'", "main.py", "/bin/cspace", "/a/main.py")
+    *earlier, last = (start(f"{program} --config=x", "02") for program in programs)
+    found = overview.facts(summarised(ds), {**last, "earlier": earlier}, {})
+    assert ("Command", "cspace --config=x") in found
+    assert ("Later", "the same command; 3 times, last 2026-11-02") in found
 
 
 def test_a_chart_of_ones_own_comes_last(ds, monkeypatch):

@@ -161,6 +161,7 @@ def test_a_target_that_holds_something_is_refused_and_an_empty_one_is_taken(stud
         (tmp_path / "full", "full': is not empty; nothing is overwritten"),
         (tmp_path / "file", "file': is a file, must be a folder"),
         (study.workdir.root, "is not empty"),
+        (study.workdir.root / "new", "new': lies in the workdir"),
         ("gs://bucket/x", "must be the path of a folder on this machine"),
     ):
         assert_one_line(command(*line, f"--to={to}"), words)

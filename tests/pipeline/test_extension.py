@@ -275,6 +275,10 @@ def test_a_training_that_cannot_go_on_is_one_line(finished, tmp_path):
     description.mkdir()
     with pytest.raises(cs.UserError, match="battery.json is damaged; remove"):
         battery.extend(steps=STEPS)
+    for folder in (study.workdir.checkpoints, study.workdir.eval):
+        shutil.rmtree(folder)
+    with pytest.raises(cs.UserError, match="wave_000 was trained, but its states to go on from are gone: --mode=train"):
+        study.extend(seeds=(9,))
     assert not study.workdir.extensions.exists() and not battery.workdir.extensions.exists()
 
 
