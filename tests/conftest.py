@@ -86,7 +86,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts real processes or carries out whole studies as system, and everything else as unit.
+    """Mark what starts processes or carries out studies as system, and what neither does so nor is `network` as unit.
 
     Files with long tests come first: workers take whole files, and the last one should not wait for a long one. Of
     them, those that use a study which another file compiles come later.
@@ -94,7 +94,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     late = ("test_experiments.py", "test_kills.py", "test_unchanged.py", "test_installed.py")
     items.sort(key=lambda item: (not PROCESSES & {*item.path.parts}, item.path.name in late))
     for item in items:
-        item.add_marker(pytest.mark.system if _is_system(item) else pytest.mark.unit)
+        if _is_system(item):
+            item.add_marker(pytest.mark.system)
+        elif item.get_closest_marker("network") is None:
+            item.add_marker(pytest.mark.unit)
 
 
 def _is_system(node: pytest.Item | pytest.Module) -> bool:

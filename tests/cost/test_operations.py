@@ -14,6 +14,8 @@ from cspace_jax.model import unet, vdm
 from cspace_jax.studies import guidance, signal, underspec
 from cspace_jax.training.run import TrainSpec, init_run, make_data, train_step
 
+pytestmark = pytest.mark.network
+
 CONFIGS = {
     "paper": from_config_dict(signal.get_config("paper")),
     "quick, guided": from_config_dict(guidance.get_config("quick")),

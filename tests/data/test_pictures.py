@@ -31,6 +31,8 @@ from cspace_jax.model import vdm
 from cspace_jax.pipeline import probe
 from cspace_jax.training.run import TrainSpec
 
+pytestmark = pytest.mark.network
+
 SIDE = 4
 COUNTS, HELD = (7, 5, 6, 8), (2, 3, 2, 4)
 TOTAL = sum(COUNTS) + sum(HELD)

@@ -45,6 +45,8 @@ from cspace_jax.training import run
 from cspace_jax.training.microbatch import AXIS
 from cspace_jax.training.run import init_run, make_data
 
+pytestmark = pytest.mark.network
+
 everything = pytest.mark.parametrize("what", [*NETWORK, *LAYOUTS])
 
 

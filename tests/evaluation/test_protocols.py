@@ -16,6 +16,8 @@ from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
 from cspace_jax.evaluation.query import random_direction, unlike
 
+pytestmark = pytest.mark.network
+
 
 def test_naive_comes_first_and_asks_at_the_class_mean():
     config = with_protocols("patch", "naive")

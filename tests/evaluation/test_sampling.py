@@ -17,6 +17,8 @@ from cspace_jax.evaluation.reading import read
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.training.run import TrainSpec, init_run
 
+pytestmark = pytest.mark.network
+
 CONFIG = tiny.study(network=tiny.NARROW, evaluate={"samples_per_class": 6, "sampling_steps": 2})
 
 

@@ -22,6 +22,8 @@ from cspace_jax.model.convolution import METHODS
 from cspace_jax.training import optimizer
 from experiments.golden import NETWORK, TOLERANCES, differences, mean_loss, network_times, nhwc, read, step, tree
 
+pytestmark = pytest.mark.network
+
 
 @pytest.fixture(scope="module")
 def golden():

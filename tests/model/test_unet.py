@@ -21,6 +21,8 @@ from cspace_jax.model import unet, vdm
 from cspace_jax.model.convolution import METHODS, conv_1x1, conv_2x2_down, conv_2x2_up, conv_3x3
 from cspace_jax.model.layers import drop_out, group_norm
 
+pytestmark = pytest.mark.network
+
 SIZE = tiny.DATA.image_size
 forward = jax.jit(unet.apply, static_argnames="spec", compiler_options=tiny.COMPILE_FAST)
 

@@ -23,6 +23,8 @@ from cspace_jax.model.convolution import METHODS
 from cspace_jax.pipeline import probe, probe_cache, probe_levels
 from cspace_jax.storage.workdir import Workdir
 
+pytestmark = pytest.mark.network
+
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "probe_small.npz"
 PAPER = Config(study="test", scale="paper")
 SMALL = dataclasses.replace(

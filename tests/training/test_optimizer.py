@@ -10,6 +10,8 @@ from cspace_jax.config.schema import OptimConfig
 from cspace_jax.training import optimizer
 from cspace_jax.training.run import TrainSpec
 
+pytestmark = pytest.mark.network
+
 GRADIENTS = {
     "odd": np.array([3.0, -1.0, 2.0]),
     "even": np.array([3.0, -1.0, 2.0, -8.0]),
