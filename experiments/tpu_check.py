@@ -165,7 +165,7 @@ def planned(config: Config, topology: str) -> tuple[Config, int]:
     from cspace_jax.cost.memory import Place
 
     kind, total = topology.partition(":")[0], config.grid.num_runs
-    place = Place("vmap", CHIPS[kind], False, CHIP_GB[kind] * 1e9)
+    place = Place("vmap", CHIPS[kind], False, CHIP_GB[kind] * 1e9, tpu=True)
     chosen = fit.choose(config, Plan.resolve(config, "tpu"), total, config.engine.wave, lambda _: place)
     if chosen is None:
         raise UserError(f"runs = 0: no wave of {config.study}:{config.scale} is predicted to fit {CHIPS[kind]} {kind}")
@@ -191,7 +191,7 @@ def program(config: Config, name: str, runs: int) -> Program:
     state = _shapes(functools.partial(init_run, spec), setting)
     if name == "training":
         data, number = _shapes(functools.partial(make_data, spec), setting), jax.ShapeDtypeStruct((), jnp.int32)
-        footprint = memory.outline(config, plan)
+        footprint = memory.outline(config, plan, tpu=True)
         predicted = runs * (footprint.resident + footprint.working) + footprint.fixed
         arguments = (state, setting, data, spec.source.pool_shapes, number, number)
         flops = runs * operations.step_flops(config)

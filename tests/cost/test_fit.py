@@ -16,7 +16,7 @@ CONFIG = tiny.study(network=tiny.NARROW, optim={"batch_size": 64}, grid={"seeds"
 GPU = Plan("xla", "vmap", 50)
 
 
-def of_samples(config, plan):
+def of_samples(config, plan, tpu=False):
     """A run that keeps 10 bytes, and works with one byte a sample of its microbatch."""
     samples = plan.microbatch or config.engine.microbatch or config.optim.batch_size
     return Footprint(10.0, 10.0, float(samples))

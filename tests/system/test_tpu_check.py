@@ -68,7 +68,7 @@ def test_programs_have_the_shapes_of_all_runs(smoke, name):
     leaves = jax.tree.leaves(stacked[:-1] if name == "reading" else stacked)
     assert leaves and all(leaf.shape[0] == 3 for leaf in leaves)
     assert name != "training" or all(leaf.shape == () for leaf in shared)
-    outline = memory.outline(smoke, Plan.resolve(smoke, "tpu"))
+    outline = memory.outline(smoke, Plan.resolve(smoke, "tpu"), tpu=True)
     predicted = memory.peak_bytes(outline, memory.Place("vmap", 1, False, 16e9), 3)
     assert what.predicted == (pytest.approx(predicted) if name == "training" else 0)
     steps = smoke.evaluate.sampling_steps
