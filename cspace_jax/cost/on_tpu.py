@@ -21,6 +21,7 @@ from cspace_jax.model.unet import UNetSpec
 
 _FLOAT = 4  # bytes
 _KERNEL = 4  # dimensions of a convolution's kernel
+_TAPS = 9  # of a 3x3 kernel
 _FIRST = ("embed_time", "embed_vector", "conv_in")  # whose gradients are made last
 _ATTENTION = 2  # input, and in bfloat16 its normalised input and the mixed values
 _HEADS = 3  # queries, keys, values
@@ -57,7 +58,7 @@ def stages(spec: UNetSpec, size: int, params: Mapping[str, Any]) -> Iterator[Sta
         pixels = (size // 2**level) ** 2
         if name == "mid_block_1" and spec.attention:
             yield _attention(spec, parameters["mid_attention"], pixels)
-        yield _block(parameters[name], pixels, entering[name], features)
+        yield _block(spec, parameters[name], pixels, entering[name], features)
         way = name.split("_")[0]
         if f"{way}_{level}_conv" in parameters and name.endswith(f"_{spec.blocks - 1}"):
             here = pixels * padded(features, ROW)
@@ -70,10 +71,13 @@ def stages(spec: UNetSpec, size: int, params: Mapping[str, Any]) -> Iterator[Sta
     yield Stage(parameters["norm_out"] + parameters["conv_out"], kept=last, passing=last)
 
 
-def _block(parameters: int, pixels: int, entering: int, features: int) -> Stage:
+def _block(spec: UNetSpec, parameters: int, pixels: int, entering: int, features: int) -> Stage:
     before, after = padded(entering, ROW), padded(features, ROW)
-    # A 1x1 convolution reads the input in bfloat16.
-    kept = pixels * (before + after + (before // 2 if entering != features else 0))
+    # A 1x1 convolution reads the input in bfloat16; what dropout keeps is said in a byte.
+    joined = before // 2 if entering != features else 0
+    kept = pixels * (before + joined + after + (after // _FLOAT if spec.dropout > 0 else 0))
+    # Not seen compiled: patches that are gathered for a product are stored, as on a CPU.
+    kept += pixels * sum(padded(_TAPS * n, ROW) for n in (entering, features)) * (spec.convolution == "matmul")
     return Stage(parameters, kept=kept, passing=pixels * (before + 2 * after))
 
 

@@ -36,7 +36,7 @@ def test_arrays_are_padded_as_a_tpus_compiler_does(shape, itemsize, size):
 @pytest.mark.parametrize(("study", "size"), [("signal:quick", 136_184_320), ("signal:paper", 1_053_746_688)])
 def test_what_stays_of_eight_runs_is_what_the_compiler_says_to_the_byte(study, size):
     config = cs.load_config(study)
-    found = memory.outline(config, Plan.resolve(config, "tpu"), tpu=True)
+    found = memory.outline(config, Plan.resolve(config, "tpu"), True)
     assert 8 * found.resident + 2 * tiles.padded_bytes((), 4) == size
 
 
