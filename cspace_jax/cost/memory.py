@@ -96,7 +96,8 @@ def outline(config: Config, plan: Plan, tpu: bool = False) -> Footprint:
     if not tpu:
         return Footprint(_bytes(state), _bytes(stays), activations.step_bytes(spec), pool=_bytes(pool))
     parts = on_tpu.stages(spec.vdm.network, spec.source.data.image_size, state.params["network"])
-    working = activations.step_bytes(spec, list(parts)) + on_tpu.copied_bytes(state, data)
+    copied = on_tpu.copied_bytes(state if spec.microbatches == 1 else state.params, data)
+    working = activations.step_bytes(spec, list(parts)) + copied
     return Footprint(_bytes(state), on_tpu.run_bytes(stays), working, pool=on_tpu.shared_bytes(pool))
 
 

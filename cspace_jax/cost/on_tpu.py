@@ -3,7 +3,8 @@
 Read off the schedule and the layouts of programs that libtpu 0.0.52 compiled for a v5e (docs/devices.md). Of a norm the
 input is stored, and what is computed element by element between it and a convolution is computed again where it is
 read. Channels, and pixels where attention makes them the minor dimension, fill rows of 128 numbers. Before its loop the
-program copies kernels, with their moments and averages, and the training set into other layouts.
+program copies kernels, with their moments and averages, and the training set into other layouts; with microbatches the
+moments and averages stay as they are, and each step copies kernels for all its microbatches.
 """
 
 import math
@@ -39,7 +40,7 @@ def run_bytes(tree: Any) -> float:
 
 
 def copied_bytes(state: Any, data: Any) -> float:
-    """Return the bytes of what the program copies of a run before its loop: kernels, tables of the training set.
+    """Return the bytes of what the program copies of a run: kernels of `state`, tables of the training set.
 
     A copied kernel takes what it took before; of a table [rows, n] every row fills rows of 128 numbers.
     """

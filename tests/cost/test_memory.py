@@ -84,6 +84,7 @@ def test_the_outline_is_within_15_percent_of_the_analysis(name):
     ("study", "runs", "microbatch", "compiled"),
     [
         ("signal:quick", 8, 0, 468.5e6),
+        ("signal:quick", 16, 8, 722.9e6),
         ("signal:quick", 32, 0, 2075.7e6),
         ("signal:paper", 1, 0, 1051.1e6),
         ("signal:paper", 8, 0, 7452.8e6),
