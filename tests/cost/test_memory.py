@@ -89,6 +89,7 @@ def test_the_outline_is_within_15_percent_of_the_analysis(name):
         ("signal:paper", 1, 0, 1051.1e6),
         ("signal:paper", 8, 0, 7452.8e6),
         ("signal:paper", 13, 0, 12057.6e6),
+        ("signal:paper", 13, 32, 7533.2e6),
     ],
 )
 def test_the_outline_for_a_tpu_is_within_15_percent_of_its_compilers(study, runs, microbatch, compiled):
