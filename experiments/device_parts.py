@@ -160,7 +160,8 @@ def measure_memory(request: Request) -> Answer:
     """
     config = study(request)
     plan = Plan.resolve(config, jax.default_backend())
-    predicted = memory.peak_bytes(memory.outline(config, plan), memory.here(config, plan), request["runs"])
+    place = memory.here(config, plan)
+    predicted = memory.peak_bytes(memory.outline(config, plan, place.tpu), place, request["runs"])
     runs = start(config)
     for _ in range(2):
         runs.train(1)

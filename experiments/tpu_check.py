@@ -1,9 +1,11 @@
 """Compile the programs of a study for a TPU where there is none, and say what memory and operations they need there.
 
     python -m experiments.tpu_check --config=signal:quick --runs=1,8,32 --out=runs/tpu.md
+    python -m experiments.tpu_check --config=signal:paper --programs=training --runs=0
     python -m experiments.tpu_check --config=images:quick --config.data.path=MY_PICTURES --runs=1
 
-Needs the extra `tpu`, whose compiler (libtpu) works on any Linux machine. All runs are in one program on one chip. A
+Needs the extra `tpu`, whose compiler (libtpu) works on any Linux machine. All runs are in one program on one chip; 0
+runs are one chip's share of the planned wave, with its microbatch: what `--mode=plan` says of a v5e-8 or v5p-8. A
 program takes seconds (smoke), minutes (quick) or up to a quarter of an hour (paper) to compile on two cores. Memory
 predicted is that of `--mode=plan`, for training alone; compiled are arguments, temporaries and what of the results has
 no place among the arguments. Operations are those of one step of training or of the sampler, because the compiler
@@ -33,9 +35,10 @@ from cspace_jax.storage.files import write_atomic
 from cspace_jax.text import one_line
 
 PROGRAMS = ("training", "sampling", "reading", "battery")
-# GB of one chip, by the first part of a topology's name; makers' data sheets.
-_PLANNED = {f"TPU {kind}-8": kind for kind in ("v5e", "v5p")}
-CHIP_GB = {"v4": 32, "v6e": 32} | {kind: round(ACCELERATORS[name].memory / 1e9) for name, kind in _PLANNED.items()}
+_PLANNED = {kind: ACCELERATORS[f"TPU {kind}-8"] for kind in ("v5e", "v5p")}
+# By the first part of a topology's name: GB of one chip (makers' data sheets), and chips that share a planned wave.
+CHIP_GB = {"v4": 32, "v6e": 32} | {kind: round(one.memory / 1e9) for kind, one in _PLANNED.items()}
+CHIPS = {"v4": 4, "v6e": 8} | {kind: one.chips for kind, one in _PLANNED.items()}
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 HEADER = (
     "program", "runs", "predicted, MB", "compiled, MB", "arguments", "temporaries", "predicted / compiled",
@@ -53,6 +56,7 @@ class Program(NamedTuple):
       arguments: shapes and types of its arguments.
       predicted: bytes that are predicted, 0 where nothing is.
       operations: of one step in closed form, 0 where there is none.
+      cut: how many images of a batch its gradients are computed of at once, in words; "" = all.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Program(NamedTuple):
     arguments: tuple[Any, ...]
     predicted: float = 0.0
     operations: float = 0.0
+    cut: str = ""
 
 
 class Compiled(NamedTuple):
@@ -87,7 +92,12 @@ def run(arguments: Sequence[str]) -> None:
     parser = scripts.Parser(prog="python -m experiments.tpu_check", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", default="signal:smoke", help="study and scale")
     parser.add_argument("--topology", default="v5e:2x2", help="kind and arrangement of chips; one is compiled for")
-    parser.add_argument("--runs", type=scripts.comma_separated(int), default=(1, 8, 32), help="numbers of runs")
+    parser.add_argument(
+        "--runs",
+        type=scripts.comma_separated(int),
+        default=(1, 8, 32),
+        help="runs of a chip; 0 = its share of the planned wave",
+    )
     parser.add_argument("--programs", type=scripts.comma_separated(str), default=PROGRAMS, help="which programs")
     parser.add_argument("--cache_dir", default="", help="folder that keeps what the compiler said of a program")
     parser.add_argument("--out", default="", help="file that the table is also written to")
@@ -97,16 +107,18 @@ def run(arguments: Sequence[str]) -> None:
     opening.open_and_check(config)
     place, memory = _chip(flags.topology)
     names = [name for name in flags.programs if name != "battery" or config.elicit.protocols]
-    counts = ", ".join(map(str, flags.runs))
+    counts = ", ".join(str(runs or "planned") for runs in flags.runs)
     _say(f"{config.study}:{config.scale} for {flags.topology}: {', '.join(names)}, each for {counts} run(s)")
     _say("a program takes seconds at smoke scale, minutes at quick and a quarter of an hour at paper scale to compile")
     if len(names) < len(flags.programs):
         _say("the study asks no battery of protocols")
     found = []
-    for runs in flags.runs:
+    for number in flags.runs:
+        asked, runs = (config, number) if number else planned(config, flags.topology)
         for name in names:
-            _say(f"compiling {name} of {runs} run(s)")
-            found.append(compile_for(place, memory, program(config, name, runs), flags.cache_dir))
+            what = program(asked, name, runs)
+            _say(f"compiling {name}{what.cut} of {runs} run(s)")
+            found.append(compile_for(place, memory, what, flags.cache_dir))
             _say(f"  {found[-1].seconds:.0f} s, {found[-1].total / 1e6:,.0f} MB")
     text = table(found)
     print(text)
@@ -115,8 +127,8 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _check(topology: str, runs: Sequence[int], programs: Sequence[str]) -> None:
-    if not runs or min(runs) < 1:
-        raise UserError(f"runs = {runs}: must be numbers of at least 1")
+    if not runs or min(runs) < 0:
+        raise UserError(f"runs = {runs}: must be numbers of at least 1, or 0 for the planned wave")
     for name in programs:
         if name not in PROGRAMS:
             raise UserError(f"programs = {name!r}: must be among {', '.join(PROGRAMS)}")
@@ -142,6 +154,25 @@ def _chip(topology: str) -> tuple[Any, float]:
     return SingleDeviceSharding(described.devices[0]), CHIP_GB[topology.partition(":")[0]] * 1e9
 
 
+def planned(config: Config, topology: str) -> tuple[Config, int]:
+    """Return a study with its planned microbatch, and how many runs of its planned wave one of `CHIPS` chips trains.
+
+    Raises:
+      UserError: not even one run of the study is predicted to fit.
+    """
+    from cspace_jax.config.plan import Plan
+    from cspace_jax.cost import fit
+    from cspace_jax.cost.memory import Place
+
+    kind, total = topology.partition(":")[0], config.grid.num_runs
+    place = Place("vmap", CHIPS[kind], False, CHIP_GB[kind] * 1e9, tpu=True)
+    chosen = fit.choose(config, Plan.resolve(config, "tpu"), total, config.engine.wave, lambda _: place)
+    if chosen is None:
+        raise UserError(f"runs = 0: no wave of {config.study}:{config.scale} is predicted to fit {CHIPS[kind]} {kind}")
+    engine = dataclasses.replace(config.engine, microbatch=chosen.microbatch)
+    return dataclasses.replace(config, engine=engine), -(-min(chosen.wave or total, total) // CHIPS[kind])
+
+
 def program(config: Config, name: str, runs: int) -> Program:
     """Return a program of a study for `runs` runs in one batched program, as a TPU would be given it."""
     import jax
@@ -160,11 +191,13 @@ def program(config: Config, name: str, runs: int) -> Program:
     state = _shapes(functools.partial(init_run, spec), setting)
     if name == "training":
         data, number = _shapes(functools.partial(make_data, spec), setting), jax.ShapeDtypeStruct((), jnp.int32)
-        footprint = memory.outline(config, plan)
+        footprint = memory.outline(config, plan, tpu=True)
         predicted = runs * (footprint.resident + footprint.working) + footprint.fixed
         arguments = (state, setting, data, spec.source.pool_shapes, number, number)
         flops = runs * operations.step_flops(config)
-        return Program(name, runs, training_program(spec, plan), arguments, predicted, flops)
+        batch = config.optim.batch_size
+        cut = f", {spec.microbatch_size} of {batch}" if spec.microbatches > 1 else ""
+        return Program(name, runs, training_program(spec, plan), arguments, predicted, flops, cut)
     return _evaluating(config, spec, name, setting, state.evaluated)
 
 
@@ -273,7 +306,15 @@ def table(found: Sequence[Compiled]) -> str:
         share = f"{what.predicted / one.total:.2f}" if what.predicted and one.total else "-"
         flops = (f"{value / 1e9:,.3g}" if value else "-" for value in (one.operations, what.operations))
         mb = (f"{value / 1e6:,.1f}" if value else "-" for value in sizes)
-        cells = (what.name, str(what.runs), *mb, share, *flops, "yes" if one.fits else "no", f"{one.seconds:.0f}")
+        cells = (
+            f"{what.name}{what.cut}",
+            str(what.runs),
+            *mb,
+            share,
+            *flops,
+            "yes" if one.fits else "no",
+            f"{one.seconds:.0f}",
+        )
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 

@@ -56,13 +56,14 @@ class Stage(NamedTuple):
     loops_back: int = 0
 
 
-def step_bytes(spec: TrainSpec) -> float:
+def step_bytes(spec: TrainSpec, parts: list[Stage] | None = None) -> float:
     """Return the peak bytes of a training step of one run beyond its state, setting and training set.
 
     A step in microbatches holds the tensors of one of them, the summed gradients beside its own, and what is prepared
-    for Winograd's products from the first microbatch to the last.
+    for Winograd's products from the first microbatch to the last. `parts` of the network are those of a CPU's compiler
+    where none are given.
     """
-    parts = list(stages(spec.vdm.network, spec.source.data.image_size))
+    parts = parts or list(stages(spec.vdm.network, spec.source.data.image_size))
     samples, cut = spec.microbatch_size, spec.microbatches > 1
     parameters = sum(one.parameters for one in parts)
     prepared = sum(one.prepared for one in parts)

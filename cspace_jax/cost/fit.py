@@ -87,7 +87,8 @@ def require(config: Config, plan: Plan, runs: int, wave: int = 0, source: str = 
     if chosen is not None:
         return chosen
     last = candidates(config, plan)[-1]
-    place, footprint = memory.here(config, last), _outline(config, last)
+    place = memory.here(config, last)
+    footprint = _outline(config, last, place)
     if choose(config, plan, runs, wave, margin=1 / MARGIN) is not None:
         print("memory is close to what there is: compiling to be sure", file=sys.stderr, flush=True)
         footprint = memory.analyse(config, last)
@@ -127,7 +128,7 @@ def describe(config: Config, parts: Sequence[tuple[Plan, int]]) -> str:
       parts: of every wave how it executes and how many runs it has, in order.
     """
     places = [(memory.here(config, plan), plan, runs) for plan, runs in parts]
-    peak = max(memory.peak_bytes(_outline(config, plan), place, runs) for place, plan, runs in places)
+    peak = max(memory.peak_bytes(_outline(config, plan, place), place, runs) for place, plan, runs in places)
     sizes = [runs for _, runs in parts]
     runs = f"{sum(sizes):,} run{'s' * (sum(sizes) > 1)}"
     waves = "one wave" if len(sizes) == 1 else f"{len(sizes)} waves of at most {max(sizes)}"
@@ -136,7 +137,7 @@ def describe(config: Config, parts: Sequence[tuple[Plan, int]]) -> str:
 
 def _most(config: Config, plan: Plan, place: Place, margin: float) -> int:
     safe = dataclasses.replace(place, available=place.available / margin)
-    return memory.largest_wave(_outline(config, plan), safe)
+    return memory.largest_wave(_outline(config, plan, place), safe)
 
 
 def _even(runs: int, most: int) -> int:
@@ -144,8 +145,8 @@ def _even(runs: int, most: int) -> int:
     return -(-runs // -(-runs // most))
 
 
-def _outline(config: Config, plan: Plan) -> Footprint:
-    return memory.outline(config, dataclasses.replace(plan, wave=0))
+def _outline(config: Config, plan: Plan, place: Place) -> Footprint:
+    return memory.outline(config, dataclasses.replace(plan, wave=0), place.tpu)
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -17,7 +17,7 @@ from cspace_jax import machine
 from cspace_jax.config import Config, grid
 from cspace_jax.config.plan import Plan
 from cspace_jax.config.setting import Setting
-from cspace_jax.cost import activations
+from cspace_jax.cost import activations, on_tpu
 from cspace_jax.engine.engine import abstract_run, training_program
 from cspace_jax.engine.placement import local_devices
 from cspace_jax.errors import UserError
@@ -57,6 +57,7 @@ class Place:
       shared: whether they share one memory, as CPU devices do.
       available: bytes of one device's memory, or of the shared one.
       microbatches: of a batch, which devices that the runs leave over can share (`microbatch.choose_shards`).
+      tpu: whether the devices are TPUs, whose compiler stores less and pads arrays to tiles.
     """
 
     layout: str
@@ -64,14 +65,16 @@ class Place:
     shared: bool
     available: float
     microbatches: int = 1
+    tpu: bool = False
 
 
 def here(config: Config, plan: Plan) -> Place:
     """Return the place that this process would train in, `engine.memory_gb` considered."""
-    cpu = jax.default_backend() == "cpu"
+    backend = jax.default_backend()
+    cpu = backend == "cpu"
     available = config.engine.memory_gb * GB or (machine.memory() if cpu else _device_memory())
     spec = TrainSpec.from_config(config, plan)
-    return Place(plan.runs, len(local_devices(plan)), cpu, available, spec.microbatches)
+    return Place(plan.runs, len(local_devices(plan)), cpu, available, spec.microbatches, backend == "tpu")
 
 
 def state_bytes(config: Config) -> float:
@@ -80,16 +83,22 @@ def state_bytes(config: Config) -> float:
 
 
 @functools.cache
-def outline(config: Config, plan: Plan) -> Footprint:
+def outline(config: Config, plan: Plan, tpu: bool = False) -> Footprint:
     """Return a footprint from shapes alone, without compiling: what stays exactly, what a step needs by a closed form.
 
-    The closed form (`activations.step_bytes`) is within 15 % of the compiler's analysis on a CPU.
+    The closed form (`activations.step_bytes`) is within 15 % of the compiler's analysis on a CPU, and with `tpu` of
+    that of a compiler for TPUs where a device's memory is filled (docs/devices.md). What stays is padded there.
     """
     spec, setting = TrainSpec.from_config(config, plan), _abstract(config)
     state = abstract_run(spec, setting)
     data = jax.eval_shape(functools.partial(make_data, spec), setting)
-    pool = _bytes(spec.source.pool_shapes)
-    return Footprint(_bytes(state), _bytes((state, setting, data)), activations.step_bytes(spec), pool=pool)
+    stays, pool = (state, setting, data), spec.source.pool_shapes
+    if not tpu:
+        return Footprint(_bytes(state), _bytes(stays), activations.step_bytes(spec), pool=_bytes(pool))
+    parts = on_tpu.stages(spec.vdm.network, spec.source.data.image_size, state.params["network"])
+    copied = on_tpu.copied_bytes(state if spec.microbatches == 1 else state.params, data)
+    working = activations.step_bytes(spec, list(parts)) + copied
+    return Footprint(_bytes(state), on_tpu.run_bytes(stays), working, pool=on_tpu.shared_bytes(pool))
 
 
 def analyse(config: Config, plan: Plan) -> Footprint:

@@ -32,19 +32,21 @@ class Accelerator:
       chips: devices that share the runs.
       memory: bytes that JAX takes of one chip: three quarters of a GPU's unless it is told otherwise.
       peak: operations a second of one chip, for float32 products at JAX's default precision (TF32, bfloat16).
+      tpu: whether it is a TPU, whose memory is predicted by another closed form (`memory.outline`).
     """
 
     chips: int
     memory: float
     peak: float
+    tpu: bool = False
 
 
 # Makers' data sheets: dense products, without sparsity.
 ACCELERATORS = {
     "H100 80 GB": Accelerator(1, 0.75 * 80 * GB, 495e12),
     "A100 80 GB": Accelerator(1, 0.75 * 80 * GB, 156e12),
-    "TPU v5e-8": Accelerator(8, 16 * GB, 197e12),
-    "TPU v5p-8": Accelerator(4, 95 * GB, 459e12),
+    "TPU v5e-8": Accelerator(8, 16 * GB, 197e12, tpu=True),
+    "TPU v5p-8": Accelerator(4, 95 * GB, 459e12, tpu=True),
 }
 
 
@@ -132,16 +134,16 @@ def _elsewhere(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
     """Say time and waves on accelerators, all runs of a chip in one program."""
     stacked = dataclasses.replace(config.engine, runs="vmap", convolution="auto", steps_per_call=0)
     there = Plan.resolve(dataclasses.replace(config, engine=stacked), "gpu")
-    footprint = analyse(config, there)
+    needs = [one.resident + one.working for one in (analyse(config, there), memory.outline(config, there, tpu=True))]
     yield (
         f"elsewhere, at {SHARE_OF_PEAK:.0%} of the peak (measured on one H100 only), "
-        f"{in_words(footprint.resident + footprint.working)} a run:"
+        f"{in_words(needs[0])} a run, {in_words(needs[1])} on a TPU:"
     )
     parts = operations.study_flops(config)
     for name, one in ACCELERATORS.items():
         speed = SHARE_OF_PEAK * one.peak * one.chips
         times = ", ".join(f"{stage} {minutes(flops / speed)}" for stage, flops in parts.items())
-        place = Place("vmap", one.chips, False, one.memory)
+        place = Place("vmap", one.chips, False, one.memory, tpu=one.tpu)
         yield f"  {name} ({one.chips} x {in_words(one.memory)}): {times}; {_waves(config, there, place)}"
 
 

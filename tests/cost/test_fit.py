@@ -7,6 +7,7 @@ import pytest
 import tiny
 from commands import NARROW, assert_one_line, command, study
 
+import cspace_jax as cs
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import fit, memory
 from cspace_jax.cost.memory import Footprint, Place
@@ -16,7 +17,7 @@ CONFIG = tiny.study(network=tiny.NARROW, optim={"batch_size": 64}, grid={"seeds"
 GPU = Plan("xla", "vmap", 50)
 
 
-def of_samples(config, plan):
+def of_samples(config, plan, tpu=False):
     """A run that keeps 10 bytes, and works with one byte a sample of its microbatch."""
     samples = plan.microbatch or config.engine.microbatch or config.optim.batch_size
     return Footprint(10.0, 10.0, float(samples))
@@ -114,6 +115,26 @@ def test_the_wave_that_a_refusal_names_fits(device):
         fit.require(CONFIG, GPU, 10, 10)
     named = int(str(refusal.value).split("--config.engine.wave=")[1].split()[0])
     assert fit.require(CONFIG, GPU, 10, named).microbatch == 8
+
+
+def test_a_tpu_is_planned_by_the_form_of_its_own_compiler():
+    config = cs.load_config("signal:paper")
+    plan, chip = Plan.resolve(config, "tpu"), Place("vmap", 8, False, 16e9, tpu=True)
+    assert fit.choose(config, plan, 100, place_of=lambda _: chip) == plan  # one wave, whole batches
+    other = fit.choose(config, plan, 100, place_of=lambda _: dataclasses.replace(chip, tpu=False))
+    assert other == dataclasses.replace(plan, microbatch=32)
+
+
+def test_what_does_not_fit_a_tpu_is_refused_with_what_does(monkeypatch):
+    def twice_on_a_tpu(config, plan, tpu=False):
+        return Footprint(10.0, 10.0, (1 + tpu) * of_samples(config, plan).working)
+
+    monkeypatch.setattr(memory, "outline", twice_on_a_tpu)
+    monkeypatch.setattr(memory, "here", lambda *_: Place("vmap", 1, False, fit.MARGIN * 185, tpu=True))
+    given = tiny.changed(CONFIG, engine={"wave": 8, "microbatch": 64})
+    with pytest.raises(UserError, match=r"^engine.wave = 8: 8 runs .*; --config.engine.wave=1 fits$"):
+        fit.require(given, dataclasses.replace(GPU, microbatch=64), 10, 8)
+    assert fit.require(tiny.changed(CONFIG, engine={"wave": 1}), GPU, 10, 1).microbatch == 0
 
 
 def test_a_workdir_that_does_not_fit_is_not_told_to_change_its_waves(device):

@@ -8,6 +8,7 @@ import pytest
 import tiny
 from commands import NARROW, assert_one_line, command, real_command, study
 
+import cspace_jax as cs
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import memory, operations
 from cspace_jax.cost.memory import Footprint, Place
@@ -75,6 +76,33 @@ def test_the_outline_is_within_15_percent_of_the_analysis(name):
     found = footprint("vmap") if name == "narrow" else Footprint(0.0, *memory._program_bytes(config, plan, 1))
     assert outline.resident == pytest.approx(found.resident, rel=0.002)  # training sets and settings are among it
     assert outline.working == pytest.approx(found.working + found.fixed, rel=0.15)
+
+
+# Compiled with libtpu 0.0.52 for a v5e, 2026-11-26 and 2026-11-30 (docs/devices.md), bytes of a program's arguments,
+# temporaries and results. Of few narrow runs much lies in the chip's fast memory, which is not counted.
+@pytest.mark.parametrize(
+    ("study", "runs", "microbatch", "compiled"),
+    [
+        ("signal:quick", 8, 0, 468.5e6),
+        ("signal:quick", 16, 8, 722.9e6),
+        ("signal:quick", 32, 0, 2075.7e6),
+        ("signal:paper", 1, 0, 1051.1e6),
+        ("signal:paper", 8, 0, 7452.8e6),
+        ("signal:paper", 13, 0, 12057.6e6),
+        ("signal:paper", 13, 32, 7533.2e6),
+    ],
+)
+def test_the_outline_for_a_tpu_is_within_15_percent_of_its_compilers(study, runs, microbatch, compiled):
+    plan = dataclasses.replace(Plan.resolve(cs.load_config(study), "tpu"), microbatch=microbatch)
+    found = memory.outline(cs.load_config(study), plan, True)
+    chip = Place("vmap", 1, False, 16e9, tpu=True)
+    assert memory.peak_bytes(found, chip, runs) == pytest.approx(compiled, rel=0.15)
+
+
+def test_the_outline_of_other_devices_knows_no_tiles():
+    config = cs.load_config("signal:paper")
+    found = memory.outline(config, Plan.resolve(config, "gpu"))
+    assert (found.state, found.resident, found.working) == (127_641_060, 127_917_862, 1_423_128_588)
 
 
 def test_a_batch_that_is_cut_needs_less_but_holds_the_summed_gradients():

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import pytest
+import tiny
 from jax.sharding import SingleDeviceSharding
 
 import cspace_jax as cs
@@ -14,6 +15,7 @@ from cspace_jax.cli import scripts
 from cspace_jax.config import files
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import memory, operations
+from cspace_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 tpu_check = files.load(ROOT / "experiments" / "tpu_check.py")
@@ -40,7 +42,7 @@ def refuse(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--runs=0",), "runs = (0,): must be numbers of at least 1"),
+        (("--runs=-1",), "runs = (-1,): must be numbers of at least 1, or 0 for the planned wave"),
         (("--runs=",), "runs = (): must be"),
         (("--runs=one",), "must be int values"),
         (("--programs=training,probing",), "programs = 'probing': must be among training, sampling"),
@@ -66,7 +68,7 @@ def test_programs_have_the_shapes_of_all_runs(smoke, name):
     leaves = jax.tree.leaves(stacked[:-1] if name == "reading" else stacked)
     assert leaves and all(leaf.shape[0] == 3 for leaf in leaves)
     assert name != "training" or all(leaf.shape == () for leaf in shared)
-    outline = memory.outline(smoke, Plan.resolve(smoke, "tpu"))
+    outline = memory.outline(smoke, Plan.resolve(smoke, "tpu"), tpu=True)
     predicted = memory.peak_bytes(outline, memory.Place("vmap", 1, False, 16e9), 3)
     assert what.predicted == (pytest.approx(predicted) if name == "training" else 0)
     steps = smoke.evaluate.sampling_steps
@@ -77,6 +79,28 @@ def test_programs_have_the_shapes_of_all_runs(smoke, name):
         "battery": operations.battery_flops(smoke) / steps,
     }
     assert what.operations == pytest.approx(3 * counted[name])
+
+
+def test_zero_runs_are_a_chips_share_of_the_planned_wave(monkeypatch):
+    def of_samples(config, plan, *_):  # 10 GB stay of a run, one is worked with for a sample
+        return memory.Footprint(10e9, 10e9, 1e9 * (plan.microbatch or config.optim.batch_size))
+
+    monkeypatch.setattr(memory, "outline", of_samples)
+    config = tiny.study(optim={"batch_size": 64}, grid={"seeds": tuple(range(15))})  # 30 runs
+    for gb, runs, microbatch in ((400.0, 4, 0), (200.0, 4, 32), (60.0, 2, 16)):  # one wave, one, two of 15
+        monkeypatch.setitem(tpu_check.CHIP_GB, "v5e", gb)
+        asked, share = tpu_check.planned(config, "v5e:2x2")
+        assert (share, asked.engine.microbatch) == (runs, microbatch)
+    monkeypatch.setitem(tpu_check.CHIP_GB, "v5e", 15.0)
+    with pytest.raises(UserError, match=r"^runs = 0: no wave of tiny:smoke is predicted to fit 8 v5e$"):
+        tpu_check.planned(config, "v5e:2x2")
+
+
+def test_a_program_in_microbatches_says_so_in_its_row():
+    config = tiny.study(network=tiny.NARROW, optim={"batch_size": 16}, engine={"microbatch": 8})
+    what = tpu_check.program(config, "training", 2)
+    row = tpu_check.table([tpu_check.Compiled(what, 1e6, 2e6, 0.0, 0.0, 1.0, True)]).splitlines()[-1]
+    assert row.startswith("| training, 8 of 16 | 2 | ")
 
 
 def test_what_the_compiler_says_becomes_a_row_and_is_kept(smoke, tmp_path):
