@@ -7,26 +7,21 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from commands import (
-    NARROW,
     ROOT,
-    SHARED,
     assert_one_line,
     assert_same_table,
     command,
     environment,
-    real_command,
     snapshot,
     study,
     without_progress,
 )
+from smoke import made
 
-import cspace_jax as cs
 from cspace_jax import startup
 from cspace_jax.storage.metrics import read_metrics
-from experiments import torture, torture_damages
 
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
@@ -34,11 +29,6 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is d
 # One study for each kind of program; the others share it (tests/studies, tests/plots).
 STUDIES = ("signal", "hidden", "underspec")
 RUNS = {"signal": 4, "hidden": 2, "underspec": 6}
-ARGUMENTS = {
-    "signal": (),  # as it is, with all figures
-    "hidden": (*NARROW, SHARED, "--config.figures=('fig6', 'fig17', 'elicitation', 'embeddings')"),
-    "underspec": (*NARROW, SHARED, "--config.figures=('fig7', 'fig8', 'fig9', 'fig10', 'product')"),
-}
 GOLDEN = {"signal": "smoke", "hidden": "smoke_narrow", "underspec": "smoke_narrow"}
 # The contract of a workdir (README).
 FILES = ("config.json", "env.json", "metrics.jsonl", "concept_space.nc", "concept_space.csv", "summary.json")
@@ -51,8 +41,7 @@ def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("work")
     for name in STUDIES:
         folders[name] = root / name
-        done = command(study(name), f"--workdir={folders[name]}", *ARGUMENTS[name])
-        assert done.code == 0, done.err
+        done = made(name, folders[name])
         first = done.out.splitlines()[0]
         assert (
             f"study {name}, scale smoke, {RUNS[name]} runs x 6 steps" in first
@@ -252,19 +241,6 @@ def test_a_user_keeps_the_allocator_settings_of_the_environment(monkeypatch):
     startup.restart_with_allocator_settings()
 
 
-def test_settings_in_the_environment_change_no_number(tmp_path):
-    (tmp_path / "rc").write_text("text.usetex: True\nfont.size: 31\n")
-    odd = {"JAX_ENABLE_X64": "1", "JAX_THREEFRY_PARTITIONABLE": "0", "JAX_DEFAULT_PRNG_IMPL": "rbg"}
-    odd |= {"JAX_DEBUG_NANS": "1", "JAX_DISABLE_JIT": "1", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    odd |= {"JAX_TRANSFER_GUARD": "disallow", "JAX_CHECK_TRACER_LEAKS": "1", "PYTHONWARNINGS": "error"}
-    odd |= {"JAX_NUMPY_RANK_PROMOTION": "raise", "MATPLOTLIBRC": str(tmp_path / "rc"), "HOME": "/proc/none"}
-    done = real_command(study("hidden"), f"--workdir={tmp_path / 'w'}", *ARGUMENTS["hidden"], **odd)
-    assert done.code == 0, done.err
-    assert done.out.count("its default, which the numbers of a study are made with") == 3
-    assert done.out.count("its default, without which a study may fail") == 5
-    assert_same_table(tmp_path / "w" / "concept_space.csv", ROOT / "tests" / "golden" / "smoke_narrow" / "hidden.csv")
-
-
 def test_evaluation_before_training_is_one_line(finished, tmp_path):
     folder = tmp_path / "w"
     done = command(study(), f"--workdir={folder}", "--mode=eval")
@@ -303,42 +279,3 @@ def test_a_damaged_file_is_one_line(name, finished, tmp_path):
     before = snapshot(folder, ignored=("env.json", "times.json"))
     assert_one_line(command(mode, f"--workdir={folder}"), words)
     assert snapshot(folder, ignored=("env.json", "times.json")) == before
-
-
-def damage(folder):
-    for file in folder.rglob("*"):
-        if file.is_file() and file.stat().st_size > 100:
-            os.truncate(file, file.stat().st_size // 2)
-
-
-def test_a_truncated_checkpoint_in_a_real_process_is_one_line(finished, tmp_path):
-    folder = copy_of(finished["signal"], tmp_path)
-    damage(folder / "checkpoints" / "wave_000" / "params" / "3")
-    next(folder.rglob("step_00000003.npz")).unlink()
-    done = real_command("--mode=eval", f"--workdir={folder}")
-    assert_one_line(without_progress(done), "params/3: is damaged")
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "expected"),
-    [
-        ("eval/*/*.npz", "cut in half", torture.NAMED),
-        ("eval/*/*.npz", "removed", torture.SAME),  # read again
-        ("eval/*/*.npz", "with the content of a neighbour", torture.NAMED),
-        ("metrics.jsonl", "with a flipped bit", torture.NAMED),
-        ("metrics.jsonl", "cut in half", torture.NAMED),
-        ("metrics.jsonl", "removed", torture.NAMED),
-        ("elicit/*/*/*.npz", "emptied", torture.NAMED),
-        ("concept_space.csv", "with a flipped bit", torture.SAME),  # made again
-        ("checkpoints/*/params/*/_CHECKPOINT_METADATA", "removed", torture.SAME),  # needed no more
-    ],
-)
-def test_a_damaged_file_ends_in_the_same_results_or_in_one_line(pattern, name, expected, finished, tmp_path):
-    """The campaign of experiments/torture.py in short."""
-    config = cs.open_study(finished["hidden"]).config
-    job = torture.Job((), lambda one: cs.run(config, one), None, finished["hidden"])
-    folder = copy_of(finished["hidden"], tmp_path)
-    target = sorted(folder.glob(pattern))[1 if "*" in pattern else 0]
-    torture_damages.DAMAGES[name](target, np.random.default_rng(0))
-    what, found = torture.go_on(job, folder, "damage")
-    assert found == expected and (found == torture.SAME or target.name in what)
