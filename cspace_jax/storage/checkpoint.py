@@ -12,8 +12,8 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,19 +24,15 @@ from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import leaves, orbax_calls, owned, packing
-from cspace_jax.storage.files import PathLike, located, not_its_fault, reason, sync_folder, writing
+from cspace_jax.storage.damage import Damaged, damaged, reading
+from cspace_jax.storage.files import PathLike, located, reason, sync_folder, writing
 from cspace_jax.storage.workdir import place_of
 
 PyTree = Any
-T = TypeVar("T")
 _MARKS = ("commit_success.txt", "_CHECKPOINT_METADATA", "orbax.checkpoint")  # files of a complete checkpoint
 _WAVE = re.compile(r"/(checkpoints/wave_\d+)/[^/]+/\d+$")  # of a checkpoint, in its workdir
 _HOST_BYTES, _HOST_NUMBERS = np.empty((), np.uint8), np.empty((), np.uint32)  # kinds of arrays that are asked for
 _GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
-
-
-class Damaged(UserError):
-    """A checkpoint that cannot be read, or whose content is not what was written."""
 
 
 class CheckpointWriter:
@@ -67,8 +63,9 @@ class CheckpointWriter:
         self._step = step
         arrays = leaves.on_host(state)
         contents = packing.Contents.of(arrays)
-        crc = leaves.checksum(arrays, _marks(self._folder / str(step))[0])
-        stored = {"leaves": packing.pack(arrays, contents), "crc32": crc, "index": contents.index}
+        crc = leaves.checksum(arrays, _marks(self._folder / str(step), contents)[0])
+        index = np.frombuffer((contents.index or "").encode(), np.uint8)
+        stored = {"leaves": packing.pack(arrays, contents), "crc32": crc, "index": index}
         self._bytes = sum(array.nbytes for array in arrays.values())
         orbax_calls.quiet_in_the_background()
         with self._report_failure():
@@ -145,7 +142,7 @@ def checksums(path: PathLike, step: int) -> np.ndarray:
     directory = _complete(path, step)
     contents = _described(directory)
     arrays, crc = _load(directory, contents, contents.forms)
-    _verify(directory, arrays, crc)
+    _verify(directory, contents, arrays, crc)
     return crc
 
 
@@ -219,11 +216,13 @@ def equal_runs(path: PathLike, step: int, state: PyTree) -> Bool[np.ndarray, " r
       UserError: the step is missing or damaged.
     """
     directory, arrays = _complete(path, step), leaves.on_host(state)
+    contents = _expected(directory, arrays)
     try:
-        _, crc = _load(directory, packing.Contents.of(arrays), ())
+        _, crc = _load(directory, contents, ())
     except Damaged:  # or it has other leaves than the state
-        _, crc = _load(directory, _described(directory), ())
-    return leaves.as_stored(arrays, _marks(directory), crc)
+        contents = _described(directory)
+        _, crc = _load(directory, contents, ())
+    return leaves.as_stored(arrays, _marks(directory, contents), crc)
 
 
 def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> PyTree:
@@ -250,11 +249,11 @@ def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> 
     arrays: dict[str, np.ndarray] = {}
     crc = np.zeros(0, np.uint32)
     for names in _groups(contents, wanted):
-        part, crc = _load(directory, contents, names)
+        part, crc = _load(directory, contents, names, run)
         if not 0 <= run < len(crc):
             raise UserError(f"checkpoint {directory}: has no run {run}, only runs 0 to {len(crc) - 1}")
-        arrays |= {name: np.array(array[run : run + 1]) for name, array in part.items()}
-    _verify(directory, arrays, crc[run : run + 1])
+        arrays |= part
+    _verify(directory, contents, arrays, crc[run : run + 1])
     row = {name: arrays[name].reshape(arrays[name].shape[1:]) for name in wanted}
     return owned.to_device(abstract_state, row, (None,) * len(wanted))
 
@@ -263,16 +262,16 @@ def _restored(path: PathLike, step: int, abstract_state: PyTree) -> dict[str, np
     """Return the checked arrays of a whole stacked state on the host, by name in the order of the tree's leaves."""
     directory = _complete(path, step)
     wanted = leaves.named(abstract_state)
-    # Most often it fits. Its description, which leaks memory, is read of older versions', and to say what is wrong.
+    # Most often it fits. Its description, which leaks memory, is read only to say what is wrong.
     with contextlib.suppress(Damaged):
-        expected = packing.Contents.of({name: leaves.form(leaf) for name, leaf in wanted.items()})
+        expected = _expected(directory, {name: leaves.form(leaf) for name, leaf in wanted.items()})
         arrays, crc = _load(directory, expected, wanted)
-        if not leaves.misfit(arrays, wanted) and leaves.as_stored(arrays, _marks(directory), crc).all():
+        if not leaves.misfit(arrays, wanted) and leaves.as_stored(arrays, _marks(directory, expected), crc).all():
             return arrays
     contents = _described(directory)
     _check_fit(directory, contents, wanted)
     arrays, crc = _load(directory, contents, wanted)
-    _verify(directory, arrays, crc)
+    _verify(directory, contents, arrays, crc)
     return arrays
 
 
@@ -281,13 +280,14 @@ def _absolute(path: PathLike) -> epath.Path:
     return path if "://" in os.fspath(path) else located(os.path.abspath(path))
 
 
-def _marks(directory: epath.Path) -> tuple[str, ...]:
-    """Return what a checkpoint's checksums begin with: its wave and step, or as older versions wrote them.
+def _marks(directory: epath.Path, contents: packing.Contents) -> tuple[str, ...]:
+    """Return what a checkpoint's checksums begin with: its wave, step and index, or as older versions wrote them.
 
-    Outside of a workdir it is the step alone.
+    Outside of a workdir there is no wave.
     """
     wave = place_of(directory, _WAVE)
-    return (*((f"{wave} {directory.name}",) if wave else ()), directory.name, "")
+    marks = (*((f"{wave} {directory.name}",) if wave else ()), directory.name)
+    return (*marks, "") if contents.index is None else tuple(f"{mark} {contents.index}" for mark in marks)
 
 
 def _discard(directory: epath.Path) -> None:
@@ -300,16 +300,9 @@ def _discard(directory: epath.Path) -> None:
         trash.rmtree()
 
 
-def _verify(directory: epath.Path, arrays: dict[str, np.ndarray], crc: np.ndarray) -> None:
-    if not leaves.as_stored(arrays, _marks(directory), crc).all():
-        raise _damaged(directory, "checksums differ: its bytes, or it is of another step or wave")
-
-
-def _damaged(directory: epath.Path, reason: str) -> UserError:
-    return Damaged(
-        f"checkpoint {directory}: is damaged ({reason}); remove it: training then goes on from an earlier state, or "
-        "from step 0 if there is none"
-    )
+def _verify(directory: epath.Path, contents: packing.Contents, arrays: dict[str, np.ndarray], crc: np.ndarray) -> None:
+    if not leaves.as_stored(arrays, _marks(directory, contents), crc).all():
+        raise damaged(directory, "checksums differ: its bytes, or it is of another step or wave")
 
 
 def _complete(path: PathLike, step: int) -> epath.Path:
@@ -322,22 +315,42 @@ def _complete(path: PathLike, step: int) -> epath.Path:
     return directory
 
 
+def _expected(directory: epath.Path, forms: Mapping[str, Any]) -> packing.Contents:
+    """Return the contents of a checkpoint that holds leaves of these forms, with or without an index as it says.
+
+    Orbax's own list of names is asked: describing would keep memory.
+    """
+    try:
+        names = [file.read_text() for file in directory.glob("*/_METADATA")]
+    except (OSError, ValueError):
+        names = []
+    older = bool(names) and not any("('index',)" in text for text in names)
+    return packing.Contents.apart(forms) if older else packing.Contents.of(forms)
+
+
 def _described(directory: epath.Path) -> packing.Contents:
     """Return what a checkpoint says that it holds.
 
-    Each call keeps 12 small objects an array for ever (`Spec.to_json` of TensorStore 0.1.86): not for every step.
+    Each call keeps a dozen small objects an array for ever (`Spec.to_json` of TensorStore 0.1.86): not for every step.
     """
-    metadata = _read(directory, lambda: ocp.metadata(directory)).metadata
-    if not isinstance(metadata, dict) or metadata.keys() - {"index"} != {"leaves", "crc32"}:
-        raise _damaged(directory, "its description cannot be read")
-    stored, index = metadata["leaves"], None
-    if "index" in metadata:
-        targets = {"leaves": dict.fromkeys(stored, ocp.PLACEHOLDER), "crc32": ocp.PLACEHOLDER, "index": _HOST_BYTES}
-        index = _read(directory, lambda: ocp.load(directory, targets))["index"].tobytes()
+    metadata = reading(directory, lambda: ocp.metadata(directory)).metadata
     try:
+        stored, index = metadata["leaves"], None
+        if metadata.keys() - {"index"} != {"leaves", "crc32"} or not isinstance(stored, dict):
+            raise ValueError("other names")
+        if "index" in metadata:
+            (size,) = metadata["index"].shape
+            index = _index(directory, stored) if size <= packing.INDEX_BYTES else ""
         return packing.Contents.found(stored, index)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(directory, "the index of its small leaves cannot be read") from error
+    except UserError:  # what `reading` says
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise damaged(directory, "its description cannot be read") from error
+
+
+def _index(directory: epath.Path, stored: Mapping[str, Any]) -> str:
+    targets = {"leaves": dict.fromkeys(stored, ocp.PLACEHOLDER), "crc32": ocp.PLACEHOLDER, "index": _HOST_BYTES}
+    return reading(directory, lambda: ocp.load(directory, targets))["index"].tobytes().decode()
 
 
 def _check_fit(directory: epath.Path, contents: packing.Contents, wanted: dict[str, Any], skip_axes: int = 0) -> None:
@@ -362,31 +375,20 @@ def _groups(contents: packing.Contents, names: Iterable[str]) -> Iterator[list[s
 
 
 def _load(
-    directory: epath.Path, contents: packing.Contents, names: Iterable[str]
+    directory: epath.Path, contents: packing.Contents, names: Iterable[str], run: int | None = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Read some leaves as host arrays, in the order of `names`, and the checksums [r]."""
-    names = list(names)
-    stored = contents.stored
+    """Read some leaves as host arrays, of all runs or [1, ...] of one, in the order of `names`, and the checksums."""
+    names, stored = list(names), contents.stored
     # Targets are host arrays, never device arrays: those would ask for the devices that wrote the checkpoint.
     wanted = {name: np.empty((), stored[name].dtype) for name in contents.holding(names)}
     targets: dict[str, Any] = {"leaves": dict.fromkeys(stored, ocp.PLACEHOLDER) | wanted, "crc32": _HOST_NUMBERS}
     if contents.index is not None:
         targets["index"] = _HOST_BYTES
-    loaded = _read(directory, lambda: ocp.load(directory, targets))
-    if contents.index is not None and not np.array_equal(loaded["index"], contents.index):
-        raise _damaged(directory, "the index of its small leaves is another one")
-    arrays = {name: loaded["leaves"][name] for name in wanted}
+    loaded = reading(directory, lambda: ocp.load(directory, targets))
+    arrays = {name: loaded["leaves"].pop(name) for name in wanted}
+    others = [name for name in arrays.keys() & contents.packs.keys() if arrays[name].shape != stored[name].shape]
+    if others or (contents.index is not None and loaded["index"].tobytes() != contents.index.encode()):
+        raise damaged(directory, "the index of its small leaves is of another checkpoint")
+    if run is not None:
+        arrays = {name: arrays.pop(name)[run : run + 1].copy() for name in wanted}
     return packing.unpack(arrays, contents, names), loaded["crc32"]
-
-
-def _read(directory: epath.Path, read: Callable[[], T]) -> T:
-    """Return `read()`; any failure of it is damage to the checkpoint, but for those of the disk or of this process."""
-    with orbax_calls.quiet(), orbax_calls.alone():
-        try:
-            return read()
-        except Exception as e:
-            why, elsewhere = orbax_calls.line(e), not_its_fault(e)
-        orbax_calls.settle()
-    if elsewhere:
-        raise UserError(f"checkpoint {directory}: cannot be read ({elsewhere}); it may be whole: try again")
-    raise _damaged(directory, why)
