@@ -5,7 +5,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpoints import RUNS, abstract, assert_same_bits, expect_error, make_state, run_of
+from checkpoints import RUNS, abstract, assert_same_bits, expect_error, make_state, run_of, write_older
 from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.storage import checkpoint, leaves, packing
@@ -102,15 +102,9 @@ def test_checkpoints_of_any_cut_are_read(cut, tmp_path, monkeypatch):
     assert is_intact(tmp_path, 4) and equal_runs(tmp_path, 4, state).all()
 
 
-def older(folder, state):
-    """Write every leaf by itself, as versions before 2026-11-30 did."""
-    arrays = leaves.on_host(state)
-    ocp.save(folder / "4", {"leaves": arrays, "crc32": leaves.checksum(arrays, "4")})
-
-
 def test_checkpoints_without_an_index_are_read(tmp_path, monkeypatch):
     state = make_state(3)
-    older(tmp_path, state)
+    write_older(tmp_path, 4, state, "4")
     assert is_intact(tmp_path, 4)
     assert_same_bits(restore_run(tmp_path, 4, abstract(state), 1), run_of(state, 1))
     other = state | {"done": ~state["done"]}

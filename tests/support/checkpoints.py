@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
+from cspace_jax.storage import leaves
 
 RUNS = 3
 
@@ -32,6 +34,12 @@ def make_state(seed: int = 0, width: int = 5) -> dict:
 
 def abstract(state: dict) -> dict:
     return jax.eval_shape(lambda: state)
+
+
+def write_older(folder: Path, step: int, state: dict, mark: str) -> None:
+    """Write every leaf by itself, as versions before 2026-11-30 did, with checksums that begin with `mark`."""
+    arrays = leaves.on_host(state)
+    ocp.save(folder / str(step), {"leaves": arrays, "crc32": leaves.checksum(arrays, mark)})
 
 
 def raw(tree: dict) -> list[bytes]:
