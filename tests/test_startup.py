@@ -15,8 +15,6 @@ from cspace_jax import startup
 from cspace_jax.errors import UserError
 from cspace_jax.storage import workdir
 from cspace_jax.storage.environment import environment
-from cspace_jax.storage.metrics import read_metrics
-from experiments import torture_bench
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 OTHER = {
@@ -211,31 +209,6 @@ def test_a_flag_of_the_user_is_told_once(monkeypatch):
     with startup.compiling("smoke"):
         given, more = "--xla_backend_optimization_level=0 --xla_dump_to=/x", "--xla_llvm_disable_expensive_passes=true"
         assert startup.xla_flags() == f"{given} {more}"
-
-
-PROGRAM = """
-import sys
-import cspace_jax as cs
-cs.set_up()
-cs.run(cs.open_study(sys.argv[1]).config, sys.argv[2], "train")
-"""
-
-
-@pytest.mark.system
-def test_a_smoke_study_is_trained_to_the_same_numbers_from_the_command_and_from_python(tmp_path):
-    """Without the flags that the tests are compiled with; the command has one device, Python two."""
-    bare = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
-    variables, folders = {**bare, "PYTHONPATH": str(ROOT)}, (str(tmp_path / "a"), str(tmp_path / "b"))
-    few = ("--config.grid.sep_col=(0.2,)", "--config.optim.steps=6", "--config.save.count=2", "--mode=train")
-    command = [sys.executable, "-m", "cspace_jax.main", *torture_bench.STUDY, *few, f"--workdir={folders[0]}"]
-    for line in (command, [sys.executable, "-c", PROGRAM, *folders]):
-        subprocess.run(line, env=variables, capture_output=True, check=True)
-    ours, theirs = (read_metrics(pathlib.Path(one) / "metrics.jsonl") for one in folders)
-    assert len(ours) == 2 and [row | {"steps_per_second": 0} for row in ours] == [
-        row | {"steps_per_second": 0} for row in theirs
-    ]
-    flags = [json.loads((pathlib.Path(one) / "env.json").read_text())["xla_flags"] for one in folders]
-    assert flags == [UNOPTIMISED] * 2
 
 
 def test_flags_in_a_file_are_known_too(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 
 from cspace_jax.errors import UserError
 from experiments import device_check, device_table, golden
+from experiments.golden import TOLERANCES, differences
 
 ABOUT = {
     **{"status": "done", "config": "signal:paper", "fingerprint": "f", "backend": "gpu", "commit": "c", "python": "3"},
@@ -214,3 +215,9 @@ def test_a_damaged_report_is_one_line(tmp_path):
 
 
 # On the CPU of the test.
+
+
+def test_the_check_of_a_device_finds_no_number_beyond_its_tolerance():
+    found = differences("float32", "xla")
+    assert found.keys() == TOLERANCES.keys()
+    assert [name for name, (allowed, _) in TOLERANCES.items() if not found[name] <= allowed] == []
