@@ -14,7 +14,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background (nohu
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 # Most of the tests' time is compilation. Without optimisation it takes half as long; the older code generator, without
-# forced inlining, brings a smoke study from 56 to 34 CPU seconds. Newer versions of XLA do not know it and would abort.
+# forced inlining, brings a smoke study from 56 to 34 CPU seconds. Newer versions of XLA do not know the two flags and
+# would abort.
 # tests/golden/smoke was written under these flags: other code rounds otherwise.
 os.environ.setdefault(
     "XLA_FLAGS",

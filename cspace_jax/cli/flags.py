@@ -109,12 +109,13 @@ def parse_flags(argv: Sequence[str], say: Callable[[str], None] | None = None) -
     with _in_one_line():
         argv = arguments.config_first(expanded(argv))
         early = _flags_alone(argv)
-    reading.one_of("mode", str(early["mode"].value), MODES)
+    mode = str(early["mode"].value)
+    reading.one_of("mode", mode, MODES)
     _check_fields(argv)
     if say is not None and not early["distributed"].value:
         say(_first_words(early))
     _join_processes(early, argv)
-    argv = _with_study_file(_with_stored_config(argv))
+    argv = _with_study_file(_with_stored_config(argv, mode))
     _check_config_arguments(argv)
     with _in_one_line(), _as_arguments(argv):
         return FLAGS(argv)
@@ -185,18 +186,18 @@ def two_workdirs(text: str | None) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _with_stored_config(argv: Sequence[str]) -> list[str]:
+def _with_stored_config(argv: Sequence[str], mode: str) -> list[str]:
     """Let overrides without a --config change the configuration that the workdir holds."""
-    modes, folders = (arguments.values(argv, name) for name in ("mode", "workdir"))
+    folders = arguments.values(argv, "workdir")
     if not arguments.overrides(argv) or arguments.values(argv, "config"):
         return list(argv)
-    if "compare" in modes:
+    if mode == "compare":
         raise UserError(f"config.{arguments.overrides(argv)[0]}: --mode=compare knows no fields, only --workdirs")
-    if not any(MODES[mode].of_a_workdir for mode in modes if mode in MODES):
+    if not MODES[mode].of_a_workdir:
         raise UserError(NO_CONFIG)
     if not folders or not folders[-1]:
         raise UserError(NO_WORKDIR)
-    name = "extended_config.py" if modes[-1] == "extend" else "stored_config.py"
+    name = "extended_config.py" if mode == "extend" else "stored_config.py"
     stored = pathlib.Path(__file__).with_name(name)
     return [argv[0], f"--config={stored}:{folders[-1]}", *argv[1:]]
 

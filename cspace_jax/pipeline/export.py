@@ -23,6 +23,8 @@ from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.data.generated import Generated
 from cspace_jax.data.opened import source_of
 from cspace_jax.data.source import Source
+from cspace_jax.errors import UserError
+from cspace_jax.paths import real_path, within
 from cspace_jax.pipeline import collect
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
@@ -217,6 +219,17 @@ def _write_pictures(folder: epath.Path, names: list[str], pixels: Pixels) -> Non
 
 
 def _default_target(study: Study, weights: str) -> str:
-    """Return what an export is called where nothing else is said, in the current folder."""
-    name = study.workdir.root.name or "study"
-    return f"{name}_run_{weights.replace(':', '_step_')}.safetensors" if weights else f"{name}_export"
+    """Return what an export is called where nothing else is said, in the current folder.
+
+    Raises:
+      UserError: the current folder lies in the workdir.
+    """
+    root = study.workdir.root
+    name = root.name if root.name not in ("", "..") else "study"
+    target = f"{name}_run_{weights.replace(':', '_step_')}.safetensors" if weights else f"{name}_export"
+    if within(root, target):
+        raise UserError(
+            f"to is not given: {target!r} in the current folder would lie in the workdir {real_path(root)!r}, give "
+            f"another place with --to={'FILE.safetensors' if weights else 'FOLDER'}"
+        )
+    return target

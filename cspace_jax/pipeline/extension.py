@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cspace_jax import processes
 from cspace_jax.config import Config, differences, from_config_dict, grid, later_steps, save_steps, to_dict
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
@@ -107,16 +108,22 @@ def _check_steps(folder: Workdir, made: Config, now: Config, asked: Config) -> N
     parts = [(folder, now)] + [
         (folder.extension(i), dataclasses.replace(now, grid=one)) for i, one in enumerate(extensions.read(folder).grids)
     ]
-    for part, config in parts:
-        _require_states(part, config, steps, f"; {_elsewhere(asked, made)}")
+    found = [(wave, config) for part, config in parts for wave in waves.load(part, config)]
+    for part, _ in parts:
         _refuse_patching(part, steps)
+    _require_states(found, steps, f"there is nothing to go on from; {_elsewhere(asked, made)}")
 
 
-def _require_states(folder: Workdir, config: Config, steps: int, otherwise: str) -> None:
-    for wave in waves.load(folder, config):
+def _require_states(found: Sequence[tuple[waves.Wave, Config]], steps: int, otherwise: str) -> None:
+    """Raise UserError unless each wave has a state that a training can go on from, or has not come to its first one."""
+    for wave, config in found:
         if wave.is_trained(config) and checkpoint.latest_step(wave.state_folder) != config.optim.steps:
             state = wave.state_folder / str(config.optim.steps)
-            fail("optim.steps", steps, f"the last state {state} was removed, there is nothing to go on from{otherwise}")
+            fail("optim.steps", steps, f"the last state {state} was removed, {otherwise}")
+    for wave, _ in found if processes.is_first() else ():  # last, as it reads all of the states
+        stored = sorted(checkpoint.steps(wave.state_folder), reverse=True)  # damaged ones are put aside in this order
+        if stored and not any(checkpoint.is_intact(wave.state_folder, step) for step in stored):
+            fail("optim.steps", steps, f"the last state {wave.state_folder / str(stored[0])} is damaged, {otherwise}")
 
 
 def _refuse_patching(folder: Workdir, steps: int) -> None:

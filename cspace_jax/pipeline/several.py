@@ -15,7 +15,7 @@ from etils import epath
 from cspace_jax.analysis import joining
 from cspace_jax.config import to_dict
 from cspace_jax.errors import UserError
-from cspace_jax.paths import expanded
+from cspace_jax.paths import expanded, real_path
 from cspace_jax.pipeline import preparation
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import results, workdir
@@ -101,11 +101,6 @@ def open_several(workdirs: PathLike | Sequence[PathLike]) -> Studies:
         raise UserError(f"workdirs: {quoted(repeated[0])} is named twice")
     studies = [preparation.reopen(path, "figures") for path in paths]
     return Studies(dict(zip(names_of(paths), studies, strict=True)))
-
-
-def real_path(path: PathLike) -> str:
-    """Return a text that is equal for all ways to name a folder: its absolute path without links."""
-    return os.path.realpath(expanded(path))
 
 
 def _matching(pattern: PathLike) -> list[str]:

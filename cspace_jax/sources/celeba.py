@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from cspace_jax.paths import within
 from cspace_jax.sources.listing import (
     MOST_BYTES,
     MOST_LABEL_BYTES,
@@ -22,7 +23,6 @@ from cspace_jax.sources.listing import (
     refuse,
     repeated,
     some,
-    within,
 )
 
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from cspace_jax.paths import real_path, within
 from cspace_jax.sources.listing import (
     MOST_LABEL_BYTES,
     SPLITS,
@@ -64,7 +65,7 @@ class _Files:
 
 def _files(folder: str) -> _Files:
     """List all files below a folder; links to what lies outside of it are not followed."""
-    root = os.path.realpath(folder)
+    root = real_path(folder)
     inside: dict[str, os.DirEntry[str]] = {}
     outside: list[str] = []
     # A folder's prefix, and the real folders on the way to it, to which no link leads back.
@@ -75,7 +76,7 @@ def _files(folder: str) -> _Files:
             for entry in entries:
                 name, linked = prefix + entry.name, entry.is_symlink()
                 real = os.path.realpath(entry.path) if linked else os.path.join(way[-1], entry.name)
-                if linked and os.path.commonpath([root, real]) != root:
+                if linked and not within(root, real):
                     outside.append(name)
                 elif entry.is_dir():
                     if real not in way:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from cspace_jax.config.reading import fail
-from cspace_jax.paths import expanded
+from cspace_jax.paths import expanded, within
 from cspace_jax.text import unpresentable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -139,12 +139,6 @@ def repeated(names: Sequence[str]) -> list[str]:
     """Return the names that occur more than once, each once."""
     seen: set[str] = set()
     return list(dict.fromkeys(name for name in names if name in seen or seen.add(name)))
-
-
-def within(root: str, path: str) -> bool:
-    """Return whether a path leads, over whatever links, to something within a folder."""
-    real = os.path.realpath(root)
-    return os.path.commonpath([real, os.path.realpath(path)]) == real
 
 
 def read_bounded(folder: str, file: str, what: str = "a picture", most: float = MOST_BYTES) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from etils import epath
 
 from cspace_jax.errors import UserError
-from cspace_jax.paths import expanded
+from cspace_jax.paths import expanded, real_path, within
 
 PathLike = str | os.PathLike[str]
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}  # of fsspec
@@ -62,9 +62,8 @@ def located(path: PathLike, name: str = "") -> epath.Path:
 
 def require_outside(path: PathLike, root: PathLike, name: str) -> None:
     """Raise UserError, which calls the place `name`, if a path that is written to lies in the workdir `root`."""
-    inside = os.path.realpath(expanded(root))
-    if os.path.commonpath([inside, os.path.realpath(expanded(path))]) == inside:
-        raise UserError(f"{name} = {quoted(path)}: lies in the workdir {quoted(inside)}, must be another folder")
+    if within(root, path):
+        raise UserError(f"{name} = {quoted(path)}: lies in the workdir {real_path(root)!r}, must be another folder")
 
 
 @functools.cache

@@ -186,12 +186,33 @@ def test_what_goes_wrong_leaves_nothing_behind(study, tmp_path):
         (("--mode=export", "--weights=a"), "weights = 'a': must be RUN or RUN:STEP"),
         (("--mode=export", "--weights=9"), "run = 9: must be in [0, 3]"),
         (("--mode=export", "--weights=0:4"), "step = 4: must be a saved step, one of 2, 5, 6"),
+        (("--mode=export", "--weights=0", "--to={workdir}/x.safetensors"), "x.safetensors': lies in the workdir"),
         (("--mode=figures", "--to=x"), "to = 'x': only goes with --mode=export"),
         (("--mode=export", "--outdir=x"), "outdir = 'x': only goes with --mode=figures, report"),
     ],
 )
 def test_a_mistake_is_one_line(study, arguments, words):
-    assert_one_line(command(f"--workdir={study.workdir.root}", *arguments), words)
+    given = (one.format(workdir=study.workdir.root) for one in arguments)
+    assert_one_line(command(f"--workdir={study.workdir.root}", *given), words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target", "way"),
+    [
+        ((), "study_export", "--to=FOLDER"),
+        (("--weights=0:5",), "study_run_0_step_5.safetensors", "--to=FILE.safetensors"),
+    ],
+)
+def test_an_export_from_inside_the_workdir_says_how_to_name_another_place(
+    study, arguments, target, way, monkeypatch, tmp_path
+):
+    copy = tiny.copy_of(study.workdir, tmp_path)
+    inside = copy.root.rename(tmp_path / "study") / "eval"
+    before = snapshot(tmp_path)
+    monkeypatch.chdir(inside)
+    done = command("--mode=export", "--workdir=..", *arguments)
+    assert_one_line(done, f"to is not given: '{target}' in the current folder would lie in the workdir '{tmp_path}/")
+    assert done.err.rstrip().endswith(way) and "to =" not in done.err and snapshot(tmp_path) == before
 
 
 def test_weights_of_a_run_are_a_file_that_is_read_back_bit_for_bit(tmp_path):

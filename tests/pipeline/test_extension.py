@@ -3,6 +3,8 @@
 import dataclasses
 import html
 import json
+import os
+import pathlib
 import re
 import shutil
 
@@ -280,6 +282,29 @@ def test_a_training_that_cannot_go_on_is_one_line(finished, tmp_path):
     with pytest.raises(cs.UserError, match="wave_000 was trained, but its states to go on from are gone: --mode=train"):
         study.extend(seeds=(9,))
     assert not study.workdir.extensions.exists() and not battery.workdir.extensions.exists()
+
+
+def test_a_damaged_last_state_is_told_before_anything_is_written(finished, tmp_path):
+    study = copied(finished, tmp_path / "w")
+    states = study.workdir.checkpoints / "wave_000" / "state"
+    flip_a_bit(states / "6")
+    assert not checkpoint.is_intact(states, 6)
+    before = snapshot(study.workdir.root)
+    with pytest.raises(cs.UserError, match="optim.steps = 9: the last state .*state/6 is damaged, there is nothing to"):
+        study.extend(steps=STEPS)
+    assert snapshot(study.workdir.root) == before
+    folder, asked = study.workdir, extension.wanted(study.workdir.root, {}, STEPS)
+    assert extension.request(folder, CONFIG, extension.wanted(folder.root, {"seeds": (9,)}))[1].grids  # needs no state
+    with checkpoint.CheckpointWriter(states) as writer:
+        writer.save(5, {"a": np.zeros(4)})  # an earlier state, from which the training would go on
+    assert extension.request(folder, CONFIG, asked)[1].steps == STEPS
+
+
+def flip_a_bit(folder):
+    file = max(filter(pathlib.Path.is_file, pathlib.Path(folder).rglob("*")), key=os.path.getsize)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 64
+    file.write_bytes(content)
 
 
 def test_mistakes_of_the_command_are_one_line(finished, tmp_path):

@@ -96,6 +96,24 @@ def test_cloud_storage_that_cannot_be_reached_is_one_line(monkeypatch):
     files._missing.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("path", "root", "words"),
+    [
+        ("gs://b/w/x", "gs://b/w", r"^to = 'gs://b/w/x': lies in the workdir 'gs://b/w', must be another folder$"),
+        ("gs://b/w", "gs://b/w", "lies in the workdir 'gs://b/w'"),
+        ("{0}/w/x", "{0}/w", "w/x': lies in the workdir '{0}/w', must"),
+        ("{0}/link/x", "{0}/w", "link/x': lies in the workdir '{0}/w', must"),
+        ("x", "{0}/w", "'x': lies in the workdir '{0}/w', must"),
+    ],
+)
+def test_a_place_in_the_workdir_is_refused_by_its_own_name(path, root, words, tmp_path, monkeypatch):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "link").symlink_to("w")
+    monkeypatch.chdir(tmp_path / "link")
+    with pytest.raises(UserError, match=words.format(tmp_path)):
+        files.require_outside(path.format(tmp_path), root.format(tmp_path), "to")
+
+
 def test_a_small_file_with_a_checksum_notices_another_value(tmp_path):
     path = epath.Path(tmp_path / "a.json")
     checked_json.write(path, {"seeds": [1, 2], "steps": 7})
