@@ -108,7 +108,8 @@ def _is_system(node: pytest.Item | pytest.Module) -> bool:
 @pytest.fixture(scope="module", autouse=True)
 def _annotations(request: pytest.FixtureRequest) -> None:
     """Check shapes where functions are tested, not while whole studies are: it takes a fifth of the time of tracing."""
-    jaxtyping.config.update("jaxtyping_disable", _is_system(request.node))
+    networks = request.node.get_closest_marker("network") is not None
+    jaxtyping.config.update("jaxtyping_disable", _is_system(request.node) and not networks)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from commands import UNOPTIMISED
 from jax._src import compiler
 
 from cspace_jax import startup
@@ -176,9 +177,6 @@ def test_without_a_home_folder_caches_are_elsewhere_or_nowhere(tmp_path, monkeyp
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert startup.usable_cache("xla") is None
-
-
-UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def optimisation():

@@ -103,7 +103,7 @@ def _disk(config: Config, plan: Plan) -> Iterator[str]:
 
 def _memory_here(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
     place = memory.here(config, plan)
-    footprint = analyse(config, plan)
+    footprint = memory.outline(config, plan, place.tpu) if analyse is memory.outline else analyse(config, plan)
     source = "from shapes; --compile asks the compiler" if analyse is memory.outline else "as compiled here"
     yield (
         f"memory of a run in training ({source}): {in_words(footprint.resident)} stay ({in_words(footprint.state)} of "

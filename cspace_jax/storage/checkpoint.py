@@ -1,8 +1,9 @@
 """Checkpoints of a grid: the state stacked over runs, one Orbax folder per save step.
 
 The only file that knows how Orbax stores; `orbax_calls` keeps it quiet and in this process. A checkpoint holds a flat
-dict from leaf name to array, the random keys as their raw data, and one CRC-32 per run, over its wave, its step and all
-bytes: the storage format itself does not notice a flipped bit inside array data, nor the place of another checkpoint.
+dict from leaf name to array, the random keys as their raw data, and one CRC-32 per run, over its wave, its step, the
+index of small leaves and all bytes: the storage format itself does not notice a flipped bit inside array data, nor the
+place of another checkpoint.
 Flat names keep the files independent of container classes, and make a misfit nameable; small leaves lie together
 (`packing`). Nothing of a checkpoint says where its arrays were: any number of devices reads what any number wrote.
 """
@@ -32,7 +33,7 @@ PyTree = Any
 _MARKS = ("commit_success.txt", "_CHECKPOINT_METADATA", "orbax.checkpoint")  # files of a complete checkpoint
 _WAVE = re.compile(r"/(checkpoints/wave_\d+)/[^/]+/\d+$")  # of a checkpoint, in its workdir
 _HOST_BYTES, _HOST_NUMBERS = np.empty((), np.uint8), np.empty((), np.uint32)  # kinds of arrays that are asked for
-_GROUP_BYTES = 1 << 30  # most bytes of a stacked checkpoint held at once while one run is cut out of it
+_GROUP_BYTES = 1 << 30  # most bytes of the arrays read at once, or one array, while one run is cut out of a checkpoint
 
 
 class CheckpointWriter:
@@ -64,8 +65,7 @@ class CheckpointWriter:
         arrays = leaves.on_host(state)
         contents = packing.Contents.of(arrays)
         crc = leaves.checksum(arrays, _marks(self._folder / str(step), contents)[0])
-        index = np.frombuffer((contents.index or "").encode(), np.uint8)
-        stored = {"leaves": packing.pack(arrays, contents), "crc32": crc, "index": index}
+        stored = {"leaves": packing.pack(arrays, contents), "crc32": crc, "index": contents.index_bytes}
         self._bytes = sum(array.nbytes for array in arrays.values())
         orbax_calls.quiet_in_the_background()
         with self._report_failure():
@@ -228,7 +228,7 @@ def equal_runs(path: PathLike, step: int, state: PyTree) -> Bool[np.ndarray, " r
 def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> PyTree:
     """Restore one run's slice of a stacked state onto the default device, for example a GPU grid's run on a CPU.
 
-    Reads a bounded part of the checkpoint at a time, so that a grid larger than memory can be opened.
+    Reads 1 GiB of the checkpoint at a time, or one array, so that a grid larger than memory can be opened.
 
     Args:
       path: folder of the checkpoints.
@@ -340,7 +340,9 @@ def _described(directory: epath.Path) -> packing.Contents:
             raise ValueError("other names")
         if "index" in metadata:
             (size,) = metadata["index"].shape
-            index = _index(directory, stored) if size <= packing.INDEX_BYTES else ""
+            if size > packing.INDEX_BYTES:
+                raise ValueError("a long index")
+            index = _index(directory, stored)
         return packing.Contents.found(stored, index)
     except UserError:  # what `reading` says
         raise
@@ -356,6 +358,7 @@ def _index(directory: epath.Path, stored: Mapping[str, Any]) -> str:
 def _check_fit(directory: epath.Path, contents: packing.Contents, wanted: dict[str, Any], skip_axes: int = 0) -> None:
     misfit = leaves.misfit(contents.forms, wanted, skip_axes)
     if misfit:
+        checksums(directory.parent, int(directory.name))  # names come from the index, which may be what is damaged
         raise UserError(f"checkpoint {directory}: does not fit this configuration, {misfit}")
 
 
@@ -387,7 +390,7 @@ def _load(
     loaded = reading(directory, lambda: ocp.load(directory, targets))
     arrays = {name: loaded["leaves"].pop(name) for name in wanted}
     others = [name for name in arrays.keys() & contents.packs.keys() if arrays[name].shape != stored[name].shape]
-    if others or (contents.index is not None and loaded["index"].tobytes() != contents.index.encode()):
+    if others or (contents.index is not None and not np.array_equal(loaded["index"], contents.index_bytes)):
         raise damaged(directory, "the index of its small leaves is of another checkpoint")
     if run is not None:
         arrays = {name: arrays.pop(name)[run : run + 1].copy() for name in wanted}

@@ -16,8 +16,8 @@ class Damaged(UserError):
     """A checkpoint that cannot be read, or whose content is not what was written."""
 
 
-def damaged(directory: epath.Path, reason: str) -> UserError:
-    """Return the line on a checkpoint that is damaged."""
+def damaged(directory: epath.Path, reason: str) -> Damaged:
+    """Return the error, of one line, that says why a checkpoint is damaged and what to do."""
     return Damaged(
         f"checkpoint {directory}: is damaged ({reason}); remove it: training then goes on from an earlier state, or "
         "from step 0 if there is none"
@@ -25,7 +25,12 @@ def damaged(directory: epath.Path, reason: str) -> UserError:
 
 
 def reading(directory: epath.Path, read: Callable[[], T]) -> T:
-    """Return `read()`; any failure of it is damage to the checkpoint, but for those of the disk or of this process."""
+    """Return `read()`; any failure of it is damage to the checkpoint, but for those of the disk or of this process.
+
+    Raises:
+      Damaged: the checkpoint cannot be read.
+      UserError: the disk or this process is at fault.
+    """
     with orbax_calls.quiet(), orbax_calls.alone():
         try:
             return read()

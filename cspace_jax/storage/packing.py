@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-SMALL_BYTES = 2**16  # most bytes of a run in a leaf that is packed: a pack is a copy
+SMALL_BYTES = 2**16  # most bytes of a run in a leaf that is packed; packing copies, which costs nothing this small
 PACK_BYTES = 2**28  # of all runs in a pack of several leaves
 INDEX_BYTES = 2**24  # most that are read of an index
+_AXES, _LENGTH = 32, 2**40  # most of a leaf that a file names
 _NAME = "pack {}"
 _PACK = re.compile(r"pack \d+")
 _TYPE = re.compile(r"[a-z][a-z0-9_]*")  # what a name of a type may be; NumPy reads others as Python
@@ -56,6 +57,11 @@ class Contents:
             size = sum(member.nbytes for member in members)
             self.stored[name] = jax.ShapeDtypeStruct((runs, size), np.uint8)
         self.index = json.dumps(self.packs) if index else None
+
+    @property
+    def index_bytes(self) -> np.ndarray:
+        """The index as it is stored, uint8."""
+        return np.frombuffer((self.index or "").encode(), np.uint8)
 
     @classmethod
     def of(cls, forms: Mapping[str, Any]) -> "Contents":
@@ -133,7 +139,8 @@ def _member(said: Sequence[Any]) -> Member:
     if not (isinstance(name, str) and isinstance(dtype, str) and _TYPE.fullmatch(dtype)):
         raise ValueError(f"{name} cannot be {dtype}")
     kind = np.dtype(dtype)
-    if kind.name != dtype or kind.hasobject or not all(type(length) is int and length >= 0 for length in shape):
+    lengths = len(shape) <= _AXES and all(type(length) is int and 0 <= length <= _LENGTH for length in shape)
+    if kind.name != dtype or kind.hasobject or not kind.itemsize or not lengths:
         raise ValueError(f"{name} cannot be {dtype}{shape}")
     return Member(name, dtype, tuple(shape))
 

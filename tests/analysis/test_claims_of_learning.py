@@ -13,22 +13,9 @@ from cspace_jax.analysis import claims_of_learning
 from cspace_jax.analysis.claims import CONTRADICTED, NOT_SHOWN, SHOWN, UNTOLD
 
 
-def shuffled(ds, seed):
-    """The same study with the levels of every seed exchanged: what was measured stays, the settings move."""
-    rng = np.random.default_rng(seed)
-    order = np.arange(ds.sizes["run"])
-    for one in np.unique(ds["seed"].values):
-        runs = np.flatnonzero(ds["seed"].values == one)
-        order[runs] = rng.permutation(runs)
-    moved = ds.copy()
-    for name in ("prob", "accuracy", "joint_accuracy", "joint_prob"):
-        moved[name] = (ds[name].dims, ds[name].values[order])
-    return moved
-
-
 @pytest.fixture(scope="module")
 def sweep():
-    return synthetic.dataset(levels=(0.1, 0.2, 0.4, 0.8), seeds=asked.SEEDS)
+    return asked.swept()
 
 
 def test_a_stronger_signal_is_learned_sooner(sweep):
@@ -235,12 +222,9 @@ def test_every_claim_has_a_row_with_its_words(sweep):
         assert row["why"] or row["verdict"] != UNTOLD
 
 
-THREE = ("color", "size", "bg_color")
-
-
 @pytest.fixture(scope="module")
 def three():
-    return synthetic.dataset(levels=(0.1, 0.2, 0.4, 0.8), seeds=asked.SEEDS, active=THREE)
+    return asked.swept(asked.THREE)
 
 
 def test_all_unseen_classes_of_three_concepts_are_asked_and_named(three):
@@ -253,12 +237,12 @@ def test_all_unseen_classes_of_three_concepts_are_asked_and_named(three):
     assert list(found["b"]["details"]) == ["011", "101", "110", "111"]
     assert found["c"]["details"]["asked"] <= 4 * 24 and found["c"]["seeds"] <= len(asked.SEEDS)
     assert found["j"]["details"]["asked"] == 3 * 24 and "unseen" not in found["j"]["why"]
-    assert {f"{name}_first" for name in THREE} <= set(found["j"]["details"])
+    assert {f"{name}_first" for name in asked.THREE} <= set(found["j"]["details"])
 
 
 def test_the_classes_of_a_seed_are_one_unit():
     """Two levels, two seeds: four arrangements, however many classes and pairs of concepts are asked."""
-    found = asked.rows(synthetic.dataset(levels=(0.1, 0.8), seeds=(0, 100), active=THREE))
+    found = asked.rows(synthetic.dataset(levels=(0.1, 0.8), seeds=(0, 100), active=asked.THREE))
     for letter in "abj":
         assert found[letter]["verdict"] == UNTOLD and found[letter]["seeds"] == 2
         assert "n = 2: the smallest p-value that these seeds and levels can give is 0." in found[letter]["why"]

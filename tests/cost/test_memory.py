@@ -8,13 +8,13 @@ from commands import NARROW, assert_one_line, command, real_command, study
 
 import cspace_jax as cs
 from cspace_jax.config.plan import Plan
-from cspace_jax.cost import memory, operations
+from cspace_jax.cost import memory, operations, preview
 from cspace_jax.cost.memory import Footprint, Place
 
-# Studies are trained, or programs compiled, by the dozen.
+# Commands are carried out, one in a process of its own.
 pytestmark = pytest.mark.system
 CONFIG = tiny.study(network=tiny.NARROW)
-LAYOUTS = {"loop": Plan("canonical", "loop", 1), "vmap": Plan("xla", "vmap", 2)}
+VMAP = Plan("xla", "vmap", 2)
 
 # State 4, resident 5, working 10, fixed 3 bytes.
 SIMPLE = Footprint(4.0, 5.0, 10.0, 3.0)
@@ -45,6 +45,18 @@ def test_the_outline_for_a_tpu_is_within_15_percent_of_its_compilers(study, runs
     assert memory.peak_bytes(found, chip, runs) == pytest.approx(compiled, rel=0.15)
 
 
+def test_a_forecast_here_takes_the_form_of_the_device(monkeypatch):
+    config = cs.load_config("signal:paper")
+    plan = Plan.resolve(config, "tpu")
+    peaks = {}
+    for tpu in (False, True):
+        where = Place("vmap", 8, False, 16e9, tpu=tpu)
+        monkeypatch.setattr(memory, "here", lambda *_, where=where: where)
+        *_, peaks[tpu], largest = preview._memory_here(memory.outline, config, plan)
+        assert ("all 100 runs" in largest) == tpu
+    assert "does not fit" in peaks[False] and "peak 12 GB" in peaks[True]
+
+
 def test_the_outline_of_other_devices_knows_no_tiles():
     config = cs.load_config("signal:paper")
     found = memory.outline(config, Plan.resolve(config, "gpu"))
@@ -53,9 +65,9 @@ def test_the_outline_of_other_devices_knows_no_tiles():
 
 def test_a_batch_that_is_cut_needs_less_but_holds_the_summed_gradients():
     config = tiny.study(optim={"batch_size": 16})
-    needs = [memory.outline(config, dataclasses.replace(LAYOUTS["vmap"], microbatch=n)).working for n in (2, 4, 8, 0)]
+    needs = [memory.outline(config, dataclasses.replace(VMAP, microbatch=n)).working for n in (2, 4, 8, 0)]
     assert needs == sorted(needs)
-    whole = memory.outline(tiny.study(optim={"batch_size": 8}), LAYOUTS["vmap"]).working
+    whole = memory.outline(tiny.study(optim={"batch_size": 8}), VMAP).working
     drawn = 8 * 3 * 4 * 3 * config.data.image_size**2  # image and two noises of the eight samples more
     assert needs[2] == pytest.approx(whole + drawn + 4 * operations.parameters(config), rel=1e-4)
 

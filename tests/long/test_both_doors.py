@@ -6,13 +6,10 @@ import pathlib
 import subprocess
 import sys
 
-from commands import ROOT
+from commands import ROOT, UNOPTIMISED
 
 from cspace_jax.storage.metrics import read_metrics
 from experiments import torture_bench
-
-UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-
 
 PROGRAM = """
 import sys

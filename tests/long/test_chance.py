@@ -5,7 +5,6 @@ import math
 import asked
 import numpy as np
 import pytest
-import synthetic
 
 from cspace_jax.analysis import claims_of_learning, testing
 from cspace_jax.analysis.claims import CLAIMS, SHOWN
@@ -27,15 +26,12 @@ def shuffled(ds, seed):
 
 @pytest.fixture(scope="module")
 def sweep():
-    return synthetic.dataset(levels=(0.1, 0.2, 0.4, 0.8), seeds=asked.SEEDS)
-
-
-THREE = ("color", "size", "bg_color")
+    return asked.swept()
 
 
 @pytest.fixture(scope="module")
 def three():
-    return synthetic.dataset(levels=(0.1, 0.2, 0.4, 0.8), seeds=asked.SEEDS, active=THREE)
+    return asked.swept(asked.THREE)
 
 
 @pytest.mark.parametrize("letter", ["a", "b", "j"])

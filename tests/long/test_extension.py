@@ -296,7 +296,7 @@ def test_a_damaged_last_state_is_told_before_anything_is_written(finished, tmp_p
     folder, asked = study.workdir, extension.wanted(study.workdir.root, {}, STEPS)
     assert extension.request(folder, CONFIG, extension.wanted(folder.root, {"seeds": (9,)}))[1].grids  # needs no state
     with checkpoint.CheckpointWriter(states) as writer:
-        writer.save(5, {"a": np.zeros(4)})  # an earlier state, from which the training would go on
+        writer.save(5, {"a": np.zeros(4)})  # an earlier one counts; what it holds is looked at in training
     assert extension.request(folder, CONFIG, asked)[1].steps == STEPS
 
 

@@ -12,6 +12,8 @@ from cspace_jax.config import grid
 from cspace_jax.data import masking
 from cspace_jax.training.run import TrainSpec, init_run, make_data, train_chunk
 
+pytestmark = pytest.mark.network  # annotations are checked, too
+
 
 def config(**groups):
     data = {"active": ("shape", "color")} | groups.pop("data", {})

@@ -9,6 +9,14 @@ from cspace_jax.analysis import claims
 SEEDS = tuple(range(0, 600, 100))
 
 
+THREE = ("color", "size", "bg_color")
+
+
+def swept(active=("color", "size")):
+    """A study of four levels in which every claim about learning holds."""
+    return synthetic.dataset(levels=(0.1, 0.2, 0.4, 0.8), seeds=SEEDS, active=active)
+
+
 def rows(ds):
     return {row["claim"]: row for row in claims.verdicts(ds)}
 

@@ -19,6 +19,8 @@ from experiments import narrow
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+UNOPTIMISED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # as smoke is compiled
+
 NARROW = (*narrow.FLAGS, "--config.figures=()")
 
 # Where probes are shared by all workers and the processes that they start.
