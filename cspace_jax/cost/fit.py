@@ -18,7 +18,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.text import in_words
 from cspace_jax.training.run import FEWEST_SAMPLES
 
-MARGIN = 1.15  # predictions from shapes are tested to be within 15 % where memory is filled of the compiler's
+MARGIN = 1.15  # predictions from shapes are tested to be within 15 % of the compiler's where memory is filled
 
 
 def candidates(config: Config, plan: Plan) -> list[Plan]:
