@@ -15,6 +15,7 @@ from cspace_jax.text import closest
 
 T = TypeVar("T")
 MAX_INTEGER = 2**32  # larger numbers count nothing that a machine could hold
+MAX_FLOAT = 3.4e38  # of float32, which programs compute in
 MAX_SHOWN = 120  # characters of a value shown in an error
 
 
@@ -169,6 +170,8 @@ def _float(value: Any, path: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         fail(path, value, "must be a finite number")
+    if abs(number) > MAX_FLOAT:
+        fail(path, value, f"must be a number of float32, from -{MAX_FLOAT:.3g} to {MAX_FLOAT:.3g}")
     return number
 
 

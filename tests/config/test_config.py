@@ -98,6 +98,8 @@ BAD = [
     ({"diffusion.gamma_max": 60.0}, "diffusion.gamma_max", ["60.0", "[-50, 50]"]),
     ({"diffusion.p_uncond": 1.0}, "diffusion.p_uncond", ["1.0", "[0, 1)"]),
     ({"diffusion.null_value": -INF}, "diffusion.null_value", ["-inf", "finite"]),
+    ({"grid.init_scale": (1e39,)}, "grid.init_scale[0]", ["1e+39", "a number of float32"]),
+    ({"optim.eps": -1e308}, "optim.eps", ["-1e+308", "a number of float32"]),
     ({"save.start": 30_000}, "save.start", ["30000", "optim.steps = 20000"]),
     ({"save.start": 0}, "save.start", ["0", "at least 1"]),
     ({"save.count": 0}, "save.count", ["0", "in [1, 100000]"]),
