@@ -262,10 +262,10 @@ def hold(workdir: Workdir) -> None:
 def _remove_rests(workdir: Workdir) -> None:
     """Remove what commands that were killed while they wrote a file have left of it.
 
-    Only a single process does so, in the folders of a workdir that it holds. Checkpoints are Orbax's business, and
-    figures may be drawn by another command meanwhile.
+    Only who holds a workdir does so, of many processes the first while the others wait for it to prepare the workdir.
+    Checkpoints are Orbax's business, and figures may be drawn by another command meanwhile.
     """
-    if jax.process_count() > 1 or not lock.holds(workdir.root):
+    if not lock.holds(workdir.root):
         return
     ours = {one.name for one in (workdir.checkpoints, workdir.probe, workdir.eval, workdir.elicit, workdir.replay)}
     ours |= {workdir.aside.name, workdir.extension(0).root.parent.name}

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -96,7 +97,8 @@ def test_folder_that_holds_a_name_of_ours_is_refused_untouched(tmp_path, name):
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "x")]
 
 
-def test_rests_of_killed_writes_are_removed_by_who_holds_the_workdir(tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_rests_of_killed_writes_are_removed_by_who_holds_the_workdir(processes, tmp_path, monkeypatch):
     workdir = prepare(tmp_path / "w", CONFIG)
     rest = f".step_00000002.npz.{'0a' * 16}.tmp"
     rests = [workdir.eval / "wave_000" / rest, workdir.root / rest]
@@ -106,6 +108,7 @@ def test_rests_of_killed_writes_are_removed_by_who_holds_the_workdir(tmp_path):
         file.write_text("x")
     prepare(tmp_path / "w", CONFIG)  # does not hold it
     assert all(file.exists() for file in (*rests, *others))
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
     with lock.released_after():
         prepare(tmp_path / "w", CONFIG)
     assert not any(file.exists() for file in rests) and all(file.exists() for file in others)
