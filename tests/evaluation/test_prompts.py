@@ -21,6 +21,8 @@ from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import unet, vdm
 from cspace_jax.training.run import TrainSpec
 
+pytestmark = pytest.mark.network
+
 
 def spec_of(config):
     reader = probe_network.ProbeSpec.from_config(config)
