@@ -20,7 +20,7 @@ from cspace_jax.config import Config
 from cspace_jax.config.plan import PLAIN, Plan
 from cspace_jax.data.opened import source_of
 from cspace_jax.errors import UserError
-from cspace_jax.model import torch_weights, unet
+from cspace_jax.model import drawing, torch_weights, unet
 from cspace_jax.model.layers import GroupNorm, Linear, gelu
 
 _HEAD_EPS = 1e-5  # PyTorch's default, unlike the 1e-6 inside the U-Net
@@ -76,7 +76,8 @@ def _head(spec: ProbeSpec) -> _Head:
 def init_params(spec: ProbeSpec, key: jax.Array, init_scale: jax.typing.ArrayLike = 0.02) -> dict:
     """Draw {"backbone": ..., "head": ...}; only the backbone is multiplied by `init_scale` (reference)."""
     backbone_key, head_key = jax.random.split(key)
-    head = _head(spec).init(head_key, jnp.zeros((1, spec.unet.out_channels)))["params"]
+    features = jnp.zeros((1, spec.unet.out_channels))
+    head = drawing.init_params(lambda key: _head(spec).init(key, features)["params"], head_key)
     return {"backbone": unet.init_params(spec.unet, backbone_key, init_scale), "head": head}
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,35 +9,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 
 from cspace_jax.model.convolution import conv_1x1, conv_2x2_down, conv_2x2_up, conv_3x3
+from cspace_jax.model.drawing import parameter, uniform
 
 NORM_EPS = 1e-6
-
-
-def uniform(fan_in: int) -> nn.initializers.Initializer:
-    """PyTorch's default initialiser of convolutions and linear layers: U(+-1/sqrt(fan_in)) for weight and bias."""
-    bound = 1.0 / math.sqrt(fan_in)
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-        # Drawn flat like `rng.normal`: the same numbers, and a network's start compiles three times faster.
-        return jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound).reshape(shape)
-
-    return init
-
-
-def parameter(module: nn.Module, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]) -> Any:
-    """Return a module's parameter, an array, made by `init` where there is none.
-
-    Flax's own `param` traces `init` whenever the network is traced, to compare shapes: a third of the time of a trace.
-
-    Raises:
-      ValueError: the parameter that is there has another shape.
-    """
-    if not module.has_variable("params", name):
-        return module.param(name, init, shape)
-    value = module.get_variable("params", name)
-    if value.shape != shape:
-        raise ValueError(f"{'/'.join(module.path)}/{name} has the shape {value.shape}, must be {shape}")
-    return value
 
 
 def gelu(x: jax.Array) -> jax.Array:

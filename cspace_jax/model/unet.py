@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key
 
 from cspace_jax.config.schema import shares_embedding
 from cspace_jax.errors import UserError
+from cspace_jax.model import drawing
 from cspace_jax.model.layers import MLP, Conv, GroupNorm, Projection, drop_out, gelu
 
 TIME_FREQUENCIES = 32  # sine and cosine each
@@ -194,7 +195,7 @@ def init_params(spec: UNetSpec, key: jax.Array, init_scale: jax.typing.ArrayLike
     z = jnp.zeros((1, size, size, spec.in_channels))
     conditioned = spec.conditioning != "none"
     t, c = (jnp.zeros(1), jnp.zeros((1, spec.entries))) if conditioned else (None, None)
-    params = UNet(spec).init({"params": key}, z, t, c, None)["params"]
+    params = drawing.init_params(lambda key: UNet(spec).init({"params": key}, z, t, c, None)["params"], key)
     return jax.tree.map(lambda p: p * jnp.asarray(init_scale, p.dtype), params)
 
 
