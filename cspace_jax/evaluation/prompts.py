@@ -87,18 +87,29 @@ def prepare(spec: EvalSpec, params: dict, patch: dict, setting: Setting, queries
     directions = Directions(*map(project, ends))
     edited = edit(project(asked), directions, _edits_where(flat, ~flat.shared), jax.random.fold_in(stream, 4))
 
-    def repeat(tree: vdm.Conditioning) -> vdm.Conditioning:
-        return jax.tree.map(lambda leaf: jnp.repeat(leaf, spec.shape[2], axis=0), tree)
+    nothing = project(embed(null)) if _weighted(spec) else None
+    return _repeated(spec, flat, edited, nothing, jax.random.fold_in(stream, 0))
 
-    noise_key = jax.random.fold_in(stream, 0)
-    weighted = spec.evaluate.guidance != 1.0 or protocols.uses_guidance(spec.elicit)
-    nothing = project(embed(null)) if weighted else None
-    if weighted and not spec.guided:  # weights are 0 and 1: one branch each
+
+def _weighted(spec: EvalSpec) -> bool:
+    return spec.evaluate.guidance != 1.0 or protocols.uses_guidance(spec.elicit)
+
+
+def _repeated(spec: EvalSpec, flat: Query, edited: vdm.Conditioning, nothing: Any, key: jax.Array) -> Prompts:
+    """Return the prompts of queries [q * held-out classes], each `edited` projection once a sample.
+
+    `nothing` are the projections of the null conditioning, None where no query is weighted.
+    """
+    held_out, samples = spec.shape[1:]
+
+    def repeat(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf, samples, axis=0), tree)
+
+    if nothing is not None and not spec.guided:  # weights are 0 and 1: one branch each
         edited = jax.tree.map(lambda a, b: jnp.where((flat.guidance == 0)[:, None], b, a), edited, nothing)
-    guided = weighted and spec.guided
-    weights = jnp.repeat(flat.guidance, spec.shape[2]) if guided else None
-    repeats = queries.repeat[:, 0] if protocols.repeats(spec.elicit) else None
-    return Prompts(repeat(edited), noise_key, weights, repeat(nothing) if guided and nothing else None, repeats)
+    weights, null = (repeat(flat.guidance), repeat(nothing)) if nothing is not None and spec.guided else (None, None)
+    repeats = flat.repeat[::held_out] if protocols.repeats(spec.elicit) else None
+    return Prompts(repeat(edited), key, weights, null, repeats)
 
 
 class Directions(NamedTuple):
