@@ -24,13 +24,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from scipy import ndimage
 from scipy.stats import qmc
 
 from cspace_jax import rng
 from cspace_jax.analysis.levels import normalise
+from cspace_jax.analysis.report import wide_console
 from cspace_jax.cli import scripts
 from cspace_jax.config import DataConfig, from_config_dict, grid
 from cspace_jax.config.setting import Setting
@@ -189,7 +189,7 @@ def run(arguments: Sequence[str]) -> None:
     measured = measure(colour + size, data, args.images)
     parts = [{k: v[: len(colour)] for k, v in measured.items()}, {k: v[len(colour) :] for k, v in measured.items()}]
     sweeps = list(zip((colour, size), parts, strict=True))
-    console = Console()
+    console = wide_console()
     console.width = max(console.width, 100)
     for (levels, values), name in zip(sweeps, ("Colour", "Size"), strict=True):
         if levels:

@@ -20,13 +20,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from scipy import special, stats
 
 from cspace_jax.analysis import intervals
 from cspace_jax.analysis.learning import describe_difference
 from cspace_jax.analysis.levels import levels
+from cspace_jax.analysis.report import wide_console
 from cspace_jax.cli import scripts
 from cspace_jax.storage import results
 from experiments import docs_results
@@ -203,7 +203,7 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", default="", help="JSON file that the numbers are written to; '' = none")
     asked = parser.parse_args(arguments)
     found = measure(asked.studies, results.open_results(asked.results) if asked.results else None)
-    console = Console()
+    console = wide_console()
     console.print(table_of(found, 0))
     console.print(table_of(found, 1))
     if asked.out:

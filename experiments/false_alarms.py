@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
@@ -42,6 +41,7 @@ from cspace_jax.analysis import (
     underspecification,
 )
 from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, SHOWN, UNTOLD
+from cspace_jax.analysis.report import wide_console
 from cspace_jax.cli import scripts
 from cspace_jax.config.names import is_control
 from cspace_jax.config.schema import NAIVE
@@ -239,7 +239,7 @@ def run(arguments: Sequence[str]) -> None:
             found = count(ds, letter, asked.shuffles, bar.update)
             rows.append(_row(letter, ds, found, asked.shuffles - found[UNTOLD]))
         rows += _further(studies, asked.shuffles, bar)
-    Console().print(table_of(rows, asked.shuffles))
+    wide_console().print(table_of(rows, asked.shuffles))
     if asked.out:
         numbers = {
             "results": docs_results.checksums(map(pathlib.Path, paths)),

@@ -17,11 +17,11 @@ from typing import Any
 
 from etils import epath
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from cspace_jax.analysis import landscape, report
 from cspace_jax.analysis.levels import Level
+from cspace_jax.analysis.report import wide_console
 from cspace_jax.analysis.shared_landscape import SharedFit
 from cspace_jax.cli import scripts
 from cspace_jax.errors import UserError
@@ -103,7 +103,7 @@ def run(arguments: Sequence[str]) -> None:
         drawn["fit"], fits, shared = landscapes.measured(ds)
         text = json.dumps(report.to_json([describe(*one) for one in fits]), indent=2, allow_nan=False)
         write_atomic(outdir / "fit.json", (text + "\n").encode())
-        Console().print(table_of(fits))
+        wide_console().print(table_of(fits))
         if shared is not None:
             text = json.dumps(report.to_json(describe_shared([level for level, _ in fits], shared)), indent=2)
             write_atomic(outdir / "shared_fit.json", (text + "\n").encode())

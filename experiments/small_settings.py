@@ -27,13 +27,13 @@ import numpy as np
 import xarray as xr
 from etils import epath
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 import cspace_jax as cs
 from cspace_jax.analysis import curves, report
 from cspace_jax.analysis.learning import accuracy_curves, trajectory
 from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.report import wide_console
 from cspace_jax.analysis.summary import summarise
 from cspace_jax.cli import scripts
 from cspace_jax.config import SCALES, Config, reading
@@ -225,7 +225,7 @@ def _show(found: Mapping[str, Mapping[str, Any]], root: epath.Path) -> None:
         return
     text = json.dumps(report.to_json(found), indent=2, allow_nan=False)
     write_atomic(root / "small_settings.json", text + "\n")
-    console = Console()
+    console = wide_console()
     console.width = max(console.width, 120)
     console.print(table(found))
     for name, one in found.items():

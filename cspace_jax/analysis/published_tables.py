@@ -13,14 +13,6 @@ from cspace_jax.analysis.published import Part, Row, agreement, deviations
 from cspace_jax.config import Config
 
 MAX_NAMED = 6  # differing fields named in one line
-WIDTH = 120  # columns that a table may need, whatever the terminal's: a narrow one breaks lines, and nothing is cut
-
-
-def wide_console() -> Console:
-    """Return a console of at least `WIDTH` columns."""
-    console = Console()
-    console.width = max(console.width, WIDTH)
-    return console
 
 
 def print_parts(parts: Sequence[Part], ds: xr.Dataset, config: Config, console: Console) -> None:

@@ -19,6 +19,7 @@ from cspace_jax.storage.files import write_atomic
 from cspace_jax.storage.workdir import Workdir
 
 _ANY_WIDTH = 10_000  # characters, more than a table has
+WIDTH = 120  # columns that a table may need, whatever the terminal's: a narrow one breaks lines, and nothing is cut
 _SEVERAL = "level"  # header where several settings vary
 _TITLE = "Steps until a concept is learned ({learned}): median over seeds, and how many learned if not all did"
 _LEGEND = (
@@ -26,6 +27,13 @@ _LEGEND = (
     "trajectory over seeds; turn: the step of that; 80 %: seeds that reach it on all concepts, at some save and at the "
     "last."
 )
+
+
+def wide_console() -> Console:
+    """Return a console of at least `WIDTH` columns."""
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    return console
 
 
 def to_json(value: Any) -> Any:

@@ -175,7 +175,7 @@ class PublishedComparison:
 
     def show(self, console: Console | None = None) -> None:
         """Print in what the study departs from the paper's setting, and the tables."""
-        console = console or published_tables.wide_console()
+        console = console or report.wide_console()
         parts = self.parts
         side_by_side_tables.print_differences(self.differences, (f"paper ({self.name})", _name(self.study)), console)
         published_tables.print_parts(parts, self._dataset, self._config, console)
