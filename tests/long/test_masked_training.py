@@ -20,11 +20,6 @@ def config(**groups):
     return tiny.study(data=data, grid={"sep_col": (0.8,), **groups.pop("grid", {})}, **groups)
 
 
-@functools.cache  # of the compiled start alone: the initialisation takes as long to compile as training
-def initial(spec):
-    return jax.jit(jax.vmap(functools.partial(init_run, spec)))
-
-
 def trained(masks, **data):
     """Parameters [r, ...] after eight steps of runs that differ in the masked fraction alone, in one program."""
     study = config(data=data, network=tiny.NARROW)
@@ -34,7 +29,8 @@ def trained(masks, **data):
     def one(state, setting):
         return train_chunk(spec, state, setting, make_data(spec, setting), (), jnp.int32(0), jnp.int32(8))[0].params
 
-    return jax.jit(jax.vmap(one))(initial(spec)(settings), settings)
+    start = jax.jit(jax.vmap(functools.partial(init_run, spec)))
+    return jax.jit(jax.vmap(one))(start(settings), settings)
 
 
 @pytest.fixture(scope="module")

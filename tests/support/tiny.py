@@ -70,7 +70,7 @@ def changed(config: Config, **groups: Any) -> Config:
     return dataclasses.replace(config, **new)
 
 
-# Optimising a program takes longer than running it once on these sizes, a network's start above all.
+# Optimising a program takes longer than running it once on these sizes.
 COMPILE_FAST = {"xla_backend_optimization_level": 0}
 init_params = jax.jit(unet.init_params, static_argnums=0, compiler_options=COMPILE_FAST)
 
