@@ -1,9 +1,9 @@
-"""Drawing of a network's parameters: those of one size together.
+"""Drawing of a network's parameters: all those of one size at once.
 
-Flax makes every parameter's key by itself (`fold_in` of a hash of its path) and draws every parameter by itself: of a
-network with 96 drawn arrays, 192 programs of the random generator in one, half of the time to a study's first step.
-Here Flax only notes both: the keys are then made at once, and the parameters of one size drawn at once. The numbers
-are the same to the bit.
+Flax derives a key for every parameter (`fold_in` of a hash of its path) and draws every parameter by itself. For a
+network with 96 drawn arrays that makes a program with 164 loops of the random generator, which is slow to compile
+(docs/performance.md). Here Flax only notes what it would fold in and draw; all keys are then made at once, and the
+parameters of one size are drawn at once. The numbers are the same to the bit, by JAX's default generator (threefry).
 """
 
 import itertools
