@@ -37,7 +37,7 @@ def memory(root: pathlib.Path = _ROOT, environment: Mapping[str, str] = os.envir
 
 def processor(root: pathlib.Path = _ROOT) -> str:
     """Return the model of the processor and how many of its cores this process may keep busy."""
-    found = re.search(r"^model name\s*:\s*(.*)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    found = re.search(r"^model name\s*:\s*(.*)$", text_of(root / "proc/cpuinfo"), re.MULTILINE)
     return f"{found[1] if found else platform.processor() or platform.machine()} x {cores(root)}"
 
 
@@ -48,7 +48,7 @@ def _schedulable() -> int:
 def _quotas(root: pathlib.Path) -> Iterator[float]:
     """Yield the cores that each control group above this process allows."""
     for folder in _groups(root, ""):
-        quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
+        quota, _, period = text_of(folder / "cpu.max").strip().partition(" ")
         if quota.isdecimal() and period.isdecimal():
             yield int(quota) / int(period)
     for folder in _groups(root, "cpu"):
@@ -69,7 +69,7 @@ def _limits(root: pathlib.Path) -> Iterator[float]:
     for controller, limits, usage, cached in kinds:
         for folder in _groups(root, controller):
             if 0 < (limit := _number(folder / limits)) < _UNLIMITED:
-                found = re.findall(rf"^{cached} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
+                found = re.findall(rf"^{cached} (\d+)$", text_of(folder / "memory.stat"), re.MULTILINE)
                 used = _number(folder / usage) - sum(map(int, found))
                 yield max(limit - max(used, 0.0), 0.0)
 
@@ -80,7 +80,7 @@ def _groups(root: pathlib.Path, controller: str) -> Iterator[pathlib.Path]:
     In a container the path that the kernel names may lie outside of what is mounted; the mount itself is left then.
     """
     mount = root / "sys/fs/cgroup" / controller
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in text_of(root / "proc/self/cgroup").splitlines():
         _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
         if controller in controllers.split(","):
             own = mount / path.strip("/")
@@ -105,7 +105,7 @@ def _of_shell() -> Iterator[float]:
 
 
 def _available(root: pathlib.Path) -> Iterator[float]:
-    found = re.search(r"^MemAvailable:\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", text_of(root / "proc/meminfo"), re.MULTILINE)
     if found:
         yield 1024.0 * int(found[1])
 
@@ -113,12 +113,13 @@ def _available(root: pathlib.Path) -> Iterator[float]:
 def _number(path: pathlib.Path) -> float:
     """Return the number in a file; 0 for no file and for words, such as "max"."""
     try:
-        return float(_text(path))
+        return float(text_of(path))
     except ValueError:
         return 0.0
 
 
-def _text(path: pathlib.Path) -> str:
+def text_of(path: pathlib.Path) -> str:
+    """Return the text of a file, such as those of /proc; "" where there is none, or it cannot be read."""
     try:
         return path.read_text()
     except (OSError, ValueError):

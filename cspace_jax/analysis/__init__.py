@@ -2,22 +2,4 @@
 
 from cspace_jax import lazy
 
-__getattr__, __dir__ = lazy.modules(
-    __name__,
-    (
-        "blocks",
-        "censored",
-        "claims",
-        "curves",
-        "definition2",
-        "identity_mapping",
-        "intervals",
-        "landscape",
-        "learning",
-        "levels",
-        "published",
-        "summary",
-        "tables",
-        "testing",
-    ),
-)
+__getattr__, __dir__ = lazy.modules(__name__, __path__)

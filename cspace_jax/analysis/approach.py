@@ -6,11 +6,13 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from cspace_jax.analysis import curves
 from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import accuracy_curves, default_sigma, trajectory
 from cspace_jax.analysis.levels import Level, levels, unseen
+from cspace_jax.config.definitions import THRESHOLD
 
-LEARNED, CONVERGED = 0.8, 0.95
+CONVERGED = 0.95
 
 
 def has_three_concepts(ds: xr.Dataset) -> bool:
@@ -32,7 +34,7 @@ def converged_step(ds: xr.Dataset, run: int, protocol: str) -> float:
 
 def learned_step(ds: xr.Dataset, run: int, klass: int, protocol: str) -> float:
     """Return the first save at which all concepts of a class are above .8; infinity if none is."""
-    return first_step(ds["step"].values, (accuracy_curves(ds, [run], [klass], protocol)[0] > LEARNED).all(axis=1))
+    return first_step(ds["step"].values, (accuracy_curves(ds, [run], [klass], protocol)[0] > THRESHOLD).all(axis=1))
 
 
 def distances(ds: xr.Dataset, run: int, klass: int, protocol: str) -> Float[np.ndarray, " t"]:
@@ -42,13 +44,11 @@ def distances(ds: xr.Dataset, run: int, klass: int, protocol: str) -> Float[np.n
 
 
 def nearest_trained(ds: xr.Dataset, run: int, klass: int, protocol: str) -> int:
-    """Return the training class whose corner the smoothed path of a class comes closest to, early saves left out.
-
-    Early are the first 7.5 % of the steps, at most 1,500, as for memorisation.
+    """Return the training class whose corner the smoothed path of a class comes closest to, early saves left out
+    (`curves.late_saves`).
     """
     path = trajectory(ds, [run], klass, protocol, default_sigma(ds))[0]
-    steps = ds["step"].values
-    late = path[steps >= min(0.075 * steps[-1], 1500)]
+    late = path[curves.late_saves(ds["step"].values) :]
     trained = np.flatnonzero(ds["trained"].values)
     far = np.linalg.norm(late[:, None] - ds["bit"].values[trained][None], axis=-1)  # [t, k]
     return int(trained[np.argmin(far.min(axis=0))])

@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
+from cspace_jax.config.definitions import EARLY, EARLY_STEPS, THRESHOLD
+
 SIGMA_TRAJECTORY = 2.0  # in saves; the published smoothing of the 2x2 trajectories
 SIGMA_NOTEBOOK = 1.5  # in saves; smoothing of the notebooks' learning time
 
@@ -33,7 +35,7 @@ def smooth(
 def crossing_time(
     steps: Real[np.ndarray, " t"],
     curve: Real[np.ndarray, " t"],
-    threshold: float = 0.8,
+    threshold: float = THRESHOLD,
     persistence: int | None = None,
     sigma: float = 0.0,
 ) -> float:
@@ -118,13 +120,13 @@ def turn_angles(
     return angles
 
 
-def late_saves(steps: Real[np.ndarray, " t"], early: float = 0.075) -> int:
+def late_saves(steps: Real[np.ndarray, " t"], early: float = EARLY) -> int:
     """Return the position of the first save after the early phase, in which the model has not settled on any image yet.
 
     It lasts for the share `early` of the training, and no longer in trainings of more than 20,000 steps than in those:
     1,500 steps, as published. At least one save is left.
     """
-    phase = early * min(float(steps[-1]), 20_000.0)
+    phase = early * min(float(steps[-1]), EARLY_STEPS / EARLY)
     return min(int(np.searchsorted(steps, phase)), len(steps) - 1)
 
 
@@ -138,7 +140,7 @@ class Turn:
 
 def find_turn(
     steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"], threshold: float = 60.0, persistence: int = 2,
-    early: float = 0.075, window: int = 3, min_move: float = 0.05,
+    early: float = EARLY, window: int = 3, min_move: float = 0.05,
 ) -> Turn:  # fmt: skip
     """Find the first turn sharper than `threshold` degrees that lasts for `persistence` saves in a row.
 
@@ -179,7 +181,7 @@ class Memorisation:
 
 def find_memorisation(
     steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"], bits: Int[np.ndarray, "k c"], klass: int,
-    trained: Bool[np.ndarray, " k"], early: float = 0.075, departure: float = 0.1, radius: float = 0.5,
+    trained: Bool[np.ndarray, " k"], early: float = EARLY, departure: float = 0.1, radius: float = 0.5,
 ) -> Memorisation:  # fmt: skip
     """Describe how a class is first mistaken for a training class, from its (smoothed) trajectory [t, c] of P(bit = 1).
 

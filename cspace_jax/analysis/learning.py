@@ -14,11 +14,10 @@ from jaxtyping import Bool, Float, Real
 
 from cspace_jax.analysis import censored, curves, intervals
 from cspace_jax.analysis.levels import Level
-from cspace_jax.config.definitions import LEARNED, STAYS_80
+from cspace_jax.config.definitions import LEARNED, STAYS_80, THRESHOLD
 from cspace_jax.config.schema import NAIVE, ElicitConfig, EvaluateConfig
 from cspace_jax.storage import results
 
-PAPER_THRESHOLD = 0.8
 BATTERIES = "batteries"  # attribute: by protocol the fields of its battery, as JSON
 
 
@@ -67,8 +66,8 @@ def times_by(
 
 
 _TIMES: dict[str, Callable[..., float]] = {
-    "first_80": lambda steps, one: curves.crossing_time(steps, one, PAPER_THRESHOLD, persistence=1),
-    STAYS_80: lambda steps, one: curves.crossing_time(steps, one, PAPER_THRESHOLD),
+    "first_80": lambda steps, one: curves.crossing_time(steps, one, THRESHOLD, persistence=1),
+    STAYS_80: lambda steps, one: curves.crossing_time(steps, one, THRESHOLD),
     "notebooks_90": curves.notebook_time,
 }
 
@@ -167,9 +166,7 @@ def product_check(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> di
     return {"largest": float(np.abs(difference).max()), "mean": float(difference.mean())}
 
 
-def reached(
-    ds: xr.Dataset, level: Level, klass: int, protocol: str, threshold: float = PAPER_THRESHOLD
-) -> dict[str, int]:
+def reached(ds: xr.Dataset, level: Level, klass: int, protocol: str, threshold: float = THRESHOLD) -> dict[str, int]:
     """Count seeds whose accuracy reaches `threshold` on all concepts: at some save, and from some save to the end."""
     above = np.all(accuracy_curves(ds, level.runs, [klass], protocol) >= threshold, axis=-1)  # [r, t]
     return {"momentary": int(above.any(axis=1).sum()), "persistent": int(above[:, -1].sum()), "seeds": len(above)}

@@ -13,8 +13,9 @@ from jaxtyping import Float, Real
 
 from cspace_jax.analysis import capability, curves
 from cspace_jax.analysis.blocks import summary_block
-from cspace_jax.analysis.learning import PAPER_THRESHOLD, whole
+from cspace_jax.analysis.learning import whole
 from cspace_jax.analysis.levels import Level, levels, unseen
+from cspace_jax.config.definitions import THRESHOLD
 from cspace_jax.config.schema import NAIVE
 
 PATCH = "patch"
@@ -26,7 +27,7 @@ def asked_patch(ds: xr.Dataset) -> bool:
     return "capability" in ds and PATCH in ds["protocol"].values
 
 
-def kind(steps: Real[np.ndarray, " t"], curve: Float[np.ndarray, " t"], threshold: float = PAPER_THRESHOLD) -> str:
+def kind(steps: Real[np.ndarray, " t"], curve: Float[np.ndarray, " t"], threshold: float = THRESHOLD) -> str:
     """Return how a curve [t] learns: stable (first reach = stay), unstable (falls below again), or never."""
     reach, stay = (curves.crossing_time(steps, curve, threshold, persistence) for persistence in (1, None))
     return NEVER if np.isnan(reach) else STABLE if reach == stay else UNSTABLE
@@ -48,10 +49,10 @@ def seeds(ds: xr.Dataset, level: Level, klass: int) -> list[dict[str, Any]]:
     for run, curve, (own, patched), told in zip(level.runs, naive, times, known, strict=True):
         if not told:
             continue
-        above = curve >= PAPER_THRESHOLD
+        above = curve >= THRESHOLD
         found.append({
             "seed": int(ds["seed"].values[run]), "kind": kind(steps, curve), "stable": kind(steps, curve) == STABLE,
-            "reach": curves.crossing_time(steps, curve, PAPER_THRESHOLD, 1), "naive": float(own),
+            "reach": curves.crossing_time(steps, curve, THRESHOLD, 1), "naive": float(own),
             "patch": float(patched), "dips": int((above[:-1] & ~above[1:]).sum()),
         })  # fmt: skip
     return found

@@ -34,7 +34,7 @@ from cspace_jax.analysis.learning import (
 )
 from cspace_jax.analysis.levels import Level, levels, swept_concept, unseen
 from cspace_jax.analysis.ordering import level_groups, order_within
-from cspace_jax.config.definitions import LEARNED
+from cspace_jax.config.definitions import EARLY, EARLY_STEPS, LEARNED, THRESHOLD
 
 # Importing a module registers its block.
 MODULES = (
@@ -49,13 +49,14 @@ DEFINITIONS = {
     "Student's on the logit scale joined with the exact interval of the share of seeds above one half (3 seeds and "
     "more), of paired differences that of their median (6 seeds and more), of another mean Student's; null = open end, "
     "or none for so few seeds (`no_interval`)",
-    "memorisation": "trajectory of P(bit = 1) smoothed with `sigma`, after the first 7.5 % of the steps (at most "
-    "1,500): class = the training class approached most closely (memorised: within 0.5 of its corner); weak concept = "
-    "the one held back; turning step = its minimum, if the class was memorised and leaves again; depth = 1 - that "
-    "minimum, mean of the seeds' own",
+    "memorisation": "trajectory of P(bit = 1) smoothed with `sigma`, after the first "
+    f"{100 * EARLY:g} % of the steps (at most {EARLY_STEPS:,}): class = the training class approached most closely "
+    "(memorised: within 0.5 of its corner); weak concept = the one held back; turning step = its minimum, if the "
+    "class was memorised and leaves again; depth = 1 - that minimum, mean of the seeds' own",
     "turn": "first turn of at least 60 degrees over 3 saves before and after that lasts 2 saves (own detector)",
-    "momentary": "seeds with accuracy of at least 0.8 on all concepts at one save or more",
-    "persistent": "seeds with accuracy of at least 0.8 on all concepts at every save from some save to the last",
+    "momentary": f"seeds with accuracy of at least {THRESHOLD} on all concepts at one save or more",
+    "persistent": f"seeds with accuracy of at least {THRESHOLD} on all concepts at every save from some save to the "
+    "last",
 }
 
 

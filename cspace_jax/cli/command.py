@@ -57,10 +57,10 @@ def run(argv: Sequence[str]) -> None:
         return api.preview(config, FLAGS.compile)
     request = (command_line.step_list(FLAGS.steps), FLAGS.around or "", FLAGS.width, FLAGS.count)
     chosen = config is not None and ":" not in config_flags.get_config_filename(FLAGS["config"])
-    asked = api.Request(*request) if mode == "replay" else None
+    asked = api.ReplayRequest(*request) if mode == "replay" else None
     shown = {"outdir": FLAGS.outdir, "verbose": FLAGS.verbose, "log": FLAGS.log}
     if mode == "export":
-        shown["export"] = api.Export(FLAGS.to or "", FLAGS.weights or "")
+        shown["export"] = api.ExportRequest(FLAGS.to or "", FLAGS.weights or "")
     api.run(config, FLAGS.workdir, mode, command_line=sys.argv, scale_chosen=chosen, replay=asked, **shown)
 
 

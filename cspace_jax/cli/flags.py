@@ -13,7 +13,7 @@ from cspace_jax import processes, startup
 from cspace_jax.cli import arguments
 from cspace_jax.config import Config, reading, reference, to_dict
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline.modes import MODES, SHOWS
+from cspace_jax.pipeline.modes import COUNT, MODES, SHOWS, WIDTH
 from cspace_jax.studies import loading
 from cspace_jax.text import one_line
 
@@ -47,8 +47,8 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("steps", None, 'With --mode=replay: the steps, such as "(1200, 1210)".')
 flags.DEFINE_string("around", None, "With --mode=replay: turn, for --count steps around each run's own turning step.")
-flags.DEFINE_integer("width", 200, "With --around: steps from the first to the last.")
-flags.DEFINE_integer("count", 20, "With --around: number of steps.")
+flags.DEFINE_integer("width", WIDTH, "With --around: steps from the first to the last.")
+flags.DEFINE_integer("count", COUNT, "With --around: number of steps.")
 flags.DEFINE_string(
     "outdir",
     None,

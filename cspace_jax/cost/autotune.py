@@ -132,9 +132,8 @@ def measure(configs: Sequence[Config], settings: Any, seconds: float = SECONDS) 
     ]
 
 
-def start(config: Config, settings: Any) -> tuple[Timing, Engine]:
+def start(config: Config, plan: Plan, settings: Any) -> tuple[Timing, Engine]:
     """Compile the plan of a study for runs with these stacked settings, and train them for one call."""
-    plan = Plan.resolve(config, jax.default_backend())
     started = time.perf_counter()
     runner = Engine(TrainSpec.from_config(config, plan), settings, plan)
     _train(runner, runner.init(), 0)
@@ -168,7 +167,7 @@ def _start_or_explain(config: Config, settings: Any) -> tuple[Timing, Engine | N
         return Timing(fields, note=str(error)), None
     some = jax.tree.map(lambda leaf: leaf[: fitting.wave or None], settings)
     try:
-        return start(with_plan(config, {"wave": fitting.wave, "microbatch": fitting.microbatch}), some)
+        return start(config, fitting, some)
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:  # out of memory, or not lowered on this backend
         return Timing(fields, note=_first_line(error)), None
 

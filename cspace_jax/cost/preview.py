@@ -79,7 +79,7 @@ def _computation(config: Config, plan: Plan) -> Iterator[str]:
     devices = jax.local_devices()
     yield f"execution: {describe_plan(config, plan)}, on {len(devices)} x {devices[0].device_kind}"
     _progress("measuring the device's speed")
-    yield f"time on this device: {describe_stages(plan, config)}"
+    yield f"time on this device: {describe_stages(config, plan)}"
 
 
 def _short(values: tuple[Any, ...]) -> str:

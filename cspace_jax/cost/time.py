@@ -1,6 +1,7 @@
 """How long a study will take on this machine: operations in closed form over a measured matmul speed."""
 
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -32,12 +33,12 @@ def matmul_speed(size: int = 1024, repeats: int = 5) -> float:
     return 2.0 * size**3 / best
 
 
-def estimate_seconds(plan: Plan, *configs: Config) -> float:
+def estimate_seconds(configs: Sequence[Config], plan: Plan) -> float:
     """Estimate the time of a study's grids on this machine, good to about the factor `FACTOR` either way."""
-    return sum(stage_seconds(plan, *configs).values()) + _OVERHEAD_SECONDS
+    return sum(stage_seconds(configs, plan).values()) + _OVERHEAD_SECONDS
 
 
-def stage_seconds(plan: Plan, *configs: Config) -> dict[str, float]:
+def stage_seconds(configs: Sequence[Config], plan: Plan) -> dict[str, float]:
     """Estimate the time of each stage: "training", "evaluation" and, where there are protocols, "battery"."""
     backend = jax.default_backend()
     # CPU devices share the cores.
@@ -50,18 +51,18 @@ def stage_seconds(plan: Plan, *configs: Config) -> dict[str, float]:
     return found
 
 
-def describe_time(plan: Plan, *configs: Config) -> str:
+def describe_time(configs: Sequence[Config], plan: Plan) -> str:
     """Return in words between what the time of a study's grids lies on this machine, by `estimate_seconds`."""
-    return _between(estimate_seconds(plan, *configs))
+    return _between(estimate_seconds(configs, plan))
 
 
 def _between(seconds: float) -> str:
     return f"{minutes(seconds / FACTOR)} to {minutes(seconds * FACTOR)}"
 
 
-def describe_stages(plan: Plan, config: Config) -> str:
+def describe_stages(config: Config, plan: Plan) -> str:
     """Return in words what the whole study and each of its stages take on this machine, by `stage_seconds`."""
-    stages = stage_seconds(plan, config)
+    stages = stage_seconds([config], plan)
     each = ", ".join(f"{name} {minutes(seconds)}" for name, seconds in stages.items())
     return f"{_between(sum(stages.values()) + _OVERHEAD_SECONDS)} for the whole study (about {each})"
 

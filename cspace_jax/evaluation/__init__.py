@@ -2,6 +2,4 @@
 
 from cspace_jax import lazy
 
-__getattr__, __dir__ = lazy.modules(
-    __name__, ("embeddings", "losses", "probe", "prompts", "protocols", "query", "reading", "sampling", "spec")
-)
+__getattr__, __dir__ = lazy.modules(__name__, __path__)

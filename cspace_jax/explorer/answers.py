@@ -9,8 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from cspace_jax.analysis import intervals
-from cspace_jax.analysis.learning import PAPER_THRESHOLD, samples_of
+from cspace_jax.analysis.learning import samples_of
 from cspace_jax.analysis.levels import Level, levels, unseen
+from cspace_jax.config.definitions import THRESHOLD
 from cspace_jax.config.names import is_control
 from cspace_jax.explorer.charts import PANEL_HEIGHT, Chart, band, chart, line, listed, number, panels, rule
 from cspace_jax.plots import elicitation, style
@@ -71,7 +72,7 @@ def protocols(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
                 band(fig, place, steps, (one["low"], one["high"]), title, colors[name], one["seeds"])
                 ends.append(f"class {ds['klass'].values[klass]}, {level.label}, {title}: {number(one['mean'][-1])}")
             line(fig, place, steps, one["mean"], title, colors[name], _dash(name), legend=r == c == 0)
-        rule(fig, (r + 1, c + 1), PAPER_THRESHOLD)
+        rule(fig, (r + 1, c + 1), THRESHOLD)
     _finish(fig, ds, held_out, names)
     words = f"P(class asked for) under each protocol over training, {style.band_words(counts)}"
     note = f"{len(found)} of {len(every)} levels are drawn; the numbers (CSV) hold all." if found != every else ""

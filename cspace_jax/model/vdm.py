@@ -200,8 +200,8 @@ def guided_eps(
 ) -> jax.Array:
     """Predict noise with classifier-free guidance, eps_null + w (eps_cond - eps_null); None is plain conditional.
 
-    The weight is one number or one a sample, [b]; `null` replaces the null vector -1 and must be given with projected
-    conditionings.
+    The weight is one number or one a sample, [b]. `null` stands in place of vectors filled with `diffusion.null_value`;
+    it must be given where conditionings are projected.
     """
     if guidance is None:
         return eps_hat(vdm, params, z, gamma_t, c)

@@ -11,9 +11,9 @@ from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
 from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import log_writers, opening, preparation, several, stages
-from cspace_jax.pipeline.export import Request as Export
+from cspace_jax.pipeline.export import ExportRequest
 from cspace_jax.pipeline.modes import MODES
-from cspace_jax.pipeline.replay import Request
+from cspace_jax.pipeline.replay import ReplayRequest
 from cspace_jax.pipeline.several import Studies
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import lock
@@ -62,10 +62,10 @@ def run(
     *,
     command_line: str | Sequence[str] = "",
     scale_chosen: bool = False,
-    replay: Request | None = None,
+    replay: ReplayRequest | None = None,
     outdir: PathLike | None = None,
     verbose: bool = False,
-    export: Export | None = None,
+    export: ExportRequest | None = None,
     log: str | None = None,
 ) -> Study:
     """Carry out a study in a workdir and return it; what is done already is not done again.
@@ -81,11 +81,11 @@ def run(
         "all".
       command_line: kept in env.json.
       scale_chosen: whether the scale was chosen by the device, which the first line then says.
-      replay: the steps of the mode "replay".
+      replay: the steps of the mode "replay"; `Study.replay` makes them.
       outdir: folder that the modes "figures" and "report" write to; nothing is written in the workdir then, which may
         be read-only.
       verbose: whether figures that do not apply to the study are named, each with its reason.
-      export: what the mode "export" writes, and where to.
+      export: what the mode "export" writes, and where to; `Study.export` makes it.
       log: "tensorboard" or "wandb", to which losses, and of each save that is evaluated the coordinates, learning times
         and samples, are written as well, as soon as they are there.
 
@@ -99,7 +99,7 @@ def run(
     scale = (config or workdirs.load(workdir)[1]).scale
     with startup.compiling(scale), lock.released_after():
         if mode == "replay":
-            preparation.check_replay(workdir, replay or Request())
+            preparation.check_replay(workdir, replay or ReplayRequest())
         if mode == "extend":
             study = preparation.prepare_extension(config, workdir, command_line)
         elif config is None or MODES[mode].only_reads:

@@ -38,7 +38,7 @@ Pixels = UInt8[np.ndarray, "n h w 3"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class ExportRequest:
     """What is exported, and where to.
 
     Attributes:
@@ -63,13 +63,13 @@ class Request:
         return int(run), int(step) if colon else None
 
 
-def export(study: Study, request: Request | None) -> str:
+def export(study: Study, request: ExportRequest | None) -> str:
     """Write what a request asks for, and return in words what was written.
 
     Raises:
       UserError: there is nothing to write, or it cannot be written; nothing is overwritten.
     """
-    asked = request or Request()
+    asked = request or ExportRequest()
     to = asked.to or _default_target(study, asked.weights)
     if asked.weights:
         require_outside(to, study.workdir.root, "to")

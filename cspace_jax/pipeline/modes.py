@@ -2,6 +2,8 @@
 
 import dataclasses
 
+WIDTH, COUNT = 200, 20  # of "replay" around a turn: steps from the first to the last, and how many
+
 
 @dataclasses.dataclass(frozen=True)
 class Mode:

@@ -11,7 +11,7 @@ from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import elicit, extension, opening, planning, probe_levels, replay, train
 from cspace_jax.pipeline.modes import MODES, OF_A_STUDY, SHOWS
 from cspace_jax.pipeline.probe_cache import load_or_train
-from cspace_jax.pipeline.replay import Request
+from cspace_jax.pipeline.replay import ReplayRequest
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import extensions, workdir
 from cspace_jax.storage.extensions import Extensions
@@ -164,7 +164,7 @@ def check_names(config: Config) -> None:
     elicit.check(config)
 
 
-def check_replay(path: PathLike, request: Request) -> None:
+def check_replay(path: PathLike, request: ReplayRequest) -> None:
     """Raise UserError if the steps make no sense, or if the workdir was not trained on such a machine.
 
     To be called before the workdir is prepared, which records this machine.

@@ -21,6 +21,7 @@ from cspace_jax.engine.placement import local_devices
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import elicit
 from cspace_jax.pipeline.evaluate import Evaluation, require_checkpoints
+from cspace_jax.pipeline.modes import COUNT, WIDTH
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.pipeline.study import Study
@@ -38,7 +39,7 @@ _SAME = ("device_kind", "backend", "xla_flags")  # of env.json, besides the vers
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class ReplayRequest:
     """Which steps are trained again.
 
     Attributes:
@@ -51,11 +52,11 @@ class Request:
 
     steps: tuple[int, ...] = ()
     around: str = ""
-    width: int = 200
-    count: int = 20
+    width: int = WIDTH
+    count: int = COUNT
 
 
-def check(config: Config, request: Request) -> None:
+def check(config: Config, request: ReplayRequest) -> None:
     """Raise UserError for a request that makes no sense."""
     if bool(request.steps) == bool(request.around):
         raise UserError('replay needs either --steps="(1200, 1210)" or --around=turn')
@@ -96,7 +97,7 @@ def _words(kind: Sequence[str]) -> str:
     return f"{device} ({backend}, jax {jax_version}, jaxlib {jaxlib}{options})"
 
 
-def wanted(study: Study, request: Request) -> dict[int, list[int]]:
+def wanted(study: Study, request: ReplayRequest) -> dict[int, list[int]]:
     """Return the steps to add for each run (row of the grid), without those that were saved anyway.
 
     Raises:
@@ -121,7 +122,7 @@ def turns(study: Study) -> dict[int, float]:
     return {one.run: one.by_saves for one in zoom.turns(study.dataset)}
 
 
-def _window(study: Study, center: float, request: Request) -> list[int]:
+def _window(study: Study, center: float, request: ReplayRequest) -> list[int]:
     around = np.linspace(center - request.width / 2, center + request.width / 2, request.count)
     steps = {int(round(step)) for step in around}
     return sorted(step for step in steps - set(study.steps) if 1 <= step <= study.config.optim.steps)
@@ -142,7 +143,7 @@ def answer_file(study: Study, run: int, step: int) -> epath.Path:
     return step_file(folder(study, run) / elicit.folder(study).name, step)
 
 
-def replay(study: Study, probe: Probe, request: Request) -> None:
+def replay(study: Study, probe: Probe, request: ReplayRequest) -> None:
     """Train the runs of this process again up to the asked steps, and evaluate those that have no files yet.
 
     Raises:

@@ -28,7 +28,7 @@ from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.modes import MODES
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.probe_cache import load_or_train
-from cspace_jax.pipeline.replay import Request
+from cspace_jax.pipeline.replay import ReplayRequest
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.times import Times
 from cspace_jax.pipeline.train import train
@@ -49,7 +49,7 @@ class Output:
 
     folder: PathLike | None = None
     verbose: bool = False
-    exported: export.Request | None = None
+    exported: export.ExportRequest | None = None
 
 
 def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
@@ -68,14 +68,14 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     parts.append(f"{many}{len(devices)} x {devices[0].device_kind}")
     if MODES[mode].trains:
         grids = [part.config for part in study.parts]
-        parts += [f"{describe_time(study.plan, *grids)} if nothing is done yet (a guess; progress tells)"]
+        parts += [f"{describe_time(grids, study.plan)} if nothing is done yet (a guess; progress tells)"]
         parts += [describe_plan(config, study.plan), planning.describe(study), disk.describe(*grids)]
     if startup.restarted():
         parts.append("restarted with glibc keeping its memory")
     print(f"cspace_jax: {', '.join(parts)}, workdir {study.workdir.root}", flush=True)
 
 
-def carry_out(study: Study, mode: str, request: Request | None = None, output: Output = Output()) -> None:
+def carry_out(study: Study, mode: str, request: ReplayRequest | None = None, output: Output = Output()) -> None:
     """Carry out what `mode` asks for and is not done yet.
 
     Args:
@@ -111,7 +111,7 @@ def carry_out(study: Study, mode: str, request: Request | None = None, output: O
     processes.barrier()  # no process leaves before the work is done
 
 
-def _read(parts: Sequence[Study], mode: str, probe: Probe, request: Request | None, times: Times) -> None:
+def _read(parts: Sequence[Study], mode: str, probe: Probe, request: ReplayRequest | None, times: Times) -> None:
     """Read concept space at the checkpoints, ask the protocols and train steps again, as `mode` asks for."""
     if MODES[mode].reads:
         with times.measure("evaluate"):

@@ -16,6 +16,7 @@ from cspace_jax.cost import disk
 from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import extension, waves
 from cspace_jax.pipeline.logs import Log
+from cspace_jax.pipeline.modes import COUNT, WIDTH
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import extensions, results
 from cspace_jax.storage.extensions import Extensions
@@ -116,7 +117,7 @@ class Study:
         """
         return results.open_results(self.workdir.added_dataset)
 
-    def replay(self, steps: Sequence[int] = (), *, around: str = "", width: int = 200, count: int = 20) -> "Study":
+    def replay(self, steps: Sequence[int] = (), *, around: str = "", width: int = WIDTH, count: int = COUNT) -> "Study":
         """Train steps between the saves again, bit for bit, evaluate them, and return the study; see `added`.
 
         Args:
@@ -130,7 +131,7 @@ class Study:
         """
         from cspace_jax.pipeline import api
 
-        request = api.Request(tuple(steps), around, width, count)
+        request = api.ReplayRequest(tuple(steps), around, width, count)
         api.run(None, self.workdir.root, "replay", command_line="Study.replay", replay=request)
         return self
 

@@ -2,4 +2,4 @@
 
 from cspace_jax import lazy
 
-__getattr__, __dir__ = lazy.modules(__name__, ("figures", "landscapes", "registry", "speeds", "style", "trajectories"))
+__getattr__, __dir__ = lazy.modules(__name__, __path__)

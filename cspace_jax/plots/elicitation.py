@@ -15,7 +15,6 @@ from matplotlib.figure import Figure, FigureBase
 
 from cspace_jax.analysis import capability, curves, stability
 from cspace_jax.analysis.learning import (
-    PAPER_THRESHOLD,
     battery_field,
     default_sigma,
     definition_of,
@@ -24,6 +23,7 @@ from cspace_jax.analysis.learning import (
     whole,
 )
 from cspace_jax.analysis.levels import Level, levels, unseen
+from cspace_jax.config.definitions import THRESHOLD
 from cspace_jax.config.names import control_of, controlled
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 from cspace_jax.plots import progress, style
@@ -206,7 +206,7 @@ def _seeds(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], panel
     axes = fig.subplots(len(rows), len(panels), sharex=True, sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
         _draw_seeds(ax, ds, level, rows[row].scores(ds, level, panels[column]))
-        ax.axhline(PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
+        ax.axhline(THRESHOLD, color="#888888", lw=0.9, ls=":")
         if row == 0:
             ax.set_title(title_of(panels[column]))
         if row == len(rows) - 1:
@@ -251,7 +251,7 @@ def overview(ds: xr.Dataset) -> Figure:
     for row, (left, right) in zip(rows, axes, strict=True):
         for name in names:
             _draw_curve(left, ds, row.known(ds, level, name), name, colors)
-        left.axhline(PAPER_THRESHOLD, color="#888888", lw=0.9, ls=":")
+        left.axhline(THRESHOLD, color="#888888", lw=0.9, ls=":")
         left.set(ylim=(-0.03, 1.03), ylabel=row.label(ds))
         style.step_axis(left)
         _draw_emergence(right, ds, level, row, names, colors)

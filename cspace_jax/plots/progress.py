@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cspace_jax.analysis import curves
-from cspace_jax.analysis.learning import PAPER_THRESHOLD, default_sigma, memorisation, reached, samples_of, trajectory
+from cspace_jax.analysis.learning import default_sigma, memorisation, reached, samples_of, trajectory
 from cspace_jax.analysis.levels import Level, by_signal, levels, swept_concept, unseen
+from cspace_jax.config.definitions import THRESHOLD
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import figure
 from cspace_jax.plots.trajectories import concept_square
@@ -99,7 +100,7 @@ def _accuracy_panel(ax: Axes, ds: xr.Dataset, level: Level, protocol: str) -> No
         values = chosen.isel(klass=klass).transpose("run", "step").values
         ax.plot(ds["step"].values, values.mean(axis=0), "-" if trained else "--", color=style.class_color(klass),
                 label=style.class_label(ds, klass))  # fmt: skip
-    ax.axhline(PAPER_THRESHOLD, color="#999999", lw=0.8, ls=":")
+    ax.axhline(THRESHOLD, color="#999999", lw=0.8, ls=":")
     style.step_axis(ax)
     ax.set(title="(b) accuracy on all concepts", ylabel="accuracy", ylim=(-0.03, 1.03))
     ax.legend(loc="center right", fontsize=7)

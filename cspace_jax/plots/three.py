@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from cspace_jax.analysis import approach, curves
 from cspace_jax.analysis.learning import default_sigma, trajectory
 from cspace_jax.analysis.levels import Level, by_signal, levels, swept_concept, unseen
+from cspace_jax.config.definitions import THRESHOLD
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import Samples, figure
 
@@ -107,6 +108,8 @@ def _learned(ax: Any, ds: xr.Dataset, found: list[Level], protocol: str) -> None
     for level, color in zip(found, colors, strict=True):
         ax.plot([], [], "-", color=color, lw=4, label=level.label)
     ax.axhline(float(steps[-1]), color="#999999", lw=0.8, ls=":")
-    ax.set(xlabel="distance to its corner when training classes are learned", ylabel="step of all concepts > 0.8")
+    ax.set(
+        xlabel="distance to its corner when training classes are learned", ylabel=f"step of all concepts > {THRESHOLD}"
+    )
     ax.set_title("unseen classes; open = never", fontsize=9)
     ax.legend(fontsize=6.5)

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 
 from cspace_jax import machine
 from cspace_jax.bars import bar
+from cspace_jax.config import fingerprint
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
 from cspace_jax.paths import expanded
@@ -88,7 +89,7 @@ class _Small(_Unfit):
 def _key(listing: Listing, image_size: int, crop: int) -> str:
     stamps = np.array(listing.stamp, np.int64).tobytes()
     text = f"{VERSION} {listing.pictures} {image_size} {crop} {hashlib.sha256(stamps).hexdigest()}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint(text, 16)
 
 
 def _mapped(file: str, shape: tuple[int, ...]) -> np.ndarray | None:

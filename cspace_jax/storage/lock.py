@@ -20,6 +20,7 @@ from etils import epath
 
 from cspace_jax import stopping
 from cspace_jax.errors import UserError
+from cspace_jax.machine import text_of
 from cspace_jax.storage.files import PathLike, quoted, writing
 
 NAME = "lock.json"
@@ -126,7 +127,7 @@ class _Lock:
 
     def _take_over(self) -> None:
         """Replace the lock of an owner that is gone, or raise UserError."""
-        text = _read(self._path)
+        text = text_of(self._path)
         owner = _parsed(text)
         if is_foreign(self._path):
             raise UserError(f"{quoted(self._path)} is damaged or of another program: rename it, or remove it")
@@ -139,7 +140,7 @@ class _Lock:
         moved = self._path.with_name(f".{NAME}.{uuid.uuid4().hex}.tmp")
         with contextlib.suppress(FileNotFoundError):
             self._path.rename(moved)
-            if _read(moved) != text:
+            if text_of(moved) != text:
                 with contextlib.suppress(FileExistsError):
                     os.link(moved, self._path)
             moved.unlink()
@@ -149,7 +150,7 @@ class _Lock:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            text = _read(self._path)
+            text = text_of(self._path)
             if text and text != self._content and not self._stop.is_set():
                 print(f"{self._path} says that another process took over this workdir: this one ends", flush=True)
                 stopping.interrupt()
@@ -204,14 +205,14 @@ def _myself() -> dict[str, Any]:
         "pid": os.getpid(),
         "started": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
         "ticks": _started(os.getpid()),
-        "boot": _read(pathlib.Path("/proc/sys/kernel/random/boot_id")).strip(),
+        "boot": text_of(pathlib.Path("/proc/sys/kernel/random/boot_id")).strip(),
         "space": _link("/proc/self/ns/pid"),  # containers of one machine number their processes apart
     }
 
 
 def _started(pid: int) -> str:
     """Return when a process of this machine started, in ticks of the kernel where it tells; "" if there is none."""
-    fields = _read(pathlib.Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    fields = text_of(pathlib.Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     if len(fields) > 19:
         return "" if fields[0] == "Z" else fields[19]
     try:
@@ -221,13 +222,6 @@ def _started(pid: int) -> str:
     except OSError:
         pass
     return "" if pathlib.Path("/proc/self/stat").exists() else "running"
-
-
-def _read(path: pathlib.Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, ValueError):
-        return ""
 
 
 def _link(path: str) -> str:

@@ -14,8 +14,9 @@ from cspace_jax.config.schema import AXES
 from cspace_jax.errors import UserError
 from cspace_jax.text import closest
 
-OF_THE_PAPER = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec", "three")
-STUDIES = (*OF_THE_PAPER, "images", "digits", "celeba")
+_OF_THE_PAPER = ("signal", "signal_size", "signal_grid", "hidden", "guidance", "underspec", "three")  # named first
+_FILES = {file.stem for file in pathlib.Path(__file__).parent.glob("*.py")} - {"__init__", "base", "loading"}
+STUDIES = (*_OF_THE_PAPER, *sorted(_FILES.difference(_OF_THE_PAPER)))
 
 
 def fields(name: str) -> Any:

@@ -42,7 +42,7 @@ def measured(monkeypatch):
     """Stand in for the clock: canonical is twice as fast. Which candidates were measured."""
     seen = []
 
-    def start(config, settings):
+    def start(config, plan, settings):
         plan = Plan.resolve(config, "cpu")
         seen.append((plan.convolution, plan.runs, plan.devices))
         like = FAST if plan.convolution == "canonical" else SLOW
@@ -129,7 +129,7 @@ def test_candidates_that_fail_are_told_and_passed_over(monkeypatch, capsys, when
         if config.engine.convolution == "canonical":
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no memory\nmore")
 
-    def start(config, settings):
+    def start(config, plan, settings):
         fail(config if when == "compiled" else AUTO)
         return SLOW, pretend(config=config)
 
@@ -178,7 +178,7 @@ def test_plans_are_timed_in_turns_and_medians_compared(monkeypatch):
         turns.append(runner.label)
         return next(rates[runner.label])
 
-    monkeypatch.setattr(autotune, "start", lambda config, settings: (FAST, engines[config.engine.convolution]))
+    monkeypatch.setattr(autotune, "start", lambda config, plan, settings: (FAST, engines[config.engine.convolution]))
     monkeypatch.setattr(autotune, "speed", speed)
     configs = [autotune.with_plan(AUTO, {"convolution": name}) for name in rates]
     assert [timing.rate for timing in autotune.measure(configs, None)] == [10.0, 3.0]

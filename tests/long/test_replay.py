@@ -21,7 +21,7 @@ from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import collect, elicit, preparation, replay
 from cspace_jax.pipeline.evaluate import evaluate
-from cspace_jax.pipeline.replay import Request
+from cspace_jax.pipeline.replay import ReplayRequest
 from cspace_jax.pipeline.train import train
 from cspace_jax.storage import checkpoint, results
 from cspace_jax.storage.environment import environment
@@ -80,7 +80,7 @@ def of_run(study, step, run):
 def test_added_steps_are_bit_for_bit_what_a_save_there_gives(finished, saved, reader, tmp_path):
     study = copied(finished, tmp_path)
     table = study.workdir.table.read_bytes()
-    replay.replay(study, reader, Request(steps=(4, 3, 5)))  # 5 is a save
+    replay.replay(study, reader, ReplayRequest(steps=(4, 3, 5)))  # 5 is a save
     assert study.workdir.table.read_bytes() == table
     for run in range(4):
         assert sorted(path.name for path in replay.folder(study, run).iterdir()) == [
@@ -104,7 +104,7 @@ def test_added_steps_are_bit_for_bit_what_a_save_there_gives(finished, saved, re
 def test_runs_keep_their_numbers_where_only_some_have_added_steps(finished, reader, tmp_path):
     """As around a turn that not every run makes."""
     study = copied(finished, tmp_path)
-    replay.replay(study, reader, Request(steps=(3,)))
+    replay.replay(study, reader, ReplayRequest(steps=(3,)))
     for run in (0, 2):
         shutil.rmtree(replay.folder(study, run))
     ds = collect.added(study)
@@ -126,13 +126,13 @@ def test_a_replay_starts_from_the_nearest_kept_state(finished, reader, tmp_path,
         return original(self, state, step, count)
 
     monkeypatch.setattr(Engine, "train", seen)
-    replay.replay(study, reader, Request(steps=(3,)))
+    replay.replay(study, reader, ReplayRequest(steps=(3,)))
     assert starts == [2]
     shutil.rmtree(study.waves[0].kept_folder)  # a user may free the disk: then from the first step
-    replay.replay(study, reader, Request(steps=(4,)))
+    replay.replay(study, reader, ReplayRequest(steps=(4,)))
     assert starts[1] == 0
     before = len(starts)
-    replay.replay(study, reader, Request(steps=(3, 4)))  # nothing is missing
+    replay.replay(study, reader, ReplayRequest(steps=(3, 4)))  # nothing is missing
     assert len(starts) == before
 
 
@@ -148,10 +148,10 @@ def test_a_replay_that_is_killed_goes_on(finished, reader, tmp_path, monkeypatch
     original = replay.write_npz
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(replay, "write_npz", write)
-        replay.replay(study, reader, Request(steps=(3, 4)))
+        replay.replay(study, reader, ReplayRequest(steps=(3, 4)))
     first = {path: path.read_bytes() for path in study.workdir.replay.glob("*/*.npz")}
     assert len(first) == 5
-    replay.replay(study, reader, Request(steps=(3, 4)))
+    replay.replay(study, reader, ReplayRequest(steps=(3, 4)))
     assert all(path.read_bytes() == content for path, content in first.items())
     assert collect.added(study)["exact"].notnull().all()
 
@@ -164,7 +164,7 @@ def test_a_run_that_differs_is_said_and_marked(finished, reader, tmp_path, capsy
             row["loss"] += 1e-3
     study.workdir.metrics.unlink()
     append_metrics(study.workdir.metrics, rows)
-    replay.replay(study, reader, Request(steps=(3, 4)))
+    replay.replay(study, reader, ReplayRequest(steps=(3, 4)))
     shown = capsys.readouterr()
     assert (shown.out + shown.err).count("differs from its first training at step 4") == 1
     exact = collect.added(study)["exact"].values.tolist()
@@ -193,7 +193,7 @@ def test_added_steps_are_asked_with_the_battery(reader, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     study, other = carried_out(tmp_path / "a", config, reader), carried_out(tmp_path / "b", saved_there, reader)
-    replay.replay(study, reader, Request(steps=(3,)))
+    replay.replay(study, reader, ReplayRequest(steps=(3,)))
     ds, theirs = collect.added(study), results.open_results(other.workdir.root).sel(step=[3])
     assert ds["protocol"].values.tolist() == ["naive", "latent", "patch"]
     for name in ("prob", "capability", "capability_split", "capability_init"):
@@ -202,7 +202,10 @@ def test_added_steps_are_asked_with_the_battery(reader, tmp_path):
 
 def test_each_run_gets_steps_around_its_own_turn(finished, monkeypatch, capsys):
     monkeypatch.setattr(replay, "turns", lambda study: {0: 4.0, 2: 6.0})
-    assert replay.wanted(finished, Request(around="turn", width=4, count=5)) == {0: [3, 4], 2: [4]}  # 2, 5, 6 are saves
+    assert replay.wanted(finished, ReplayRequest(around="turn", width=4, count=5)) == {
+        0: [3, 4],
+        2: [4],
+    }  # 2, 5, 6 are saves
     assert capsys.readouterr().out == "run 1 never turns: no steps are added\nrun 3 never turns: no steps are added\n"
 
 
@@ -236,13 +239,13 @@ def test_turns_are_printed_with_their_spacing():
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        (Request(), "replay needs either --steps"),
-        (Request(steps=(3,), around="turn"), "replay needs either --steps"),
-        (Request(around="corner"), "around = 'corner': must be one of turn"),
-        (Request(around="turn", width=0), "width = 0: must be at least 1"),
-        (Request(around="turn", count=1), "count = 1: must be at least 2"),
-        (Request(steps=(7,)), "steps: 7 must be from 1 to optim.steps = 6"),
-        (Request(steps=(0,)), "steps: 0 must be from 1"),
+        (ReplayRequest(), "replay needs either --steps"),
+        (ReplayRequest(steps=(3,), around="turn"), "replay needs either --steps"),
+        (ReplayRequest(around="corner"), "around = 'corner': must be one of turn"),
+        (ReplayRequest(around="turn", width=0), "width = 0: must be at least 1"),
+        (ReplayRequest(around="turn", count=1), "count = 1: must be at least 2"),
+        (ReplayRequest(steps=(7,)), "steps: 7 must be from 1 to optim.steps = 6"),
+        (ReplayRequest(steps=(0,)), "steps: 0 must be from 1"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_one_line(request_, words, finished):
@@ -258,13 +261,13 @@ def test_another_machine_is_refused(change, finished, tmp_path):
     study = copied(finished, tmp_path)
     study.workdir.env.write_text(json.dumps(environment() | change))
     with pytest.raises(UserError, match=r"^replay: trained on .* this is cpu .* repeats bit for bit only on the same"):
-        preparation.check_replay(study.workdir.root, Request(steps=(3,)))
+        preparation.check_replay(study.workdir.root, ReplayRequest(steps=(3,)))
     with_earlier = environment() | change | {"earlier": [environment()]}  # the training was one of several commands
     study.workdir.env.write_text(json.dumps(with_earlier))
-    preparation.check_replay(study.workdir.root, Request(steps=(3,)))
+    preparation.check_replay(study.workdir.root, ReplayRequest(steps=(3,)))
     study.workdir.env.write_text("{")
     with pytest.raises(UserError, match=r"env.json is missing or damaged"):
-        preparation.check_replay(study.workdir.root, Request(steps=(3,)))
+        preparation.check_replay(study.workdir.root, ReplayRequest(steps=(3,)))
 
 
 def test_a_kept_state_that_differs_is_noticed(finished, reader, tmp_path, capsys):
@@ -276,7 +279,7 @@ def test_a_kept_state_that_differs_is_noticed(finished, reader, tmp_path, capsys
     leaves[bias] = leaves[bias].at[1].add(1e-3)  # of run 1
     with checkpoint.CheckpointWriter(folder) as writer:
         writer.save(2, jax.tree.unflatten(form, leaves))
-    replay.replay(study, reader, Request(steps=(1, 3)))
+    replay.replay(study, reader, ReplayRequest(steps=(1, 3)))
     shown = capsys.readouterr()
     assert (shown.out + shown.err).count("differs from its first training at step 2") == 1
     exact = collect.added(study)["exact"]
@@ -288,7 +291,7 @@ def test_steps_are_not_trained_where_there_are_no_results_to_add_them_to(finishe
     monkeypatch.setattr(Engine, "train", lambda *_: pytest.fail("trained"))
     study.workdir.dataset.unlink()
     with pytest.raises(UserError, match="has no results that steps could be added to; run --mode=eval first"):
-        replay.replay(study, reader, Request(steps=(3,)))
+        replay.replay(study, reader, ReplayRequest(steps=(3,)))
 
 
 def test_what_was_not_trained_cannot_be_repeated(finished, reader, tmp_path):
@@ -297,7 +300,7 @@ def test_what_was_not_trained_cannot_be_repeated(finished, reader, tmp_path):
     checkpoint.remove(study.waves[0].state_folder, 6)
     shutil.copytree(study.waves[0].kept_folder / "2", study.waves[0].state_folder / "2")  # stopped after step 2
     with pytest.raises(UserError, match="replay: step 4 is beyond the 2 steps that were trained"):
-        replay.replay(study, reader, Request(steps=(4,)))
+        replay.replay(study, reader, ReplayRequest(steps=(4,)))
     shutil.rmtree(study.workdir.checkpoints)
     with pytest.raises(UserError, match="holds no training to repeat; run --mode=train first"):
-        replay.replay(study, reader, Request(steps=(1,)))
+        replay.replay(study, reader, ReplayRequest(steps=(1,)))

@@ -30,6 +30,11 @@ def study(name: str):
     return files.load(ROOT / "configs" / f"{name}.py")
 
 
+def test_every_file_of_a_study_is_known_by_its_name_and_has_a_config():
+    assert set(loading.STUDIES) == set(STUDIES) and len(loading.STUDIES) == len(STUDIES)
+    assert loading.STUDIES[0] == "signal"
+
+
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_config_file_is_valid_at_every_scale_with_every_variant(name, scale):
