@@ -29,6 +29,7 @@ os.environ.setdefault(
 # (below), three files of tests took 91 CPU seconds between two rounds of 114 and 100.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
+import hypothesis
 import jax
 import jaxtyping
 import pytest
@@ -41,6 +42,10 @@ if _MEMORY_DISK.is_dir() and os.access(_MEMORY_DISK, os.W_OK) and shutil.disk_us
 
 # Probes of commands, shared by all workers and the processes that they start: the first to need one trains it.
 os.environ.setdefault("CSPACE_JAX_TEST_PROBES", tempfile.mkdtemp(prefix="cspace_jax_probes_"))
+
+# The same examples at every start, so that a failure can be repeated; other ones where more are asked for.
+hypothesis.settings.register_profile("repeatable", derandomize="CSPACE_JAX_EXAMPLES" not in os.environ, print_blob=True)
+hypothesis.settings.load_profile("repeatable")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Modules whose annotations give shapes; those without are checked by pyright alone. Checking all takes 10 s a worker to

@@ -29,8 +29,7 @@ class Trainable(Protocol):
     """What the engine asks of the static description of a run: a hashable dataclass, such as `TrainSpec`.
 
     `init`, `make_data` and `chunk` are pure functions of one run's arrays; `pool` are arrays on the host that all runs
-    share; `shards` is how many devices share a run,
-    each with some of its `microbatches`.
+    share; `shards` is how many devices share a run, each with some of its `microbatches`.
     """
 
     @property

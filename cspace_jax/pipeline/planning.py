@@ -1,4 +1,4 @@
-"""How a study will execute here: its plan, with as many runs at once as fit, or as many as its workdir asks for."""
+"""Choose the plan of a study on this machine. Waves are as large as memory allows; a begun workdir keeps its own."""
 
 import dataclasses
 from collections.abc import Sequence

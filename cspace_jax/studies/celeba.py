@@ -10,7 +10,7 @@ Appendix C.3 and Fig. 14 of the paper.
 
 Scales: `smoke` 2 runs; `quick` 1 run of 2,400 steps at 32 x 32; `paper` 1 run of 1,000,000 steps at 64 x 64, about a
 day on an A100 (published speed; --mode=plan says what it takes elsewhere). The published probe's accuracies are not
-known.
+known. More: docs/studies.md, docs/sources.md.
 """
 
 from collections.abc import Iterator

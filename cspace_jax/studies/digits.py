@@ -9,7 +9,7 @@ First study: zeros and ones of MNIST, tinted red or blue; the blue one (11) is n
 and thick strokes; the thick one is never seen, and no number of the grid says how strong a concept is.
 
 Scales: `smoke` 2 levels x 2 seeds, `quick` 3 levels x 2 seeds of 2,400 steps at 16 x 16, `paper` 3 x 5 of 20,000 steps.
-Numbers: docs/results-sources.md.
+More: docs/studies.md; numbers: docs/results-sources.md.
 """
 
 from collections.abc import Iterator

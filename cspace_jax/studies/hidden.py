@@ -2,9 +2,9 @@
 
     python -m cspace_jax.main --config=configs/hidden.py --workdir=WORKDIR
 
-One signal level, many seeds, and at every checkpoint the battery of protocols: overprompting, linear latent
-intervention, patching, each with controls of as many random directions of the same length. Expect both to elicit class
-11 (blue, small) earlier and at more similar steps over seeds than naive prompting does.
+One signal level, many seeds, and at every checkpoint the battery of protocols: overprompting and linear latent
+intervention, each with controls of as many random directions of the same length, and patching. Expect the first two to
+elicit class 11 (blue, small) earlier and at more similar steps over seeds than naive prompting does.
 
 Figs. 6, 12 and 17 of the paper.
 

@@ -8,6 +8,7 @@ with two or more bits set is held out, or those of `data.held_out`. `--config.da
 colour signal: `--config.grid.sep_col="(0.2, 0.4, 0.8)"`.
 
 Scales: `smoke` 2 runs, `quick` 2 runs of 2,400 steps at 16 x 16, `paper` 5 runs of 20,000 steps at 32 x 32.
+More: docs/studies.md, docs/sources.md.
 """
 
 from collections.abc import Iterator

@@ -8,7 +8,7 @@ signal and later at stronger size signal, and its size sooner at stronger size s
 Fig. 3 of the paper.
 
 Scales: `smoke` 4 runs, `quick` 8 runs of 2,400 steps, `paper` 245 runs (7 x 7 x 5 seeds) of 20,000 steps.
-Time: docs/studies.md; numbers: docs/results.md.
+More: docs/studies.md.
 """
 
 from collections.abc import Iterator

@@ -8,7 +8,7 @@ Expect the held-out class 11 (blue, small) to swing by class 10 (blue, large) wh
 Figs. 2, 4, 12 and 13 of the paper.
 
 Scales: `smoke` 4 runs, `quick` 6 runs of 2,400 steps, `paper` 100 runs of 20,000 steps.
-Time: docs/studies.md; numbers: docs/results.md.
+More: docs/studies.md.
 """
 
 from collections.abc import Iterator

@@ -8,6 +8,7 @@ Expect an unseen class to be drawn first as the trained class that shares its st
 Appendix C.4 and Fig. 15 of the paper.
 
 Scales: `smoke` 4 runs; `quick` 2 levels x 2 seeds at 16 x 16; `paper` 9 levels x 5 seeds of 40,000 steps.
+More: docs/studies.md; numbers: docs/results-sources.md.
 """
 
 from collections.abc import Iterator

@@ -64,7 +64,7 @@ def test_the_version_is_that_of_the_package_of_jax_and_of_python():
 def test_help_and_mistakes_load_nothing_heavy(arguments, words, tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "CSPACE_JAX_RESTARTED": "1"}
     line = [sys.executable, "-c", PROGRAM.format(heavy=HEAVY), *arguments]
-    done = subprocess.run(line, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(line, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=1200)
     assert words in done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "LOADED []", done.stdout + done.stderr
 

@@ -117,7 +117,7 @@ def test_a_new_swept_number_is_one_field_of_the_setting(tmp_path):
         arguments += ["--config.grid.sep_col=(0.2,)", f"--config.grid.warmth={values}"]
         env = {**os.environ, "PYTHONPATH": str(tmp_path), "JAX_PLATFORMS": "cpu"}
         line = [sys.executable, "-c", PROGRAM, *arguments]
-        return subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+        return subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=1200)
 
     done = run("(0.5, 1.5)")
     assert done.stdout.splitlines() == ["2 [0.5, 1.5] True", "[0.5, 1.5] True"], done.stderr

@@ -199,7 +199,7 @@ def test_a_new_concept_is_an_entry_of_the_table_and_its_pixels(tmp_path):
         file.write_text(file.read_text().replace(before, after))
     done = subprocess.run(
         [sys.executable, "-c", SHOWN], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True, text=True, timeout=600,
+        capture_output=True, text=True, timeout=1200,
     )  # fmt: skip
     refused, seen, dim_and_bright, vector, norms, color = done.stdout.splitlines() or [done.stderr]
     assert refused.endswith("must follow the order shape, x, y, color, size, bg_color, tone")

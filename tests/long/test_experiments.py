@@ -271,7 +271,7 @@ def test_comparison_refuses_what_was_not_published(at_paper_scale):
 def test_scripts_start_as_modules(tmp_path):
     command_line = [sys.executable, "-m", "experiments.landscape", f"--workdir={tmp_path / 'none'}"]
     command_line += [f"--outdir={tmp_path / 'out'}"]
-    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: results: {tmp_path / 'none'}") and done.stderr.count("\n") == 1
 

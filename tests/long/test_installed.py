@@ -31,7 +31,7 @@ print([cs.load_config(f"{name}:quick").grid.num_runs for name in names])
 EXECUTE = """
 import sys, nbclient, nbformat
 notebook = nbformat.read(sys.argv[1], 4)
-client = nbclient.NotebookClient(notebook, kernel_name="clean", timeout=900, resources={"metadata": {"path": "."}})
+client = nbclient.NotebookClient(notebook, kernel_name="clean", timeout=1200, resources={"metadata": {"path": "."}})
 try:
     client.execute()
 except nbclient.exceptions.CellExecutionError:
@@ -43,7 +43,7 @@ nbformat.write(notebook, sys.argv[2])
 def build(source, what, out):
     """Build an sdist or a wheel as pip does; returns the file."""
     line = [sys.executable, "-c", BUILD, f"build_{what}", str(out)]
-    done = subprocess.run(line, cwd=source, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(line, cwd=source, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     return next(out.iterdir())
 
@@ -84,7 +84,7 @@ def python(built, tmp_path_factory):
     """The Python of an environment that the wheel was installed into."""
     found = clean_environment(tmp_path_factory.mktemp("installed"))
     line = [found, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", built[0]]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=600, env=alone())
+    done = subprocess.run(line, capture_output=True, text=True, timeout=1200, env=alone())
     assert done.returncode == 0, done.stderr
     return found
 

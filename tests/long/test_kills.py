@@ -42,16 +42,9 @@ def end_when(moment, number, *arguments):
     return running.returncode, err
 
 
-def seconds_after(condition, seconds):
-    """Return the moment that many seconds after `condition()` became true."""
-    since = []
-
-    def moment():
-        if condition() and not since:
-            since.append(time.monotonic())
-        return bool(since) and time.monotonic() > since[0] + seconds
-
-    return moment
+def grown(file, before):
+    """Whether a log has more lines than it had: this process trains."""
+    return lambda: file.exists() and file.stat().st_size > before
 
 
 def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
@@ -61,14 +54,15 @@ def test_killed_commands_go_on_to_the_results_of_an_uninterrupted_one(tmp_path):
     assert straight.code == 0, straight.err
     folder = tmp_path / "killed"
     line = (*arguments, f"--workdir={folder}", "--log=tensorboard")
-    started = appears(folder, "metrics.jsonl")
-    moments = [
-        (appears(folder, "checkpoints/wave_000/params/*"), signal.SIGKILL),  # while a checkpoint is being written
-        (seconds_after(started, 0.2), signal.SIGTERM),  # in training
-        (appears(folder, "eval/wave_000/*"), signal.SIGKILL),  # while an evaluation is being written or just after
-    ]
-    (first, _), (second, said), (third, _) = [end_when(moment, number, *line) for moment, number in moments]
+    log = folder / "metrics.jsonl"
+    # While a checkpoint is being written.
+    first, _ = end_when(appears(folder, "checkpoints/wave_000/params/*"), signal.SIGKILL, *line)
+    # In training: a state is saved first.
+    second, said = end_when(grown(log, log.stat().st_size if log.exists() else 0), signal.SIGTERM, *line)
+    # While an evaluation is being written or just after.
+    third, _ = end_when(appears(folder, "eval/wave_000/*"), signal.SIGKILL, *line)
     assert (first, third) == (-signal.SIGKILL, -signal.SIGKILL)
+    assert "SIGTERM: a state is saved first\n" in said, said
     assert second == 143 and said.endswith("SIGTERM: ended; the same command goes on from the last checkpoint\n"), said
     done = real_command(*line)
     assert done.code == 0, done.err

@@ -33,7 +33,7 @@ def test_a_stage_that_is_over_too_soon_is_one_line():
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_process_is_watched_until_it_ends(tmp_path):
     (tmp_path / "checkpoints/wave_000/params/7").mkdir(parents=True)
-    running = subprocess.Popen([sys.executable, "-c", "import time; held = bytes(50_000_000); time.sleep(1.2)"])
+    running = subprocess.Popen([sys.executable, "-c", "import time; held = bytes(50_000_000); time.sleep(4)"])
     seen = soak.watch(running, tmp_path)
     assert running.wait() == 0 and len(seen) >= 3
     assert seen[-1].saves == 1 and seen[-1].evaluations == 0 and seen[-1].megabytes > 1 and seen[-1].files >= 3

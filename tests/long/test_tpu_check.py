@@ -125,7 +125,7 @@ def test_what_the_compiler_says_becomes_a_row_and_is_kept(smoke, tmp_path):
 def test_smoke_training_compiles_for_a_tpu(tmp_path):
     line = [sys.executable, "-m", "experiments.tpu_check", "--config=signal:smoke", "--runs=1", "--programs=training"]
     line += [f"--out={tmp_path / 'table.md'}"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr
     (row,) = (tmp_path / "table.md").read_text().splitlines()[2:]
     assert row in done.stdout and row.startswith("| training | 1 |") and "| yes |" in row

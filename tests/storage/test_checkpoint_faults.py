@@ -254,7 +254,8 @@ writer = CheckpointWriter(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
 try:
     writer.save(1, make_state())
-except UserError:  # it may fail before it goes on in the background
+except UserError:
+    print("EARLY", file=sys.stderr)  # before it went on in the background
     sys.exit()
 time.sleep(2.0)  # nobody waits yet
 expect_error("/1: cannot be written", writer.wait)
@@ -264,6 +265,8 @@ expect_error("/1: cannot be written", writer.wait)
 def test_a_save_that_fails_in_the_background_is_silent_until_it_is_waited_for(tmp_path):
     """Orbax and asyncio would print a traceback a write."""
     errors = run_script(_FAILS_WHILE_TRAINING_GOES_ON, tmp_path)
+    if "EARLY" in errors:
+        pytest.skip("the save failed before it went on in the background")
     assert "Traceback" not in errors and "Error" not in errors
 
 

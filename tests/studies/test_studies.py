@@ -111,7 +111,7 @@ app.run(lambda _: print(from_config_dict(flag.value)))
 def run_with_flags(cwd: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", PROGRAM, *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=1200)
 
 
 def test_config_file_loads_from_the_root_and_takes_overrides():

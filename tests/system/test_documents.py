@@ -1,5 +1,6 @@
 """The documents: short, of short lines, and every name of the code that they give exists."""
 
+import ast
 import pathlib
 import re
 
@@ -23,6 +24,23 @@ def test_a_page_is_short_and_its_links_and_files_exist(page):
         assert "://" in target or (page.parent / target).exists(), target
     for module in re.findall(r"`((?:cspace_jax|experiments|tests)/[\w/]+\.py)`", text):
         assert (ROOT / module).exists(), module
+
+
+def lines_without_docstring(node):
+    first = node.body[0]
+    documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return node.end_lineno - node.lineno + 1 - (first.end_lineno - first.lineno + 1 if documented else 0)
+
+
+def test_modules_and_functions_are_short():
+    files = sorted((ROOT / "cspace_jax").rglob("*.py"))
+    assert len(files) > 150
+    for file in files:
+        text = file.read_text()
+        assert text.count("\n") <= 400, file
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert lines_without_docstring(node) <= 40, (file, node.name)
 
 
 def test_every_public_name_is_on_the_page_of_the_api():
