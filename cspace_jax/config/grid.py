@@ -5,12 +5,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cspace_jax.config.schema import AXES, GridConfig
 from cspace_jax.config.setting import SWEPT, Setting
+from cspace_jax.tree import take
 
 # Settings from the slowest to the fastest axis; the seeds of one signal level are neighbours.
 ORDER = (*SWEPT, "seed")
@@ -41,7 +41,7 @@ def _column(settings: list[dict[str, Any]], name: str) -> jnp.ndarray:
 
 def example_setting(grid: GridConfig) -> Setting:
     """Return the setting of the first run, scalars: for shapes, and for what does not hang on its values."""
-    return jax.tree.map(lambda leaf: leaf[0], stack(grid_settings(grid)[:1]))
+    return take(stack(grid_settings(grid)[:1]), 0)
 
 
 def missing(wanted: GridConfig, there: Sequence[GridConfig]) -> list[GridConfig]:

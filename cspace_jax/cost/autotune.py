@@ -26,6 +26,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.storage.files import write_atomic
 from cspace_jax.training import microbatch
 from cspace_jax.training.run import TrainSpec
+from cspace_jax.tree import take
 
 SECONDS, TURNS = 1.0, 3  # every candidate is timed for, after its compilation, and how often
 CHOSEN = ("convolution", "runs", "devices", "steps_per_call")  # fields of EngineConfig that a measurement decides
@@ -165,7 +166,7 @@ def _start_or_explain(config: Config, settings: Any) -> tuple[Timing, Engine | N
         fitting = fit.require(config, plan, _at_once(config), config.engine.wave)
     except UserError as error:  # does not fit
         return Timing(fields, note=str(error)), None
-    some = jax.tree.map(lambda leaf: leaf[: fitting.wave or None], settings)
+    some = take(settings, slice(fitting.wave or None))
     try:
         return start(config, fitting, some)
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:  # out of memory, or not lowered on this backend

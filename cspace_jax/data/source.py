@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -22,6 +21,7 @@ from cspace_jax.config.schema import masked_of
 from cspace_jax.config.setting import Setting
 from cspace_jax.data.classes import Classes
 from cspace_jax.text import closest
+from cspace_jax.tree import take
 
 
 @struct.dataclass(kw_only=True)
@@ -38,7 +38,7 @@ class Items:
 
     def take(self, index: Int[Array, "b"]) -> Any:
         """Return the images at `index` [b] as a smaller set."""
-        return jax.tree.map(lambda leaf: leaf[index], self)
+        return take(self, index)
 
 
 @dataclasses.dataclass(frozen=True)

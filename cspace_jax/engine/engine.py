@@ -19,6 +19,7 @@ from cspace_jax.config.plan import Plan
 from cspace_jax.engine.placement import Shared, local_devices, precision, shared_pool
 from cspace_jax.engine.schedule import waves
 from cspace_jax.training import microbatch
+from cspace_jax.tree import take
 
 PyTree = Any
 RunGroups = list[PyTree]  # one stacked tree per run group, each on its group's devices
@@ -135,7 +136,7 @@ class Engine:
         """Cut a tree stacked over all runs into groups, each in its place."""
 
         def put(runs: slice, place: Sharding) -> PyTree:
-            return jax.device_put(jax.tree.map(lambda leaf: leaf[runs], tree), place)
+            return jax.device_put(take(tree, runs), place)
 
         return [put(runs, place) for runs, place in self.groups]
 
@@ -220,7 +221,7 @@ def over_runs(function: Callable, layout: str, stacked: int, shared: int = 0) ->
         if layout == "map":
             return jax.lax.map(lambda row: function(*row, *common), rows)
         runs = len(jax.tree.leaves(rows)[0])
-        results = [function(*jax.tree.map(lambda leaf, r=r: leaf[r], rows), *common) for r in range(runs)]
+        results = [function(*take(rows, r), *common) for r in range(runs)]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
     return lifted

@@ -14,6 +14,7 @@ from cspace_jax.data.source import Items, Source
 from cspace_jax.evaluation.spec import EvalSpec
 from cspace_jax.model import vdm
 from cspace_jax.training.microbatch import map_microbatches
+from cspace_jax.tree import take
 
 
 @struct.dataclass
@@ -74,7 +75,7 @@ def exchange_batch(
     signal where no pairs of images exist. A measure of ours.
     """
     source = spec.train.source
-    means, klass = source.means(setting), jax.tree.map(lambda leaf: leaf[i], data.batch).klass
+    means, klass = source.means(setting), take(data.batch, i).klass
     right = _terms(spec, params, setting, data, pool, i).total.mean()
     rises = []
     for bit in reversed(range(len(source.classes.active))):  # the first concept is the highest bit of the class index
@@ -87,7 +88,7 @@ def _terms(
     spec: EvalSpec, params: dict, setting: Setting, data: LossData, pool: Any, i: jax.Array,
     moved: jax.Array | None = None,
 ) -> vdm.LossTerms:  # fmt: skip
-    batch = jax.tree.map(lambda leaf: leaf[i], data.batch)
+    batch = take(data.batch, i)
     images = spec.train.source.images(pool, batch)
     noise = vdm.draw_loss_noise(jax.random.fold_in(data.key, i), images.shape)
     conditioning = spec.train.source.conditionings(batch)

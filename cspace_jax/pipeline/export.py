@@ -33,6 +33,7 @@ from cspace_jax.storage.evaluations import read_evaluation
 from cspace_jax.storage.files import PathLike, located, require_outside, writing
 from cspace_jax.storage.pictures import png, upright
 from cspace_jax.studies import loading
+from cspace_jax.tree import take
 
 Pixels = UInt8[np.ndarray, "n h w 3"]
 
@@ -191,7 +192,7 @@ def _examples(study: Study, parts: list[Study], folder: epath.Path) -> Iterator[
     if not isinstance(source, Generated):  # pictures, which are the same at every level
         levels = dict(list(levels.items())[:1]) if kept is not None else {}
     for facts, setting in levels.items():
-        swept = jax.tree.map(lambda leaf: leaf[0], grid.stack([setting]))
+        swept = take(grid.stack([setting]), 0)
         # Kept pictures are those of `collect.keep_examples`, at the class means.
         items = source.examples(swept, collect.EXAMPLES, key, at_mean=not isinstance(source, Generated))
         klass = np.asarray(items.klass)

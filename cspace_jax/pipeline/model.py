@@ -26,6 +26,7 @@ from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.files import PathLike, located, write_atomic
 from cspace_jax.training.run import TrainSpec
+from cspace_jax.tree import take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,7 @@ def restore(study: Study, run: int = 0, step: int | None = None) -> Model:
     wave = next(wave for wave in study.waves if run in wave.rows)
     require_checkpoints(study, wave, [step])
     train = TrainSpec.from_config(study.config, study.plan)
-    setting = jax.tree.map(lambda leaf: leaf[0], grid.stack([wave.settings[wave.rows.index(run)]]))
+    setting = take(grid.stack([wave.settings[wave.rows.index(run)]]), 0)
     one = abstract_run(
         train, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), setting)
     ).evaluated

@@ -28,6 +28,7 @@ from cspace_jax.engine.schedule import chunks
 from cspace_jax.evaluation.probe import ProbeSpec, cross_entropy, init_params, logits, loss, probabilities
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.training.optimizer import make_optimizer
+from cspace_jax.tree import take
 
 _EVAL_BATCH = 256  # images scored at once
 _CALM_CHECKS = 3  # perfect checks in a row after which training stops
@@ -227,7 +228,7 @@ def _bits(task: _Task, batch: Items) -> Int[Array, "b concept"]:
 
 def _check(task: _Task, params: dict, test: Items, pool: Any, step: int) -> _Check:
     parts = [slice(i, i + _EVAL_BATCH) for i in range(0, len(test.klass), _EVAL_BATCH)]
-    scores = [_score(task, params, jax.tree.map(lambda leaf, part=part: leaf[part], test), pool) for part in parts]
+    scores = [_score(task, params, take(test, part), pool) for part in parts]
     right, losses = (np.concatenate(arrays) for arrays in zip(*scores, strict=True))
     accuracy = {name: float(right[:, i].mean()) for i, name in enumerate(task.source.classes.active)}
     return _Check(step, {**accuracy, "joint": float(right.all(axis=1).mean())}, float(losses.mean()), params)
@@ -240,9 +241,7 @@ def _held_out(task: _Task, params: dict) -> Info:
     """
     test, pool = _test_items(task), _pool(task)
     parts = [slice(i, i + _EVAL_BATCH) for i in range(0, len(test.klass), _EVAL_BATCH)]
-    probs = np.concatenate(
-        [_read(task, params, jax.tree.map(lambda leaf, part=part: leaf[part], test), pool) for part in parts]
-    )
+    probs = np.concatenate([_read(task, params, take(test, part), pool) for part in parts])
     classes, klass = task.source.classes, np.asarray(test.klass)
     read = (probs > 0.5) @ (2 ** np.arange(len(classes.active))[::-1])
     confusion = np.zeros((classes.num, classes.num), int)

@@ -32,6 +32,7 @@ from cspace_jax.storage.evaluations import write_npz
 from cspace_jax.storage.metrics import read_metrics
 from cspace_jax.storage.workdir import Workdir, step_file
 from cspace_jax.training.run import TrainSpec
+from cspace_jax.tree import take
 
 AROUND = ("turn",)
 _COMPARED = ("loss", "grad_norm", "schedule_b")  # metrics in which a repeated training must equal the first
@@ -290,4 +291,4 @@ class _RunReader:
 
 
 def _row(tree: dict, i: int) -> dict:
-    return jax.tree.map(lambda leaf: leaf[i : i + 1], tree)
+    return take(tree, slice(i, i + 1))

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cspace_jax.tree import take
+
 PyTree = Any
 AXIS = "batch"  # mesh axis of the devices that share a run
 
@@ -33,7 +35,7 @@ def map_microbatches(
         sums, rows = _accumulate(function, _regrouped(batch, count, size))
         return sums, _joined(rows, 2)
     shares = _regrouped(batch, shards, count // shards, size)
-    mine = jax.tree.map(lambda leaf: leaf[jax.lax.axis_index(AXIS)], shares)
+    mine = take(shares, jax.lax.axis_index(AXIS))
     sums, rows = _accumulate(function, mine)
     return jax.lax.psum(sums, AXIS), _joined(jax.lax.all_gather(rows, AXIS), 3)
 
@@ -58,6 +60,6 @@ def _accumulate(function: Callable[[PyTree], tuple[PyTree, PyTree]], stacked: Py
         more, rows = function(one)
         return jax.tree.map(jnp.add, sums, more), rows
 
-    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], stacked))[0]
+    shapes = jax.eval_shape(function, take(stacked, 0))[0]
     start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return jax.lax.scan(add, start, stacked)
