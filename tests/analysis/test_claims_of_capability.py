@@ -178,7 +178,7 @@ def test_a_run_that_is_broken_at_one_weight_has_no_part_at_the_other():
     assert found.details["at_0"]["per_seed"] == pytest.approx(kept.details["at_0"]["per_seed"])
 
 
-@pytest.mark.parametrize(("at_zero", "verdict"), [(0.45, SHOWN), (0.97, NOT_SHOWN)])
+@pytest.mark.parametrize(("at_zero", "verdict"), [(0.45, SHOWN), (0.97, CONTRADICTED)])
 def test_without_a_prompt_trajectories_do_not_turn(at_zero, verdict):
     found = CLAIMS["h"].ask(guided_study(at_zero))
     assert found.verdict == verdict

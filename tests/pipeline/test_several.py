@@ -5,7 +5,7 @@ import pytest
 import synthetic
 
 import cspace_jax as cs
-from cspace_jax.pipeline.export import Request as Export
+from cspace_jax.pipeline.export import ExportRequest
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_storage_that_is_not_known_is_one_line_wherever_a_place_is_asked_for(pla
         "probe.cache_dir ": lambda: cs.preview(elsewhere),
     }
     if "://" in place:
-        calls["to"] = lambda: cs.run(None, done, "export", export=Export(place, ""))
+        calls["to"] = lambda: cs.run(None, done, "export", export=ExportRequest(place, ""))
         calls["data.cache_dir"] = lambda: cs.preview(cs.load_config("signal:smoke", **{"data.cache_dir": place}))
     for name, call in calls.items():
         with pytest.raises(cs.UserError, match="^" + name.strip() + " = '") as caught:
