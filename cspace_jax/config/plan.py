@@ -1,7 +1,7 @@
 """The plan: how the pure functions of one run execute over a grid.
 
 It changes speed and rounding, and results only by its precision, which the user alone sets. It is made once, where a
-study is opened, and handed on.
+study is opened (`pipeline/planning.py`), and handed on; measuring and forecasts for other devices make their own.
 """
 
 import dataclasses
