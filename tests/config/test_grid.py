@@ -102,6 +102,7 @@ print(ds["warmth"].values.tolist(), "warmth" in results.to_table(ds).columns)
 """
 
 
+@pytest.mark.system
 def test_a_new_swept_number_is_one_field_of_the_setting(tmp_path):
     """With it come an axis, a limit, a flag, a coordinate and a row of the page of fields."""
     root = pathlib.Path(__file__).resolve().parents[2]

@@ -188,6 +188,7 @@ print(np.asarray(dataset.cv.color).tobytes().hex()[:64])
 """
 
 
+@pytest.mark.system
 def test_a_new_concept_is_an_entry_of_the_table_and_its_pixels(tmp_path):
     shutil.copytree(ROOT / "cspace_jax", tmp_path / "cspace_jax", ignore=shutil.ignore_patterns("__pycache__"))
     for name, before, after in [

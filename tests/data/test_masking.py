@@ -118,6 +118,7 @@ def test_bad_input_is_one_line(case):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.network
 def test_validation_and_prompts_are_never_masked():
     one, other = (Setting(mask=alpha) for alpha in (0.0, 1.0))
     for function in (lambda s: SOURCE.validation(s, jax.random.key(0)),

@@ -9,6 +9,7 @@ from flax import linen as nn
 from cspace_jax import rng
 from cspace_jax.model import drawing, layers, unet
 
+pytestmark = pytest.mark.network
 SPEC = unet.UNetSpec(channels=(4,), blocks=1, groups=2, heads=2, conditioning="sep_mlp")
 
 

@@ -73,6 +73,7 @@ def measured(tmp_path, monkeypatch):
     return evaluation, [state.evaluated for state in runner.init()], short
 
 
+@pytest.mark.network
 def test_where_memory_does_not_suffice_half_as_many_images_are_sampled_at_once(measured, capsys):
     evaluation, params, short = measured
     whole = evaluation(params)
