@@ -42,7 +42,7 @@ class Draw:
 
 
 def _refuse(*_: Any) -> Any:
-    raise NotImplementedError("a noted key draws nothing: parameters come from zeros, ones or `uniform`")
+    raise TypeError("a noted key draws nothing: parameters come from zeros, ones or `uniform`")
 
 
 # Keys that only note the number that Flax folds into them.

@@ -52,7 +52,7 @@ def test_another_initialiser_is_refused_and_not_drawn_otherwise():
         def __call__(self):
             return drawing.parameter(self, "kernel", nn.initializers.normal(), (2,))
 
-    with pytest.raises(NotImplementedError, match="zeros, ones or `uniform`"):
+    with pytest.raises(TypeError, match="zeros, ones or `uniform`"):
         drawing.init_params(lambda key: Normal().init(key)["params"], jax.random.key(0))
 
 
