@@ -30,13 +30,13 @@ _HOMES = {
     "preview": "pipeline.api",
     "protocol": "evaluation.protocols",
     "run": "pipeline.api",
-    "summary_block": "analysis.blocks",
+    "summary_block": "analysis.summary_blocks",
 }
 _NAMESPACES = ("analysis", "data", "evaluation", "model", "plots", "training")
 
 if TYPE_CHECKING:
     from cspace_jax import analysis, data, evaluation, model, plots, training
-    from cspace_jax.analysis.blocks import summary_block
+    from cspace_jax.analysis.summary_blocks import summary_block
     from cspace_jax.config import Config
     from cspace_jax.config.setting import Setting
     from cspace_jax.data.generator import Generator

@@ -31,7 +31,7 @@ from cspace_jax.cost import autotune, fit, memory, operations
 from cspace_jax.cost.time import matmul_speed
 from cspace_jax.data.opened import source_of
 from cspace_jax.errors import UserError
-from cspace_jax.pipeline import opening
+from cspace_jax.pipeline import image_source
 from cspace_jax.storage import checkpoint
 from cspace_jax.storage.environment import environment
 from cspace_jax.studies import loading
@@ -81,7 +81,7 @@ def about(request: Request) -> Answer:
 def opened(request: Request) -> Config:
     """Return the study of a request, its source opened: "config", a study with its scale, and "overrides"."""
     config = loading.configure(request["config"], request.get("overrides", {}))
-    opening.open_and_check(config)
+    image_source.open_and_check(config)
     return config
 
 

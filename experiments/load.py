@@ -25,11 +25,11 @@ import xarray as xr
 from etils import epath
 
 from cspace_jax.analysis import summary
-from cspace_jax.archives import read_npz
 from cspace_jax.cli import scripts
 from cspace_jax.config import from_config_dict
 from cspace_jax.errors import UserError
 from cspace_jax.explorer import page
+from cspace_jax.npz_archives import read_npz
 from cspace_jax.plots.figures import Inputs, draw_all
 from cspace_jax.plots.registry import names
 from cspace_jax.storage import results

@@ -49,11 +49,11 @@ def measure(path: str, runs: int, overrides: Mapping[str, Any]) -> None:
     from cspace_jax.config import grid
     from cspace_jax.cost import memory
     from cspace_jax.engine import engine
-    from cspace_jax.pipeline import opening
+    from cspace_jax.pipeline import image_source
     from cspace_jax.training.run import TrainSpec
 
     config = cs.load_config(path, **{**overrides, "grid.seeds": tuple(range(runs)), "grid.sep_col": (0.2,)})
-    opening.open_and_check(config)
+    image_source.open_and_check(config)
     plan = Plan.resolve(config, jax.default_backend())
 
     def train(count: int) -> None:

@@ -87,7 +87,7 @@ class Compiled(NamedTuple):
 
 def run(arguments: Sequence[str]) -> None:
     """Carry out the command line; UserError for what the user can put right."""
-    from cspace_jax.pipeline import opening
+    from cspace_jax.pipeline import image_source
 
     parser = scripts.Parser(prog="python -m experiments.tpu_check", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", default="signal:smoke", help="study and scale")
@@ -104,7 +104,7 @@ def run(arguments: Sequence[str]) -> None:
     flags = parser.parse_with_overrides(arguments)
     _check(flags.topology, flags.runs, flags.programs)
     config = cs.load_config(flags.config, **flags.overrides)
-    opening.open_and_check(config)
+    image_source.open_and_check(config)
     place, memory = _chip(flags.topology)
     names = [name for name in flags.programs if name != "battery" or config.elicit.protocols]
     counts = ", ".join(str(runs or "planned") for runs in flags.runs)

@@ -13,7 +13,6 @@ import xarray as xr
 from jaxtyping import Float, Int, Real
 
 from cspace_jax.analysis import dataset
-from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import (
     BATTERIES,
     default_sigma,
@@ -26,6 +25,7 @@ from cspace_jax.analysis.learning import (
     whole,
 )
 from cspace_jax.analysis.levels import Level, levels, unseen
+from cspace_jax.analysis.summary_blocks import summary_block
 from cspace_jax.config.definitions import STAYS_80
 from cspace_jax.config.schema import NAIVE, REPEATED
 

@@ -19,8 +19,8 @@ from typing import Any
 import xarray as xr
 
 from cspace_jax.analysis import intervals
-from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.levels import unseen
+from cspace_jax.analysis.summary_blocks import summary_block
 from cspace_jax.analysis.testing import ALPHA, Outcome
 
 EVERY, LAST = "every", "last"

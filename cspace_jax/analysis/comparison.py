@@ -12,11 +12,11 @@ import xarray as xr
 from jaxtyping import Float, Real
 
 from cspace_jax.analysis import censored, testing
-from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.capability import emergence, score_curve
 from cspace_jax.analysis.learning import definition_of, describe_difference
 from cspace_jax.analysis.levels import Level, levels, unseen
-from cspace_jax.config.names import is_control
+from cspace_jax.analysis.summary_blocks import summary_block
+from cspace_jax.config.protocol_names import is_control
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 
 

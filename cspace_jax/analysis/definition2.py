@@ -17,9 +17,9 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from cspace_jax.analysis import capability
-from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import describe_times, whole
 from cspace_jax.analysis.levels import Level, levels
+from cspace_jax.analysis.summary_blocks import summary_block
 
 Pairs = list[tuple[int, int]]  # (class seen in training, class asked for)
 

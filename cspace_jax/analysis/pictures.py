@@ -4,8 +4,8 @@ from typing import Any
 
 import xarray as xr
 
-from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.levels import levels
+from cspace_jax.analysis.summary_blocks import summary_block
 
 
 def has_reading(ds: xr.Dataset) -> bool:

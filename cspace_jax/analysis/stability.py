@@ -12,9 +12,9 @@ import xarray as xr
 from jaxtyping import Float, Real
 
 from cspace_jax.analysis import capability, curves
-from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import whole
 from cspace_jax.analysis.levels import Level, levels, unseen
+from cspace_jax.analysis.summary_blocks import summary_block
 from cspace_jax.config.definitions import THRESHOLD
 from cspace_jax.config.schema import NAIVE
 

@@ -8,7 +8,6 @@ import xarray as xr
 from jaxtyping import Float
 
 from cspace_jax.analysis import (
-    approach,
     capability,
     claims,
     claims_of_capability,
@@ -19,8 +18,8 @@ from cspace_jax.analysis import (
     pictures,
     stability,
     underspecification,
+    unseen_classes,
 )
-from cspace_jax.analysis.blocks import BLOCKS
 from cspace_jax.analysis.learning import (
     curves_by_concept,
     default_sigma,
@@ -34,12 +33,13 @@ from cspace_jax.analysis.learning import (
 )
 from cspace_jax.analysis.levels import Level, levels, swept_concept, unseen
 from cspace_jax.analysis.ordering import level_groups, order_within
+from cspace_jax.analysis.summary_blocks import BLOCKS
 from cspace_jax.config.definitions import EARLY, EARLY_STEPS, LEARNED, THRESHOLD
 
 # Importing a module registers its block.
 MODULES = (
-    approach, capability, claims, claims_of_capability, claims_of_learning, claims_of_masking, comparison, definition2,
-    pictures, stability, underspecification,
+    unseen_classes, capability, claims, claims_of_capability, claims_of_learning, claims_of_masking, comparison,
+    definition2, pictures, stability, underspecification,
 )  # fmt: skip
 DEFINITIONS = {
     **LEARNED,

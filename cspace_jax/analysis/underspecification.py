@@ -7,7 +7,6 @@ import xarray as xr
 from jaxtyping import Float
 
 from cspace_jax.analysis import capability
-from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import (
     accuracy_curves,
     definition_of,
@@ -21,6 +20,7 @@ from cspace_jax.analysis.learning import (
 )
 from cspace_jax.analysis.levels import Level, held_out, levels, ok_runs, setting_label
 from cspace_jax.analysis.ordering import order_check, rank_correlation
+from cspace_jax.analysis.summary_blocks import summary_block
 from cspace_jax.config import DataConfig
 from cspace_jax.config.schema import DGP
 from cspace_jax.storage import results

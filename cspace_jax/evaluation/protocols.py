@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cspace_jax.config.names import control_of
+from cspace_jax.config.protocol_names import control_of
 from cspace_jax.config.schema import (
     CONDITIONINGS,
     NAIVE,

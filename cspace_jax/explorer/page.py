@@ -14,13 +14,13 @@ from matplotlib.colors import to_hex, to_rgb
 
 from cspace_jax.analysis.levels import levels, ok_runs
 from cspace_jax.analysis.report import sentences
-from cspace_jax.explorer import answers, inside, learning, masking, overview, space, sprites
+from cspace_jax.explorer import elicitation, learning, masking, network, overview, space, sprites
 from cspace_jax.explorer.charts import CHARTS, Chart, level_looks
 from cspace_jax.plots import style
 from cspace_jax.plots.registry import Samples
 
 # Importing a module registers its charts; tabs stand in this order.
-MODULES = (learning, answers, inside, masking)
+MODULES = (learning, elicitation, network, masking)
 DARK = {
     "#0072b2": "#56a8dc", "#d55e00": "#f2803a", "#009e73": "#2fc79c", "#8c8c8c": "#a8a8a8", "#222222": "#e6e6e6",
     "#c8102e": "#ff6b7f", "#1f4fd8": "#8aa8ff", "#2e8b57": "#5cc48a",

@@ -18,10 +18,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from cspace_jax import rng
-from cspace_jax.archives import DAMAGES, read_npz
 from cspace_jax.errors import UserError
 from cspace_jax.model import unet
 from cspace_jax.model.unet import UNetSpec
+from cspace_jax.npz_archives import DAMAGES, read_npz
 
 # One row per array: the path in our tree, the name in the reference, and how the array is laid out.
 Row = tuple[tuple[str, ...], str, str]

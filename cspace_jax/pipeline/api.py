@@ -10,11 +10,11 @@ from cspace_jax.config import Config
 from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import log_writers, opening, preparation, several, stages
+from cspace_jax.pipeline import image_source, joined_studies, log_writers, preparation, stages
 from cspace_jax.pipeline.export import ExportRequest
+from cspace_jax.pipeline.joined_studies import Studies
 from cspace_jax.pipeline.modes import MODES
 from cspace_jax.pipeline.replay import ReplayRequest
-from cspace_jax.pipeline.several import Studies
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import lock
 from cspace_jax.storage import workdir as workdirs
@@ -47,8 +47,8 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     """
     startup.set_up_jax()
     startup.start_backend()
-    opening.refuse_ignored(config)
-    source = opening.open_for_plan(config)
+    image_source.refuse_ignored(config)
+    source = image_source.open_for_plan(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.classes.active))
     preparation.check_names(config)
     with startup.compiling(config.scale):
@@ -132,6 +132,6 @@ def open_study(workdir: Any) -> Study | Studies:
     Raises:
       UserError: there is no such workdir, or one is damaged.
     """
-    if isinstance(workdir, str | os.PathLike) and not several.is_several(workdir):
+    if isinstance(workdir, str | os.PathLike) and not joined_studies.is_several(workdir):
         return preparation.reopen(workdir, "figures")
-    return several.open_several(workdir)
+    return joined_studies.open_several(workdir)

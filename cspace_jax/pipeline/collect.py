@@ -20,7 +20,7 @@ from cspace_jax.data.source import Source
 from cspace_jax.engine.placement import shared_pool
 from cspace_jax.evaluation import embeddings
 from cspace_jax.model import unet
-from cspace_jax.pipeline import answers, elicit, replay
+from cspace_jax.pipeline import elicit, merged_batteries, replay
 from cspace_jax.pipeline.probe import Probe, first_device
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.evaluations import ELICITED, EMBEDDED, EXCHANGED, MEASURED, holds, read_evaluation, write_npz
@@ -48,7 +48,7 @@ def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
             rises = np.stack([_merge_runs(study, step, EXCHANGED)["exchange"] for step in study.steps], axis=1)
             ds["exchange"] = (("run", "step", "concept"), rises)
         ds["mean_distance"] = (("concept",), source_of(study.config.data).mean_distances())
-    asked = answers.load(study)
+    asked = merged_batteries.load(study)
     return ds if asked is None else capability.extend(ds, asked.raw, asked.names, asked.values, asked.fields)
 
 

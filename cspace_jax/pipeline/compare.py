@@ -18,7 +18,7 @@ from cspace_jax.config.reading import one_of
 from cspace_jax.errors import UserError
 from cspace_jax.paths import real_path
 from cspace_jax.pipeline import preparation
-from cspace_jax.pipeline.several import names_of
+from cspace_jax.pipeline.joined_studies import names_of
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage.files import PathLike, located, quoted, require_outside, write_atomic
 

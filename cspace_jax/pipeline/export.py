@@ -15,8 +15,8 @@ from etils import epath
 from jaxtyping import Array, Float, UInt8
 
 from cspace_jax import rng
-from cspace_jax.analysis import sharing
-from cspace_jax.analysis.sharing import Images
+from cspace_jax.analysis import plain_dataset
+from cspace_jax.analysis.plain_dataset import Images
 from cspace_jax.config import Config, grid, to_dict
 from cspace_jax.config.reading import fail
 from cspace_jax.config.setting import SWEPT, Setting
@@ -128,7 +128,7 @@ def _write_texts(study: Study, whole: Config, tables: dict[str, pd.DataFrame], f
         (folder / file.name).write_bytes(file.read_bytes())
     command = loading.command_of(whole)
     name = f"{whole.study}, {whole.scale} scale"
-    text = sharing.card(name, loading.question(whole.study), command, to_dict(whole), tables)
+    text = plain_dataset.card(name, loading.question(whole.study), command, to_dict(whole), tables)
     (folder / "README.md").write_text(text)
 
 
@@ -165,10 +165,10 @@ def _samples(study: Study, ds: xr.Dataset, folder: epath.Path) -> Iterator[pd.Da
                 prob = stored["prob_samples"][i, 0][klass, sample]
                 images = Images(names, klass, asked[row][klass, sample], prob)
                 facts = {
-                    "run": run, "seed": setting["seed"], **sharing.setting_facts(setting),
+                    "run": run, "seed": setting["seed"], **plain_dataset.setting_facts(setting),
                     "status": status, "step": step, "protocol": "naive", "sample": sample,
                 }  # fmt: skip
-                yield sharing.rows(images, source.classes, source.layout, facts)
+                yield plain_dataset.rows(images, source.classes, source.layout, facts)
 
 
 def _asked(source: Source, study: Study) -> Float[np.ndarray, "r k s d"]:
@@ -186,7 +186,7 @@ def _examples(study: Study, parts: list[Study], folder: epath.Path) -> Iterator[
     """Write some images of every class as they are trained on, for each level; yields their rows."""
     source, key = source_of(study.config.data), rng.stream(rng.run_key(0), "signal")
     settings = [one for part in parts for one in grid.grid_settings(part.config.grid)]
-    levels = {tuple(sharing.setting_facts(one).items()): one for one in settings}
+    levels = {tuple(plain_dataset.setting_facts(one).items()): one for one in settings}
     varying = {name for name in SWEPT if len({dict(facts)[name] for facts in levels}) > 1}
     kept = collect.examples(study)
     if not isinstance(source, Generated):  # pictures, which are the same at every level
@@ -201,7 +201,7 @@ def _examples(study: Study, parts: list[Study], folder: epath.Path) -> Iterator[
         names = [f"{label or 'all'}/{source.classes.names[k]}_{i:03d}.png" for i, k in enumerate(klass)]
         _write_pictures(folder, names, pixels)
         images = Images(names, klass, np.asarray(source.conditionings(items)))
-        yield sharing.rows(images, source.classes, source.layout, dict(facts))
+        yield plain_dataset.rows(images, source.classes, source.layout, dict(facts))
 
 
 def _drawn(source: Source, items: Any) -> Pixels:

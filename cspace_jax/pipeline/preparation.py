@@ -8,7 +8,7 @@ from cspace_jax import processes, startup
 from cspace_jax.config import ALL_FIGURES, Config, reading
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import elicit, extension, opening, planning, probe_levels, replay, train
+from cspace_jax.pipeline import elicit, extension, image_source, planning, probe_levels, replay, train
 from cspace_jax.pipeline.modes import MODES, OF_A_STUDY, SHOWS
 from cspace_jax.pipeline.probe_cache import load_or_train
 from cspace_jax.pipeline.replay import ReplayRequest
@@ -35,19 +35,19 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
     startup.fix_numerics()
     config = _as_made(config, path)
     if not workdir.is_workdir(path):
-        opening.refuse_ignored(config)
-    source = opening.open_and_check(config)
+        image_source.refuse_ignored(config)
+    source = image_source.open_and_check(config)
     config = dataclasses.replace(config, elicit=protocols.expand(config.elicit, source.classes.active))
     check(config, mode)
     found = workdir.find(path, config)
     workdir.require_same_numerics(found)
-    opening.require_same(found, source)
+    image_source.require_same(found, source)
     now, what = extensions.lengthened(config, extensions.read(found)), (MODES[mode].trains, mode == "replay")
     known = config.engine.plan == "known"  # else it is measured, once the workdir is ours
     plan = planning.resolve(now, found, *what) if known else None
     folder = processes.first_then_others(lambda: workdir.prepare(path, config, command_line))
     if processes.is_first():
-        opening.keep(folder, source)
+        image_source.keep(folder, source)
     return Study(now, folder, plan or planning.resolve(now, folder, *what))
 
 
@@ -90,7 +90,7 @@ def prepare_extension(asked: Config | None, path: PathLike, command_line: str | 
 
 def _check_added(study: Study, asked: Config, before: Extensions, added: Extensions) -> None:
     """Raise UserError, before it is written down, for what could not be trained, read or asked."""
-    opening.require_same(study.workdir, opening.open_and_check(asked))
+    image_source.require_same(study.workdir, image_source.open_and_check(asked))
     check(asked, "all")
     new = [
         (dataclasses.replace(extensions.lengthened(asked, added), grid=one), study.workdir.extension(i))
@@ -129,7 +129,7 @@ def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
     if config is not None:
         config = dataclasses.replace(_as_made(config, path), elicit=made.elicit)  # as it was asked for, with controls
         folder, made = workdir.find(path, config), config
-    opening.reopen(folder, made, not MODES[mode].only_reads)
+    image_source.reopen(folder, made, not MODES[mode].only_reads)
     check(made, mode)
     config = extensions.lengthened(made, extensions.read(folder))
     return Study(config, folder, planning.resolve(config, folder, MODES[mode].trains, mode == "replay"))

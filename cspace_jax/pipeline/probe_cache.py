@@ -12,12 +12,12 @@ from etils import epath
 from flax import traverse_util
 
 from cspace_jax import processes
-from cspace_jax.archives import read_npz
 from cspace_jax.config import Config, ProbeConfig
 from cspace_jax.config.reading import fail
 from cspace_jax.data.opened import source_of
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation.probe import ProbeSpec, check_fit
+from cspace_jax.npz_archives import read_npz
 from cspace_jax.pipeline import probe as training
 from cspace_jax.pipeline.probe import Info, Probe, config_hash
 from cspace_jax.pipeline.study import Study

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cspace_jax import bars, processes
+from cspace_jax import processes, progress_bars
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage.metrics import append_metrics, read_metrics, sync, truncate_metrics
@@ -120,4 +120,4 @@ class Pace:
 
 def progress(total: int, label: str, unit: str, initial: int = 0, leave: bool = True) -> tqdm:
     """Return the progress of a stage (`bars.bar`); it shows the share of the first process, others show none."""
-    return bars.bar(total, label, unit, initial=initial, leave=leave, silent=not processes.is_first())
+    return progress_bars.bar(total, label, unit, initial=initial, leave=leave, silent=not processes.is_first())

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from cspace_jax.analysis import zoom
+from cspace_jax.analysis import turning_steps
 from cspace_jax.config import Config, grid
 from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
@@ -120,7 +120,7 @@ def turns(study: Study) -> dict[int, float]:
     Raises:
       UserError: there are no results yet.
     """
-    return {one.run: one.by_saves for one in zoom.turns(study.dataset)}
+    return {one.run: one.by_saves for one in turning_steps.turns(study.dataset)}
 
 
 def _window(study: Study, center: float, request: ReplayRequest) -> list[int]:

@@ -7,7 +7,7 @@ import jax
 import xarray as xr
 
 from cspace_jax import processes, startup
-from cspace_jax.analysis import joining, learning, report, summary, zoom
+from cspace_jax.analysis import joining, learning, report, summary, turning_steps
 from cspace_jax.config import ALL_FIGURES
 from cspace_jax.cost import disk
 from cspace_jax.cost.time import describe_plan, describe_time
@@ -209,7 +209,7 @@ def _write_added(study: Study) -> None:
         return
     results.write_added(ds, study.workdir)
     print(f"{int((ds['exact'].notnull()).sum())} steps of {ds.sizes['run']} runs are in {study.workdir.added_table}")
-    report.print_turns(zoom.turns(study.dataset, ds))
+    report.print_turns(turning_steps.turns(study.dataset, ds))
 
 
 def draw(study: Study, output: Output = Output(), ds: xr.Dataset | None = None) -> None:

@@ -14,15 +14,15 @@ from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import log_results, replay
-from cspace_jax.pipeline.passing import Reader
+from cspace_jax.pipeline.online_evaluation import Reader
 from cspace_jax.pipeline.probe import Probe
 from cspace_jax.pipeline.progress import Recorder, earlier_metrics
 from cspace_jax.pipeline.study import Study
 from cspace_jax.pipeline.waves import Wave
 from cspace_jax.storage import checkpoint
-from cspace_jax.storage.aside import set_aside
 from cspace_jax.storage.files import write_atomic, writing
 from cspace_jax.storage.metrics import append_metrics, sync, truncate_metrics
+from cspace_jax.storage.superseded import set_aside
 
 _CALL_SECONDS = 5.0  # that a call of training may take, if it is of more than one step: then it looks at signals
 

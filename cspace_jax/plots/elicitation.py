@@ -24,7 +24,7 @@ from cspace_jax.analysis.learning import (
 )
 from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.config.definitions import THRESHOLD
-from cspace_jax.config.names import control_of, controlled
+from cspace_jax.config.protocol_names import control_of, controlled
 from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
 from cspace_jax.plots import progress, style
 from cspace_jax.plots.registry import Samples, figure, further_protocols

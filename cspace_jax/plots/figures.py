@@ -25,7 +25,7 @@ from cspace_jax.plots import (
     progress,
     speeds,
     style,
-    three,
+    three_concepts,
     trajectories,
     underspecification,
 )
@@ -34,7 +34,8 @@ from cspace_jax.text import closest
 
 # Importing a module registers its figures.
 MODULES = (
-    animation, elicitation, embeddings, faces, pictures, progress, speeds, three, trajectories, underspecification,
+    animation, elicitation, embeddings, faces, pictures, progress, speeds, three_concepts, trajectories,
+    underspecification,
 )  # fmt: skip
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cspace_jax.archives import DAMAGES, read_npz
 from cspace_jax.errors import UserError
+from cspace_jax.npz_archives import DAMAGES, read_npz
 from cspace_jax.paths import expanded
 from cspace_jax.sources.listing import SPLITS, Listing, listing_of, own_split, plain_words, reading, refuse, repeated
 

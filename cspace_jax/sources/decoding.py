@@ -17,11 +17,11 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from cspace_jax import machine
-from cspace_jax.bars import bar
 from cspace_jax.config import fingerprint
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
 from cspace_jax.paths import expanded
+from cspace_jax.progress_bars import bar
 from cspace_jax.sources.listing import Listing, refuse
 from cspace_jax.storage.files import writing
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cspace_jax import processes, startup
-from cspace_jax.config import DataConfig, files
+from cspace_jax.config import DataConfig, config_files
 from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.reading import fail
 from cspace_jax.config.schema import DGP
@@ -238,7 +238,7 @@ def _own(data: DataConfig) -> Source:
     except UserError:
         raise
     except Exception as error:  # whatever the file does
-        fail("data.source", data.source, f"cannot be used, {files.reason(error)}")
+        fail("data.source", data.source, f"cannot be used, {config_files.reason(error)}")
     if not source.fingerprint:
         object.__setattr__(source, "fingerprint", digest)  # it may be frozen
     return source
@@ -246,7 +246,7 @@ def _own(data: DataConfig) -> Source:
 
 def _module(path: str, digest: str) -> Any:
     if (path, digest) not in _modules:
-        _modules[path, digest] = files.load(pathlib.Path(expanded(path)))
+        _modules[path, digest] = config_files.load(pathlib.Path(expanded(path)))
     return _modules[path, digest]
 
 

@@ -24,7 +24,7 @@ from jaxtyping import Bool
 from orbax.checkpoint import v1 as ocp
 
 from cspace_jax.errors import UserError
-from cspace_jax.storage import leaves, orbax_calls, owned, packing
+from cspace_jax.storage import device_arrays, leaves, orbax_calls, packing
 from cspace_jax.storage.damage import Damaged, damaged, reading
 from cspace_jax.storage.files import PathLike, located, reason, sync_folder, writing
 from cspace_jax.storage.workdir import place_of
@@ -179,7 +179,7 @@ def restore(path: PathLike, step: int, abstract_state: PyTree) -> PyTree:
     """
     arrays = _restored(path, step, abstract_state)
     shardings = tuple(getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(abstract_state))
-    return owned.to_device(abstract_state, arrays, shardings)
+    return device_arrays.to_device(abstract_state, arrays, shardings)
 
 
 def restore_groups(
@@ -204,7 +204,7 @@ def restore_groups(
 
     def put(rows: slice, place: Sharding) -> PyTree:
         part = {name: array[rows] for name, array in arrays.items()}
-        return owned.to_device(abstract_state, part, (place,) * places)
+        return device_arrays.to_device(abstract_state, part, (place,) * places)
 
     return [put(rows, place) for rows, place in groups]
 
@@ -255,7 +255,7 @@ def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> 
         arrays |= part
     _verify(directory, contents, arrays, crc[run : run + 1])
     row = {name: arrays[name].reshape(arrays[name].shape[1:]) for name in wanted}
-    return owned.to_device(abstract_state, row, (None,) * len(wanted))
+    return device_arrays.to_device(abstract_state, row, (None,) * len(wanted))
 
 
 def _restored(path: PathLike, step: int, abstract_state: PyTree) -> dict[str, np.ndarray]:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from cspace_jax.archives import DAMAGES, names_in, read_npz
 from cspace_jax.errors import UserError
+from cspace_jax.npz_archives import DAMAGES, names_in, read_npz
 from cspace_jax.storage.files import not_its_fault, write_atomic
 from cspace_jax.storage.workdir import place_of
 

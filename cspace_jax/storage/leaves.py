@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
-from cspace_jax.storage import owned
+from cspace_jax.storage import device_arrays
 
 PyTree = Any
 
@@ -25,13 +25,13 @@ def named(tree: PyTree) -> dict[str, Any]:
 def form(leaf: Any) -> jax.ShapeDtypeStruct:
     """Return the shape and type under which a leaf is stored: random keys as their raw data."""
     struct = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-    return jax.eval_shape(jax.random.key_data, struct) if owned.is_key(leaf) else struct
+    return jax.eval_shape(jax.random.key_data, struct) if device_arrays.is_key(leaf) else struct
 
 
 def on_host(state: PyTree) -> dict[str, np.ndarray]:
     """Return the arrays of a state as they are stored."""
     return jax.device_get(
-        {name: jax.random.key_data(leaf) if owned.is_key(leaf) else leaf for name, leaf in named(state).items()}
+        {name: jax.random.key_data(leaf) if device_arrays.is_key(leaf) else leaf for name, leaf in named(state).items()}
     )
 
 

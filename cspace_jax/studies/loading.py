@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from cspace_jax.config import Config, differences, files, from_config_dict
+from cspace_jax.config import Config, config_files, differences, from_config_dict
 from cspace_jax.config.fields import declared
 from cspace_jax.config.reading import fail
 from cspace_jax.config.schema import AXES
@@ -36,14 +36,14 @@ def fields(name: str) -> Any:
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # whatever the file does
-        raise UserError(f"config = {path!r}: cannot be used, {files.reason(error, path)}") from error
+        raise UserError(f"config = {path!r}: cannot be used, {config_files.reason(error, path)}") from error
 
 
 def _module(path: str) -> Any:
     if path in STUDIES:
         return importlib.import_module(f"cspace_jax.studies.{path}")
     if path.endswith(".py"):
-        return files.load(path)
+        return config_files.load(path)
     known = ", ".join(STUDIES)
     raise UserError(f"config = {path!r}: must be a study ({known}) or a Python file{closest(path, STUDIES)}")
 

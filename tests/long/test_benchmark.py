@@ -9,11 +9,11 @@ import pytest
 import tiny
 from commands import ROOT, environment
 
-from cspace_jax.config import files
+from cspace_jax.config import config_files
 from cspace_jax.errors import UserError
 
 benchmark, benchmark_workers = (
-    files.load(ROOT / "experiments" / f"{name}.py") for name in ("benchmark", "benchmark_workers")
+    config_files.load(ROOT / "experiments" / f"{name}.py") for name in ("benchmark", "benchmark_workers")
 )
 
 

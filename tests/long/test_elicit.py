@@ -16,7 +16,7 @@ from cspace_jax.analysis import capability, learning, report
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols, sampling
-from cspace_jax.pipeline import answers, elicit
+from cspace_jax.pipeline import elicit, merged_batteries
 from cspace_jax.pipeline.collect import naive
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.train import train
@@ -60,14 +60,14 @@ def files_of(workdir, config=CONFIG):
 
 def test_every_save_and_the_initialisation_are_measured(finished):
     assert [path.name for path in files_of(finished)] == [f"step_{step:08d}.npz" for step in (0, 2, 5, 6)]
-    raw = answers.load(tiny.in_workdir(finished, CONFIG)).raw
+    raw = merged_batteries.load(tiny.in_workdir(finished, CONFIG)).raw
     assert raw[0]["prob_samples"].shape == (2, QUERIES, 1, 4, 2)
     # A network at initialisation returns its input: whatever it is asked, it draws the same.
     assert np.ptp(raw[0]["prob_samples"], axis=1).max() < 1e-5
 
 
 def test_patching_the_last_checkpoint_with_itself_changes_nothing(finished):
-    raw = answers.load(tiny.in_workdir(finished, CONFIG)).raw
+    raw = merged_batteries.load(tiny.in_workdir(finished, CONFIG)).raw
     assert np.ptp(raw[6]["prob_samples"], axis=1).max() > 1e-3  # queries differ, far above the tolerances here
     np.testing.assert_allclose(raw[6]["prob_samples"][:, -1], raw[6]["prob_samples"][:, 0], atol=1e-5)
 
@@ -98,7 +98,7 @@ def test_an_interrupted_battery_goes_on(finished, reader, tmp_path):
     kept, lost = files_of(workdir)[1:3]
     lost.unlink()
     before = kept.stat().mtime
-    assert answers.load(tiny.in_workdir(workdir, CONFIG)) is None  # what is not complete is not shown
+    assert merged_batteries.load(tiny.in_workdir(workdir, CONFIG)) is None  # what is not complete is not shown
     elicit.ask(tiny.in_workdir(workdir, CONFIG), reader)
     tiny.collected(workdir, CONFIG)
     assert workdir.table.read_bytes() == table and kept.stat().mtime == before
@@ -111,8 +111,8 @@ def test_smaller_calls_give_the_same_numbers(finished, reader, tmp_path):
     config = tiny.changed(CONFIG, elicit={"images_per_call": 16})  # four queries a call, the last call padded
     elicit.ask(tiny.in_workdir(workdir, config), reader)
     ours, theirs = (
-        answers.load(tiny.in_workdir(workdir, config)).raw,
-        answers.load(tiny.in_workdir(finished, CONFIG)).raw,
+        merged_batteries.load(tiny.in_workdir(workdir, config)).raw,
+        merged_batteries.load(tiny.in_workdir(finished, CONFIG)).raw,
     )
     for step in theirs:
         # Steps this large magnify rounding; another query's answer would be .1 away.
@@ -174,7 +174,7 @@ def test_another_battery_adds_to_the_first(finished, reader, tmp_path):
     damaged = elicit.folder(tiny.in_workdir(workdir, CONFIG)) / elicit.DESCRIPTION
     damaged.write_text("{")
     with pytest.raises(UserError, match="battery.json is damaged"):
-        answers.load(tiny.in_workdir(workdir, config))
+        merged_batteries.load(tiny.in_workdir(workdir, config))
 
 
 def test_controls_are_joined_only_to_the_protocol_they_were_measured_with(finished, reader, tmp_path, capsys):
@@ -182,13 +182,13 @@ def test_controls_are_joined_only_to_the_protocol_they_were_measured_with(finish
     workdir = copy_of(finished, tmp_path)
     config = tiny.changed(CONFIG, elicit={"protocols": ("overprompt", "patch"), "overprompt": (0.3,)})
     elicit.ask(tiny.in_workdir(workdir, config), reader)
-    found = answers.load(tiny.in_workdir(workdir, config))
+    found = merged_batteries.load(tiny.in_workdir(workdir, config))
     assert list(dict.fromkeys(found.names)) == ["naive", "overprompt", "patch", "latent"]
     assert "overprompt_random of " in (said := capsys.readouterr().out)
     assert "measured with another battery of their protocol; ask for them again" in said
     both = tiny.changed(config, elicit={"protocols": ("overprompt", "overprompt_random"), "overprompt": (0.3,)})
     elicit.ask(tiny.in_workdir(workdir, both), reader)
-    names = answers.load(tiny.in_workdir(workdir, both)).names
+    names = merged_batteries.load(tiny.in_workdir(workdir, both)).names
     assert [names.count(one) for one in ("overprompt", "overprompt_random")] == [1, 1]
     assert not capsys.readouterr().out
 
@@ -200,12 +200,12 @@ def test_a_control_that_came_first_is_not_paired_with_the_protocol_of_a_later_ba
     workdir = copy_of(finished, tmp_path)
     config = tiny.changed(CONFIG, elicit={"protocols": ("latent_random",)})
     elicit.ask(tiny.in_workdir(workdir, config), reader)
-    found = answers.load(tiny.in_workdir(workdir, config))
+    found = merged_batteries.load(tiny.in_workdir(workdir, config))
     assert "latent" in found.names and "latent_random" not in found.names
     assert "latent_random of" in (said := capsys.readouterr().out) and "another battery of their protocol" in said
     config = tiny.changed(CONFIG, elicit={"protocols": ("overprompt_random",), "overprompt": (0.3,)})
     elicit.ask(tiny.in_workdir(workdir, config), reader)
-    found = answers.load(tiny.in_workdir(workdir, config))
+    found = merged_batteries.load(tiny.in_workdir(workdir, config))
     assert [found.names.count(one) for one in ("overprompt", "overprompt_random")] == [5, 5]  # both of the first
 
 
@@ -230,7 +230,7 @@ def test_controls_that_an_older_version_drew_are_left_out(finished, tmp_path, ca
     described = json.loads(file.read_text())
     del described["controls"], described["crc32"]
     file.write_text(json.dumps(described))
-    found = answers.load(tiny.in_workdir(workdir, CONFIG))
+    found = merged_batteries.load(tiny.in_workdir(workdir, CONFIG))
     assert "overprompt_random" not in found.names and "overprompt" in found.names
     assert found.raw[2]["prob_samples"].shape[1] == len(found.names)
     assert "controls drawn by an older version; ask for them again" in capsys.readouterr().out
@@ -262,7 +262,7 @@ def test_a_flipped_bit_of_a_description_is_noticed(finished, tmp_path):
     file = elicit.folder(tiny.in_workdir(workdir, CONFIG)) / elicit.DESCRIPTION
     file.write_text(file.read_text().replace('"overprompt"', '"nverprompt"', 1))
     with pytest.raises(UserError, match="battery.json is damaged; remove"):
-        answers.load(tiny.in_workdir(workdir, CONFIG))
+        merged_batteries.load(tiny.in_workdir(workdir, CONFIG))
 
 
 def test_a_description_that_is_gone_is_written_again_or_said(finished, tmp_path, reader, capsys):
@@ -271,10 +271,10 @@ def test_a_description_that_is_gone_is_written_again_or_said(finished, tmp_path,
     file = elicit.folder(study) / elicit.DESCRIPTION
     before = file.read_bytes()
     file.unlink()
-    answers.load(study)
+    merged_batteries.load(study)
     assert "its battery.json is gone; ask for the same once more" in capsys.readouterr().out
     elicit.ask(study, reader)
-    assert file.read_bytes() == before and answers.load(study) is not None
+    assert file.read_bytes() == before and merged_batteries.load(study) is not None
 
 
 def test_a_redefined_protocol_is_measured_anew(finished, monkeypatch):

@@ -13,7 +13,7 @@ from etils import epath
 import cspace_jax as cs
 from cspace_jax.analysis import published
 from cspace_jax.cli import scripts
-from cspace_jax.config import files, from_config_dict, to_dict
+from cspace_jax.config import config_files, from_config_dict, to_dict
 from cspace_jax.errors import UserError
 from cspace_jax.plots import published as drawing
 from cspace_jax.storage import results
@@ -22,7 +22,7 @@ from cspace_jax.storage.workdir import Workdir
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"
 concept_signal, small_settings, landscape_script = (
-    files.load(EXPERIMENTS / f"{name}.py") for name in ("concept_signal", "small_settings", "landscape")
+    config_files.load(EXPERIMENTS / f"{name}.py") for name in ("concept_signal", "small_settings", "landscape")
 )
 # sep_size: mean squared blurred mask of the large and of the small circle, mean squared difference of the two masks.
 MASK_MOMENTS = {
@@ -78,7 +78,7 @@ def executed(notebook, study):
 @pytest.fixture
 def at_paper_scale(tmp_path):
     """The workdir of a synthetic colour sweep that claims the paper's setting."""
-    fields = files.load(ROOT / "configs" / "signal.py").get_config("paper")
+    fields = config_files.load(ROOT / "configs" / "signal.py").get_config("paper")
     fields.grid.sep_col, fields.grid.seeds = SWEEP, (0, 100, 200)
     config = from_config_dict(fields)
     (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))

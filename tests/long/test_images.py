@@ -21,7 +21,7 @@ from cspace_jax.data import signal
 from cspace_jax.data.opened import source_of
 from cspace_jax.data.renderer import Renderer
 from cspace_jax.data.source import Source
-from cspace_jax.pipeline import opening
+from cspace_jax.pipeline import image_source
 from cspace_jax.sources import decoding
 from cspace_jax.storage.workdir import Workdir
 
@@ -160,12 +160,12 @@ def test_a_workdir_of_an_older_version_knows_no_pixels_and_still_opens(study):
         described = json.loads(kept)
         assert len(described.pop("pixels")) == 16
         workdir.source.write_text(json.dumps(described))
-        opening.require_same(workdir, opening.open_and_check(config))
+        image_source.require_same(workdir, image_source.open_and_check(config))
         old = source_of(config.data)
         assert "pixels" not in old.identity and old.identity == Source.identity.fget(old)
     finally:
         workdir.source.write_text(kept)
-    new = opening.open_and_check(config)
+    new = image_source.open_and_check(config)
     assert new.identity == {**old.identity, "pixels": json.loads(kept)["pixels"]}
 
 

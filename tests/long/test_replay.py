@@ -15,7 +15,7 @@ from etils import epath
 from rich.console import Console
 from tiny import copy_of, probe_of
 
-from cspace_jax.analysis import report, zoom
+from cspace_jax.analysis import report, turning_steps
 from cspace_jax.config import to_dict
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
@@ -211,13 +211,13 @@ def test_each_run_gets_steps_around_its_own_turn(finished, monkeypatch, capsys):
 
 def test_added_steps_time_the_turn_to_their_own_spacing():
     ds, dense = synthetic.dataset(levels=(0.2, 0.8)), synthetic.dataset(levels=(0.2, 0.8), steps=range(500, 9000, 10))
-    coarse = zoom.turns(ds)
+    coarse = turning_steps.turns(ds)
     assert [one.run for one in coarse] == [0, 1, 2]  # those of the strong level never fall below one half
     assert all((one.klass, one.concept) == ("11", "color") for one in coarse)
     for one in coarse:
         assert one.spacing > 100 and np.isnan(one.zoomed)
         around = [step for step in range(500, 9000, 10) if abs(step - one.by_saves) <= 400]
-        (fine,) = [turn for turn in zoom.turns(ds, dense.sel(step=around)) if turn.run == one.run]
+        (fine,) = [turn for turn in turning_steps.turns(ds, dense.sel(step=around)) if turn.run == one.run]
         assert fine.zoomed_spacing <= 10 and dataclasses.replace(fine, zoomed=0, zoomed_spacing=0) == (
             dataclasses.replace(one, zoomed=0, zoomed_spacing=0)
         )
@@ -228,7 +228,7 @@ def test_added_steps_time_the_turn_to_their_own_spacing():
 def test_turns_are_printed_with_their_spacing():
     ds, dense = synthetic.dataset(levels=(0.2,)), synthetic.dataset(levels=(0.2,), steps=range(2500, 6000, 10))
     console = Console(width=120, record=True, file=io.StringIO())
-    report.print_turns(zoom.turns(ds, dense.sel(run=[0])), console)
+    report.print_turns(turning_steps.turns(ds, dense.sel(run=[0])), console)
     lines = [line for line in console.export_text().splitlines() if " color " in line]
     assert len(lines) == 3 and "(every 10)" in lines[0] and lines[1].rstrip().endswith("-"), lines
     assert all("apart around it)" in line for line in lines)

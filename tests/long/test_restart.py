@@ -15,7 +15,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.pipeline import elicit
 from cspace_jax.pipeline.evaluate import evaluate
 from cspace_jax.pipeline.train import train
-from cspace_jax.storage import aside, checkpoint
+from cspace_jax.storage import checkpoint, superseded
 from cspace_jax.storage.evaluations import write_npz
 from cspace_jax.storage.metrics import read_metrics
 from cspace_jax.storage.workdir import Workdir
@@ -152,8 +152,8 @@ def test_what_was_set_aside_twice_with_the_same_content_is_there_once(tmp_path):
     folders = []
     for value in (1, 1, 2):
         write_npz(file, {"a": np.full(3, value)})
-        folders += aside.set_aside(workdir, "wave_000", [file])
-        assert not file.exists() and aside.set_aside(workdir, "wave_000", []) == []
+        folders += superseded.set_aside(workdir, "wave_000", [file])
+        assert not file.exists() and superseded.set_aside(workdir, "wave_000", []) == []
     assert folders[0] == folders[1] != folders[2]
     assert [np.load(folder / "eval" / "wave_000" / file.name)["a"][0] for folder in folders[1:]] == [1, 2]
 

@@ -10,11 +10,11 @@ import synthetic
 import xarray as xr
 
 from cspace_jax.cli import scripts
-from cspace_jax.config import files
+from cspace_jax.config import config_files
 from cspace_jax.errors import UserError
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
-coverage, false_alarms = (files.load(EXPERIMENTS / f"{name}.py") for name in ("coverage", "false_alarms"))
+coverage, false_alarms = (config_files.load(EXPERIMENTS / f"{name}.py") for name in ("coverage", "false_alarms"))
 
 
 @pytest.fixture(scope="module")

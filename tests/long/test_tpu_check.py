@@ -12,13 +12,13 @@ from jax.sharding import SingleDeviceSharding
 
 import cspace_jax as cs
 from cspace_jax.cli import scripts
-from cspace_jax.config import files
+from cspace_jax.config import config_files
 from cspace_jax.config.plan import Plan
 from cspace_jax.cost import memory, operations
 from cspace_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-tpu_check = files.load(ROOT / "experiments" / "tpu_check.py")
+tpu_check = config_files.load(ROOT / "experiments" / "tpu_check.py")
 pytestmark = pytest.mark.system
 
 

@@ -211,13 +211,13 @@ def test_a_mistake_with_a_study_is_one_line(config, study):
 
 
 def test_a_figure_and_a_summary_block_are_one_decorated_function_each(study, monkeypatch, tmp_path):
-    from cspace_jax.analysis import blocks, summary
+    from cspace_jax.analysis import summary, summary_blocks
     from cspace_jax.plots import figures, registry, style
 
     monkeypatch.setattr(registry, "FIGURES", dict(registry.FIGURES))
     monkeypatch.setattr(figures, "FIGURES", registry.FIGURES)
-    monkeypatch.setattr(blocks, "BLOCKS", dict(blocks.BLOCKS))
-    monkeypatch.setattr(summary, "BLOCKS", blocks.BLOCKS)
+    monkeypatch.setattr(summary_blocks, "BLOCKS", dict(summary_blocks.BLOCKS))
+    monkeypatch.setattr(summary, "BLOCKS", summary_blocks.BLOCKS)
 
     @cs.figure("runs", needs=(lambda ds, samples: "" if ds.sizes["run"] > 1 else "there is one run only",))
     def runs(ds, samples):

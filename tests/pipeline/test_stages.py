@@ -20,7 +20,7 @@ from cspace_jax.cost import fit, memory
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import evaluate as evaluating
-from cspace_jax.pipeline import log_writers, passing, planning, preparation
+from cspace_jax.pipeline import log_writers, online_evaluation, planning, preparation
 from cspace_jax.pipeline import waves as study_waves
 from cspace_jax.pipeline.collect import collect
 from cspace_jax.pipeline.evaluate import evaluate
@@ -290,7 +290,7 @@ def test_saves_that_are_not_kept_are_evaluated_in_passing_with_the_same_results(
 @pytest.mark.parametrize(
     ("owner", "name", "number"),
     [
-        *((passing, "write_npz", number) for number in (0, 1)),  # before an evaluation is written
+        *((online_evaluation, "write_npz", number) for number in (0, 1)),  # before an evaluation is written
         *((checkpoint.CheckpointWriter, "save", number) for number in (0, 1, 2)),  # two states, the last parameters
         (Engine, "train", 2),
     ],

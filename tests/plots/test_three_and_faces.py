@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import synthetic
 
-from cspace_jax.analysis import approach, curves
+from cspace_jax.analysis import curves, unseen_classes
 from cspace_jax.analysis.learning import trajectory
 from cspace_jax.analysis.levels import levels
-from cspace_jax.plots import faces, three
+from cspace_jax.plots import faces, three_concepts
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def ds():
 
 @pytest.fixture(scope="module")
 def panels(ds):
-    return three.fig15(ds).axes
+    return three_concepts.fig15(ds).axes
 
 
 def test_boxes_are_those_of_the_weakest_and_the_strongest_level(ds, panels):
@@ -46,10 +46,10 @@ def test_marks_are_learned_steps_against_distances_and_open_where_never(ds, pane
     for level in levels(ds):
         for klass in np.flatnonzero(~ds["trained"].values):
             for run in level.runs:
-                at = approach.converged_step(ds, run, "naive")
+                at = unseen_classes.converged_step(ds, run, "naive")
                 if np.isfinite(at):
-                    far = approach.distances(ds, run, int(klass), "naive")[np.argmax(steps >= at)]
-                    expected.append((far, approach.learned_step(ds, run, int(klass), "naive")))
+                    far = unseen_classes.distances(ds, run, int(klass), "naive")[np.argmax(steps >= at)]
+                    expected.append((far, unseen_classes.learned_step(ds, run, int(klass), "naive")))
     assert len(expected) > 4 and np.isfinite([step for _, step in expected]).any()
     marks = [line for line in panels[2].lines if len(line.get_xdata()) == 1]
     drawn = [
@@ -62,7 +62,7 @@ def test_one_level_is_one_box_and_no_convergence_is_said():
     one = synthetic.dataset(levels=(0.8,), seeds=(0,), active=("color", "size", "bg_color"))
     one["prob"] = one["prob"].clip(0.2, 0.8)
     one["accuracy"] = one["accuracy"].clip(0.1, 0.9)
-    axes = three.fig15(one).axes
+    axes = three_concepts.fig15(one).axes
     assert len(axes) == 2 and "training classes" in axes[1].texts[0].get_text()
 
 

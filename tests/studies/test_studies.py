@@ -14,12 +14,12 @@ import jax
 import numpy as np
 import pytest
 
-from cspace_jax.config import SCALES, Config, files, from_config_dict, reading, save_steps, to_dict
+from cspace_jax.config import SCALES, Config, config_files, from_config_dict, reading, save_steps, to_dict
 from cspace_jax.config.schema import DGP, REPEATED
 from cspace_jax.cost import memory, operations
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
-from cspace_jax.pipeline import elicit, opening
+from cspace_jax.pipeline import elicit, image_source
 from cspace_jax.studies import loading
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ STUDIES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.s
 
 
 def study(name: str):
-    return files.load(ROOT / "configs" / f"{name}.py")
+    return config_files.load(ROOT / "configs" / f"{name}.py")
 
 
 def test_every_file_of_a_study_is_known_by_its_name_and_has_a_config():
@@ -140,12 +140,12 @@ def test_config_file_loads_by_absolute_path_beside_another_package_named_configs
 def test_a_copied_study_works_from_anywhere(tmp_path):
     text = (ROOT / "cspace_jax" / "studies" / "signal.py").read_text()
     (tmp_path / "mine.py").write_text(text.replace('"smoke": (0.2, 0.8)', '"smoke": (0.3,)'))
-    assert files.load(tmp_path / "mine.py").get_config("smoke").grid.sep_col == (0.3,)
+    assert config_files.load(tmp_path / "mine.py").get_config("smoke").grid.sep_col == (0.3,)
 
 
 def test_missing_config_file_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="no such Python file"):
-        files.load(tmp_path / "absent.py")
+        config_files.load(tmp_path / "absent.py")
 
 
 def own_file(tmp_path: pathlib.Path, *lines: str) -> str:
@@ -218,7 +218,7 @@ def test_the_papers_study_of_faces_has_its_size(tmp_path):
     config = from_config_dict(study("celeba").get_config("paper"))
     data = dataclasses.replace(config.data, path=str(tmp_path), images_per_class=0, cache_dir=str(tmp_path / "cache"))
     config = dataclasses.replace(config, data=data, probe=dataclasses.replace(config.probe, batch_size=16))
-    opening.open_and_check(config)
+    image_source.open_and_check(config)
     assert operations.parameters(config) == 9_806_723 + 2
     assert operations.step_flops(config) == pytest.approx(1.8e12, rel=0.05)
     assert memory.state_bytes(config) == pytest.approx(118e6, rel=0.01)

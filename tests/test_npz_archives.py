@@ -5,8 +5,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from cspace_jax import archives, machine
-from cspace_jax.archives import DAMAGES, read_npz
+from cspace_jax import machine, npz_archives
+from cspace_jax.npz_archives import DAMAGES, read_npz
 
 
 def packed(**members):
@@ -70,6 +70,6 @@ def test_what_unpacks_to_more_than_memory_is_refused_before_it_is_unpacked(monke
     bomb = packed(a=header((25_000_000,)) + bytes(100_000_000))
     assert len(bomb.getvalue()) < 200_000
     monkeypatch.setattr(machine, "memory", lambda: 5e7)
-    monkeypatch.setattr(archives, "_array", pytest.fail)
+    monkeypatch.setattr(npz_archives, "_array", pytest.fail)
     with pytest.raises(ValueError, match="unpacks to 0.1 GB, more than the memory"):
         read_npz(bomb)

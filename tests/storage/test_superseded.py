@@ -5,7 +5,7 @@ import pytest
 from etils import epath
 
 from cspace_jax.errors import UserError
-from cspace_jax.storage.aside import set_aside
+from cspace_jax.storage.superseded import set_aside
 from cspace_jax.storage.workdir import Workdir
 
 

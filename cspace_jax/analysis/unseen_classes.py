@@ -7,9 +7,9 @@ import xarray as xr
 from jaxtyping import Float
 
 from cspace_jax.analysis import curves
-from cspace_jax.analysis.blocks import summary_block
 from cspace_jax.analysis.learning import accuracy_curves, default_sigma, trajectory
 from cspace_jax.analysis.levels import Level, levels, unseen
+from cspace_jax.analysis.summary_blocks import summary_block
 from cspace_jax.config.definitions import THRESHOLD
 
 CONVERGED = 0.95

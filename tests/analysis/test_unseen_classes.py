@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from cspace_jax.analysis import approach
+from cspace_jax.analysis import unseen_classes
 from cspace_jax.analysis.summary import summarise
 
 STEPS = tuple(range(100, 2001, 100))
@@ -30,7 +30,7 @@ def ds():
 
 
 def test_steps_distances_and_neighbours_are_those_of_the_curves(ds):
-    (level,) = approach.approach(ds)
+    (level,) = unseen_classes.approach(ds)
     assert level["converged_step"] == [500, 500]
     assert level["classes"]["011"]["learned_step"] == [800, 800]
     assert level["classes"]["101"]["learned_step"] == [1200, 1200]
@@ -48,6 +48,6 @@ def test_it_stands_in_the_summary_of_three_concepts_only(ds):
 
 def test_training_that_never_converges_has_no_distance(ds):
     ds["accuracy"][dict(klass=1)] = 0.9
-    (level,) = approach.approach(ds)
+    (level,) = unseen_classes.approach(ds)
     assert level["converged_step"] == [np.inf, np.inf]
     assert np.isnan(level["classes"]["011"]["distance_when_trained"]).all()

@@ -6,7 +6,7 @@ import sys
 import pytest
 from tqdm import std, tqdm
 
-from cspace_jax import bars
+from cspace_jax import progress_bars
 
 
 class Terminal(io.StringIO):
@@ -25,7 +25,7 @@ def clock(monkeypatch):
 def shown(monkeypatch, stream, clock, seconds, steps=1200, **options):
     """What is written while every step takes some seconds; the loss is the number of the step."""
     monkeypatch.setattr(sys, "stderr", stream)
-    with bars.bar(steps, "train", "step", **options) as bar:
+    with progress_bars.bar(steps, "train", "step", **options) as bar:
         for step in range(steps):
             clock[0] += seconds
             bar.update()
@@ -50,7 +50,7 @@ def test_what_is_quickly_done_gives_one_line(monkeypatch, clock):
 
 def test_what_is_interrupted_says_how_far_it_came(monkeypatch, clock):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with pytest.raises(KeyboardInterrupt), bars.bar(10, "train", "step", initial=4) as bar:
+    with pytest.raises(KeyboardInterrupt), progress_bars.bar(10, "train", "step", initial=4) as bar:
         clock[0] += 2
         bar.update(2)
         raise KeyboardInterrupt
@@ -61,7 +61,7 @@ def test_other_words_on_the_way_leave_no_carriage_return(monkeypatch, clock):
     out = io.StringIO()
     monkeypatch.setattr(sys, "stderr", out)
     monkeypatch.setattr(sys, "stdout", out)
-    with bars.bar(10, "train", "step") as bar:
+    with progress_bars.bar(10, "train", "step") as bar:
         bar.write("run 3 diverged")
         bar.update(10)
     lines = out.getvalue().splitlines()
@@ -71,7 +71,7 @@ def test_other_words_on_the_way_leave_no_carriage_return(monkeypatch, clock):
 def test_a_terminal_gets_the_bar_of_tqdm(monkeypatch):
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
-    with bars.bar(3, "train", "step") as bar:
+    with progress_bars.bar(3, "train", "step") as bar:
         assert type(bar) is tqdm
         bar.update(3)
     assert "\r" in stream.getvalue()

@@ -12,7 +12,7 @@ from cspace_jax.analysis import intervals
 from cspace_jax.analysis.learning import samples_of
 from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.config.definitions import THRESHOLD
-from cspace_jax.config.names import is_control
+from cspace_jax.config.protocol_names import is_control
 from cspace_jax.explorer.charts import PANEL_HEIGHT, Chart, band, chart, line, listed, number, panels, rule
 from cspace_jax.plots import elicitation, style
 

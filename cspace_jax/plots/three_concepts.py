@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from cspace_jax.analysis import approach, curves
+from cspace_jax.analysis import curves, unseen_classes
 from cspace_jax.analysis.learning import default_sigma, trajectory
 from cspace_jax.analysis.levels import Level, by_signal, levels, swept_concept, unseen
 from cspace_jax.config.definitions import THRESHOLD
@@ -92,11 +92,11 @@ def _learned(ax: Any, ds: xr.Dataset, found: list[Level], protocol: str) -> None
     colors, _, _ = style.signal_colors(found)
     for level, color in zip(found, colors, strict=True):
         for klass, run in itertools.product(markers, level.runs):
-            at = approach.converged_step(ds, run, protocol)
+            at = unseen_classes.converged_step(ds, run, protocol)
             if not np.isfinite(at):
                 continue
-            far = approach.distances(ds, run, klass, protocol)[np.argmax(steps >= at)]
-            step = approach.learned_step(ds, run, klass, protocol)
+            far = unseen_classes.distances(ds, run, klass, protocol)[np.argmax(steps >= at)]
+            step = unseen_classes.learned_step(ds, run, klass, protocol)
             never = not np.isfinite(step)
             ax.plot(far, top if never else step, markers[klass], mec=color, mfc="none" if never else color, ms=6)
     if not ax.lines:

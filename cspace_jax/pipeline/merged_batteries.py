@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from cspace_jax.config.names import controlled, is_control
+from cspace_jax.config.protocol_names import controlled, is_control
 from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import elicit
 from cspace_jax.pipeline.study import Study
