@@ -164,7 +164,7 @@ def asked_of(parts: Sequence[Study]) -> list[list[Study]]:
 
 
 def stored_description(root: epath.Path) -> dict[str, Any] | None:
-    """Return the description of a battery as it is stored; None if it is damaged, which `merged_batteries.load` says."""
+    """Return the stored description of a battery, or None if it is damaged (`merged_batteries.load` then says so)."""
     try:
         return checked_json.read(root / DESCRIPTION)
     except (OSError, ValueError):

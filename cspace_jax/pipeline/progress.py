@@ -119,5 +119,5 @@ class Pace:
 
 
 def progress(total: int, label: str, unit: str, initial: int = 0, leave: bool = True) -> tqdm:
-    """Return the progress of a stage (`progress_bars.bar`); it shows the share of the first process, others show none."""
+    """Return the progress bar of a stage. It shows the share of the first process; other processes show none."""
     return progress_bars.bar(total, label, unit, initial=initial, leave=leave, silent=not processes.is_first())
