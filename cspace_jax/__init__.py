@@ -1,4 +1,4 @@
-"""Learning dynamics in concept space: train a grid of diffusion models as one program and follow each of them.
+"""cspace_jax trains a grid of diffusion models as one program and follows the learning of each in concept space.
 
     import cspace_jax as cs
 
@@ -79,6 +79,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    """Load a public name or namespace when it is first used.
+
+    Raises:
+      AttributeError: the name is none of `__all__`.
+    """
     if name in _NAMESPACES:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _HOMES:
@@ -87,13 +92,15 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """Return the public names, sorted."""
     return sorted(__all__)
 
 
 def set_up() -> None:
-    """Set up JAX as the command does: two devices on a CPU, a cache of compiled programs; before JAX is first used.
+    """Set up JAX as the command does, before JAX is first used.
 
-    `load_config`, `preview` and `run` call it; call it yourself where JAX computes something before them.
+    A CPU gets up to two devices, and compiled programs get a cache. `load_config`, `preview` and `run` call it; call it
+    yourself where JAX computes something before them.
     """
     from cspace_jax import startup
 

@@ -2,11 +2,11 @@
 
 
 class UserError(ValueError):
-    """Report bad input: one line that names the field, the value and what is allowed.
+    """Report bad input in one line: the field, its value and what is allowed.
 
     The command line prints the message as `error: <message>` and exits with code 2.
     """
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython and notebooks show in place of a traceback."""
+        """Return the lines that IPython and notebooks show instead of a traceback."""
         return [f"error: {self}"]

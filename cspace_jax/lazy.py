@@ -1,4 +1,7 @@
-"""Modules of a package that are loaded when they are first used: `cs.plots.style` without an import of its own."""
+"""Packages load their modules when they are first used.
+
+So `cs.plots.style` needs no import of its own.
+"""
 
 import importlib
 import pkgutil
@@ -9,7 +12,9 @@ from typing import Any
 def modules(
     package: str, path: Sequence[str], more: Sequence[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package, by which all its modules are its attributes.
+    """Return `__getattr__` and `__dir__` of a package.
+
+    Through them all its modules are its attributes. The first raises AttributeError for a name that is no module.
 
     Args:
       package: its `__name__`.

@@ -1,4 +1,6 @@
-"""What this process may use of its machine: cores and memory, within the limits of a container, a job or a shell.
+"""This module tells how many cores and how much memory this process may use.
+
+A container, a job or a shell may limit both.
 
 Sources: affinity; cgroup v2 and v1 (their quota and limit of memory, of the process's own group and of those above it);
 SLURM's memory of a job; `ulimit -v`. All functions read below `root`, which tests replace.
@@ -28,7 +30,10 @@ def has_quota(root: pathlib.Path = _ROOT) -> bool:
 
 
 def memory(root: pathlib.Path = _ROOT, environment: Mapping[str, str] = os.environ) -> float:
-    """Return the bytes of memory that new work in this process can have; infinity where nothing tells."""
+    """Return the bytes of memory that new work in this process can have.
+
+    The result is infinity where nothing tells.
+    """
     sizes = [*_limits(root), *_of_job(root, environment), *_of_shell(), *_available(root)]
     if not sizes and hasattr(os, "sysconf"):
         sizes = [float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))]
@@ -36,12 +41,13 @@ def memory(root: pathlib.Path = _ROOT, environment: Mapping[str, str] = os.envir
 
 
 def processor(root: pathlib.Path = _ROOT) -> str:
-    """Return the model of the processor and how many of its cores this process may keep busy."""
+    """Return the processor's model and the number of cores that this process may keep busy, as "MODEL x CORES"."""
     found = re.search(r"^model name\s*:\s*(.*)$", text_of(root / "proc/cpuinfo"), re.MULTILINE)
     return f"{found[1] if found else platform.processor() or platform.machine()} x {cores(root)}"
 
 
 def _schedulable() -> int:
+    """Return the number of cores that threads of this process can be scheduled on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -58,8 +64,9 @@ def _quotas(root: pathlib.Path) -> Iterator[float]:
 
 
 def _limits(root: pathlib.Path) -> Iterator[float]:
-    """Yield the bytes of memory that each control group above this process still has for new work.
+    """Yield the bytes of memory that each control group above this process has left for new work.
 
+    The group's used memory counts, except for cached files, which the kernel gives up when somebody needs the memory.
     What it uses counts, but for files that the kernel keeps in memory as long as nobody needs it.
     """
     kinds = (
@@ -75,9 +82,10 @@ def _limits(root: pathlib.Path) -> Iterator[float]:
 
 
 def _groups(root: pathlib.Path, controller: str) -> Iterator[pathlib.Path]:
-    """Yield the folder of this process's control group and those above it; "" is the one hierarchy of version 2.
+    """Yield the folder of this process's control group, then those above it.
 
-    In a container the path that the kernel names may lie outside of what is mounted; the mount itself is left then.
+    `controller` names a hierarchy of cgroup version 1; "" is the one hierarchy of version 2. In a container the path
+    that the kernel names may lie outside of what is mounted. Only the mount itself is yielded then.
     """
     mount = root / "sys/fs/cgroup" / controller
     for line in text_of(root / "proc/self/cgroup").splitlines():
@@ -89,6 +97,7 @@ def _groups(root: pathlib.Path, controller: str) -> Iterator[pathlib.Path]:
 
 
 def _of_job(root: pathlib.Path, environment: Mapping[str, str]) -> Iterator[float]:
+    """Yield the bytes of memory that SLURM gave the job; it names MB per node or per core."""
     for name, times in (("SLURM_MEM_PER_NODE", 1), ("SLURM_MEM_PER_CPU", cores(root))):
         text = environment.get(name, "")
         if text.isdecimal() and int(text):  # 0: all of the machine
@@ -96,6 +105,7 @@ def _of_job(root: pathlib.Path, environment: Mapping[str, str]) -> Iterator[floa
 
 
 def _of_shell() -> Iterator[float]:
+    """Yield the bytes of address space that `ulimit -v` allows."""
     with contextlib.suppress(ImportError):  # not on Windows
         import resource
 
@@ -105,13 +115,14 @@ def _of_shell() -> Iterator[float]:
 
 
 def _available(root: pathlib.Path) -> Iterator[float]:
+    """Yield the bytes of memory that the kernel reports as available."""
     found = re.search(r"^MemAvailable:\s*(\d+) kB", text_of(root / "proc/meminfo"), re.MULTILINE)
     if found:
         yield 1024.0 * int(found[1])
 
 
 def _number(path: pathlib.Path) -> float:
-    """Return the number in a file; 0 for no file and for words, such as "max"."""
+    """Return the number in a file. No file, and words such as "max", give 0."""
     try:
         return float(text_of(path))
     except ValueError:
@@ -119,7 +130,7 @@ def _number(path: pathlib.Path) -> float:
 
 
 def text_of(path: pathlib.Path) -> str:
-    """Return the text of a file, such as those of /proc; "" where there is none, or it cannot be read."""
+    """Return the text of a file, such as those of /proc. A file that is missing or cannot be read gives ""."""
     try:
         return path.read_text()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Command line: train a grid of runs, read concept space at its checkpoints, draw the figures.
+"""The command line trains a grid of runs, reads concept space at its checkpoints and draws the figures.
 
 cspace --config=signal --workdir=runs/signal
 cspace --config=signal:paper --workdir=runs/signal --config.grid.seeds="(0, 1)"
@@ -34,6 +34,7 @@ def main() -> None:
 
 
 def _start() -> None:
+    """Print the help or the version, or parse the command line and carry it out."""
     if arguments.asks(sys.argv, (*arguments.HELP, *arguments.VERSION)):
         from cspace_jax.cli import overview
 

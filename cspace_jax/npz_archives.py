@@ -1,4 +1,7 @@
-"""NumPy's .npz archives, which may come from elsewhere: nothing in them is executed or larger than memory."""
+"""This module reads NumPy's .npz archives, which may come from elsewhere.
+
+It executes nothing in them and reads nothing larger than memory.
+"""
 
 import contextlib
 import os
@@ -14,7 +17,12 @@ DAMAGES = (OSError, ValueError, KeyError)
 
 
 def names_in(file: str | os.PathLike[str] | IO[bytes]) -> list[str]:
-    """Return the names of the arrays of an archive, none of which is read; raises as `read_npz`."""
+    """Return the names of the arrays of an archive without reading an array.
+
+    Raises:
+      ValueError: the file is damaged, or is no archive of arrays.
+      OSError: it cannot be read.
+    """
     with _opened(file) as archive:
         return list(archive.files)
 
@@ -44,6 +52,7 @@ def read_npz(
 
 @contextlib.contextmanager
 def _opened(file: str | os.PathLike[str] | IO[bytes]) -> Iterator[np.lib.npyio.NpzFile]:
+    """Open an archive for the body, without pickled objects; raises as `names_in`."""
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open(file, "rb")) if isinstance(file, str | os.PathLike) else file
         with _damage("it"):
@@ -54,6 +63,11 @@ def _opened(file: str | os.PathLike[str] | IO[bytes]) -> Iterator[np.lib.npyio.N
 
 
 def _array(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    """Return an array of an archive.
+
+    Raises:
+      ValueError: it is damaged or no array.
+    """
     with _damage(repr(name)):
         array = archive[name]
     if not isinstance(array, np.ndarray):
@@ -63,7 +77,7 @@ def _array(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def _damage(what: str) -> Iterator[None]:
-    """Turn whatever a damaged file makes NumPy raise into a ValueError."""
+    """Turn any error that a damaged file makes NumPy raise into a ValueError. An OSError stays."""
     try:
         yield
     except OSError:
@@ -75,7 +89,7 @@ def _damage(what: str) -> Iterator[None]:
 
 
 def _require_room(archive: np.lib.npyio.NpzFile, names: Sequence[str]) -> None:
-    """Raise ValueError if the members, unpacked, are larger than the memory of this machine."""
+    """Raise ValueError if the named members, unpacked, take more than this machine's memory."""
     assert archive.zip is not None, "it is open"
     sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.zip.infolist()}
     needed, there = sum(sizes.get(name, 0) for name in names), machine.memory()

@@ -1,18 +1,19 @@
-"""Paths as people write them."""
+"""This module reads paths as people write them."""
 
 import os
 import posixpath
 
 
 def expanded(path: str | os.PathLike[str]) -> str:
-    """Return a path as text, "~" replaced by the folder of the user; "~nobody", whom nobody knows, stays as it is."""
+    """Return a path as text, with the user's folder in place of "~". The path of an unknown user, "~nobody", stays."""
     return os.path.expanduser(os.fspath(path))
 
 
 def real_path(path: str | os.PathLike[str]) -> str:
-    """Return a text that is equal for all ways to name a place: its absolute path without links, or its cloud address.
+    """Return one text for all ways to name a place.
 
-    A cloud address stays as it is written, but for needless slashes and dots.
+    A local path becomes absolute, without links. A cloud address stays as it is written, except that needless slashes
+    and dots are dropped.
     """
     text = expanded(path)
     scheme, separator, place = text.partition("://")
@@ -22,5 +23,5 @@ def real_path(path: str | os.PathLike[str]) -> str:
 
 
 def within(root: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
-    """Return whether a path leads, over whatever links, to a folder or to something in it."""
+    """Return whether a path leads to a folder or to something in it, over whatever links."""
     return f"{real_path(path)}/".startswith(f"{real_path(root).rstrip('/')}/")

@@ -1,7 +1,8 @@
-"""Many processes, one study: each trains and reads its own waves of runs, and the first merges what they wrote.
+"""Many processes can share one study: each trains and reads its own waves of runs.
 
-Runs never talk to each other, so processes share no arrays: each computes on its local devices as if it were alone.
-They meet at a few barriers of JAX's coordination service and hand each other files in the workdir, which all must see.
+The first process merges the files that all of them wrote. Runs never talk to each other, so processes share no arrays:
+each computes on its local devices as if it were alone. They meet at a few barriers of JAX's coordination service and
+hand each other files in the workdir, which all must see.
 """
 
 import contextlib
@@ -70,7 +71,7 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
 
 @contextlib.contextmanager
 def _patient(whom: str) -> Iterator[None]:
-    """Say again and again, while the body lasts, whom it waits for."""
+    """Print again and again, while the body lasts, whom it waits for."""
     over, since = threading.Event(), time.monotonic()
 
     def say() -> None:
@@ -88,7 +89,11 @@ def _patient(whom: str) -> Iterator[None]:
 
 
 def _silence() -> int:
-    """Return after how many seconds without a sign of life a process is given up."""
+    """Return the seconds without a sign of life after which a process is given up.
+
+    Raises:
+      UserError: the variable is not a whole number of at least 1.
+    """
     text = os.environ.get(_HEARTBEAT, "100")
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"{_HEARTBEAT} = {text!r}: must be a whole number of seconds, at least 1")
@@ -96,6 +101,11 @@ def _silence() -> int:
 
 
 def _check_by_hand(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `jax.distributed.initialize`.
+
+    Raises:
+      UserError: the given ones do not fit together.
+    """
     missing = [name for name in _BY_HAND if name not in given]
     if missing:
         raise UserError(f"{missing[0]} is not given: {_advice()}")
@@ -110,17 +120,21 @@ def _check_by_hand(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _advice() -> str:
+    """Return in words the flags that name the processes by hand."""
     by_hand = "--coordinator=HOST:PORT --num_processes=N --process_id=I"
     return f"outside SLURM, Open MPI, Kubernetes and Cloud TPU give {by_hand}"
 
 
 def are_many() -> bool:
-    """Return whether this process was joined with others."""
+    """Return whether this process was joined with others (`join`)."""
     return _joined
 
 
 def is_first() -> bool:
-    """Return whether this process is the one that prints, trains the probe and merges; a single process is."""
+    """Return whether this process is number 0; a single process is.
+
+    The first process prints, trains the probe and merges. Asking starts JAX's backend.
+    """
     import jax
 
     return jax.process_index() == 0
@@ -136,14 +150,14 @@ def share(items: Sequence[T], index: int, count: int) -> Sequence[T]:
 
 
 def own(items: Sequence[T]) -> Sequence[T]:
-    """Return the part of `items` that belongs to this process: all of them in a single one."""
+    """Return the part of `items` that belongs to this process. A single process owns all of them."""
     import jax
 
     return share(items, jax.process_index(), jax.process_count())
 
 
 def barrier() -> None:
-    """Wait until all processes are here; nothing happens in a single process.
+    """Wait until all processes are here. A single process does not wait.
 
     Raises:
       UserError: another process has ended.
@@ -152,6 +166,11 @@ def barrier() -> None:
 
 
 def _meet(name: str, seconds: int) -> None:
+    """Wait at a barrier with a name, for at most `seconds`.
+
+    Raises:
+      UserError: another process has ended.
+    """
     if not _joined:
         return
     import jax
@@ -166,7 +185,10 @@ def _meet(name: str, seconds: int) -> None:
 
 
 def first_then_others(function: Callable[[], T]) -> T:
-    """Call a function in the first process and, once it returned or failed there, in all others."""
+    """Call a function in the first process, then in all others, and return its result in each.
+
+    The others begin once the first has returned or failed.
+    """
     if is_first():
         try:
             return function()
@@ -177,7 +199,10 @@ def first_then_others(function: Callable[[], T]) -> T:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process after a failure, and with it the others: those that did not fail too are ended by JAX."""
+    """End this process with an exit code after a failure, and with it the others.
+
+    JAX ends those that did not fail too.
+    """
     if _joined:
         with contextlib.suppress(UserError):
             _meet("cspace_jax/failed", _FAREWELL_SECONDS)

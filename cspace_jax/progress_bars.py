@@ -1,4 +1,7 @@
-"""Progress: a bar in a terminal or notebook; a plain line a minute where a log file takes what is written."""
+"""This module shows progress as a bar in a terminal or notebook.
+
+Where a log file takes the output, it writes a plain line a minute.
+"""
 
 import math
 import sys
@@ -11,7 +14,9 @@ EVERY_SECONDS = 60.0  # between two lines
 
 
 def bar(total: int, label: str, unit: str, *, initial: int = 0, leave: bool = True, silent: bool = False) -> tqdm:
-    """Return progress with share, rate and time left on standard error; to be closed, or used in a `with`.
+    """Return a progress display with share, rate and time left, on standard error.
+
+    It is to be closed, or used in a `with`.
 
     Args:
       total: units of all that is to do.
@@ -33,7 +38,10 @@ def _redraws(stream: Any) -> bool:
 
 
 class Lines(tqdm):
-    """The same numbers as plain lines: the first after some seconds, then one a minute, and one at the end."""
+    """Show the numbers of a bar as plain lines.
+
+    The first line comes after `FIRST_SECONDS`, then one every `EVERY_SECONDS`, and one at the end.
+    """
 
     def __init__(self, **options: Any):
         # One unit is enough for a look at the clock, and tqdm's own thread, which shows more often, stays out of it.
@@ -41,7 +49,7 @@ class Lines(tqdm):
         self._shown = None
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Write a line; nothing where a bar would be cleared."""
+        """Write a line. Nothing happens where a bar would be cleared (`msg` given)."""
         if msg is None:
             self.fp.write(f"{self}\n")
             self.fp.flush()
@@ -51,7 +59,7 @@ class Lines(tqdm):
         """Do nothing: a line stays."""
 
     def close(self) -> None:
-        """Write the last line."""
+        """Write the last line, unless it was just written."""
         if not self.disable and self._shown != self.n:
             self._ema_dt = lambda: None  # as tqdm does: the last rate is that of all units
             self.display()

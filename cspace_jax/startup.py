@@ -1,4 +1,7 @@
-"""What has to be set before JAX starts: memory allocation, CPU devices, settings that decide numbers, the cache."""
+"""This module makes the settings that must be in place before JAX starts.
+
+They concern memory allocation, CPU devices, numbers and the cache of compiled programs.
+"""
 
 import contextlib
 import enum
@@ -71,9 +74,10 @@ _set_up = False
 
 
 def restart_with_allocator_settings() -> None:
-    """Start this command again with glibc keeping its memory (Linux only, once); returns if there is nothing to do.
+    """Start this command again with a glibc that keeps its memory, on Linux and only once.
 
-    Set GLIBC_TUNABLES, or CSPACE_JAX_RESTARTED=1, to keep the allocator as it is.
+    The function returns if there is nothing to do. Set GLIBC_TUNABLES, or CSPACE_JAX_RESTARTED=1, to keep the allocator
+    as it is.
     """
     if not sys.platform.startswith("linux") or os.environ.get("GLIBC_TUNABLES") or os.environ.get(_RESTARTED):
         return
@@ -88,11 +92,12 @@ def restarted() -> bool:
 
 
 def set_up_jax(hurried: bool = False) -> None:
-    """Choose the number of CPU devices and a folder for compiled programs; should run before JAX's backend starts.
+    """Choose the number of CPU devices and the folder of compiled programs.
 
-    A second start on the same machine takes compiled programs from the cache. What JAX was told before, by
-    JAX_NUM_CPU_DEVICES, XLA_FLAGS, JAX_COMPILATION_CACHE_DIR or `jax.config`, stays. Where JAX's backend already runs
-    on a CPU with one device, a line says what would be faster. Calling it again changes nothing.
+    It should run before JAX's backend starts. A second start on the same machine takes compiled programs from the
+    cache. What JAX was told before, by JAX_NUM_CPU_DEVICES, XLA_FLAGS, JAX_COMPILATION_CACHE_DIR or `jax.config`,
+    stays. Where JAX's backend already runs on a CPU with one device, a line says what would be faster. A second call
+    only puts the settings of `FIXED` back.
 
     Args:
       hurried: for studies that take less time than the compilation of their programs: these are then compiled once,
@@ -129,7 +134,7 @@ def set_up_jax(hurried: bool = False) -> None:
 
 
 def start_backend() -> str:
-    """Start JAX's backend, unless it runs, and return its name: "cpu", "gpu" or "tpu".
+    """Start JAX's backend, unless it runs already, and return its name: "cpu", "gpu" or "tpu".
 
     Raises:
       UserError: it cannot be started, for example as JAX_PLATFORMS names one that is not there.
@@ -143,7 +148,7 @@ def start_backend() -> str:
 
 
 def backend_failure(error: BaseException) -> str:
-    """Return in one line why JAX or its backend could not be started; "" for an error of another kind."""
+    """Return in one line why JAX or its backend could not be started. An error of another kind gives ""."""
     text = one_line(error)
     if isinstance(error, ValueError) and (found := _INVALID.match(text)):
         return f"{found[1].upper()} in the environment: JAX cannot read its value ({text[:200]}); unset it"
@@ -151,6 +156,7 @@ def backend_failure(error: BaseException) -> str:
 
 
 def _unable(error: BaseException) -> str:
+    """Return in one line why the backend that JAX was asked for cannot be started."""
     import jax
 
     asked = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
@@ -161,7 +167,7 @@ def _unable(error: BaseException) -> str:
 
 
 def fix_numerics() -> None:
-    """Put the settings of `FIXED` at their values, and say in a line which of them had another.
+    """Set the settings of `FIXED` to their values, and print a line for each that had another.
 
     Raises:
       UserError: one is held at another value, as in the body of `with jax.enable_x64():`.
@@ -181,10 +187,10 @@ def fix_numerics() -> None:
 
 @contextlib.contextmanager
 def compiling(scale: str) -> Iterator[None]:
-    """Compile what the body compiles without optimisation at smoke scale, and with it at all others.
+    """Compile the programs of the body without optimisation at smoke scale, and with it at all others.
 
-    So the command and `run` give the same numbers, unless the process compiled the same programs before under the other
-    setting: JAX takes those as they are. Another setting is put back at the end.
+    So the command and `run` give the same numbers. The exception is a process that compiled the same programs before
+    under the other setting: JAX takes those as they are. The setting is put back at the end.
     """
     import jax
 
@@ -199,29 +205,34 @@ def compiling(scale: str) -> Iterator[None]:
 
 
 def _is_hurried() -> bool:
+    """Return whether programs are compiled without optimisation."""
     import jax
 
     return bool(jax.config.values[_UNOPTIMISED])
 
 
 def xla_flags() -> str:
-    """Return the flags of XLA that programs are compiled with: those of the user, and those of `compiling`."""
+    """Return the flags of XLA that programs are compiled with: the user's and those of `compiling`."""
     given = os.environ.get("XLA_FLAGS", "")
     more = [flag for flag in _UNOPTIMISED_FLAGS if _is_hurried() and flag not in given]
     return " ".join([given, *more]).strip()
 
 
 def numerics() -> dict[str, str]:
-    """Return the settings besides `FIXED` that change numbers by more than rounding, without those at their default."""
+    """Return the settings that change numbers by more than rounding and are not at their default.
+
+    The result maps names to texts. The settings of `FIXED` are left out.
+    """
     free = {name: str(_setting(name)) for name, default in _RECORDED.items() if _setting(name) != default}
     variables = {name: os.environ[name] for name in _RECORDED_VARIABLES if os.environ.get(name)}
     return free | variables | recorded_flags(*(os.environ.get(name, "") for name in _VARIABLES_OF_FLAGS))
 
 
 def recorded_flags(*texts: str) -> dict[str, str]:
-    """Return those flags of XLA, as variables of the environment hold them, that change numbers by more than rounding.
+    """Return the flags of XLA that change numbers by more than rounding, name -> value.
 
-    What `xla_flags` gave is as good as a variable.
+    `texts` are the contents of environment variables, or the result of `xla_flags`. A flag without a value gives
+    "true". The flags of `compiling` are left out.
     """
     ours = re.compile("|".join(map(re.escape, _UNOPTIMISED_FLAGS)))
     named = (flag.lstrip("-").partition("=") for text in texts for flag in _flags_of(ours.sub("", text)))
@@ -229,7 +240,10 @@ def recorded_flags(*texts: str) -> dict[str, str]:
 
 
 def _flags_of(text: str) -> list[str]:
-    """Return the flags that a variable holds; XLA takes one that begins without "-" for the path of a file of them."""
+    """Return the flags that a variable holds.
+
+    XLA reads a text that begins without "-" as the path of a file of flags.
+    """
     if text.strip() and not text.lstrip().startswith("-"):
         with contextlib.suppress(OSError, ValueError):
             return pathlib.Path(text.strip()).read_text().split()
@@ -237,11 +251,12 @@ def _flags_of(text: str) -> list[str]:
 
 
 def variables() -> dict[str, str]:
-    """Return the variables of the environment that JAX and XLA read, whatever they do."""
+    """Return the environment variables that JAX and XLA read, name -> value, whatever they do."""
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_READ_BY_JAX)}
 
 
 def _setting(name: str) -> Any:
+    """Return the value of a setting of JAX."""
     import jax
 
     value = getattr(jax.config, name)
@@ -249,10 +264,10 @@ def _setting(name: str) -> Any:
 
 
 def cache_folder() -> pathlib.Path:
-    """Return the folder of this user for what may be made again: compiled programs, measured plans.
+    """Return this user's folder for files that can be made again, such as compiled programs.
 
-    Where there is no home folder, as for a user without an entry in a container, one below the folder of temporary
-    files, named by the number of the user.
+    It need not exist. Without a home folder, as for a user without an entry in a container, it lies below the folder of
+    temporary files and is named by the user's number.
     """
     home = os.environ.get("XDG_CACHE_HOME")
     if home:
@@ -264,7 +279,10 @@ def cache_folder() -> pathlib.Path:
 
 
 def bound(folder: pathlib.Path, most: float) -> None:
-    """Remove the files of a cache that were used longest ago, as far as the disk tells, until few enough bytes stay."""
+    """Remove the files of a cache that were used longest ago until at most `most` bytes stay.
+
+    The disk's times of use decide, as far as it keeps them. Errors of the disk are passed over.
+    """
     found = []
     with contextlib.suppress(OSError):  # whatever the disk says: it is but a cache
         for path in folder.rglob("*"):
@@ -281,10 +299,10 @@ def bound(folder: pathlib.Path, most: float) -> None:
 
 
 def usable_cache(name: str) -> pathlib.Path | None:
-    """Return a folder of `cache_folder`, made if it is missing; None where nothing can be written.
+    """Return the folder `name` of `cache_folder`, made if it is missing. None is returned where nothing can be written.
 
-    Below the folder of temporary files others could make it first, with programs of theirs in it: there it must be
-    ours, and nobody else may write it.
+    Below the folder of temporary files others could make it first, with programs of theirs in it. There it must belong
+    to this user, and nobody else may write it.
     """
     base = cache_folder()
     try:

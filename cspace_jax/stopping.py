@@ -1,7 +1,8 @@
-"""Signals that ask a command to end: training first saves a state, everything else ends where it is.
+"""Signals ask a command to end.
 
-SIGTERM, as a scheduler sends it before it takes a machine away, ends the command within `GRACE_SECONDS` with exit code
-143. SIGINT (Ctrl-C) waits for the state and ends with 130; a second one ends at once.
+Training first saves a state. Everything else ends at once. SIGTERM, as a scheduler sends it before it takes a machine
+away, ends the command within `GRACE_SECONDS` with exit code 143. SIGINT (Ctrl-C) waits for the state and ends with 130;
+a second one ends at once.
 
 Python carries out its own handlers between two of its instructions only, which may be minutes apart while a compiled
 program runs. A thread therefore hears of the signals too, and ends the process where the main thread does not come to
@@ -44,7 +45,10 @@ class Stopped(BaseException):
 
 
 def listen() -> None:
-    """Take the signals from here on; a second call changes nothing. Must be called in the main thread."""
+    """Take the signals from here on. A second call changes nothing.
+
+    It must be called in the main thread.
+    """
     if not _channel:
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
@@ -59,10 +63,13 @@ def listen() -> None:
 
 
 def heard_again(report: Any) -> bool:
-    """Take once more a signal that came where no exception gets out, as in garbage collection; return if it was one.
+    """Repeat a signal whose exception could not get out, as in garbage collection.
 
     Args:
       report: what `sys.unraisablehook` is given.
+
+    Returns:
+      Whether the report was of such a signal.
     """
     if not isinstance(report.exc_value, Stopped):
         return False
@@ -86,20 +93,23 @@ def interrupt() -> None:
 
 
 def finally_do(act: Callable[[], None]) -> None:
-    """Register what is done before a process ends without coming to its orderly end; it must be short."""
+    """Register an act that is carried out if a process ends without its orderly end.
+
+    It must be short. An exception of it is passed over.
+    """
     _last_acts.append(act)
 
 
 @contextlib.contextmanager
 def saves() -> Iterator[None]:
-    """Promise that the body looks at `asked` again and again, and saves a state before it leaves by `leave`."""
+    """Promise that the body asks `asked` again and again, and saves a state before it calls `leave`."""
     with _marked(_saving):
         yield
 
 
 @contextlib.contextmanager
 def waits() -> Iterator[None]:
-    """Say that the body waits for other processes or loads modules, so that there is nothing to save.
+    """Mark a body that waits for other processes or loads modules, so that there is nothing to save.
 
     A signal then ends the process at once, without an exception, at which modules in C++ crash while they are loaded.
     """
@@ -109,6 +119,7 @@ def waits() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _marked(bodies: list[None]) -> Iterator[None]:
+    """Keep a mark in a list while the body lasts."""
     bodies.append(None)
     try:
         yield
@@ -122,7 +133,7 @@ def asked() -> bool:
 
 
 def leave() -> None:
-    """End the command as the first signal asked for.
+    """End the command as the first signal asked for. Nothing happens if none came.
 
     Raises:
       Stopped: one came.
@@ -144,7 +155,10 @@ def _handle(number: int, _: object) -> None:
 
 
 def _hear(reader: int) -> None:
-    """Take signals in a thread of their own: end the process where the main thread does not come to it."""
+    """Take signals in a thread of their own.
+
+    The thread ends the process where the main thread does not come to it.
+    """
     interrupts = 0
     while numbers := os.read(reader, 16):
         for number in numbers:
@@ -161,7 +175,10 @@ def _hear(reader: int) -> None:
 
 
 def _end(number: int) -> None:
-    """End the process at once; what is on the disk is what a kill leaves."""
+    """End the process at once.
+
+    The disk then holds what a kill leaves.
+    """
     for act in _last_acts:
         with contextlib.suppress(Exception):
             act()
@@ -172,4 +189,5 @@ def _end(number: int) -> None:
 
 
 def _name(number: int) -> str:
+    """Return the name of a signal, such as "SIGTERM"."""
     return signal.Signals(number).name

@@ -1,4 +1,4 @@
-"""Words for people: durations, sizes of memory, the known name closest to a mistyped one."""
+"""This module words durations, sizes of memory and names for people."""
 
 import difflib
 import math
@@ -8,18 +8,18 @@ MAX_NAME = 80  # characters of a name that tables and figures show
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Return ", did you mean 'X'?" for the known name nearest to `name`, or "" when none is near."""
+    """Return ", did you mean 'X'?" for the known name nearest to `name`. No near name gives ""."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]!r}?" if near else ""
 
 
 def one_line(error: object, most: int | None = None) -> str:
-    """Return what an error says as one line, of at most `most` characters."""
+    """Return the message of an error as one line of at most `most` characters (None: all of it)."""
     return " ".join(str(error).split())[:most]
 
 
 def unpresentable(name: str) -> str:
-    """Return why a terminal, a figure or a spreadsheet would take a name for something else; "" if none would."""
+    """Return why a terminal, a figure or a spreadsheet would misread a name. A name that is fine gives ""."""
     if not name.isprintable() or len(name) > MAX_NAME:
         return f"name {name[:MAX_NAME]!r}: must be printable, at most {MAX_NAME} characters"
     if (name.startswith(("=", "+", "-", "@")) and not _is_number(name)) or "$" in name:
@@ -28,6 +28,7 @@ def unpresentable(name: str) -> str:
 
 
 def _is_number(name: str) -> bool:
+    """Return whether a name reads as a finite number."""
     try:
         return math.isfinite(float(name))
     except ValueError:
@@ -35,7 +36,7 @@ def _is_number(name: str) -> bool:
 
 
 def minutes(seconds: float) -> str:
-    """Return a duration in words."""
+    """Return a duration in seconds as words: "85 s", "12 min" or "3 h" (rounded up)."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{math.ceil(seconds / 3600)} h"

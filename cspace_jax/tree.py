@@ -6,7 +6,7 @@ import jax
 
 
 def take(tree: Any, index: Any) -> Any:
-    """Return rows of every array of a tree.
+    """Return rows of every array of a tree, as a tree of the same form.
 
     Args:
       tree: of arrays [n, ...].

@@ -1,4 +1,4 @@
-"""What a battery of protocols asked, as it is written beside its answers."""
+"""The description of a battery of protocols lies beside its answers and tells what was asked."""
 
 from typing import Any
 
@@ -11,7 +11,9 @@ from cspace_jax.storage.workdir import DESCRIPTION
 
 
 def description(root: epath.Path) -> dict[str, Any]:
-    """Return what the battery in a folder asked: "protocols" and "values" of its queries, "samples", "controls".
+    """Return the description of the battery in a folder.
+
+    It holds the "protocols" and "values" of its queries, "samples" and "controls".
 
     Raises:
       UserError: it is damaged.

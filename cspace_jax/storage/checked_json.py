@@ -1,4 +1,7 @@
-"""Small JSON files that results depend on: with a checksum, so that a flipped bit is not taken for another value."""
+"""Small JSON files that results depend on carry a checksum.
+
+So a flipped bit is not taken for another value.
+"""
 
 import json
 import zlib
@@ -22,12 +25,12 @@ def write(path: epath.Path, fields: Mapping[str, Any]) -> None:
 
 
 def text_of(fields: Mapping[str, Any]) -> str:
-    """Return fields as JSON with their checksum."""
+    """Return fields as JSON text that holds their checksum."""
     return json.dumps({**fields, _CHECKSUM: _crc32(fields)}, indent=2) + "\n"
 
 
 def read(path: epath.Path) -> dict[str, Any]:
-    """Return the fields of a file; older versions wrote no checksum.
+    """Return the fields of a file. Older versions wrote no checksum.
 
     Raises:
       OSError: it cannot be read.
@@ -37,7 +40,7 @@ def read(path: epath.Path) -> dict[str, Any]:
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
-    """Return the fields of a text that `text_of` made; older versions wrote no checksum.
+    """Return the fields of a text that `text_of` made. Older versions wrote no checksum.
 
     Raises:
       ValueError: it is damaged.
@@ -51,4 +54,5 @@ def parse(text: str | bytes) -> dict[str, Any]:
 
 
 def _crc32(fields: Mapping[str, Any]) -> str:
+    """Return the CRC-32 of fields in any order, 8 hex digits."""
     return f"{zlib.crc32(json.dumps(fields, sort_keys=True).encode()):08x}"

@@ -1,4 +1,4 @@
-"""Checkpoints of a grid: the state stacked over runs, one Orbax folder per save step.
+"""A checkpoint of a grid holds the state stacked over runs, one Orbax folder per save step.
 
 The only file that knows how Orbax stores; `orbax_calls` keeps it quiet and in this process. A checkpoint holds a flat
 dict from leaf name to array, the random keys as their raw data, and one CRC-32 per run, over its wave, its step, the
@@ -37,7 +37,7 @@ _GROUP_BYTES = 1 << 30  # most bytes of the arrays read at once, or one array, w
 
 
 class CheckpointWriter:
-    """Write checkpoints in the background; use as a context manager, which waits for the last one.
+    """Write checkpoints in the background. As a context manager it waits for the last one.
 
     One save is in flight at a time. A failed save raises UserError at the next `save`, `wait` or `close`.
 
@@ -52,7 +52,7 @@ class CheckpointWriter:
         self._bytes = 0
 
     def save(self, step: int, state: PyTree) -> None:
-        """Start to save `state`, and return as soon as its arrays are on the host (or owned by the writer).
+        """Start to save `state`. The call returns once its arrays are on the host (or owned by the writer).
 
         The state may be donated afterwards. A checkpoint of the same step is replaced.
 
@@ -74,7 +74,7 @@ class CheckpointWriter:
             self._pending = ocp.save_async(self._folder / str(step), stored)
 
     def wait(self) -> None:
-        """Wait until the save in flight is complete on disk."""
+        """Wait until the save in flight is complete on disk. UserError is raised if it failed."""
         pending, self._pending = self._pending, None
         if pending is not None:
             with self._report_failure():
@@ -105,7 +105,7 @@ class CheckpointWriter:
 
 
 def steps(path: PathLike) -> list[int]:
-    """List the steps of the complete checkpoints in `path`, ascending; a save cut short is not among them."""
+    """Return the steps of the complete checkpoints in `path`, ascending. A save cut short does not count."""
     folder = _absolute(path)
     if not folder.is_dir():
         return []
@@ -113,19 +113,19 @@ def steps(path: PathLike) -> list[int]:
 
 
 def _is_complete(directory: epath.Path) -> bool:
-    """Return whether a save was completed; Orbax, which is asked in doubt, looks for the same files in 10 ms."""
+    """Return whether a save was completed. In doubt Orbax is asked, which looks for the same files in 10 ms."""
     return all((directory / name).exists() for name in _MARKS) or ocp.is_orbax_checkpoint(directory)
 
 
 def remove(path: PathLike, step: int) -> None:
-    """Remove the checkpoint of a step; nothing happens if there is none."""
+    """Remove the checkpoint of a step, if there is one. UserError is raised if the disk refuses it."""
     directory = _absolute(path) / str(step)
     with writing(directory):
         _discard(directory)
 
 
 def is_intact(path: PathLike, step: int) -> bool:
-    """Return whether the checkpoint of a step can be read and is what was written, by its checksums."""
+    """Return whether a step's checkpoint can be read and its checksums agree; UserError if it is missing."""
     try:
         checksums(path, step)
     except Damaged:
@@ -134,7 +134,7 @@ def is_intact(path: PathLike, step: int) -> bool:
 
 
 def checksums(path: PathLike, step: int) -> np.ndarray:
-    """Return the checksum of each run of a checkpoint, uint32 [r], after reading all of it.
+    """Read a whole checkpoint and return the checksum of each run, uint32 [r].
 
     Raises:
       UserError: the step is missing or damaged.
@@ -147,7 +147,7 @@ def checksums(path: PathLike, step: int) -> np.ndarray:
 
 
 def put_aside(path: PathLike, step: int) -> epath.Path:
-    """Rename the checkpoint of a step, so that it counts no longer, and return its new place."""
+    """Rename the checkpoint of a step, so that it no longer counts, and return its new place."""
     directory = _absolute(path) / str(step)
     names = (directory.with_name(f"{step}.damaged{'' if i == 0 else i}") for i in itertools.count())
     target = next(name for name in names if not name.exists())
@@ -185,7 +185,7 @@ def restore(path: PathLike, step: int, abstract_state: PyTree) -> PyTree:
 def restore_groups(
     path: PathLike, step: int, abstract_state: PyTree, groups: Sequence[tuple[slice, Sharding]]
 ) -> list[PyTree]:
-    """Restore a stacked state in groups of runs, each straight to its own devices; no device holds another's runs.
+    """Restore a stacked state in groups of runs, each on its own devices. No device holds another's runs.
 
     Args:
       path: folder of the checkpoints.
@@ -226,7 +226,7 @@ def equal_runs(path: PathLike, step: int, state: PyTree) -> Bool[np.ndarray, " r
 
 
 def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> PyTree:
-    """Restore one run's slice of a stacked state onto the default device, for example a GPU grid's run on a CPU.
+    """Restore one run's slice of a stacked state onto the default device, such as a GPU's run on a CPU.
 
     Reads 1 GiB of the checkpoint at a time, or one array, so that a grid larger than memory can be opened.
 
@@ -259,7 +259,7 @@ def restore_run(path: PathLike, step: int, abstract_state: PyTree, run: int) -> 
 
 
 def _restored(path: PathLike, step: int, abstract_state: PyTree) -> dict[str, np.ndarray]:
-    """Return the checked arrays of a whole stacked state on the host, by name in the order of the tree's leaves."""
+    """Return the checked arrays of a whole stacked state on the host, name -> array in the tree's order."""
     directory = _complete(path, step)
     wanted = leaves.named(abstract_state)
     # Most often it fits. Its description, which leaks memory, is read only to say what is wrong.
@@ -281,9 +281,9 @@ def _absolute(path: PathLike) -> epath.Path:
 
 
 def _marks(directory: epath.Path, contents: packing.Contents) -> tuple[str, ...]:
-    """Return what a checkpoint's checksums begin with: its wave, step and index, or as older versions wrote them.
+    """Return the possible first texts of a checkpoint's checksums, that of older versions last.
 
-    Outside of a workdir there is no wave.
+    Each names the wave, the step and the index. Outside of a workdir there is no wave.
     """
     wave = place_of(directory, _WAVE)
     marks = (*((f"{wave} {directory.name}",) if wave else ()), directory.name)
@@ -291,7 +291,7 @@ def _marks(directory: epath.Path, contents: packing.Contents) -> tuple[str, ...]
 
 
 def _discard(directory: epath.Path) -> None:
-    """Remove an old checkpoint: out of sight at once, so that being killed half-way leaves no half of it in place."""
+    """Rename an old checkpoint, then remove it, so that a kill half-way leaves no half of it in place."""
     trash = directory.with_name(f"{directory.name}.discarded")
     if trash.exists():
         trash.rmtree()
@@ -316,7 +316,7 @@ def _complete(path: PathLike, step: int) -> epath.Path:
 
 
 def _expected(directory: epath.Path, forms: Mapping[str, Any]) -> packing.Contents:
-    """Return the contents of a checkpoint that holds leaves of these forms, with or without an index as it says.
+    """Return the contents of a checkpoint that holds leaves of these forms. The file says whether it has an index.
 
     Orbax's own list of names is asked: describing would keep memory.
     """
@@ -329,7 +329,7 @@ def _expected(directory: epath.Path, forms: Mapping[str, Any]) -> packing.Conten
 
 
 def _described(directory: epath.Path) -> packing.Contents:
-    """Return what a checkpoint says that it holds.
+    """Return the contents that a checkpoint's own description names.
 
     Each call keeps a dozen small objects an array for ever (`Spec.to_json` of TensorStore 0.1.86): not for every step.
     """
@@ -363,7 +363,7 @@ def _check_fit(directory: epath.Path, contents: packing.Contents, wanted: dict[s
 
 
 def _groups(contents: packing.Contents, names: Iterable[str]) -> Iterator[list[str]]:
-    """Cut the leaves into groups whose arrays hold at most `_GROUP_BYTES`, or are one."""
+    """Cut leaves into groups whose arrays hold at most `_GROUP_BYTES`, or are a single array."""
     group: list[str] = []
     size = 0
     for array, held in contents.holding(names).items():
@@ -380,7 +380,7 @@ def _groups(contents: packing.Contents, names: Iterable[str]) -> Iterator[list[s
 def _load(
     directory: epath.Path, contents: packing.Contents, names: Iterable[str], run: int | None = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Read some leaves as host arrays, of all runs or [1, ...] of one, in the order of `names`, and the checksums."""
+    """Read some leaves as host arrays, in the order of `names`, and the checksums. With `run` arrays are [1, ...]."""
     names, stored = list(names), contents.stored
     # Targets are host arrays, never device arrays: those would ask for the devices that wrote the checkpoint.
     wanted = {name: np.empty((), stored[name].dtype) for name in contents.holding(names)}

@@ -1,4 +1,4 @@
-"""What cannot be read of a checkpoint, in one line: damage, or an error of the disk or of this process."""
+"""This module tells damage of a checkpoint from errors of the disk or of this process."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class Damaged(UserError):
-    """A checkpoint that cannot be read, or whose content is not what was written."""
+    """A checkpoint cannot be read, or its content is not what was written."""
 
 
 def damaged(directory: epath.Path, reason: str) -> Damaged:
-    """Return the error, of one line, that says why a checkpoint is damaged and what to do."""
+    """Return the error, of one line, that names the damage of a checkpoint and the remedy."""
     return Damaged(
         f"checkpoint {directory}: is damaged ({reason}); remove it: training then goes on from an earlier state, or "
         "from step 0 if there is none"
@@ -25,7 +25,7 @@ def damaged(directory: epath.Path, reason: str) -> Damaged:
 
 
 def reading(directory: epath.Path, read: Callable[[], T]) -> T:
-    """Return `read()`; any failure of it is damage to the checkpoint, but for those of the disk or of this process.
+    """Return `read()`, and turn its failures into an error that names the checkpoint.
 
     Raises:
       Damaged: the checkpoint cannot be read.

@@ -1,4 +1,4 @@
-"""What a result may depend on besides its configuration: versions, device, commit."""
+"""This module records the versions, devices and settings that a result may depend on."""
 
 import datetime
 import importlib.metadata
@@ -29,7 +29,7 @@ VARIABLES = "variables"  # in env.json: of the environment, that JAX and XLA rea
 
 
 def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
-    """Return what a result may depend on besides its configuration, ready for JSON; starts JAX's backend."""
+    """Return the versions, devices, settings and commit of this process, ready for JSON. It starts JAX's backend."""
     import jax  # here, so that asking for a version needs no JAX
 
     devices = jax.devices()
@@ -51,7 +51,7 @@ def environment(command_line: str | Sequence[str] = "") -> dict[str, Any]:
 
 
 def require_same(stored: Mapping[str, Any], here: dict[str, str], workdir: PathLike) -> None:
-    """Raise UserError if a workdir was made under other settings that decide numbers (`startup.numerics`).
+    """Raise UserError if a workdir was made under other settings that change numbers (`startup.numerics`).
 
     Args:
       stored: what env.json holds, perhaps of an older version, which recorded none.
@@ -80,7 +80,10 @@ def version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the source tree, with "+changes" if it is modified; None when installed without one."""
+    """Return the commit of the source tree, with "+changes" if it is modified.
+
+    None is returned for a package that is installed without a source tree.
+    """
     root = pathlib.Path(__file__).resolve().parents[2]
     top = _git(root, "rev-parse", "--show-toplevel")
     if top is None or pathlib.Path(top).resolve() != root:  # an enclosing, unrelated repository
@@ -90,6 +93,7 @@ def _git_commit() -> str | None:
 
 
 def _git(folder: pathlib.Path, *arguments: str) -> str | None:
+    """Return the output of a git command in a folder. None is returned if it fails."""
     try:
         command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

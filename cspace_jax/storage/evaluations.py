@@ -1,4 +1,4 @@
-"""Raw evaluations: one .npz of named arrays for each checkpoint of a wave.
+"""A raw evaluation is one .npz file of named arrays for each checkpoint of a wave.
 
 A file says of which checkpoint it is, by its place in the workdir: one that holds another's content is not read.
 """
@@ -31,7 +31,11 @@ _PLACES = re.compile(  # in a workdir (Workdir, Wave, elicit.folder, replay.fold
 
 
 def write_npz(path: epath.Path, arrays: dict[str, Any]) -> None:
-    """Write named arrays as a compressed .npz, atomically, and with them its place in the workdir."""
+    """Write named arrays and their place in the workdir as a compressed .npz, atomically.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     buffer = io.BytesIO()
     named = {**arrays, _PLACE: np.array(_place(path))}
     np.savez_compressed(buffer, **named)
@@ -66,7 +70,7 @@ def holds(path: epath.PathLike, keys: Sequence[str]) -> bool:
 
 @contextlib.contextmanager
 def _whole(path: epath.PathLike) -> Iterator[None]:
-    """Turn what a damaged file raises into a UserError that names it."""
+    """Turn the errors of a damaged file into a UserError that names it."""
     try:
         yield
     except DAMAGES as error:
@@ -76,5 +80,5 @@ def _whole(path: epath.PathLike) -> Iterator[None]:
 
 
 def _place(path: epath.PathLike) -> str:
-    """Return the place of a file in its workdir, such as eval/wave_000/step_00000500.npz; elsewhere its name."""
+    """Return the place of a file in its workdir, such as eval/wave_000/step_00000500.npz. Elsewhere it is the name."""
     return place_of(path, _PLACES) or epath.Path(path).name

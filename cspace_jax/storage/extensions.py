@@ -1,6 +1,7 @@
-"""What was added to a finished study: further runs, each grid in a folder of its own, and more steps for all runs.
+"""An extension adds runs or steps to a finished study.
 
-`config.json` stays as the study was made, so that its first command goes on to be its command.
+Each grid of further runs has a folder of its own; more steps are for all runs. `config.json` stays as the study was
+made, so that its first command goes on to be its command.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from cspace_jax.storage.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class Extensions:
-    """What was added to a study.
+    """The runs and steps that were added to a study.
 
     Attributes:
       grids: of further runs, in the order in which they were added; none has a run of another.
@@ -28,7 +29,7 @@ class Extensions:
 
 
 def read(workdir: Workdir) -> Extensions:
-    """Return what was added to the study of a workdir.
+    """Return the extensions of a workdir's study. They are empty if nothing was added.
 
     Raises:
       UserError: the file is damaged, or it is gone though there are folders of added runs.
@@ -47,7 +48,7 @@ def read(workdir: Workdir) -> Extensions:
 
 
 def write(workdir: Workdir, added: Extensions) -> None:
-    """Write what was added to the study of a workdir, atomically.
+    """Write the extensions of a workdir's study, atomically.
 
     Raises:
       UserError: the file cannot be written.
@@ -64,13 +65,16 @@ def lengthened(config: Config, added: Extensions) -> Config:
 
 
 def as_made(config: Config, made: Config, added: Extensions) -> Config:
-    """Return a configuration with the steps of the one that the workdir was made with, if it has the added ones."""
+    """Return a configuration with added steps as the workdir was made, without them.
+
+    A configuration that does not have the added steps stays as it is.
+    """
     if not added.steps or (config.optim.steps, config.save.steps) != (added.steps, added.saves):
         return config
     return with_steps_of(config, made)
 
 
 def with_steps_of(config: Config, made: Config) -> Config:
-    """Return a configuration with the steps of another, of training and of the saves."""
+    """Return `config` with the training steps and the saved steps of `made`."""
     optim = dataclasses.replace(config.optim, steps=made.optim.steps)
     return dataclasses.replace(config, optim=optim, save=dataclasses.replace(config.save, steps=made.save.steps))

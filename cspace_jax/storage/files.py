@@ -1,4 +1,4 @@
-"""Files that are never seen half written, and errors of the disk in plain words."""
+"""This module writes files that are never seen half written, and words errors of the disk."""
 
 import contextlib
 import errno
@@ -39,9 +39,10 @@ _ELSEWHERE = {
 
 
 def located(path: PathLike, name: str = "") -> epath.Path:
-    """Return a path, "~" expanded; one that starts with "/" is of this machine, "gs://bucket/x" is cloud storage.
+    """Return a path with "~" expanded.
 
-    epath takes /gs, /s3, /az and /hf for cloud storage too. With two slashes they are the same folders, and local.
+    A path that starts with "/" is on this machine, "gs://bucket/x" is in cloud storage. epath takes /gs, /s3, /az and
+    /hf for cloud storage too. With two slashes they are the same folders, and local.
 
     Args:
       path: of a file or folder.
@@ -61,14 +62,14 @@ def located(path: PathLike, name: str = "") -> epath.Path:
 
 
 def require_outside(path: PathLike, root: PathLike, name: str) -> None:
-    """Raise UserError, which calls the place `name`, if a path that is written to lies in the workdir `root`."""
+    """Raise UserError if a path that is written to lies in the workdir `root`. The message calls the place `name`."""
     if within(root, path):
         raise UserError(f"{name} = {quoted(path)}: lies in the workdir {real_path(root)!r}, must be another folder")
 
 
 @functools.cache
 def _missing(scheme: str) -> str:
-    """Return what is missing to reach a kind of storage; "" if nothing is."""
+    """Return what is missing to reach a kind of storage. Nothing missing gives ""."""
     if scheme not in _PACKAGES:
         return f"must be a path, or start with one of {', '.join(f'{name}://' for name in _PACKAGES)}"
     if any(importlib.util.find_spec(name) for name in (_PACKAGES[scheme], "tensorflow")):
@@ -77,9 +78,9 @@ def _missing(scheme: str) -> str:
 
 
 def write_atomic(path: PathLike, data: bytes | str) -> None:
-    """Write a file so that a reader, or a restart after a kill, sees the old content or the new, never a part.
+    """Write a file so that a reader never sees a part of it.
 
-    Missing parent folders are made.
+    A reader, or a restart after a kill, sees the old content or the new. Missing parent folders are made.
 
     Raises:
       UserError: it cannot be written, for example on a full disk.
@@ -99,7 +100,7 @@ def write_atomic(path: PathLike, data: bytes | str) -> None:
 
 
 def is_rest(name: str) -> bool:
-    """Return whether a file has the name of one that `write_atomic` had not finished."""
+    """Return whether a name is that of a file that `write_atomic` had not finished."""
     return bool(_TEMPORARY.fullmatch(name))
 
 
@@ -114,7 +115,10 @@ def writing(path: PathLike) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Return in plain words why a file could not be written, also where a library wraps what it was; "" if unknown."""
+    """Return in plain words why a file could not be written. An unknown cause gives "".
+
+    A cause that a library wraps is found as well.
+    """
     chain: BaseException | None = error
     while chain is not None:
         if isinstance(chain, OSError) and chain.errno in _REASONS:
@@ -127,7 +131,10 @@ def reason(error: BaseException) -> str:
 
 
 def not_its_fault(error: BaseException) -> str:
-    """Return in plain words why a file could not be read that may be whole; "" if the file itself may be the cause."""
+    """Return in plain words an error of reading that is not the file's fault.
+
+    The file may be whole then. "" is returned if the file itself may be the cause.
+    """
     chain: BaseException | None = error
     while chain is not None:
         if isinstance(chain, MemoryError):
@@ -140,6 +147,7 @@ def not_its_fault(error: BaseException) -> str:
 
 
 def _write_synced(path: epath.Path, data: bytes) -> None:
+    """Write a new file and flush it to the disk."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -148,7 +156,10 @@ def _write_synced(path: epath.Path, data: bytes) -> None:
 
 
 def sync_folder(folder: epath.Path) -> None:
-    """Have the names in a folder on the disk, so that a power cut does not undo a rename; where that can be asked."""
+    """Flush the names in a folder to the disk, so that a power cut does not undo a rename.
+
+    Nothing happens in cloud storage and where the disk refuses it.
+    """
     if "://" in str(folder):
         return
     with contextlib.suppress(OSError):
@@ -160,4 +171,5 @@ def sync_folder(folder: epath.Path) -> None:
 
 
 def quoted(path: PathLike) -> str:
+    """Return a path in quotes, for messages."""
     return repr(os.fspath(path))

@@ -1,4 +1,4 @@
-"""The leaves of a stacked state as a checkpoint holds them: their names, forms, arrays and checksums."""
+"""This module turns a stacked state into the named arrays of a checkpoint, and checks them."""
 
 import math
 import zlib
@@ -15,7 +15,7 @@ PyTree = Any
 
 
 def named(tree: PyTree) -> dict[str, Any]:
-    """Name the leaves of a tree, in its order."""
+    """Return the leaves of a tree by name, in its order. A name is the path in the tree, joined with slashes."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     found = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     assert len(found) == len(leaves), "two leaves of the state share a name"
@@ -23,22 +23,22 @@ def named(tree: PyTree) -> dict[str, Any]:
 
 
 def form(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Return the shape and type under which a leaf is stored: random keys as their raw data."""
+    """Return the shape and type under which a leaf is stored. Random keys are stored as their raw data."""
     struct = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     return jax.eval_shape(jax.random.key_data, struct) if device_arrays.is_key(leaf) else struct
 
 
 def on_host(state: PyTree) -> dict[str, np.ndarray]:
-    """Return the arrays of a state as they are stored."""
+    """Return the arrays of a state on the host as they are stored, name -> [r, ...]."""
     return jax.device_get(
         {name: jax.random.key_data(leaf) if device_arrays.is_key(leaf) else leaf for name, leaf in named(state).items()}
     )
 
 
 def checksum(arrays: dict[str, np.ndarray], mark: str) -> np.ndarray:
-    """CRC-32 of a mark and of each run's bytes, leaves in the order of their names: uint32 [r].
+    """Return the CRC-32 of a mark and of each run's bytes, uint32 [r].
 
-    (JAX sorts dicts, not dataclasses.)
+    The leaves count in the order of their names. (JAX sorts dicts, not dataclasses.)
     """
     runs = len(next(iter(arrays.values())))
     crc = [zlib.crc32(mark.encode())] * runs
@@ -49,7 +49,10 @@ def checksum(arrays: dict[str, np.ndarray], mark: str) -> np.ndarray:
 
 
 def as_stored(arrays: dict[str, np.ndarray], marks: Sequence[str], crc: np.ndarray) -> Bool[np.ndarray, " r"]:
-    """Return which runs have the checksums of a checkpoint under one of the marks; the first is the likeliest."""
+    """Return which runs have the checksums `crc` [r] of a checkpoint under one of the marks.
+
+    The first mark is the likeliest. Another number of runs gives False for all.
+    """
     same = np.zeros(len(next(iter(arrays.values()))), bool)
     if same.shape != np.shape(crc):
         return same
@@ -60,7 +63,7 @@ def as_stored(arrays: dict[str, np.ndarray], marks: Sequence[str], crc: np.ndarr
 
 
 def misfit(stored: Mapping[str, Any], wanted: Mapping[str, Any], skip_axes: int = 0) -> str:
-    """Say how the leaves of a checkpoint differ from those that are wanted, "" if not at all.
+    """Return in words how the leaves of a checkpoint differ from those that are wanted. No difference gives "".
 
     Args:
       stored: what has a shape and a type, by name.
@@ -81,4 +84,5 @@ def misfit(stored: Mapping[str, Any], wanted: Mapping[str, Any], skip_axes: int 
 
 
 def _words(struct: Any) -> str:
+    """Return the type and shape of a leaf in words."""
     return "absent" if struct is None else f"{np.dtype(struct.dtype)}{list(struct.shape)}"

@@ -1,8 +1,9 @@
-"""One command at a time in a workdir: a file that says who works in it, and a heartbeat that says that he still does.
+"""A lock lets one command at a time work in a workdir.
 
-The file is created exclusively, which network file systems keep to where locks of the kernel are often switched off. An
-owner on this machine is gone when his process is; of one elsewhere only the heartbeat tells, the file's time of change.
-That is compared with the time of a file written now in the same folder, so that no two clocks need agree.
+A file says who works in it, and its time of change is the owner's heartbeat. The file is created exclusively, which
+network file systems keep to where locks of the kernel are often switched off. An owner on this machine is gone when his
+process is; of one elsewhere only the heartbeat tells, the file's time of change. That is compared with the time of a
+file written now in the same folder, so that no two clocks need agree.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ _scopes: list[None] = []  # bodies of `released_after` that are being carried ou
 
 
 def _release_all() -> None:
+    """Release every workdir that this process holds."""
     for lock in list(_held.values()):
         lock.release()
 
@@ -42,7 +44,10 @@ stopping.finally_do(_release_all)  # who goes on elsewhere need not wait for the
 
 @contextlib.contextmanager
 def released_after() -> Iterator[None]:
-    """Release at the end of the body the workdirs that it acquired; those that this process held before stay held."""
+    """Release at the end of the body the workdirs that it acquired.
+
+    Workdirs that this process held before stay held.
+    """
     before = set(_held)
     _scopes.append(None)
     try:
@@ -91,14 +96,17 @@ class _Lock:
         threading.Thread(target=self._beat, daemon=True, name="workdir heartbeat").start()
 
     def release(self) -> None:
-        """Remove the file, if it is still ours."""
+        """Stop the heartbeat, and remove the file if it is still ours."""
         self._stop.set()
         with contextlib.suppress(OSError):
             if self._path.read_text() == self._content:
                 self._path.unlink()
 
     def _create(self) -> bool:
-        """Create the file, with its content from its first moment: an empty one would keep others waiting."""
+        """Create the file with its content, and return False if it exists.
+
+        It has its content from its first moment, as an empty one would keep others waiting.
+        """
         made = self._path.with_name(f".{NAME}.{uuid.uuid4().hex}.tmp")
         try:
             made.write_text(self._content)
@@ -113,6 +121,7 @@ class _Lock:
             made.unlink(missing_ok=True)
 
     def _create_in_place(self) -> bool:
+        """Create the file on a file system without links, and return False if it exists."""
         try:
             file = self._path.open("x")
         except FileExistsError:
@@ -149,6 +158,7 @@ class _Lock:
         print(f"cspace_jax: process {owner.get('pid', '?')} on {owner.get('host', '?')} worked here and is gone")
 
     def _beat(self) -> None:
+        """Touch the file every `BEAT_SECONDS`, and end the process if another took it over."""
         while not self._stop.wait(BEAT_SECONDS):
             text = text_of(self._path)
             if text and text != self._content and not self._stop.is_set():
@@ -160,7 +170,7 @@ class _Lock:
 
 
 def is_foreign(path: pathlib.Path | epath.Path) -> bool:
-    """Return whether a file with the name of a lock holds something else, not a lock or the beginning of one."""
+    """Return whether a file with a lock's name holds neither a lock nor the beginning of one."""
     if path.name != NAME:
         return False
     try:
@@ -200,6 +210,7 @@ def _age(path: pathlib.Path) -> float:
 
 
 def _myself() -> dict[str, Any]:
+    """Return the fields by which a lock names this process."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -211,7 +222,10 @@ def _myself() -> dict[str, Any]:
 
 
 def _started(pid: int) -> str:
-    """Return when a process of this machine started, in ticks of the kernel where it tells; "" if there is none."""
+    """Return when a process of this machine started, in ticks of the kernel.
+
+    A process that does not exist gives "". Where the kernel does not tell, a process that exists gives "running".
+    """
     fields = text_of(pathlib.Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     if len(fields) > 19:
         return "" if fields[0] == "Z" else fields[19]
@@ -225,6 +239,7 @@ def _started(pid: int) -> str:
 
 
 def _link(path: str) -> str:
+    """Return the target of a link. No link gives ""."""
     try:
         return os.readlink(path)
     except OSError:
@@ -232,6 +247,7 @@ def _link(path: str) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
+    """Return the fields of a lock's text. A text that is no lock gives {}."""
     try:
         owner = json.loads(text)
     except ValueError:

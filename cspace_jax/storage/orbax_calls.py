@@ -1,4 +1,7 @@
-"""How Orbax is called: in silence, and in this process alone, whatever other processes do. Written for Orbax 0.12."""
+"""Orbax is called in silence and in this process alone, whatever other processes do.
+
+Written for Orbax 0.12.
+"""
 
 import contextlib
 import functools
@@ -36,7 +39,10 @@ class _FirstEverywhere:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Let Orbax save and read in this process alone: many processes hold different runs and never meet here."""
+    """Let Orbax save and read in this process alone.
+
+    Many processes hold different runs and never meet here.
+    """
     # Where it makes folders in the background, it waits for them with a limit of its own, by the same clock.
     patient = ocp.options.AsyncOptions(timeout_secs=_TIMEOUT_SECONDS, create_directories_asynchronously=False)
     if jax.process_count() == 1:
@@ -62,6 +68,7 @@ def alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Give a module another attribute while the body lasts."""
     before = getattr(module, name)
     setattr(module, name, value)
     try:
@@ -71,9 +78,10 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def settle() -> None:
-    """Let what is still in flight after a failure fail too; to be called in silence.
+    """Let the tasks that are in flight after a failure fail too.
 
-    It finds its event loop closed, and failed tasks complain when they are collected.
+    It is to be called in silence (`quiet`). The tasks find their event loop closed, and complain when they are
+    collected.
     """
     time.sleep(_SETTLE_SECONDS)
     gc.collect()
@@ -81,24 +89,31 @@ def settle() -> None:
 
 @functools.cache
 def quiet_in_the_background() -> None:
-    """Silence, from now on, what fails in a save that goes on while training does; the next wait raises it anyway."""
+    """Silence the failures of saves that go on while training does.
+
+    The silence lasts until the process ends. The next wait raises the failure anyway.
+    """
     logging.getLogger("absl").addFilter(_not_of_orbax)
     before = sys.unraisablehook
     sys.unraisablehook = lambda report: None if _is_closed_loop(report) else before(report)
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """Return whether a line of the log comes from another package than Orbax."""
     return f"{os.sep}orbax{os.sep}" not in record.pathname
 
 
 def _is_closed_loop(report: Any) -> bool:
-    """Return whether the cause of an exception that nobody can catch is that another write of its save failed."""
+    """Return whether an exception that nobody can catch comes from another failed write of the same save."""
     return isinstance(report.exc_value, RuntimeError) and "Event loop is closed" in str(report.exc_value)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Orbax, which warns about what is usual here and prints tracebacks of errors that it also raises."""
+    """Silence Orbax.
+
+    It warns about what is usual here, and prints tracebacks of errors that it also raises.
+    """
     before = logging.root.manager.disable, sys.unraisablehook
     logging.disable(logging.CRITICAL)
     sys.unraisablehook = stopping.heard_again
@@ -110,6 +125,6 @@ def quiet() -> Iterator[None]:
 
 
 def line(error: BaseException) -> str:
-    """First line of an error's message, without the storage library's dump of its settings."""
+    """Return an error's type and message in one line, without the storage library's dump of its settings."""
     text = " ".join(str(error).split(" [tensorstore_spec")[0].split())
     return f"{type(error).__name__}: {text[:240]}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Images as pictures that others read: rows from the top, PNG."""
+"""This module turns images into pictures that others read: PNG, rows from the top."""
 
 import io
 
@@ -8,7 +8,10 @@ from PIL import Image
 
 
 def upright(images: UInt8[np.ndarray, "... h w 3"]) -> UInt8[np.ndarray, "... w h 3"]:
-    """Return images whose axis h is x as rows from the top of the picture: x to the right, y upwards."""
+    """Turn images whose axis h is x into rows from the top of the picture.
+
+    In the result x points right and y points up.
+    """
     return np.flip(images.swapaxes(-3, -2), axis=-3)
 
 
@@ -20,6 +23,6 @@ def png(rows: UInt8[np.ndarray, "row column 3"]) -> bytes:
 
 
 def sheet(images: UInt8[np.ndarray, "k n h w 3"]) -> UInt8[np.ndarray, "row column 3"]:
-    """Return one picture of a few images of each class: a row a class, a column an image."""
+    """Return one picture of the images of all classes, a row a class and a column an image."""
     k, n, columns, rows, _ = images.shape
     return upright(images).transpose(0, 2, 1, 3, 4).reshape(k * rows, n * columns, 3)

@@ -1,7 +1,8 @@
-"""The labelled dataset on disk: `concept_space.nc` for programs and `concept_space.csv` for eyes and spreadsheets.
+"""The labelled dataset lies on disk twice.
 
-NetCDF is written with h5netcdf: unlike SciPy's NetCDF 3 writer it keeps booleans, text and 64-bit seeds as they are, it
-compresses, and it needs no C library beyond the h5py wheel.
+`concept_space.nc` is for programs, `concept_space.csv` for eyes and spreadsheets. NetCDF is written with h5netcdf:
+unlike SciPy's NetCDF 3 writer it keeps booleans, text and 64-bit seeds as they are, it compresses, and it needs no C
+library beyond the h5py wheel.
 """
 
 import dataclasses
@@ -29,23 +30,24 @@ _CHECKSUM = "crc32"  # attribute of a stored dataset: of all its coordinates, va
 
 
 def to_table(ds: xr.Dataset) -> pd.DataFrame:
-    """Return the tidy table: one row per run, step, protocol, class and concept, as text that is equal for equal runs.
+    """Return the tidy table: one row per run, step, protocol, class and concept.
 
-    Protocols after the first are asked for held-out classes only. Numbers take the shortest text that reads back as the
-    same float32 (measurements) or to ten digits (settings); an unknown value is empty.
+    Numbers are text, which is equal for equal runs. Protocols after the first are asked for held-out classes only.
+    Numbers take the shortest text that reads back as the same float32 (measurements) or to ten digits (settings); an
+    unknown value is empty.
     """
     return pd.concat(list(_table_parts(ds)), ignore_index=True)
 
 
 def _table_parts(ds: xr.Dataset) -> Iterator[pd.DataFrame]:
-    """Yield the table in parts of so many runs that none takes much memory."""
+    """Yield the table in parts of so many runs that no part takes much memory."""
     size = max(1, PART_ROWS * ds.sizes["run"] // max(1, ds["prob"].size))
     for first in range(0, max(1, ds.sizes["run"]), size):
         yield _table_part(ds.isel(run=slice(first, first + size)))
 
 
 def _table_part(ds: xr.Dataset) -> pd.DataFrame:
-    """Return the table of some runs, by the numbers that they have in the study."""
+    """Return the table of some runs, under their numbers in the study."""
     names = ("run", "step", "protocol", "klass", "concept")
     shape = tuple(ds.sizes[name] for name in names)
     asked = np.arange(ds.sizes["protocol"])[:, None] == 0
@@ -74,7 +76,10 @@ def _table_part(ds: xr.Dataset) -> pd.DataFrame:
 
 
 def shortest(values: np.ndarray) -> np.ndarray:
-    """Return measurements as the shortest text that reads back as the same float32; "" for NaN."""
+    """Return measurements as the shortest texts that read back as the same float32. NaN gives "".
+
+    The result is an array of texts of the same shape.
+    """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)  # 0.0 and -0.0 are two texts
     different, places = np.unique(bits, return_inverse=True)
     numbers = different.view(np.float32)
@@ -92,7 +97,9 @@ def write_results(ds: xr.Dataset, workdir: Workdir) -> None:
 
 
 def write_added(ds: xr.Dataset, workdir: Workdir) -> None:
-    """Write the dataset of added steps and its table, which leaves out what was not asked, each atomically.
+    """Write the dataset of added steps and its table, each atomically.
+
+    The table leaves out what was not measured.
 
     Raises:
       UserError: a file cannot be written.
@@ -104,6 +111,7 @@ def write_added(ds: xr.Dataset, workdir: Workdir) -> None:
 
 
 def _write(ds: xr.Dataset, table: Iterable[pd.DataFrame], dataset: epath.Path, csv: epath.Path) -> None:
+    """Write a dataset and the parts of its table to two files."""
     packed = {name: {"zlib": True, "complevel": 4} for name in ds.data_vars}
     content = io.BytesIO()  # of this process: HDF5 crashes where a disk, such as that of temporary files, is full
     ds = ds.assign_attrs({_CHECKSUM: _crc32(ds)})
@@ -116,9 +124,12 @@ def _write(ds: xr.Dataset, table: Iterable[pd.DataFrame], dataset: epath.Path, c
 
 
 def open_results(path: epath.PathLike) -> xr.Dataset:
-    """Read the dataset, wholly into memory, from a concept_space.nc or from the workdir that holds one.
+    """Read the dataset, wholly into memory, from a concept_space.nc or from its workdir.
 
-    Raises UserError if there is none or if the file is damaged.
+    Its axes are run, step, protocol, klass and concept.
+
+    Raises:
+      UserError: there is none, it is damaged, was not written by this tool, or is larger than memory.
     """
     path = epath.Path(path)
     path = Workdir(path).dataset if path.is_dir() else path
@@ -146,7 +157,7 @@ def open_results(path: epath.PathLike) -> xr.Dataset:
 
 
 def _require_ours(path: epath.Path, ds: xr.Dataset) -> None:
-    """Raise UserError if a dataset lacks what all of ours have."""
+    """Raise UserError if a dataset lacks what all datasets of this tool have."""
     missing = {"prob", "accuracy", "joint_accuracy", "bit", "trained", "step", "run"} - set(ds.variables)
     missing |= {"run", "step", "protocol", "klass", "concept"} - set(ds.sizes)
     if missing:
@@ -160,7 +171,10 @@ def _require_ours(path: epath.Path, ds: xr.Dataset) -> None:
 
 
 def _crc32(ds: xr.Dataset) -> str:
-    """Return a checksum of all that a dataset holds, in any order and whatever text is stored as."""
+    """Return a checksum of all that a dataset holds.
+
+    The order, and the way in which text is stored, do not matter.
+    """
     found = 0
     for name in sorted(map(str, ds.variables)):
         values = ds[name].values
@@ -182,5 +196,9 @@ def _words(ds: xr.Dataset) -> list[str]:
 
 
 def config_of(ds: xr.Dataset) -> dict[str, Any]:
-    """Return the config (a plain dict) that a dataset was made with."""
+    """Return the configuration that a dataset was made with, a plain dict.
+
+    Raises:
+      ValueError: it is damaged.
+    """
     return json.loads(ds.attrs.get("config", "{}"))

@@ -1,4 +1,4 @@
-"""Files of an earlier training, moved out of the way of a new one and never removed."""
+"""Files of an earlier training are moved out of the way of a new one and never removed."""
 
 import json
 import os
@@ -14,9 +14,10 @@ from cspace_jax.storage.workdir import Workdir
 
 
 def set_aside(workdir: Workdir, label: str, files: Iterable[epath.Path]) -> list[epath.Path]:
-    """Move files of a workdir to the same places in a folder of `aside/`, named by the checksum of what they hold.
+    """Move files of a workdir to the same places in a folder of `aside/`.
 
-    What is to be moved is written down first, so that after a kill between two moves the next call goes on with them.
+    A checksum of their content names the folder. The list of files is written first, so that after a kill between two
+    moves the next call goes on with them.
 
     Args:
       workdir: that holds the files.
@@ -42,10 +43,12 @@ def set_aside(workdir: Workdir, label: str, files: Iterable[epath.Path]) -> list
 
 
 def _listing(label: str) -> str:
+    """Return the name of the file that lists what is being moved."""
     return f"moving_{label}.json"
 
 
 def _move(workdir: Workdir, listing: epath.Path) -> epath.Path:
+    """Move the files of a listing, remove the listing and return its folder."""
     folder = listing.parent
     with writing(folder):
         try:

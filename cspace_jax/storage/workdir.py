@@ -1,4 +1,4 @@
-"""The workdir of a study: its paths, its creation or refusal, and the small files written beside the results."""
+"""The workdir of a study: its paths, its creation or refusal, and the small files beside the results."""
 
 import contextlib
 import dataclasses
@@ -32,45 +32,45 @@ PARTS_OF_LOG = "metrics.part_*.jsonl"  # of several processes
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """Name the files of one study; nothing is created by naming it."""
+    """Name the files of one study. Naming creates nothing."""
 
     root: epath.Path
 
     @property
     def config(self) -> epath.Path:
-        """Return the resolved configuration, JSON."""
+        """Return the file of the resolved configuration, JSON."""
         return self.root / "config.json"
 
     @property
     def env(self) -> epath.Path:
-        """Return versions, devices, commit and command line, JSON."""
+        """Return the file of versions, devices, commit and command line, JSON."""
         return self.root / "env.json"
 
     @property
     def source(self) -> epath.Path:
-        """Return what a study keeps of a source that the configuration does not describe, such as pictures, JSON."""
+        """Return the file of a source, such as pictures, that the configuration does not describe, JSON."""
         return self.root / "source.json"
 
     @property
     def examples(self) -> epath.Path:
-        """Return some pictures of each class, .npz."""
+        """Return the file of some pictures of each class, .npz."""
         return self.root / "examples.npz"
 
     @property
     def metrics(self) -> epath.Path:
-        """Return the training log, one JSON line a run and logging step."""
+        """Return the training log, one JSON line per run and logging step."""
         return self.root / "metrics.jsonl"
 
     @property
     def own_metrics(self) -> epath.Path:
-        """Return the training log that this process may write: one of many processes has a part of its own."""
+        """Return the training log that this process may write. Each of many processes has a part of its own."""
         if jax.process_count() == 1:
             return self.metrics
         return self.root / f"metrics.part_{jax.process_index():03d}.jsonl"
 
     @property
     def waves(self) -> epath.Path:
-        """Return the rows of the grid in each wave, JSON; only where the configuration alone does not say them."""
+        """Return the rows of the grid in each wave, JSON. It exists only where the configuration does not say them."""
         return self.root / "waves.json"
 
     @property
@@ -100,7 +100,7 @@ class Workdir:
 
     @property
     def aside(self) -> epath.Path:
-        """Return the folder of what was measured of trainings that were started again, each in a folder of its own."""
+        """Return the folder of what superseded trainings had measured, each in a folder of its own."""
         return self.root / "aside"
 
     @property
@@ -110,12 +110,12 @@ class Workdir:
 
     @property
     def added_table(self) -> epath.Path:
-        """Return the added steps as a tidy table, CSV."""
+        """Return the tidy table of added steps, CSV."""
         return self.root / "added_steps.csv"
 
     @property
     def times(self) -> epath.Path:
-        """Return the wall time spent in each stage, JSON."""
+        """Return the file of the wall time spent in each stage, JSON."""
         return self.root / "times.json"
 
     @property
@@ -125,12 +125,12 @@ class Workdir:
 
     @property
     def table(self) -> epath.Path:
-        """Return the dataset as a tidy table, CSV."""
+        """Return the tidy table of the dataset, CSV."""
         return self.root / "concept_space.csv"
 
     @property
     def summary(self) -> epath.Path:
-        """Return learning times, final accuracies, turning points and wall times, JSON."""
+        """Return the file of learning times, final accuracies, turning points and wall times, JSON."""
         return self.root / "summary.json"
 
     @property
@@ -140,7 +140,7 @@ class Workdir:
 
     @property
     def extensions(self) -> epath.Path:
-        """Return what was added to the study after it was made: grids of further runs, and more steps, JSON."""
+        """Return the file of the extensions (`storage.extensions`): grids of further runs, and more steps, JSON."""
         return self.root / "extensions.json"
 
     def extension(self, number: int) -> "Workdir":
@@ -167,7 +167,7 @@ class Workdir:
         return self.replay / f"run_{run:05d}"
 
     def probe_levels(self, digits: str) -> epath.Path:
-        """Return how the probe reads the study's own levels, JSON; `digits` stand for both."""
+        """Return the file of the probe's accuracy at the study's levels, JSON. `digits` identify both."""
         return self.probe / f"levels_{digits}.json"
 
     def batteries(self) -> list[epath.Path]:
@@ -176,17 +176,17 @@ class Workdir:
 
 
 def wave_name(index: int) -> str:
-    """Return the name of the folders of a wave, below checkpoints/, eval/ and those of batteries."""
+    """Return the name of a wave's folders, below checkpoints/, eval/ and those of batteries."""
     return f"wave_{index:03d}"
 
 
 def step_file(folder: epath.Path, step: int) -> epath.Path:
-    """Return what was measured at a step, .npz, in the folder of a wave or of a run's added steps."""
+    """Return the measurements of a step, .npz, in the folder of a wave or of a run's added steps."""
     return folder / f"step_{step:08d}.npz"
 
 
 def step_files(folder: epath.Path) -> dict[int, epath.Path]:
-    """Return all files of `step_file` in a folder, by step."""
+    """Return the existing files of `step_file` in a folder, step -> file."""
     return {int(path.stem.split("_")[1]): path for path in folder.glob("step_*.npz")}
 
 
@@ -202,7 +202,7 @@ def added(folder: PathLike) -> str:
 
 
 def place_of(path: PathLike, below: re.Pattern[str]) -> str:
-    """Return the place of a file in its workdir, such as eval/wave_000/step_00000500.npz; "" where it is in none.
+    """Return the place of a file in its workdir, such as eval/wave_000/step_00000500.npz. Elsewhere it is "".
 
     `below` finds it, from the slash before it, in its group 1. That of added runs begins with `extensions/NNN/`.
     """
@@ -214,7 +214,7 @@ def place_of(path: PathLike, below: re.Pattern[str]) -> str:
 
 
 def find(path: PathLike, config: Config) -> Workdir:
-    """Return the workdir of a configuration, which need not exist yet; writes nothing.
+    """Return the workdir of a configuration. It need not exist yet, and nothing is written.
 
     Raises:
       UserError: as `prepare`, but for what only writing tells.
@@ -225,7 +225,7 @@ def find(path: PathLike, config: Config) -> Workdir:
 
 
 def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = "") -> Workdir:
-    """Create the workdir of a configuration, or enter it again to resume, and write config.json and env.json.
+    """Create a configuration's workdir, or enter it again, and write config.json and env.json.
 
     Fields that never change a stored result (see `differing_fields`) may differ when it is entered again.
 
@@ -249,7 +249,7 @@ def prepare(path: PathLike, config: Config, command_line: str | Sequence[str] = 
 
 
 def hold(workdir: Workdir) -> None:
-    """Hold an existing workdir for this command; of many processes the first does so for all (`lock.acquire`).
+    """Hold an existing workdir for this command. Of many processes the first does so for all (`lock.acquire`).
 
     Raises:
       UserError: another command works in it.
@@ -260,7 +260,7 @@ def hold(workdir: Workdir) -> None:
 
 
 def _remove_rests(workdir: Workdir) -> None:
-    """Remove what commands that were killed while they wrote a file have left of it.
+    """Remove the unfinished files of commands that were killed while they wrote.
 
     Only who holds a workdir does so, of many processes the first while the others wait for it to prepare the workdir.
     Checkpoints are Orbax's business, and figures may be drawn by another command meanwhile.
@@ -280,7 +280,7 @@ def _remove_rests(workdir: Workdir) -> None:
 
 
 def require_same_numerics(workdir: Workdir) -> None:
-    """Raise UserError if the last command in a workdir ran under settings of JAX that give other numbers than these."""
+    """Raise UserError if a workdir's last command ran under settings of JAX that give other numbers."""
     require_same(stored_json(workdir.env), startup.numerics(), workdir.root)
 
 
@@ -290,7 +290,7 @@ def is_workdir(path: PathLike) -> bool:
 
 
 def load(path: PathLike) -> tuple[Workdir, Config]:
-    """Return an existing workdir and its configuration; a line says if that is not what the last command wrote.
+    """Return an existing workdir and its configuration. A line says if the last command wrote another one.
 
     Raises:
       UserError: there is no such folder, or its config.json is missing, damaged or not valid.
@@ -378,7 +378,7 @@ def _read_config(workdir: Workdir, text: str) -> Config:
 
 
 def _with_earlier(path: epath.Path, env: dict[str, Any]) -> dict[str, Any]:
-    """Return `env` with the invocations recorded at `path` under "earlier", oldest first; none if that is damaged."""
+    """Return `env` with the earlier invocations recorded at `path`, oldest first. Damaged records give none."""
     last = stored_json(path)
     before = last.pop("earlier", [])
     earlier = [*before, last] if last and isinstance(before, list) else []
@@ -386,7 +386,7 @@ def _with_earlier(path: epath.Path, env: dict[str, Any]) -> dict[str, Any]:
 
 
 def stored_json(path: epath.Path) -> dict[str, Any]:
-    """Return what a small JSON file of a workdir holds; {} if it is missing or damaged."""
+    """Return the content of a workdir's small JSON file. A missing or damaged file gives {}."""
     try:
         stored = json.loads(path.read_text())
     except (OSError, ValueError):
