@@ -1,4 +1,4 @@
-"""What can be read off a command line before its flags are parsed, and without any library."""
+"""This module reads a command line before its flags are parsed, without any library."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ VERSION = ("version",)
 
 
 def values(argv: Sequence[str], flag: str) -> list[str]:
-    """Return the values given to a flag, "--flag=VALUE" or "--flag VALUE"."""
+    """Return the values given to a flag, in their order. Both "--flag=VALUE" and "--flag VALUE" count."""
     found = []
     for argument, following in zip(argv, [*argv[1:], None], strict=True):
         name, equals, value = argument.partition("=")
@@ -21,13 +21,13 @@ def values(argv: Sequence[str], flag: str) -> list[str]:
 
 
 def asks(argv: Sequence[str], names: Sequence[str]) -> bool:
-    """Return whether one of these flags stands on a command line."""
+    """Return whether one of these flags stands on a command line. Arguments after "--" do not count."""
     given = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
     return any(argument in (f"--{name}", f"-{name}") for argument in given for name in names)
 
 
 def overrides(argv: Sequence[str]) -> list[str]:
-    """Return the dotted fields that a command line overrides, "optim.steps" of "--config.optim.steps=3"."""
+    """Return the dotted fields that a command line overrides. "--config.optim.steps=3" gives "optim.steps"."""
     return [argument.partition("=")[0].partition(".")[2] for argument in argv if is_override(argument)]
 
 
@@ -37,7 +37,10 @@ def is_override(argument: str) -> bool:
 
 
 def config_first(argv: Sequence[str]) -> list[str]:
-    """Return a command line with --config ahead of all else: it has to be read before the fields that it overrides."""
+    """Return a command line with --config ahead of all else.
+
+    It has to be read before the fields that it overrides.
+    """
     head, tail, rest = list(argv[:1]), [], list(argv[1:])
     while rest:
         argument = rest.pop(0)
@@ -53,7 +56,10 @@ def config_first(argv: Sequence[str]) -> list[str]:
 
 
 def is_smoke(argv: Sequence[str]) -> bool:
-    """Return whether a command line names a study at smoke scale, or no study and a workdir that holds such a one."""
+    """Return whether a command line names a study at smoke scale.
+
+    Without a study the workdir decides, by the configuration that it holds.
+    """
     configs, folders = values(argv, "config"), values(argv, "workdir")
     if configs or not folders:
         return any(value.endswith(":smoke") for value in configs)

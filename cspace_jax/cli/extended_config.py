@@ -1,4 +1,4 @@
-"""The configuration of an existing workdir with all that was added to it, as a config file for --mode=extend."""
+"""This config file for --mode=extend holds a workdir's configuration with all that was added to it."""
 
 from typing import Any
 

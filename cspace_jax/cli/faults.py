@@ -1,4 +1,7 @@
-"""Errors that are ours: the traceback goes to standard error and, with what a report needs, into a file."""
+"""An error that is our fault is reported with its traceback.
+
+The traceback goes to standard error and, with the facts that a report needs, into a file.
+"""
 
 import datetime
 import os
@@ -13,7 +16,10 @@ _KEPT = 20  # files; older ones are removed
 
 
 def report(error: BaseException) -> None:
-    """Print the traceback of an error, and a line that asks for a report and names the file that belongs to it."""
+    """Print the traceback of an error, and ask for a report.
+
+    The last line names the file that belongs to the report.
+    """
     shown = "".join(traceback.format_exception(error))
     print(shown, end="", file=sys.stderr)
     log = _write(shown)
@@ -22,7 +28,7 @@ def report(error: BaseException) -> None:
 
 
 def _write(shown: str) -> str:
-    """Write the file and return its path; "" where nothing can be written."""
+    """Write the file of a report and return its path. Where nothing can be written the path is ""."""
     folder = startup.usable_cache("faults")
     if folder is None:
         return ""
@@ -37,6 +43,7 @@ def _write(shown: str) -> str:
 
 
 def _circumstances() -> list[str]:
+    """Return the command line, the versions and the variables that a report needs, a line each."""
     versions = [f"{name} {environment.version(name)}" for name in environment.PACKAGES]
     variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(("JAX", "XLA"))]
     return [

@@ -1,4 +1,7 @@
-"""The flags of the command line, and how they are read: a mistake is one UserError instead of a traceback."""
+"""This module defines the flags of the command line and reads them.
+
+A mistake is one UserError instead of a traceback.
+"""
 
 import contextlib
 import functools
@@ -21,17 +24,21 @@ FLAGS = flags.FLAGS
 
 
 class _WholeNumber(flags.ArgumentParser):
-    """Read a whole number, also one that is written 1e3."""
+    """This parser reads a whole number, also one that is written 1e3."""
 
     def parse(self, argument: str | int) -> int:
-        """Return it; ValueError, which becomes one line, if it is none."""
+        """Return the number of an argument.
+
+        Raises:
+          ValueError: the argument is no whole number; the user sees one line.
+        """
         try:
             return int(argument)
         except ValueError:
             return reading.whole_number(float(argument))
 
     def flag_type(self) -> str:
-        """Return what it is called in messages."""
+        """Return the name of the type in messages."""
         return "whole number"
 
 
@@ -101,10 +108,13 @@ NO_WORKDIR = "workdir is not given: must be the path of a folder, for example --
 
 
 def parse_flags(argv: Sequence[str], say: Callable[[str], None] | None = None) -> list[str]:
-    """Parse the command line; every mistake is one UserError instead of a traceback.
+    """Parse the command line, and return the arguments that are no flags.
 
-    What can be told without the study (unknown flags, fields and modes) is told first. `say` is then given one line of
-    what will be done, before anything is imported that takes long.
+    Mistakes that can be told without the study (unknown flags, fields and modes) are told first. `say` is then given
+    one line of what will be done, before anything is imported that takes long.
+
+    Raises:
+      UserError: the command line has a mistake, in one line instead of a traceback.
     """
     with _in_one_line():
         argv = arguments.config_first(expanded(argv))
@@ -122,12 +132,17 @@ def parse_flags(argv: Sequence[str], say: Callable[[str], None] | None = None) -
 
 
 def expanded(argv: Sequence[str]) -> list[str]:
-    """Return a command line with the flags of each --flagfile in its place."""
+    """Return a command line with the flags of each --flagfile in its place.
+
+    Raises:
+      absl.flags.Error: a file cannot be read.
+    """
     return FLAGS.read_flags_from_files(list(argv), force_gnu=False)
 
 
 @contextlib.contextmanager
 def _in_one_line() -> Iterator[None]:
+    """Turn an error of reading flags into a UserError of one line."""
     try:
         yield
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -136,7 +151,10 @@ def _in_one_line() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_arguments(argv: list[str]) -> Iterator[None]:
-    """Let ml_collections, which looks for the fields to be overridden in sys.argv, find them there in our order."""
+    """Put the arguments into sys.argv while the body lasts.
+
+    ml_collections looks there for the fields to be overridden.
+    """
     before, sys.argv = sys.argv, argv
     try:
         yield
@@ -145,7 +163,7 @@ def _as_arguments(argv: list[str]) -> Iterator[None]:
 
 
 def _flags_alone(argv: Sequence[str]) -> flags.FlagValues:
-    """Parse all flags but the configuration, which stays the text that was given."""
+    """Parse all flags but --config, which stays the text that was given."""
     early = flags.FlagValues()
     for name in FLAGS:
         if name not in ("config", FLAGS[name].short_name):
@@ -156,13 +174,14 @@ def _flags_alone(argv: Sequence[str]) -> flags.FlagValues:
 
 
 def _first_words(early: flags.FlagValues) -> str:
+    """Return the first line of output: mode, study and workdir."""
     mode, study, folder = (early[name].value for name in ("mode", "config", "workdir"))
     parts = [f"mode {mode}", *([study] if study else []), *([f"workdir {folder}"] if folder else [])]
     return f"cspace_jax: {', '.join(parts)}; loading JAX"
 
 
 def step_list(text: str | None) -> tuple[int, ...]:
-    """Return the steps of --steps, "(1200, 1210)" or "1200,1210".
+    """Return the steps of --steps, which reads "(1200, 1210)" or "1200,1210". None gives ().
 
     Raises:
       UserError: the text is no list of whole numbers.
@@ -174,7 +193,7 @@ def step_list(text: str | None) -> tuple[int, ...]:
 
 
 def two_workdirs(text: str | None) -> tuple[str, str]:
-    """Return the two paths of --workdirs, "('runs/a', 'runs/b')" or "runs/a,runs/b".
+    """Return the two paths of --workdirs, which reads "('runs/a', 'runs/b')" or "runs/a,runs/b".
 
     Raises:
       UserError: the text is not two paths.
@@ -187,7 +206,7 @@ def two_workdirs(text: str | None) -> tuple[str, str]:
 
 
 def _with_stored_config(argv: Sequence[str], mode: str) -> list[str]:
-    """Let overrides without a --config change the configuration that the workdir holds."""
+    """Let overrides without --config change the configuration that the workdir holds."""
     folders = arguments.values(argv, "workdir")
     if not arguments.overrides(argv) or arguments.values(argv, "config"):
         return list(argv)
@@ -203,7 +222,7 @@ def _with_stored_config(argv: Sequence[str], mode: str) -> list[str]:
 
 
 def _with_study_file(argv: Sequence[str]) -> list[str]:
-    """Replace the name of a study, --config=signal:quick, by the path of its file."""
+    """Replace the name of a study, as in --config=signal:quick, by the path of its file."""
     replaced = []
     for argument in argv:
         flag, equals, value = argument.partition("=")
@@ -216,10 +235,12 @@ def _with_study_file(argv: Sequence[str]) -> list[str]:
 
 @functools.cache
 def _known_fields() -> dict:
+    """Return the fields of a configuration as nested dicts."""
     return to_dict(Config(study="", scale=""))
 
 
 def _check_fields(argv: Sequence[str]) -> None:
+    """Raise UserError for an overridden field that does not exist."""
     for path in arguments.overrides(argv):
         loading.require_field(path, _known_fields())
 
@@ -227,6 +248,7 @@ def _check_fields(argv: Sequence[str]) -> None:
 def _check_config_arguments(argv: Sequence[str]) -> None:
     # config_flags wraps what goes wrong inside a config file in a traceback, and names only the last part of an
     # unknown field; here both go wrong with their own message.
+    """Raise UserError for a config file that cannot be used, or that lacks an overridden field."""
     for value in arguments.values(argv, "config"):
         source = loading.fields(value)
         for path in arguments.overrides(argv):

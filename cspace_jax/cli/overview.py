@@ -1,4 +1,7 @@
-"""What `--help` and `--version` print: one screen, from the studies' own first lines and the table of modes."""
+"""This module writes the one screen of `--help` and the line of `--version`.
+
+The screen is made of the first lines of the studies' files and of the table of modes.
+"""
 
 import platform
 
@@ -29,7 +32,7 @@ All flags and fields: cspace --helpfull; what is allowed: docs/config.md; cspace
 
 
 def screen() -> str:
-    """Return one screen: what the command does, its studies, scales, modes and common overrides."""
+    """Return one screen with the command's purpose, studies, scales, modes and common overrides."""
     studies = [(name, loading.question(name)) for name in loading.STUDIES]
     parts = [
         _TOP,
@@ -48,5 +51,6 @@ def version() -> str:
 
 
 def _table(title: str, rows: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> str:
+    """Return a title and rows of two columns as text."""
     width = max(len(name) for name, _ in rows)
     return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows), ""])

@@ -1,4 +1,7 @@
-"""What command lines share: a mistake of the user is one line on standard error and exit code 2."""
+"""All command lines share this module.
+
+A mistake of the user is one line on standard error and exit code 2.
+"""
 
 import argparse
 import ast
@@ -14,7 +17,7 @@ from cspace_jax.text import one_line
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are UserErrors; flags are never abbreviated."""
+    """This argument parser turns its errors into UserErrors and never abbreviates flags."""
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
@@ -24,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"command line: {' '.join(message.split())}")
 
     def parse_with_overrides(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return the flags, and as `overrides` the fields that --config.FIELD=VALUE sets, by name.
+        """Return the flags, with an attribute `overrides`: the fields that --config.FIELD=VALUE sets, field -> value.
 
         Raises:
           UserError: an argument is unknown or has no value; whether there is such a field is not looked at.
@@ -39,6 +42,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _value(text: str) -> Any:
+    """Return the Python value of a text, or the text itself if it is a word."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):  # a word, such as the path of a folder
@@ -46,7 +50,7 @@ def _value(text: str) -> Any:
 
 
 def comma_separated(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
-    """Return an argparse type that reads "a,b,c" as a tuple of `kind`, and nothing as the empty tuple."""
+    """Return an argparse type that reads "a,b,c" as a tuple of `kind`. An empty text gives ()."""
 
     def read(text: str) -> tuple[Any, ...]:
         parts = [part.strip() for part in text.split(",")] if text.strip() else []
@@ -61,9 +65,10 @@ def comma_separated(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ..
 
 
 def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequence[str]) -> Any:
-    """Call a function; bad input prints one line on standard error and exits with code 2.
+    """Call a function and return its result.
 
-    Signals that ask for the end exit with 130 (SIGINT) and 143 (SIGTERM), a fault of ours with 1 and its traceback.
+    Bad input prints one line on standard error and exits with code 2. Signals that ask for the end exit with 130
+    (SIGINT) and 143 (SIGTERM), a fault of ours with 1 and its traceback.
     """
     try:
         return function(arguments)
@@ -85,7 +90,7 @@ def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequ
 
 
 def _out_of_memory(error: Exception) -> str:
-    """Return in one line that the memory of the host or of a device is used up; "" for an error of another kind."""
+    """Return in one line that the host's or a device's memory is used up. Another error gives ""."""
     if isinstance(error, MemoryError):
         return f"out of memory ({one_line(error, 200) or 'of this machine'}); what is done is kept"
     if "jax" in sys.modules:
@@ -100,7 +105,7 @@ def _out_of_memory(error: Exception) -> str:
 
 
 def start(function: Callable[[Sequence[str]], Any]) -> None:
-    """Start a script: set JAX up as the main command does, then call `function` with the command line's arguments."""
+    """Start a script: set JAX up as the main command does, then call `function` with the arguments."""
     startup.restart_with_allocator_settings()
     startup.set_up_jax()
     stopping.listen()

@@ -1,4 +1,4 @@
-"""The configuration of an existing workdir in the form of a config file, so that its fields can be overridden."""
+"""This config file holds a workdir's configuration, so that its fields can be overridden."""
 
 from typing import Any
 

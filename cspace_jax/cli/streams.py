@@ -1,4 +1,4 @@
-"""Output that may become impossible: printing then stops, and what was being done goes on."""
+"""Printing stops where output becomes impossible, and the work goes on."""
 
 import os
 import sys
@@ -7,7 +7,9 @@ from typing import Any
 
 
 class Patient:
-    """A text stream that writes into nothing once it cannot be written: a pager or terminal is closed, a disk full.
+    """This text stream writes into nothing once its target cannot be written.
+
+    A pager or terminal may be closed, or a disk full.
 
     Args:
       stream: written to a file descriptor.
@@ -40,6 +42,7 @@ class Patient:
             self._give_up()
 
     def _give_up(self) -> None:
+        """Lead the stream's file descriptor into nothing."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())  # what is still in the buffer goes there too
         os.close(nowhere)
@@ -47,7 +50,10 @@ class Patient:
 
 
 def outlive_readers() -> None:
-    """Make standard output and standard error of this process patient; one that is closed from the start is nothing."""
+    """Make standard output and standard error of this process patient (`Patient`).
+
+    A stream that is closed from the start writes into nothing.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or open(os.devnull, "w")  # noqa: SIM115
         if hasattr(stream, "reconfigure"):  # a word that the terminal's encoding lacks is shown as its number

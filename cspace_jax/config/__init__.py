@@ -1,4 +1,4 @@
-"""The configuration of one study: typed, checked, written to JSON, compared."""
+"""The configuration of one study is typed, checked, written to JSON and compared here."""
 
 from cspace_jax.config.concepts import CONCEPTS
 from cspace_jax.config.conversion import (

@@ -1,4 +1,7 @@
-"""The checks that a typed configuration makes sense; each failure is one line for the user."""
+"""These checks find out whether a typed configuration makes sense.
+
+Each failure is one line for the user.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,9 +19,10 @@ from cspace_jax.config.schema import (
 
 
 def check(config: Config) -> None:
-    """Raise UserError, one line naming field, value and what is allowed, for the first thing that is wrong.
+    """Raise UserError for the first thing that is wrong with a configuration.
 
-    Of a source other than the data-generating process, `check_source` says the rest once it is opened.
+    Its one line names the field, the value and what is allowed. Of a source other than the data-generating process,
+    `check_source` says the rest once it is opened.
     """
     for step in (_declared, _grid, _data, _networks, _diffusion, _elicit, _save, _batches, _probe_data, _figures):
         step(config)
@@ -31,7 +35,7 @@ def check(config: Config) -> None:
 def check_source(
     config: Config, active: Sequence[str], trained: Sequence[str], train_images: int, probe_images: int
 ) -> None:
-    """Raise UserError for what does not fit the concepts, classes and numbers of images of a study's source.
+    """Raise UserError if a study does not fit the concepts, classes and numbers of images of its source.
 
     Args:
       config: the study.
@@ -69,11 +73,13 @@ def _declared(config: Config) -> None:
 
 
 def _within(path: str, value: float, what: Declared) -> None:
+    """Raise UserError if a value lies outside its field's interval."""
     if what.interval is not None and value not in what.interval:
         fail(path, value, f"must be {what.interval}{': ' + what.reason if what.reason else ''}")
 
 
 def _grid(config: Config) -> None:
+    """Check that every axis of the grid has distinct values that make runs differ."""
     for field in dataclasses.fields(config.grid):
         values = getattr(config.grid, field.name)
         if not values:
@@ -86,12 +92,14 @@ def _grid(config: Config) -> None:
 
 
 def _distinct(path: str, values: Sequence[object]) -> None:
+    """Raise UserError if a value is repeated."""
     repeated = [value for i, value in enumerate(values) if value in values[:i]]
     if repeated:
         fail(path, values, f"values must be distinct, {repeated[0]!r} is repeated")
 
 
 def _data(config: Config) -> None:
+    """Check the concepts, sizes and numbers of drawn images."""
     data = config.data
     _distinct("data.concepts", data.concepts)
     if data.source != DGP:
@@ -112,6 +120,7 @@ def _data(config: Config) -> None:
 
 
 def _mask(config: Config, active: Sequence[str], trained: Sequence[str]) -> None:
+    """Check the masked concept and the masked class."""
     concept, klass = masked_of(active, config.data.mask_concept, config.data.mask_class)
     one_of("data.mask_concept", concept, tuple(active))
     if config.data.held_out and not config.data.mask_class and max(config.grid.mask) == 0:
@@ -122,6 +131,7 @@ def _mask(config: Config, active: Sequence[str], trained: Sequence[str]) -> None
 
 
 def _networks(config: Config) -> None:
+    """Check the levels, groups and heads of the model's network and of the probe."""
     network, probe = config.network, config.probe
     _levels("network", network.channels, network.groups, config.data.image_size)
     _levels("probe", probe.channels, probe.groups, config.data.image_size)
@@ -132,6 +142,7 @@ def _networks(config: Config) -> None:
 
 
 def _levels(group: str, channels: tuple[int, ...], groups: int, image_size: int) -> None:
+    """Check that the image can be halved at every level and that groups divide the channels."""
     if not channels:
         fail(f"{group}.channels", channels, "needs at least one level")
     factor = 2 ** (len(channels) - 1)
@@ -143,11 +154,13 @@ def _levels(group: str, channels: tuple[int, ...], groups: int, image_size: int)
 
 
 def _divides(path: str, value: int, whole: int, name: str) -> None:
+    """Raise UserError unless `value` divides `whole`."""
     if whole % value:
         fail(path, value, f"must divide {name} = {whole}")
 
 
 def _diffusion(config: Config) -> None:
+    """Check the noise range, the guidance and the number of kept samples."""
     diffusion, evaluate = config.diffusion, config.evaluate
     if diffusion.gamma_min >= diffusion.gamma_max:
         fail("diffusion.gamma_min", diffusion.gamma_min, f"must be below diffusion.gamma_max = {diffusion.gamma_max:g}")
@@ -159,6 +172,7 @@ def _diffusion(config: Config) -> None:
 
 
 def _elicit(config: Config) -> None:
+    """Check the battery's protocols and values."""
     elicit = config.elicit
     _distinct("elicit.protocols", elicit.protocols)
     saved = save_steps(config.save, config.optim.steps)
@@ -172,6 +186,7 @@ def _elicit(config: Config) -> None:
 
 
 def _save(config: Config) -> None:
+    """Check the saved steps and which of them are kept."""
     save, total = config.save, config.optim.steps
     if not save.steps and save.start > total:
         fail("save.start", save.start, f"must be at most optim.steps = {total}")
@@ -191,11 +206,13 @@ def _save(config: Config) -> None:
 
 
 def _batches(config: Config) -> None:
+    """Check that the microbatch divides the batch."""
     if config.engine.microbatch:
         _divides("engine.microbatch", config.engine.microbatch, config.optim.batch_size, "optim.batch_size")
 
 
 def _probe_data(config: Config) -> None:
+    """Check the rows of the probe's data."""
     if not config.probe.data:
         fail("probe.data", config.probe.data, f"needs at least one row ({', '.join(SEPARATIONS)}, narrow)")
     _distinct("probe.data", config.probe.data)
@@ -208,4 +225,5 @@ def _probe_data(config: Config) -> None:
 
 
 def _figures(config: Config) -> None:
+    """Check that no figure is named twice."""
     _distinct("figures", config.figures)

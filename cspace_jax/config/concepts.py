@@ -1,4 +1,4 @@
-"""The concepts of the rendered images: all that is known of one, but its pixels (data/rendering.py), stands here.
+"""The table of the rendered images' concepts holds all that is known of them but their pixels (data/rendering.py).
 
 What follows from the table derives from it: classes and their words, the conditioning vector, the draws of images, the
 checks of a configuration, the levels of a study and the words of figures. A table in plain numbers, so that every
@@ -12,11 +12,11 @@ Ends = tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Concept:
-    """Describe a concept: a number or a colour, or with no `ends` a choice between two kinds.
+    """Describe a concept: a number or a colour, or a choice between two kinds.
 
-    The means of its classes lie at `center` + separation / 2 * `ends`. Training images are uniform around them, in +-
-    `spread` * separation. Units: colours in [0, 1] as RGB; size = radius, x and y in grid units (the image spans
-    [-1, 1]). Source of all numbers: reference implementation.
+    A choice has no `ends`. The means of its classes lie at `center` + separation / 2 * `ends`. Training images are
+    uniform around them, in +- `spread` * separation. Units: colours in [0, 1] as RGB; size = radius, x and y in grid
+    units (the image spans [-1, 1]). Source of all numbers: reference implementation.
 
     Attributes:
       name: in configurations and results.
@@ -55,6 +55,7 @@ NEUTRAL_BG = (0.8, 1.0)  # range of the background, per channel, where it is not
 
 
 def _position(name: str, words: tuple[str, str]) -> Concept:
+    """Return a concept that is a coordinate of the object."""
     return Concept(name, words, separation=0.8, ends=(-1.0, 1.0), spread=1 / 16, normal=True, neutral=(-0.5, 0.5))
 
 

@@ -1,4 +1,4 @@
-"""Load config files by their path, from whatever folder the command was started in."""
+"""This module loads config files by their path, from whatever folder the command was started in."""
 
 import importlib.util
 import pathlib
@@ -10,7 +10,10 @@ from cspace_jax.text import one_line
 
 
 def reason(error: BaseException, file: str | pathlib.Path | None = None) -> str:
-    """Return in one line what a user's Python file raised, and where; if `file` is given, at which line of it."""
+    """Return in one line the error that a user's Python file raised, and its place.
+
+    With `file` the place is the last line of that file on the way to the error.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     own = [one for one in frames if file is not None and one.filename == str(pathlib.Path(file).resolve())]
     last = (own or frames)[-1]
@@ -20,6 +23,8 @@ def reason(error: BaseException, file: str | pathlib.Path | None = None) -> str:
 
 def load(path: str | pathlib.Path) -> types.ModuleType:
     """Run a Python config file and return it as a module.
+
+    An error that the file raises goes on to the caller.
 
     Raises:
       UserError: there is no such file.

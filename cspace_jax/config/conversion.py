@@ -1,4 +1,4 @@
-"""The configuration of one study: read from a ConfigDict, checked, written to JSON, compared.
+"""The configuration of one study is read from a ConfigDict, checked, written to JSON and compared here.
 
 A ConfigDict is turned into frozen dataclasses once, by `from_config_dict`, and never travels further. Every field that
 changes a shape or a program lives here; numbers that vary over the grid of runs become a `Setting`.
@@ -14,7 +14,7 @@ from cspace_jax.config.schema import Config
 
 
 def from_config_dict(source: Any) -> Config:
-    """Return the checked configuration read from a ConfigDict or any nested mapping.
+    """Read and check a configuration from a ConfigDict or any nested mapping, and return it.
 
     Absent fields take the defaults of the dataclasses; `study` and `scale` have none.
 
@@ -28,18 +28,28 @@ def from_config_dict(source: Any) -> Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Return the configuration as dicts, lists and scalars; `from_config_dict` reads it back unchanged."""
+    """Return the configuration as dicts, lists and scalars. `from_config_dict` reads it back unchanged."""
     return reading.plain(config)
 
 
 def fingerprint(text: str, digits: int = 64) -> str:
-    """Return the first hex digits of the SHA-256 of a text that holds all that decides a result."""
+    """Return the first `digits` (at most 64) hex digits of the SHA-256 of a text.
+
+    The text should hold all that decides a result.
+    """
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A field in which two configurations differ: its dotted name, both plain values, whether it affects results."""
+    """A field in which two configurations differ.
+
+    Attributes:
+      field: its dotted name.
+      first: its plain value in the first configuration.
+      second: its plain value in the second.
+      affects_results: whether the field could change a stored result by more than rounding.
+    """
 
     field: str
     first: Any
@@ -58,5 +68,5 @@ def differences(first: Config, second: Config) -> list[Difference]:
 
 
 def differing_fields(first: Config, second: Config) -> list[str]:
-    """Return the dotted names, in field order, of the fields that differ and could change a stored result."""
+    """Return the dotted names of the fields that differ and could change a stored result, in field order."""
     return [one.field for one in differences(first, second) if one.affects_results]

@@ -1,4 +1,4 @@
-"""One declaration per configuration field: default, explanation and what is allowed.
+"""Each configuration field has one declaration: its default, its explanation and the values that are allowed.
 
 Defaults, checks, the help text, docs/config.md and "does it change a stored result" all derive from it.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Numbers from `low` to `high`; an open end is excluded."""
+    """The numbers from `low` to `high`. An open end is excluded."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -20,7 +20,10 @@ class Interval:
     open_high: bool = False
 
     def met(self, value: float) -> float:
-        """Return a closed end that `value` misses by no more than a rounding to float32, else `value` itself."""
+        """Return the closed end that `value` misses by no more than a rounding to float32.
+
+        Any other value is returned as it is.
+        """
         closed = [
             float(end) for end, is_open in ((self.low, self.open_low), (self.high, self.open_high)) if not is_open
         ]
@@ -31,6 +34,7 @@ class Interval:
         return self._holds(self.met(value))
 
     def _holds(self, value: float) -> bool:
+        """Return whether a value lies in the interval, without tolerance."""
         above = operator.gt if self.open_low else operator.ge
         below = operator.lt if self.open_high else operator.le
         return above(value, self.low) and below(value, self.high)
@@ -43,12 +47,13 @@ class Interval:
 
 
 def _short(number: float) -> str:
+    """Return a number as text, a whole one without a point."""
     return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """What a field says of itself.
+    """The declaration of a field.
 
     Attributes:
       text: the explanation, one phrase.
@@ -66,7 +71,7 @@ class Declared:
 
     @property
     def allowed(self) -> str:
-        """What is allowed, in words; "" where only the type decides."""
+        """The allowed values in words. Where only the type decides, this is ""."""
         return ", ".join(self.names) if self.names else str(self.interval or "")
 
 
@@ -82,7 +87,7 @@ def field(
     reason: str = "",
     affects_results: bool = True,
 ) -> Any:
-    """Declare a field of a configuration dataclass.
+    """Declare a field of a configuration dataclass, and return the dataclass field.
 
     Args:
       default: its default, hashable.
@@ -105,7 +110,7 @@ def field(
 
 
 def declared(kind: type, path: str = "") -> Iterator[tuple[str, dataclasses.Field, Declared]]:
-    """Yield (dotted name, field, declaration) of every declared field of a dataclass and of the groups in it."""
+    """Yield (dotted name, field, declaration) of every declared field of a dataclass and its groups."""
     for one in dataclasses.fields(kind):
         here = f"{path}.{one.name}" if path else one.name
         if "declared" in one.metadata:

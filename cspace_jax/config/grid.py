@@ -1,4 +1,4 @@
-"""The grid of runs: the product of its axes, stacked into one Setting with a leading axis [r]."""
+"""The grid of runs is the product of its axes, stacked into one Setting with a leading axis [r]."""
 
 import dataclasses
 import itertools
@@ -17,13 +17,18 @@ ORDER = (*SWEPT, "seed")
 
 
 def grid_settings(grid: GridConfig) -> list[dict[str, Any]]:
-    """Return one dict of Setting fields per run, the product of the axes with seeds fastest."""
+    """Return the settings of all runs, one dict of Setting fields per run.
+
+    They are the product of the axes, with seeds fastest.
+    """
     values = itertools.product(*(getattr(grid, axis) for axis in AXES))
     return [dict(zip(ORDER, row, strict=True)) for row in values]
 
 
 def stack(settings: list[dict[str, Any]]) -> Setting:
-    """Return the settings of runs as one Setting whose fields are arrays [r]: seed uint32, the others float32.
+    """Return the settings of runs as one Setting whose fields are arrays [r].
+
+    The seed is uint32, the others are float32.
 
     Raises:
       ValueError: the list is empty.
@@ -35,19 +40,24 @@ def stack(settings: list[dict[str, Any]]) -> Setting:
 
 
 def _column(settings: list[dict[str, Any]], name: str) -> jnp.ndarray:
+    """Return a field of all settings as an array [r]."""
     dtype = np.uint32 if name == "seed" else np.float32
     return jnp.asarray(np.array([setting[name] for setting in settings], dtype=dtype))
 
 
 def example_setting(grid: GridConfig) -> Setting:
-    """Return the setting of the first run, scalars: for shapes, and for what does not hang on its values."""
+    """Return the setting of the first run, with scalar fields.
+
+    It serves for shapes, and for results that do not depend on its values.
+    """
     return take(stack(grid_settings(grid)[:1]), 0)
 
 
 def missing(wanted: GridConfig, there: Sequence[GridConfig]) -> list[GridConfig]:
-    """Return grids, cut axis by axis, whose runs are those of `wanted` that are in none of `there`, each once.
+    """Return grids that together hold each run of `wanted` that is in none of `there`, once.
 
-    Runs are equal where their settings are equal as they are trained: a uint32 seed, all others float32.
+    The grids are cut axis by axis. No missing run gives []. Runs are equal where their settings are equal as they are
+    trained: a uint32 seed, all others float32.
     """
     known = {_run(setting) for one in there for setting in grid_settings(one)}
     rows = [tuple(setting.values()) for setting in grid_settings(wanted) if _run(setting) not in known]
@@ -55,7 +65,7 @@ def missing(wanted: GridConfig, there: Sequence[GridConfig]) -> list[GridConfig]
 
 
 def union(grids: Sequence[GridConfig]) -> GridConfig:
-    """Return the grid of all values of every axis, in the order of their first appearance."""
+    """Return the grid of all values of every axis. A value stands where it first appeared."""
     axes = {}
     for name, axis in zip(ORDER, AXES, strict=True):
         values: dict[float, float] = {}
@@ -66,15 +76,17 @@ def union(grids: Sequence[GridConfig]) -> GridConfig:
 
 
 def _run(setting: dict[str, Any]) -> tuple[float, ...]:
+    """Return a setting as it is trained, for comparison."""
     return tuple(_value(name, value) for name, value in setting.items())
 
 
 def _value(name: str, value: float) -> float:
+    """Return a value as it is trained: a whole seed, all others rounded to float32."""
     return int(value) if name == "seed" else float(np.float32(value))
 
 
 def _products(rows: Sequence[tuple[Any, ...]]) -> list[tuple[tuple[Any, ...], ...]]:
-    """Cut different rows of equal length into products, each given by the values of every column."""
+    """Cut different rows of equal length into products. Each product is the values of every column."""
     if not rows[0]:
         return [()]
     followed: dict[Any, list[tuple[Any, ...]]] = {}

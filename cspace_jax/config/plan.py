@@ -1,4 +1,4 @@
-"""The plan: how the pure functions of one run execute over a grid.
+"""The plan says how the pure functions of one run execute over a grid.
 
 It changes speed and rounding, and results only by its precision, which the user alone sets. It is made once, where a
 study is opened (`pipeline/planning.py`), and handed on; measuring and forecasts for other devices make their own.
@@ -13,7 +13,7 @@ _CACHE_BYTES = 2**20  # of one core
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How runs execute.
+    """The way in which runs execute.
 
     Attributes:
       convolution: one of `schema.CONVOLUTIONS` but "auto".
@@ -39,10 +39,11 @@ class Plan:
 
     @classmethod
     def resolve(cls, config: Config, backend: str) -> "Plan":
-        """Fill the fields left to us ("auto" or 0) with what was measured best on a backend (docs/performance.md).
+        """Return the plan of a configuration on a backend ("cpu", "gpu" or "tpu").
 
-        On a CPU batched convolutions are slow: each run has a program of its own, called for 25 steps so that its state
-        stays in the cache. Large batches pass through the network in microbatches that do, and wide convolutions take
+        Fields left to us ("auto" or 0) take what was measured best there (docs/performance.md). On a CPU batched
+        convolutions are slow: each run has a program of its own, called for 25 steps so that its state stays in the
+        cache. Large batches pass through the network in microbatches that fit the cache, and wide convolutions take
         Winograd's products. Elsewhere 50 steps a call hide the cost of launching.
         """
         given, cpu = config.engine, backend == "cpu"

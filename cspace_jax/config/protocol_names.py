@@ -1,10 +1,10 @@
-"""How protocols and their controls are named: `NAME`, `NAME_random`, `NAME_shuffled`."""
+"""A protocol is named `NAME`, its controls `NAME_random` and `NAME_shuffled`."""
 
 from cspace_jax.config.schema import RANDOM, SHUFFLED
 
 
 def control_of(name: str) -> str:
-    """Return the kind of control that a protocol's name ends with, `RANDOM` or `SHUFFLED`; "" for a protocol itself."""
+    """Return the suffix of a control's name, `RANDOM` or `SHUFFLED`. A protocol itself gives ""."""
     return next((suffix for suffix in (RANDOM, SHUFFLED) if name.endswith(suffix)), "")
 
 
@@ -14,5 +14,5 @@ def is_control(name: str) -> bool:
 
 
 def controlled(name: str) -> str:
-    """Return the protocol that a name's control belongs to; a protocol itself is its own."""
+    """Return the protocol that a control belongs to. A protocol itself is its own."""
     return name.removesuffix(control_of(name))

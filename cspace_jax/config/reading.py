@@ -1,4 +1,7 @@
-"""Read nested mappings into typed dataclasses, and word the errors of a bad field in one line."""
+"""This module reads nested mappings into typed dataclasses.
+
+It words the errors of a bad field in one line.
+"""
 
 import dataclasses
 import math
@@ -27,18 +30,18 @@ def fail(path: str, value: object, allowed: str) -> typing.NoReturn:
 
 
 def one_of(path: str, value: str, names: Iterable[str]) -> None:
-    """Fail unless `value` is one of `names`."""
+    """Raise UserError unless `value` is one of `names`. The message names the nearest."""
     names = tuple(names)
     if value not in names:
         fail(path, value, f"must be one of {', '.join(names)}{closest(value, names)}")
 
 
 def read(kind: type[T], source: Any, path: str = "") -> T:
-    """Build the dataclass `kind` from a mapping; `path` is its dotted place in the configuration.
+    """Build the dataclass `kind` from a mapping.
 
-    Absent fields take their defaults. Integers pass for floats, whole floats for integers, lists, ranges and arrays for
-    tuples and a scalar for a tuple of one. A number that misses a closed bound of its field by no more than a rounding
-    to float32 becomes the bound.
+    `path` is the mapping's dotted place in the configuration. Absent fields take their defaults. Integers pass for
+    floats, whole floats for integers, lists, ranges and arrays for tuples and a scalar for a tuple of one. A number
+    that misses a closed bound of its field by no more than a rounding to float32 becomes the bound.
 
     Raises:
       UserError: a field is unknown or missing, of a wrong type, NaN or infinite.
@@ -53,7 +56,7 @@ def read(kind: type[T], source: Any, path: str = "") -> T:
 
 
 def _met(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with a declared interval, numbers that miss one of its ends by rounding put there."""
+    """Return the fields with an interval, with numbers that miss an end by rounding put there."""
     intervals = {one.name: one.metadata["declared"].interval for one in dataclasses.fields(kind) if one.metadata}
     found = {name: (values[name], interval) for name, interval in intervals.items() if interval and name in values}
     return {
@@ -63,13 +66,17 @@ def _met(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sequence(value: Any) -> Any:
-    """Return a range or an array as tuples of plain numbers, a NumPy scalar as a plain one, all else as it is."""
+    """Return a range or an array as tuples of plain numbers.
+
+    A NumPy scalar becomes a plain one. All else stays as it is.
+    """
     if isinstance(value, np.ndarray | np.generic):
         return _as_tuples(value.tolist())
     return tuple(value) if isinstance(value, range) else value
 
 
 def _as_tuples(value: Any) -> Any:
+    """Return nested lists as nested tuples."""
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
@@ -92,14 +99,17 @@ def flatten(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def _join(path: str, name: str) -> str:
+    """Return the dotted name of a field in a group."""
     return f"{path}.{name}" if path else name
 
 
 def _type_name(value: object) -> str:
+    """Return the name of a value's type, for messages."""
     return "nothing" if value is None else type(value).__name__
 
 
 def _refuse_unknown(source: Mapping[str, Any], hints: Mapping[str, Any], path: str) -> None:
+    """Raise UserError for a field that does not exist."""
     for name in source:
         if name not in hints:
             known = ", ".join(hints)
@@ -108,6 +118,7 @@ def _refuse_unknown(source: Mapping[str, Any], hints: Mapping[str, Any], path: s
 
 
 def _refuse_missing(kind: type, values: Mapping[str, Any], path: str) -> None:
+    """Raise UserError for a field that has no value and no default."""
     for field in dataclasses.fields(kind):
         absent = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if absent and field.name not in values:
@@ -124,7 +135,10 @@ def _value(hint: Any, value: Any, path: str) -> Any:
 
 
 def _tuple(hints: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
-    """Convert a list, a tuple or a scalar to a tuple typed `hints`, which is (type, ...) or one type an entry."""
+    """Convert a list, a tuple or a scalar to a tuple.
+
+    `hints` is (type, ...) or one type per entry.
+    """
     value, variadic = sequence(value), hints[-1] is Ellipsis
     if not isinstance(value, list | tuple):
         if not variadic or typing.get_origin(hints[0]) is tuple:
@@ -137,19 +151,25 @@ def _tuple(hints: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
 
 
 def _bool(value: Any, path: str) -> bool:
+    """Return a value that is True or False."""
     if not isinstance(value, bool):
         fail(path, value, f"must be True or False, not {_type_name(value)}")
     return value
 
 
 def whole_number(value: float) -> int:
-    """Return a number that is whole, such as 1e3, as an int; ValueError if it is not."""
+    """Return a whole number, such as 1e3, as an int.
+
+    Raises:
+      ValueError: it is not whole.
+    """
     if not math.isfinite(value) or value != int(value):
         raise ValueError(f"{value} must be an integer")
     return int(value)
 
 
 def _int(value: Any, path: str) -> int:
+    """Return a whole number of at most `MAX_INTEGER` in size."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         fail(path, value, f"must be an integer, not {_type_name(value)}")
     try:
@@ -162,6 +182,7 @@ def _int(value: Any, path: str) -> int:
 
 
 def _float(value: Any, path: str) -> float:
+    """Return a finite number of float32."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         fail(path, value, f"must be a number, not {_type_name(value)}")
     try:
@@ -176,6 +197,7 @@ def _float(value: Any, path: str) -> float:
 
 
 def _str(value: Any, path: str) -> str:
+    """Return a value that is text."""
     if not isinstance(value, str):
         fail(path, value, f"must be text, not {_type_name(value)}")
     return value

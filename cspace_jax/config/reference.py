@@ -1,6 +1,8 @@
-"""The fields of a configuration as text, written from their declarations: docs/config.md and the command's help.
+"""This module writes the fields of a configuration as text from their declarations.
 
-python -m cspace_jax.config.reference > docs/config.md
+docs/config.md and the command's help are made of it:
+
+    python -m cspace_jax.config.reference > docs/config.md
 """
 
 import dataclasses
@@ -36,7 +38,7 @@ def markdown() -> str:
 
 
 def help_text(width: int = 100) -> str:
-    """Return one line or more a field: name, default, meaning and what is allowed."""
+    """Return the fields as text of lines of at most `width` characters: name, default, meaning and what is allowed."""
     lines = []
     for path, one, what in declared(Config):
         line = f"{path} = {_default(one)}: {what.text}{f' ({what.allowed})' if what.allowed else ''}"
@@ -45,11 +47,13 @@ def help_text(width: int = 100) -> str:
 
 
 def _doc(group: str) -> str:
+    """Return the first line of a group's docstring."""
     kind = type(getattr(Config, group)) if group else Config
     return (kind.__doc__ or "").splitlines()[0]
 
 
 def _default(one: dataclasses.Field) -> str:
+    """Return the default of a field as text, long ones shortened."""
     if one.default is dataclasses.MISSING:
         return "none"
     text = repr(one.default)
@@ -57,6 +61,7 @@ def _default(one: dataclasses.Field) -> str:
 
 
 def _reason(what: Declared) -> str:
+    """Return why a field's interval ends where it does, as the end of a sentence."""
     return f"; {what.reason}" if what.reason else ""
 
 

@@ -51,6 +51,7 @@ def _num_runs(grid: Any) -> int:
 
 
 def _axis(one: dataclasses.Field) -> tuple[str, Any, Any]:
+    """Return the declaration of a grid's axis, made of a field of `Setting`."""
     kind = int if one.name == "seed" else float
     default = (0, 100, 200, 300, 400) if one.name == "seed" else (one.default,)
     return axis_of(one.name), tuple[kind, ...], dataclasses.field(default=default, metadata=one.metadata)
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
     @dataclasses.dataclass(frozen=True, init=False)
     class GridConfig:
-        """What a type checker sees of the class below."""
+        """A type checker sees this in place of the class below."""
 
         num_runs: int
 
@@ -142,17 +143,17 @@ class DataConfig:
 
     @property
     def masked(self) -> tuple[str, str]:
-        """Return the concept that is masked and the code of the class whose images it is masked in."""
+        """Return the concept that is masked and the code of the class whose images hide it."""
         return masked_of(self.active, self.mask_concept, self.mask_class)
 
     @property
     def pool_images(self) -> int:
-        """Return the number of images of the training classes before the split; of images that are drawn."""
+        """Return the number of drawn images of the training classes before the split."""
         return len(trained_of(len(self.active), self.held_out)) * self.images_per_class
 
     @property
     def train_images(self) -> int:
-        """Return the number of images trained on, floor(train_ratio * pool); the rest is for validation."""
+        """Return the number of drawn images trained on, floor(train_ratio * pool). The rest is for validation."""
         return math.floor(self.train_ratio * self.pool_images)
 
 
@@ -375,16 +376,17 @@ class Config:
 
 
 def trained_of(concepts: int, held_out: Sequence[str] = ()) -> list[str]:
-    """Return the codes of the classes that are trained on: all but `held_out`; () = those with at most one bit set."""
+    """Return the codes of the trained classes: all but `held_out`, or without it those with at most one bit set."""
     names = map("".join, itertools.product("01", repeat=concepts))
     return [name for name in names if (name not in held_out if held_out else name.count("1") <= 1)]
 
 
 def masked_of(active: Sequence[str], concept: str = "", klass: str = "") -> tuple[str, str]:
-    """Return the concept that is masked in training and the code of the class it is masked in, "" filled in.
+    """Return the concept that is masked in training and the code of the masked class.
 
-    By default colour (without it the first active concept), and the class whose only set bit is that of the last other
-    concept: with shape and colour the red triangle "10", with colour and size the red small "01".
+    Empty names are filled in. By default colour (without it the first active concept), and the class whose only set bit
+    is that of the last other concept: with shape and colour the red triangle "10", with colour and size the red small
+    "01".
     """
     concept = concept or ("color" if "color" in active else active[0])
     other = [name for name in active if name != concept][-1:]
@@ -392,5 +394,5 @@ def masked_of(active: Sequence[str], concept: str = "", klass: str = "") -> tupl
 
 
 def shares_embedding(conditioning: str) -> bool:
-    """Return whether with this kind of conditioning all blocks read one embedding of the vector, not the vector."""
+    """Return whether all blocks read one embedding of the vector, not the vector itself, with this conditioning."""
     return conditioning.startswith("common")

@@ -1,4 +1,4 @@
-"""The numbers that differ between the runs of a grid, as a pytree: stacked over runs, traced, vmapped."""
+"""The swept numbers of a run form a pytree that is stacked over runs, traced and vmapped."""
 
 import jax
 

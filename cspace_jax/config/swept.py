@@ -1,6 +1,7 @@
-"""The numbers that differ between the runs of a grid, declared: what is light enough for every command to import.
+"""This module declares the numbers that differ between the runs of a grid.
 
-Code that computes with a `Setting` takes it from `config/setting.py`, which makes it a pytree.
+It is light enough for every command to import. Code that computes with a `Setting` takes it from `config/setting.py`,
+which makes it a pytree.
 """
 
 import dataclasses
@@ -18,14 +19,15 @@ MAX_SEED = 2**32 - 1
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Hold the swept numbers of one run; stacked over runs, every field gains a leading axis [r].
+    """Hold the swept numbers of one run.
 
-    A pytree of scalars, so a grid is vmapped over it: changing a value never compiles a new program. The fields are the
-    list of what can be swept: the axes of the grid, the coordinates of the results, their limits and their flags derive
-    from it. The defaults are the paper's (sep_col .2 and sep_size .4 are one of its concept-signal levels).
+    Stacked over runs, every field gains a leading axis [r]. It is a pytree of scalars, so a grid is vmapped over it:
+    changing a value never compiles a new program. The fields are the list of what can be swept: the axes of the grid,
+    the coordinates of the results, their limits and their flags derive from it. The defaults are the paper's (sep_col
+    .2 and sep_size .4 are one of its concept-signal levels).
 
-    Units: separations are distances between two class means, colour and background in units of full brightness and
-    size in grid units (the image spans [-1, 1]). The seed is a uint32, all others are float32.
+    Units: separations are distances between two class means, colour and background in units of full brightness and size
+    in grid units (the image spans [-1, 1]). The seed is a uint32, all others are float32.
     """
 
     seed: ArrayLike = field(

@@ -1,4 +1,4 @@
-"""What a training step holds beside the state, stage by stage: no program is traced or compiled.
+"""This module counts the memory of a training step beside the state, without tracing or compiling a program.
 
 The forward pass stores what the backward pass reads; the backward pass frees it again while it makes gradients, which
 all stay until their common norm is known. The peak is where the sum is largest. Which tensors are stored was read off
@@ -74,7 +74,7 @@ def step_bytes(spec: TrainSpec, parts: list[Stage] | None = None) -> float:
 
 
 def _peak(parts: list[Stage], samples: int, cut: bool) -> int:
-    """Return the most floats held at once, without what is held all the time."""
+    """Return the most floats held at once, without those that are held all the time."""
 
     def sums(values: Iterable[int]) -> list[int]:
         return list(itertools.accumulate(values, initial=0))
@@ -92,7 +92,7 @@ def _peak(parts: list[Stage], samples: int, cut: bool) -> int:
 
 
 def stages(spec: UNetSpec, size: int) -> Iterator[Stage]:
-    """Yield the parts of a U-Net on `size` x `size` images."""
+    """Yield the parts of a U-Net on `size` x `size` images, in the order of the forward pass."""
     parameters = _parameters(spec, size)
     if spec.conditioning != "none":
         # The largest product: its kernel is turned when the backward pass comes to it.
@@ -128,11 +128,15 @@ def _parameters(spec: UNetSpec, size: int) -> dict[str, int]:
 
 
 def _read(spec: UNetSpec, channels: int) -> int:
-    """Return the numbers of a pixel that a 3x3 convolution reads and stores: its channels, or all patches of them."""
+    """Return the numbers per pixel that a 3x3 convolution reads and stores.
+
+    These are its channels, or all patches of them.
+    """
     return channels * (_TAPS if spec.convolution == "matmul" else 1)
 
 
 def _block(spec: UNetSpec, parameters: int, side: int, entering: int, features: int) -> Stage:
+    """Return the stage of a residual block of `side` x `side` pixels."""
     pixels, turned, prepared, loops, loops_back = side**2, 0, 0, 0, 0
     for channels in (entering, features):
         if spec.convolution == "winograd" and gains_by_winograd(side, side, channels, features):
@@ -150,6 +154,7 @@ def _block(spec: UNetSpec, parameters: int, side: int, entering: int, features: 
 
 
 def _attention(spec: UNetSpec, parameters: int, side: int) -> Stage:
+    """Return the stage of the attention over `side` x `side` pixels."""
     logits = spec.heads * side**4
     kept = _ATTENTION * side**2 * spec.channels[-1] + _SOFTMAX * logits
     return Stage(parameters, kept=kept, passing=2 * logits)

@@ -1,7 +1,7 @@
-"""Choosing how a grid executes by measurement (`engine.plan = "auto"`): the fastest of all candidates is taken.
+"""With `engine.plan = "auto"` measurements choose how a grid executes.
 
-What was measured is kept in a file of this machine's user, by device, network, data and number of runs, so that a
-study that is started again, or repeated with other seeds, measures nothing.
+The fastest of all candidates is taken. What was measured is kept in a file of this machine's user, by device, network,
+data and number of runs, so that a study that is started again, or repeated with other seeds, measures nothing.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _MOST_UNROLLED = 4  # runs; a program with a copy for each of more takes minutes
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What was seen of one candidate.
+    """The measurement of one candidate.
 
     Attributes:
       chosen: its values of the fields convolution, runs, devices and steps_per_call of `EngineConfig`.
@@ -51,7 +51,7 @@ class Timing:
 
 
 def resolve(config: Config, may_measure: bool) -> Plan:
-    """Return the plan of a study: the known one, or with `engine.plan = "auto"` the fastest of all that are measured.
+    """Return the plan of a study, the known one or with `engine.plan = "auto"` the fastest.
 
     What was measured before on such a device is used again. Without it, and without `may_measure`, the plan is the one
     known to be good for the kind of backend.
@@ -82,9 +82,10 @@ def _decided(config: Config, may_measure: bool) -> Config:
 
 
 def candidates(config: Config) -> list[Config]:
-    """Return the study with every plan that is worth a measurement; fields that the user has set stay as they are.
+    """Return the study with every plan that is worth a measurement.
 
-    On a CPU, runs are called one by one, on all devices or on one with all threads; elsewhere they are stacked.
+    Fields that the user has set stay as they are. On a CPU, runs are called one by one, on all devices or on one with
+    all threads; elsewhere they are stacked.
     """
     given, runs = config.engine, _at_once(config)
     if jax.default_backend() == "cpu":
@@ -117,6 +118,9 @@ def measure(configs: Sequence[Config], settings: Any, seconds: float = SECONDS) 
       configs: the same study, each with its plan.
       settings: of the runs that are trained, stacked.
       seconds: how long a plan is timed in each of the turns, or one call if that takes longer.
+
+    Returns:
+      A timing for each of `configs`, in their order. A plan that cannot be carried out has a note.
     """
     started = [_start_or_explain(config, settings) for config in configs]
     rates: list[list[float]] = [[] for _ in started]
@@ -134,7 +138,13 @@ def measure(configs: Sequence[Config], settings: Any, seconds: float = SECONDS) 
 
 
 def start(config: Config, plan: Plan, settings: Any) -> tuple[Timing, Engine]:
-    """Compile the plan of a study for runs with these stacked settings, and train them for one call."""
+    """Compile the plan of a study for runs with these stacked settings, and train them for one call.
+
+    Returns the timing of that call, without a rate, and the engine.
+
+    Raises:
+      jax.errors.JaxRuntimeError: the device cannot carry it out.
+    """
     started = time.perf_counter()
     runner = Engine(TrainSpec.from_config(config, plan), settings, plan)
     _train(runner, runner.init(), 0)
@@ -142,7 +152,10 @@ def start(config: Config, plan: Plan, settings: Any) -> tuple[Timing, Engine]:
 
 
 def speed(runner: Engine, seconds: float) -> float:
-    """Return run-steps per second of an engine that has been started. Its state is made anew and not kept."""
+    """Measure the run-steps per second of a started engine for at least `seconds`.
+
+    Its state is made anew and not kept.
+    """
     state = jax.block_until_ready(runner.init())
     started = time.perf_counter()
     calls, took = 0, 0.0
@@ -154,11 +167,13 @@ def speed(runner: Engine, seconds: float) -> float:
 
 
 def _train(runner: Engine, state: Any, call: int) -> Any:
+    """Train one call of steps and wait for it."""
     steps = runner.plan.steps_per_call
     return jax.block_until_ready(runner.train(state, call * steps, steps))
 
 
 def _start_or_explain(config: Config, settings: Any) -> tuple[Timing, Engine | None]:
+    """Return the first timing and the engine of a plan, or a note and None."""
     plan = Plan.resolve(config, jax.default_backend())
     fields = _fields(config.engine, plan)
     print(f"measuring {' '.join(f'{k}={v}' for k, v in fields.items())}", file=sys.stderr, flush=True)
@@ -174,15 +189,17 @@ def _start_or_explain(config: Config, settings: Any) -> tuple[Timing, Engine | N
 
 
 def _first_line(error: Exception) -> str:
+    """Return the first line of an error, at most 80 characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:80]
 
 
 def _fields(given: EngineConfig, plan: Plan) -> dict[str, Any]:
+    """Return the fields of a plan that a measurement decides."""
     return {name: getattr(plan, name) for name in CHOSEN} | {"devices": given.devices}
 
 
 def best(timings: list[Timing]) -> Timing:
-    """Return the fastest candidate.
+    """Return the timing with the highest rate.
 
     Raises:
       UserError: none could be measured.
@@ -194,7 +211,11 @@ def best(timings: list[Timing]) -> Timing:
 
 
 def table(timings: list[Timing]) -> str:
-    """Return what was measured as text, the chosen plan marked."""
+    """Return the timings as text, one line each, with a mark at the chosen plan.
+
+    Raises:
+      UserError: none could be measured.
+    """
     devices = jax.local_devices()
     lines = [f"engine.plan = 'auto': training on {len(devices)} x {devices[0].device_kind}, run-steps per second"]
     chosen = best(timings)
@@ -206,20 +227,25 @@ def table(timings: list[Timing]) -> str:
 
 
 def _settings(config: Config) -> Any:
+    """Return the stacked settings of the runs that go at once."""
     return grid.stack(grid.grid_settings(config.grid)[: _at_once(config)])
 
 
 def _at_once(config: Config) -> int:
+    """Return how many runs go at once."""
     return at_once(config.grid.num_runs, config.engine.wave)
 
 
 def cache_file() -> epath.Path:
-    """Return the file that measurements of this user's machine are kept in."""
+    """Return the file that keeps the measurements of this user's machine."""
     return epath.Path(startup.cache_folder()) / "plans.json"
 
 
 def key(config: Config) -> str:
-    """Return what a measurement holds for: device, processor, JAX, network, data, batch, runs at once, candidates."""
+    """Return the fingerprint of everything that a measurement holds for.
+
+    That is device, processor, JAX, network, data, batch, runs at once and candidates.
+    """
     devices = jax.local_devices()
     spec = TrainSpec.from_config(config)
     optim = dataclasses.replace(config.optim, steps=1, log_every=1)
@@ -245,6 +271,7 @@ def key(config: Config) -> str:
 
 
 def _remembered(config: Config) -> Timing | None:
+    """Return the timing that an earlier measurement chose, None if there is none."""
     found = _read_cache().get(key(config))
     try:
         return Timing(**found) if isinstance(found, dict) else None
@@ -253,6 +280,7 @@ def _remembered(config: Config) -> Timing | None:
 
 
 def _remember(config: Config, chosen: Timing) -> None:
+    """Keep a measurement, or say that it cannot be kept."""
     kept = _read_cache() | {key(config): dataclasses.asdict(chosen)}
     try:
         write_atomic(cache_file(), json.dumps(kept, indent=1))
@@ -261,6 +289,7 @@ def _remember(config: Config, chosen: Timing) -> None:
 
 
 def _read_cache() -> dict[str, Any]:
+    """Return the kept measurements. A missing or damaged file gives {}."""
     try:
         found = json.loads(cache_file().read_text())
     except (OSError, ValueError):  # none yet, or damaged: it is measured again

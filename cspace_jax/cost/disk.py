@@ -1,4 +1,4 @@
-"""How much disk the parameters of a study take, and the parameters of which saves are kept (`save.keep`)."""
+"""This module tells which saves keep their parameters (`save.keep`), and how much disk they take."""
 
 from cspace_jax.config import Config, save_steps
 from cspace_jax.cost import memory, operations
@@ -6,17 +6,20 @@ from cspace_jax.text import in_words
 
 
 def save_bytes(config: Config) -> float:
-    """Return the bytes of one save: the parameters of all runs, float32."""
+    """Return the bytes of one save, the float32 parameters of all runs."""
     return 4.0 * operations.parameters(config) * config.grid.num_runs
 
 
 def state_bytes(config: Config) -> float:
-    """Return the bytes of states at once: that to resume from, the one before until it is complete, and kept ones."""
+    """Return the most bytes of states that lie on disk at once.
+
+    These are the state to resume from, the one before until it is complete, and the kept ones.
+    """
     return (2 + len(config.save.keep_states)) * memory.state_bytes(config) * config.grid.num_runs
 
 
 def kept_steps(config: Config) -> tuple[int, ...]:
-    """Return the saved steps whose parameters stay on disk; the last save is always one of them."""
+    """Return the saved steps whose parameters stay on disk, ascending. The last save is always among them."""
     save, saves = config.save, save_steps(config.save, config.optim.steps)
     if save.keep_steps:
         return tuple(sorted({*save.keep_steps, saves[-1]}))
@@ -25,7 +28,7 @@ def kept_steps(config: Config) -> tuple[int, ...]:
 
 
 def describe(*configs: Config) -> str:
-    """Return in words which parameters are kept and how much disk they take, of a study's grids together.
+    """Return in words which parameters a study's grids keep and how much disk they take together.
 
     (Each added grid keeps its own: "auto" may keep all saves of a small one and the last of a large one.)
     """

@@ -1,7 +1,8 @@
-"""How many runs go at once, and how many of their samples: the largest wave, then the largest microbatch, that fits.
+"""This module chooses how many runs go at once, and how many of their samples.
 
-Microbatches come before waves, because they cost no second pass over the grid. What fits is predicted from shapes
-(`memory.outline`); only where that refuses is a program compiled.
+It takes the largest wave that fits, then the largest microbatch. Microbatches come before waves, because they cost no
+second pass over the grid. What fits is predicted from shapes (`memory.outline`); only where that refuses is a program
+compiled.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ MARGIN = 1.15  # predictions from shapes are tested to be within 15 % of the com
 
 
 def candidates(config: Config, plan: Plan) -> list[Plan]:
-    """Return a plan with the whole batch at once and with every smaller microbatch that may be taken, largest first.
+    """Return a plan with every microbatch that may be taken: the whole batch first, then smaller ones.
 
     A microbatch that the user set, or that the cache of a CPU decides, stays as it is.
     """
@@ -34,7 +35,10 @@ def candidates(config: Config, plan: Plan) -> list[Plan]:
 
 
 def smaller(config: Config, plan: Plan) -> Plan | None:
-    """Return a plan with the next smaller microbatch, None if there is none or if it is not ours to choose."""
+    """Return a plan with the next smaller microbatch.
+
+    None is returned if there is none, or if the user or the cache of a CPU decides it.
+    """
     now = plan.microbatch or config.optim.batch_size
     return next((one for one in candidates(config, plan) if 0 < one.microbatch < now), None)
 
@@ -47,7 +51,7 @@ def choose(
     place_of: Callable[[Plan], Place] | None = None,
     margin: float = MARGIN,
 ) -> Plan | None:
-    """Return a plan with its wave and microbatch chosen so that training is predicted to fit; None if nothing fits.
+    """Return a plan whose wave and microbatch are predicted to fit, or None if nothing fits.
 
     Args:
       config: the study.
@@ -71,7 +75,9 @@ def choose(
 
 
 def require(config: Config, plan: Plan, runs: int, wave: int = 0, source: str = "") -> Plan:
-    """Return what `choose` does for this process; where a prediction from shapes leaves doubt, the compiler is asked.
+    """Return a plan whose wave and microbatch fit into the memory of this process, as `choose` does.
+
+    Where a prediction from shapes leaves doubt, the compiler is asked.
 
     Args:
       config: the study.
@@ -99,7 +105,7 @@ def require(config: Config, plan: Plan, runs: int, wave: int = 0, source: str = 
 
 
 def _refusal(config: Config, plan: Plan, wave: int, source: str, found: tuple[Footprint, Place, int]) -> str:
-    """Say why a wave does not fit and which wave, or which microbatch instead of the user's own, does."""
+    """Return why a wave does not fit, and which wave or microbatch would."""
     footprint, place, most = found
     owner = "the machine" if place.shared else "a device"
     available = f"of {in_words(place.available)} available memory of {owner} (engine.memory_gb sets another size)"
@@ -121,7 +127,7 @@ def _refusal(config: Config, plan: Plan, wave: int, source: str, found: tuple[Fo
 
 
 def describe(config: Config, parts: Sequence[tuple[Plan, int]]) -> str:
-    """Return in words in how many waves runs are trained and how much memory that is predicted to take here.
+    """Return in words in how many waves runs are trained here, and the predicted memory.
 
     Args:
       config: the study.
@@ -136,16 +142,21 @@ def describe(config: Config, parts: Sequence[tuple[Plan, int]]) -> str:
 
 
 def _most(config: Config, plan: Plan, place: Place, margin: float) -> int:
+    """Return the largest wave that fits with a margin."""
     safe = dataclasses.replace(place, available=place.available / margin)
     return memory.largest_wave(_outline(config, plan, place), safe)
 
 
 def _even(runs: int, most: int) -> int:
-    """Return the size of as few waves as possible of at most `most` runs, all about equally large."""
+    """Return the size of waves of at most `most` runs.
+
+    The waves are as few as possible and about equally large.
+    """
     return -(-runs // -(-runs // most))
 
 
 def _outline(config: Config, plan: Plan, place: Place) -> Footprint:
+    """Return the footprint of a plan at a place, predicted from shapes."""
     return memory.outline(config, dataclasses.replace(plan, wave=0), place.tpu)
 
 

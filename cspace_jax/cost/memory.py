@@ -1,9 +1,9 @@
-"""How much memory training needs: the compiler's own analysis of its programs, scaled to the runs of a wave.
+"""This module predicts how much memory training needs.
 
-Bytes throughout; a GB is 1e9 bytes. What is counted: states, training sets and settings of all runs of a wave, the
-working memory of the programs that run at the same time, and on a CPU the copy that `Engine.fetch` makes when runs in
-several groups are saved. What is not: the runtime itself, compilation, evaluation, and host memory beside an
-accelerator.
+It takes the compiler's own analysis of programs, or a closed form, and scales it to the runs of a wave. Bytes
+throughout; a GB is 1e9 bytes. What is counted: states, training sets and settings of all runs of a wave, the working
+memory of the programs that run at the same time, and on a CPU the copy that `Engine.fetch` makes when runs in several
+groups are saved. What is not: the runtime itself, compilation, evaluation, and host memory beside an accelerator.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ _MOST_RUNS = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Footprint:
-    """Memory of training in bytes.
+    """The memory of training, in bytes.
 
     Attributes:
       state: of one run: parameters, two moments, average, shuffle order, key.
@@ -49,7 +49,7 @@ class Footprint:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a wave is trained.
+    """The devices and the memory that a wave is trained with.
 
     Attributes:
       layout: `Plan.runs`.
@@ -69,7 +69,11 @@ class Place:
 
 
 def here(config: Config, plan: Plan) -> Place:
-    """Return the place that this process would train in, `engine.memory_gb` considered."""
+    """Return the place that this process would train in. `engine.memory_gb` is considered.
+
+    Raises:
+      UserError: the plan asks for more devices than there are.
+    """
     backend = jax.default_backend()
     cpu = backend == "cpu"
     available = config.engine.memory_gb * GB or (machine.memory() if cpu else _device_memory())
@@ -78,16 +82,17 @@ def here(config: Config, plan: Plan) -> Place:
 
 
 def state_bytes(config: Config) -> float:
-    """Return the bytes of the state of one run: parameters, moments, average, shuffle order and key."""
+    """Return the bytes of one run's state: parameters, moments, average, shuffle order and key."""
     return _bytes(abstract_run(TrainSpec.from_config(config), _abstract(config)))
 
 
 @functools.cache
 def outline(config: Config, plan: Plan, tpu: bool = False) -> Footprint:
-    """Return a footprint from shapes alone, without compiling: what stays exactly, what a step needs by a closed form.
+    """Return a footprint from shapes alone, without compiling.
 
-    The closed form (`activations.step_bytes`) is within 15 % of the compiler's analysis on a CPU, and with `tpu` of
-    that of a compiler for TPUs where a device's memory is filled (docs/devices.md). What stays is padded there.
+    What stays between calls is counted exactly, the memory of a step by a closed form. The closed form
+    (`activations.step_bytes`) is within 15 % of the compiler's analysis on a CPU, and with `tpu` of that of a compiler
+    for TPUs where a device's memory is filled (docs/devices.md). What stays is padded there.
     """
     spec, setting = TrainSpec.from_config(config, plan), _abstract(config)
     state = abstract_run(spec, setting)
@@ -102,9 +107,10 @@ def outline(config: Config, plan: Plan, tpu: bool = False) -> Footprint:
 
 
 def analyse(config: Config, plan: Plan) -> Footprint:
-    """Return the footprint from the compiler's analysis of the training program; compiles it once or twice.
+    """Return the footprint from the compiler's analysis of the training program.
 
-    A layout that stacks runs is compiled for one run and for two: what the second adds is taken to be a run's share.
+    The program is compiled once or twice. A layout that stacks runs is compiled for one run and for two: what the
+    second adds is taken to be a run's share.
     """
     state, pool = state_bytes(config), _bytes(TrainSpec.from_config(config).source.pool_shapes)
     resident, working = _program_bytes(config, plan, 1)
@@ -116,7 +122,7 @@ def analyse(config: Config, plan: Plan) -> Footprint:
 
 
 def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]:
-    """Compile the training program of `runs` runs; return the bytes of its arguments and those it needs beyond them."""
+    """Compile the training program of `runs` runs and return the bytes of its arguments and those beyond them."""
     spec = TrainSpec.from_config(config, plan)
     stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs,), leaf.dtype), _abstract(config))
     state = jax.eval_shape(jax.vmap(functools.partial(init_run, spec)), stacked)
@@ -133,9 +139,10 @@ def _program_bytes(config: Config, plan: Plan, runs: int) -> tuple[float, float]
 
 
 def peak_bytes(footprint: Footprint, place: Place, runs: int) -> float:
-    """Return the predicted peak of training a wave of `runs` >= 1 runs: of the fullest device, or of the shared memory.
+    """Return the predicted peak bytes of training a wave of `runs` >= 1 runs.
 
-    Run groups are those of `Engine`. In a loop all runs stay in memory while each device runs the program of one.
+    It is that of the fullest device, or of the shared memory. Run groups are those of `Engine`. In a loop all runs stay
+    in memory while each device runs the program of one.
     """
     shards = microbatch.choose_shards(place.microbatches, place.devices // runs)
     places = place.devices // shards
@@ -152,7 +159,7 @@ def peak_bytes(footprint: Footprint, place: Place, runs: int) -> float:
 
 
 def largest_wave(footprint: Footprint, place: Place) -> int:
-    """Return the most runs at once that are predicted to fit; 0 if not even one does."""
+    """Return the most runs at once that are predicted to fit. It is 0 if not even one does."""
     low, high = 0, _MOST_RUNS
     while low < high:
         middle = (low + high + 1) // 2
@@ -161,16 +168,18 @@ def largest_wave(footprint: Footprint, place: Place) -> int:
 
 
 def fits(footprint: Footprint, place: Place, runs: int) -> bool:
-    """Return whether a wave of `runs` runs is predicted to fit."""
+    """Return whether a wave of `runs` >= 1 runs is predicted to fit."""
     return peak_bytes(footprint, place, runs) <= place.available
 
 
 def _abstract(config: Config) -> Setting:
-    """Return shapes and types of the setting of one run."""
+    """Return the shapes and types of one run's setting."""
     return jax.eval_shape(lambda: grid.example_setting(config.grid))
 
 
 def _bytes(tree: Any) -> float:
+    """Return the bytes of a tree of arrays, without padding."""
+
     def one(leaf: Any) -> int:
         return leaf.size * leaf.dtype.itemsize
 
@@ -178,6 +187,7 @@ def _bytes(tree: Any) -> float:
 
 
 def _device_memory() -> float:
+    """Return the bytes of the smallest local device's memory. The result is infinity where none tells."""
     limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
     known = [float(limit) for limit in limits if limit]
     return min(known) if known else float("inf")

@@ -1,10 +1,11 @@
-"""What training holds on a TPU: another compiler than a CPU's, and arrays that are padded (`tiles`).
+"""This module counts the memory of training on a TPU.
 
-Read off the schedule and the layouts of programs that libtpu 0.0.52 compiled for a v5e (docs/devices.md). Of a norm the
-input is stored, and what is computed element by element between it and a convolution is computed again where it is
-read. Channels, and pixels where attention makes them the minor dimension, fill rows of 128 numbers. Before its loop the
-program copies kernels, with their moments and averages, and the training set into other layouts; with microbatches the
-moments and averages stay as they are, and each step copies kernels for all its microbatches.
+Its compiler is another one than a CPU's, and arrays are padded (`tiles`). Read off the schedule and the layouts of
+programs that libtpu 0.0.52 compiled for a v5e (docs/devices.md). Of a norm the input is stored, and what is computed
+element by element between it and a convolution is computed again where it is read. Channels, and pixels where attention
+makes them the minor dimension, fill rows of 128 numbers. Before its loop the program copies kernels, with their moments
+and averages, and the training set into other layouts; with microbatches the moments and averages stay as they are, and
+each step copies kernels for all its microbatches.
 """
 
 import math
@@ -30,17 +31,17 @@ _LOGITS = 2  # beside the probabilities, while the backward pass is in the softm
 
 
 def shared_bytes(tree: Any) -> float:
-    """Return the bytes of a tree of arrays in a TPU's memory."""
+    """Return the bytes of a tree of arrays in a TPU's memory, padded."""
     return float(sum(padded_bytes(shape, size) for shape, size in _arrays(tree)))
 
 
 def run_bytes(tree: Any) -> float:
-    """Return a run's share of the bytes of a tree of its arrays, each stacked with those of other runs."""
+    """Return a run's share of the bytes of its arrays, each stacked with those of other runs."""
     return sum(padded_bytes((ROWS, *shape), size) for shape, size in _arrays(tree)) / ROWS
 
 
 def copied_bytes(state: Any, data: Any) -> float:
-    """Return the bytes of what the program copies of a run: kernels of `state`, tables of the training set.
+    """Return the bytes that the program copies of a run: kernels of `state`, tables of the training set.
 
     A copied kernel takes what it took before; of a table [rows, n] every row fills rows of 128 numbers.
     """
@@ -50,7 +51,10 @@ def copied_bytes(state: Any, data: Any) -> float:
 
 
 def stages(spec: UNetSpec, size: int, params: Mapping[str, Any]) -> Iterator[Stage]:
-    """Yield the parts of a U-Net with parameters `params` on `size` x `size` images; floats are counted as padded."""
+    """Yield the parts of a U-Net with parameters `params` on `size` x `size` images.
+
+    Floats are counted as padded.
+    """
     parameters = {name: int(run_bytes(part)) // _FLOAT for name, part in params.items()}
     yield Stage(sum(parameters.get(name, 0) for name in _FIRST))
     entering = operations.entering_channels(spec)
@@ -73,6 +77,7 @@ def stages(spec: UNetSpec, size: int, params: Mapping[str, Any]) -> Iterator[Sta
 
 
 def _block(spec: UNetSpec, parameters: int, pixels: int, entering: int, features: int) -> Stage:
+    """Return the stage of a residual block of `pixels` pixels."""
     before, after = padded(entering, ROW), padded(features, ROW)
     # A 1x1 convolution reads the input in bfloat16; what dropout keeps is said in a byte.
     joined = before // 2 if entering != features else 0
@@ -83,6 +88,7 @@ def _block(spec: UNetSpec, parameters: int, pixels: int, entering: int, features
 
 
 def _attention(spec: UNetSpec, parameters: int, pixels: int) -> Stage:
+    """Return the stage of the attention over `pixels` pixels."""
     channels, row = spec.channels[-1], padded(pixels, ROW)
     probabilities = spec.heads * pixels * row
     kept = _ATTENTION * pixels * padded(channels, ROW) + _HEADS * channels * row + probabilities
@@ -90,7 +96,7 @@ def _attention(spec: UNetSpec, parameters: int, pixels: int) -> Stage:
 
 
 def _arrays(tree: Any) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Yield shapes of arrays and bytes of a number; a random key is two words."""
+    """Yield the shape and the bytes of a number of each array. A random key is two words."""
     for leaf in jax.tree.leaves(tree):
         key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         yield ((*leaf.shape, 2), _FLOAT) if key else (leaf.shape, leaf.dtype.itemsize)

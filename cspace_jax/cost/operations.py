@@ -1,4 +1,4 @@
-"""Operations and parameters in closed form, layer by layer: no program is traced or compiled.
+"""This module counts operations and parameters layer by layer, without tracing or compiling a program.
 
 Counted as XLA counts a program that it has not optimised: a product and its addition are two operations, products with
 the zeros around an image are not computed, and functions such as `exp` are left out. A test holds the sums of a step
@@ -31,7 +31,7 @@ _AVERAGE = 4.0  # of one parameter: its running average
 
 
 class Layer(NamedTuple):
-    """One layer of a network: its parameters, and its floating-point operations for one image.
+    """The parameters of one layer, and its floating-point operations for one image.
 
     Attributes:
       name: of the layer, as in the parameters.
@@ -47,7 +47,10 @@ class Layer(NamedTuple):
 
 
 def network(spec: UNetSpec, size: int, training: bool = False) -> Iterator[Layer]:
-    """Yield the layers of a U-Net on one `size` x `size` image; dropout only draws in `training`."""
+    """Yield the layers of a U-Net on one `size` x `size` image.
+
+    Dropout only draws in `training`.
+    """
     first = spec.channels[0]
     conditioned = spec.conditioning != "none"
     if conditioned:
@@ -71,12 +74,16 @@ def network(spec: UNetSpec, size: int, training: bool = False) -> Iterator[Layer
 
 
 def level_of(spec: UNetSpec, name: str) -> int:
-    """Return the resolution level of a residual block, 0 the finest."""
+    """Return the resolution level of a residual block. Level 0 is the finest."""
     return len(spec.channels) - 1 if name.startswith("mid") else int(name.split("_")[1])
 
 
 def entering_channels(spec: UNetSpec) -> dict[str, int]:
-    """Return the channels that enter every residual block: those of a level, and at the first of a level the skip's."""
+    """Return the channels that enter every residual block, name -> channels.
+
+    These are the channels of its level. The first block of a level takes those of the finer level on the way down, and
+    on the way up those of the skip connection as well.
+    """
     found = {}
     for name, features in unet.block_features(spec).items():
         level, last = level_of(spec, name), len(spec.channels) - 1
@@ -89,6 +96,7 @@ def entering_channels(spec: UNetSpec) -> dict[str, int]:
 
 
 def _block(spec: UNetSpec, name: str, side: int, entering: int, features: int, training: bool) -> Iterator[Layer]:
+    """Yield the layers of a residual block."""
     yield _norm(f"{name}/norm_0", side**2, entering, _GELU)
     yield _conv(f"{name}/conv_0", 3, side, entering, features)
     if spec.conditioning != "none":
@@ -105,6 +113,7 @@ def _block(spec: UNetSpec, name: str, side: int, entering: int, features: int, t
 
 
 def _attention(side: int, channels: int) -> Iterator[Layer]:
+    """Yield the layers of the attention."""
     pixels = side**2
     yield _norm("mid_attention/norm", pixels, channels)
     for name in ("q", "k", "v", "out"):
@@ -115,21 +124,25 @@ def _attention(side: int, channels: int) -> Iterator[Layer]:
 
 
 def _conv(name: str, width: int, side: int, entering: int, features: int, input_gradient: bool = True) -> Layer:
+    """Return a convolution of `width` x `width` taps on `side` x `side` pixels."""
     taps = width * side - (width - 1)  # along one axis, those that fall inside the image
     kernel = width**2 * entering * features
     return _products(name, taps**2 * entering * features, side**2, features, kernel, 1 + input_gradient)
 
 
 def _resampling(name: str, coarse: int, entering: int, features: int) -> Layer:
+    """Return a convolution that halves or doubles the image; `coarse` is the smaller side."""
     kernel = 4 * entering * features
     return _products(name, coarse**2 * kernel, coarse**2, features, kernel)
 
 
 def _linear(name: str, entering: int, features: int) -> Iterator[Layer]:
+    """Yield a linear layer."""
     yield _products(name, entering * features, 1, features, entering * features)
 
 
 def _mlp(name: str, entering: int, features: int) -> Iterator[Layer]:
+    """Yield the layers of an MLP with two linear layers."""
     yield from _linear(f"{name}/dense_0", entering, features)
     yield from _linear(f"{name}/dense_1", features, features)
     yield _elementwise(f"{name}/gelu", 2 * features, _GELU)
@@ -138,27 +151,35 @@ def _mlp(name: str, entering: int, features: int) -> Iterator[Layer]:
 def _products(
     name: str, multiplications: int, pixels: int = 0, features: int = 0, kernel: int = 0, gradients: int = 2
 ) -> Layer:
-    """Return a layer of products; `pixels` x `features` sums get a bias, `gradients` of the factors are needed."""
+    """Return a layer of products.
+
+    `pixels` x `features` sums get a bias. Gradients are needed of `gradients` of the two factors.
+    """
     bias = pixels * features
     return Layer(name, kernel + features, 2.0 * multiplications + bias, 2.0 * gradients * multiplications + bias)
 
 
 def _norm(name: str, pixels: int, channels: int, *then: tuple[float, float]) -> Layer:
+    """Return a normalisation, and the functions of each element that follow it."""
     return _elementwise(name, pixels * channels, _NORM, *then)._replace(parameters=2 * channels)
 
 
 def _elementwise(name: str, elements: int, *costs: tuple[float, float]) -> Layer:
+    """Return a layer of functions of each element."""
     forward, backward = (sum(parts) for parts in zip(*costs, strict=True))
     return Layer(name, 0, elements * forward, elements * backward)
 
 
 def network_spec(config: Config) -> UNetSpec:
-    """Return the network of a study's diffusion model."""
+    """Return the static description of the network of a study's diffusion model."""
     return TrainSpec.from_config(config).vdm.network
 
 
 def parameters(config: Config) -> int:
-    """Return the number of trained scalars of one run: network, noise schedule and the token of masked concepts."""
+    """Return the number of trained scalars of one run.
+
+    They belong to the network, the noise schedule and the token of masked concepts.
+    """
     schedule = 2 * (config.diffusion.schedule == "learned_linear")
     token = unet.count_params(jax.eval_shape(lambda: masking.init_params(source_of(config.data))))
     return unet_parameters(network_spec(config)) + schedule + token
@@ -170,7 +191,7 @@ def unet_parameters(spec: UNetSpec) -> int:
 
 
 def step_flops(config: Config) -> float:
-    """Return the operations of one training step of one run."""
+    """Return the floating-point operations of one training step of one run."""
     size = config.data.image_size
     image = sum(layer.forward + layer.backward for layer in network(network_spec(config), size, training=True))
     update = _UPDATE + _AVERAGE * (config.optim.ema > 0)
@@ -178,18 +199,18 @@ def step_flops(config: Config) -> float:
 
 
 def image_flops(config: Config) -> float:
-    """Return the operations of one step of the sampler for one image, without guidance."""
+    """Return the operations of one sampler step for one image, without guidance."""
     return sum(layer.forward for layer in network(network_spec(config), config.data.image_size))
 
 
 def evaluation_flops(config: Config) -> float:
-    """Return the operations of sampling all classes for one run at one checkpoint."""
+    """Return the operations of sampling all classes, for one run at one checkpoint."""
     images = source_of(config.data).classes.num * config.evaluate.samples_per_class
     return images * (1 + _is_guided(config)) * config.evaluate.sampling_steps * image_flops(config)
 
 
 def loss_flops(config: Config) -> float:
-    """Return the operations of the validation and test losses of one run at one checkpoint.
+    """Return the operations of the validation and test losses, for one run at one checkpoint.
 
     With pictures the validation loss is measured once more, and once for each concept that is named wrongly.
     """
@@ -204,7 +225,7 @@ def loss_flops(config: Config) -> float:
 
 
 def battery_flops(config: Config) -> float:
-    """Return the operations of sampling for the battery of protocols for one run at one checkpoint."""
+    """Return the operations of sampling for the battery of protocols, for one run at one checkpoint."""
     if not config.elicit.protocols:
         return 0.0
     passes = sum(protocols.passes(config.elicit, config.evaluate.guidance))
@@ -213,7 +234,10 @@ def battery_flops(config: Config) -> float:
 
 
 def study_flops(config: Config) -> dict[str, float]:
-    """Return the operations of a study by stage: "training", "evaluation" and, if it has protocols, "battery"."""
+    """Return the operations of a study by stage.
+
+    The stages are "training", "evaluation" and, if there are protocols, "battery".
+    """
     runs, saves = config.grid.num_runs, len(save_steps(config.save, config.optim.steps))
     battery = {"battery": runs * saves * battery_flops(config)} if config.elicit.protocols else {}
     return {
@@ -224,4 +248,5 @@ def study_flops(config: Config) -> dict[str, float]:
 
 
 def _is_guided(config: Config) -> bool:
+    """Return whether naive prompting is guided, so that each step takes two passes."""
     return config.evaluate.guidance != 1.0

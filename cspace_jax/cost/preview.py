@@ -1,4 +1,7 @@
-"""What a study will take, said before it is started (`--mode=plan`): grid, operations, time, disk and memory."""
+"""This module forecasts what a study will take, before it is started (`--mode=plan`).
+
+It covers grid, operations, time, disk and memory.
+"""
 
 import dataclasses
 import functools
@@ -51,10 +54,10 @@ ACCELERATORS = {
 
 
 def show(config: Config, plan: Plan, compile_programs: bool = False) -> None:
-    """Print the forecast line by line and its progress on standard error; trains and writes nothing.
+    """Print the forecast line by line, and its progress on standard error.
 
-    Memory is predicted from shapes, in seconds; with `compile_programs` by the compiler, which takes minutes at paper
-    scale on a CPU.
+    It trains and writes nothing. Memory is predicted from shapes, in seconds; with `compile_programs` by the compiler,
+    which takes minutes at paper scale on a CPU.
     """
     started = time.monotonic()
     analyse = _compiled if compile_programs else memory.outline
@@ -65,6 +68,7 @@ def show(config: Config, plan: Plan, compile_programs: bool = False) -> None:
 
 
 def _computation(config: Config, plan: Plan) -> Iterator[str]:
+    """Yield the lines on grid, parameters, operations, execution and time."""
     runs, steps = config.grid.num_runs, config.optim.steps
     yield f"study {config.study}, scale {config.scale}: {runs} runs x {steps:,} steps"
     values = {axis: getattr(config.grid, axis) for axis in grid.AXES}
@@ -83,15 +87,18 @@ def _computation(config: Config, plan: Plan) -> Iterator[str]:
 
 
 def _short(values: tuple[Any, ...]) -> str:
+    """Return the values of an axis as text, many of them shortened."""
     return str(values) if len(values) <= 6 else f"({values[0]}, {values[1]}, ... {values[-1]}: {len(values)} values)"
 
 
 def _probe_parameters(config: Config) -> int:
+    """Return the number of parameters of the probe."""
     spec = probe_network.ProbeSpec.from_config(config)
     return count_params(jax.eval_shape(lambda key: probe_network.init_params(spec, key, 1.0), jax.random.key(0)))
 
 
 def _disk(config: Config, plan: Plan) -> Iterator[str]:
+    """Yield the line on disk."""
     parameters, states = len(disk.kept_steps(config)) * disk.save_bytes(config), disk.state_bytes(config)
     kept = len(config.save.keep_states)
     which = "two states to resume from, for a moment" + (f", and {kept} that are kept" if kept else "")
@@ -102,6 +109,7 @@ def _disk(config: Config, plan: Plan) -> Iterator[str]:
 
 
 def _memory_here(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
+    """Yield the lines on memory of this machine."""
     place = memory.here(config, plan)
     footprint = memory.outline(config, plan, place.tpu) if analyse is memory.outline else analyse(config, plan)
     source = "from shapes; --compile asks the compiler" if analyse is memory.outline else "as compiled here"
@@ -121,17 +129,18 @@ def _memory_here(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
 
 
 def _doubling(runs: int) -> list[int]:
-    """Return 1, 2, 4, ... and `runs` itself."""
+    """Return the numbers 1, 2, 4, ... up to `runs`, and `runs` itself."""
     return sorted({*(2**i for i in range(runs.bit_length())), runs})
 
 
 def _fitting(footprint: Footprint, place: Place, runs: int) -> str:
+    """Return in words how many of the runs fit at once."""
     most = memory.largest_wave(footprint, place)
     return f"all {runs} runs (up to {most:,})" if most >= runs else f"{most:,} of {runs} runs"
 
 
 def _elsewhere(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
-    """Say time and waves on accelerators, all runs of a chip in one program."""
+    """Yield the lines on time and waves on accelerators, with all runs of a chip in one program."""
     stacked = dataclasses.replace(config.engine, runs="vmap", convolution="auto", steps_per_call=0)
     there = Plan.resolve(dataclasses.replace(config, engine=stacked), "gpu")
     needs = [one.resident + one.working for one in (analyse(config, there), memory.outline(config, there, tpu=True))]
@@ -148,7 +157,10 @@ def _elsewhere(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
 
 
 def _waves(config: Config, plan: Plan, place: Place) -> str:
-    """Say in how many waves the grid would be trained at a place, wave and microbatch chosen as there."""
+    """Return in words in how many waves the grid would be trained at a place.
+
+    Wave and microbatch are chosen as there.
+    """
     runs = config.grid.num_runs
     chosen = fit.choose(config, plan, runs, config.engine.wave, lambda _: place)
     if chosen is None:
@@ -160,10 +172,12 @@ def _waves(config: Config, plan: Plan, place: Place) -> str:
 
 @functools.cache
 def _compiled(config: Config, plan: Plan) -> Footprint:
+    """Return the footprint as the compiler tells it, and say that it takes time."""
     programs = "the program of one run" if plan.runs == "loop" else f"programs ({plan.runs}) of one and of two runs"
     _progress(f"compiling {programs} for the memory they need; at paper scale this takes minutes on a CPU")
     return memory.analyse(config, plan)
 
 
 def _progress(text: str) -> None:
+    """Print a line of progress on standard error."""
     print(f"plan: {text}", file=sys.stderr, flush=True)

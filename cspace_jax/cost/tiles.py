@@ -1,4 +1,4 @@
-"""What an array takes in a TPU's memory, where two of its dimensions are padded to tiles.
+"""This module counts an array's bytes in a TPU's memory, where two dimensions are padded to tiles.
 
 Read from the layouts that libtpu 0.0.52 gives a v5e's programs, such as `f32[8,11,64]{2,0,1:T(8,128)}`: the minor
 dimension fills rows of 128, the next one tiles of 8 rows (or 1, 2 or 4, where it is no longer), and the two are chosen
@@ -30,11 +30,14 @@ def padded_bytes(shape: Sequence[int], itemsize: int) -> int:
 
 
 def padded(count: int, tile: int) -> int:
-    """Return the next multiple of a tile."""
+    """Return the smallest multiple of `tile` that is at least `count`."""
     return -(-count // tile) * tile
 
 
 def _rows(count: int, itemsize: int) -> int:
-    """Return the rows that `count` rows are padded to: bytes lie in fours, one above the other."""
+    """Return the number of rows that `count` rows are padded to.
+
+    Bytes lie in fours, one above the other.
+    """
     small = (rows for rows in (1, 2, 4) if rows >= count and rows * itemsize >= 4)
     return next(small, padded(count, ROWS))

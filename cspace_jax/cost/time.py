@@ -1,4 +1,7 @@
-"""How long a study will take on this machine: operations in closed form over a measured matmul speed."""
+"""This module forecasts how long a study will take on this machine.
+
+It divides operations in closed form by a measured matmul speed.
+"""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +24,10 @@ _OVERHEAD_SECONDS = 60.0  # compilation, probe, figures
 
 
 def matmul_speed(size: int = 1024, repeats: int = 5) -> float:
-    """Measure the floating-point operations per second of a float32 matrix product on the default device."""
+    """Measure the floating-point operations per second of a `size` x `size` float32 matrix product.
+
+    The default device is measured, and the fastest of `repeats` counts.
+    """
     a = jnp.ones((size, size))
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()
@@ -34,12 +40,18 @@ def matmul_speed(size: int = 1024, repeats: int = 5) -> float:
 
 
 def estimate_seconds(configs: Sequence[Config], plan: Plan) -> float:
-    """Estimate the time of a study's grids on this machine, good to about the factor `FACTOR` either way."""
+    """Estimate the seconds that a study's grids take on this machine.
+
+    The truth lies within about the factor `FACTOR` either way.
+    """
     return sum(stage_seconds(configs, plan).values()) + _OVERHEAD_SECONDS
 
 
 def stage_seconds(configs: Sequence[Config], plan: Plan) -> dict[str, float]:
-    """Estimate the time of each stage: "training", "evaluation" and, where there are protocols, "battery"."""
+    """Estimate the seconds of each stage, stage -> seconds.
+
+    The stages are "training", "evaluation" and, where there are protocols, "battery".
+    """
     backend = jax.default_backend()
     # CPU devices share the cores.
     devices = 1 if backend == "cpu" else len(local_devices(plan))
@@ -52,23 +64,24 @@ def stage_seconds(configs: Sequence[Config], plan: Plan) -> dict[str, float]:
 
 
 def describe_time(configs: Sequence[Config], plan: Plan) -> str:
-    """Return in words between what the time of a study's grids lies on this machine, by `estimate_seconds`."""
+    """Return in words the range of time of a study's grids on this machine (`estimate_seconds`)."""
     return _between(estimate_seconds(configs, plan))
 
 
 def _between(seconds: float) -> str:
+    """Return the range of a duration in words."""
     return f"{minutes(seconds / FACTOR)} to {minutes(seconds * FACTOR)}"
 
 
 def describe_stages(config: Config, plan: Plan) -> str:
-    """Return in words what the whole study and each of its stages take on this machine, by `stage_seconds`."""
+    """Return in words the time of the study and of each stage on this machine (`stage_seconds`)."""
     stages = stage_seconds([config], plan)
     each = ", ".join(f"{name} {minutes(seconds)}" for name, seconds in stages.items())
     return f"{_between(sum(stages.values()) + _OVERHEAD_SECONDS)} for the whole study (about {each})"
 
 
 def describe_plan(config: Config, plan: Plan) -> str:
-    """Return how the grid executes, in words."""
+    """Return in words how the grid executes."""
     parts = [f"runs {plan.runs}", f"convolution {plan.convolution}", f"{plan.steps_per_call} step(s) per call"]
     batch = config.optim.batch_size
     spec = TrainSpec.from_config(config, plan)

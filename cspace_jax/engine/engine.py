@@ -1,4 +1,4 @@
-"""Execution of a grid of runs: the only place where runs are stacked.
+"""The engine executes a grid of runs. It is the only place where runs are stacked.
 
 What is executed are pure functions of one run. A *run group* is the stack of runs that one compiled call advances.
 GPU or TPU: one group per device. CPU: one run per group, because there the program of one run, called for each, is the
@@ -27,7 +27,7 @@ RunGroups = list[PyTree]  # one stacked tree per run group, each on its group's 
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What the engine asks of the static description of a run: a hashable dataclass, such as `TrainSpec`.
+    """The engine asks this of the static description of a run, a hashable dataclass such as `TrainSpec`.
 
     `init`, `make_data` and `chunk` are pure functions of one run's arrays; `pool` are arrays on the host that all runs
     share; `shards` is how many devices share a run, each with some of its `microbatches`.
@@ -50,7 +50,7 @@ class Trainable(Protocol):
 
 
 class Engine:
-    """Compiled execution of one wave of runs.
+    """Execute one wave of runs with compiled programs.
 
     Args:
       spec: the static description of a run.
@@ -71,12 +71,13 @@ class Engine:
         self._data: RunGroups | None = None
 
     def _cut(self) -> list[slice]:
+        """Return the runs of each group, as slices of the wave."""
         if self.plan.runs == "loop":
             return waves(self.runs, 1)
         return waves(self.runs, -(-self.runs // len(self.places)))
 
     def init(self) -> RunGroups:
-        """Return the states of all runs before the first step."""
+        """Return the states of all runs before the first step, by group."""
         return self.call(type(self.spec).init, self.spec, self.settings)
 
     def abstract_state(self) -> PyTree:
@@ -86,7 +87,10 @@ class Engine:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((self.runs, *leaf.shape), leaf.dtype), one)
 
     def train(self, state: RunGroups, step: int, count: int) -> tuple[RunGroups, list[Any]]:
-        """Train all runs for `count` steps after `step`; `state` is donated. Metrics are of the last step."""
+        """Train all runs for `count` steps after `step`, and return their states and metrics by group.
+
+        `state` is donated. The metrics are those of the last step.
+        """
         if self._data is None:
             self._data = self.call(type(self.spec).make_data, self.spec, self.settings)
         shared = (self.pool, np.int32(step), np.int32(count))
@@ -124,7 +128,7 @@ class Engine:
 
     @property
     def pool(self) -> Shared:
-        """What all runs share of the images, as an argument of `call`: one copy a place."""
+        """The images that all runs share, as an argument of `call`: one copy per place."""
         return shared_pool(self.spec.pool)
 
     @property
@@ -141,40 +145,49 @@ class Engine:
         return [put(runs, place) for runs, place in self.groups]
 
     def _place(self, group: int) -> Sharding:
+        """Return the place of a group."""
         return self.places[group % len(self.places)]
 
     def fetch(self, groups: RunGroups) -> PyTree:
-        """Wait for groups and stack them into one tree of NumPy arrays over all runs, random keys as their data.
+        """Wait for groups, and stack them into one tree of NumPy arrays over all runs.
 
-        Every device sends its own runs to the host: no device ever holds those of another.
+        Random keys become their data. Every device sends its own runs to the host: no device ever holds those of
+        another.
         """
         parts = jax.device_get(jax.tree.map(_numbers, groups))
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _at(argument: Any, place: Sharding) -> Any:
+    """Return an argument at a place."""
     return argument.at(place) if isinstance(argument, Shared) else argument
 
 
 def _numbers(leaf: jax.Array) -> jax.Array:
-    """Return a leaf as numbers: a typed random key as its data."""
+    """Return a leaf as numbers. A typed random key gives its data."""
     return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
 
 
 @functools.cache
 def abstract_run(spec: Trainable, setting: Any) -> Any:
-    """Return shapes and types of one run's state; `setting` is hashable, with leaves of shapes and types."""
+    """Return shapes and types of one run's state.
+
+    `setting` holds shapes and types too, and is hashable.
+    """
     return jax.eval_shape(spec.init, setting)
 
 
 def training_program(spec: Trainable, plan: Plan) -> Any:
-    """Return the program of `Engine.train`: of states, settings, data, pool and the int32 scalars step and count."""
+    """Return the program of `Engine.train`.
+
+    Its arguments are states, settings, data, pool and the int32 scalars step and count.
+    """
     place = _places(local_devices(plan), spec.shards)[0]
     return _program(type(spec).chunk, spec, _layout(plan), 3, 3, True, _mesh(place))
 
 
 def _places(devices: Sequence[Any], shards: int) -> list[Sharding]:
-    """Return the places of groups: each device, or each group of `shards` that hold the same."""
+    """Return the places of groups: each device, or each `shards` devices that hold the same."""
     if shards == 1:
         return [SingleDeviceSharding(device) for device in devices]
     groups = [devices[i : i + shards] for i in range(0, len(devices) - shards + 1, shards)]
@@ -182,10 +195,12 @@ def _places(devices: Sequence[Any], shards: int) -> list[Sharding]:
 
 
 def _mesh(place: Sharding) -> Mesh | None:
+    """Return the mesh of a place of several devices, None of one device."""
     return place.mesh if isinstance(place, NamedSharding) else None  # type: ignore[return-value]
 
 
 def _layout(plan: Plan) -> str:
+    """Return the layout of a plan for `over_runs`."""
     return "unroll" if plan.runs == "loop" else plan.runs
 
 
@@ -193,6 +208,7 @@ def _layout(plan: Plan) -> str:
 def _program(
     function: Callable, static: Any, layout: str, stacked: int, shared: int, donate: bool, mesh: Mesh | None
 ) -> Callable:
+    """Return the compiled program of a function of one run, lifted to stacked runs."""
     lifted = over_runs(functools.partial(function, static), layout, stacked, shared)
     if mesh is not None:
         # All devices are given and return the same; only `map_microbatches` makes a difference between them.

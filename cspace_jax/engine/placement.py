@@ -1,4 +1,4 @@
-"""Where a plan puts runs: the devices it uses, the context its programs are traced in, the size of a wave."""
+"""This module tells which devices a plan uses and in which context its programs are traced."""
 
 import contextlib
 from typing import Any
@@ -11,14 +11,14 @@ from cspace_jax.errors import UserError
 
 
 def precision(plan: Plan) -> contextlib.AbstractContextManager:
-    """Return the context in which a plan's programs are traced and called."""
+    """Return the context of a plan's precision, in which its programs are traced and called."""
     if plan.precision == "default":
         return contextlib.nullcontext()
     return jax.default_matmul_precision(plan.precision)
 
 
 def local_devices(plan: Plan) -> list[Any]:
-    """Return the local devices that a plan uses.
+    """Return the local devices that a plan uses, in JAX's order.
 
     Raises:
       UserError: it asks for more than there are.
@@ -30,7 +30,9 @@ def local_devices(plan: Plan) -> list[Any]:
 
 
 class Shared:
-    """Arrays that all runs share: one copy on each device, sent there when it is first asked for.
+    """Keep arrays that all runs share, one copy on each device.
+
+    A copy is sent when it is first asked for.
 
     Args:
       tree: arrays on the host.
@@ -41,7 +43,10 @@ class Shared:
         self._copies: dict[Any, Any] = {}  # by device
 
     def at(self, place: Sharding) -> Any:
-        """Return the arrays at a place: of several devices that hold the same, made of the copies of each."""
+        """Return the arrays at a place.
+
+        For a place of several devices they are made of the copies on each.
+        """
         copies = [self._on(device) for device in place.addressable_devices_indices_map(())]  # in their order
         if isinstance(place, SingleDeviceSharding):
             return copies[0]
@@ -52,6 +57,7 @@ class Shared:
         return jax.tree.map(joined, *copies)
 
     def _on(self, device: Any) -> Any:
+        """Return the copy on a device, sent there if it is missing."""
         if device not in self._copies:
             self._copies[device] = jax.device_put(self.tree, SingleDeviceSharding(device))
         return self._copies[device]
@@ -61,7 +67,7 @@ _latest = Shared(())
 
 
 def shared_pool(pool: Any) -> Shared:
-    """Return the copies of a source's pool; those of the pool before it are let go.
+    """Return the copies of a source's pool, and let go of those of the pool before.
 
     All engines of a process take the same copies: a pool is on each device once, whatever the runs and waves.
     """
@@ -72,6 +78,9 @@ def shared_pool(pool: Any) -> Shared:
 
 
 def at_once(runs: int, wave: int, processes: int = 1) -> int:
-    """Return the number of runs of the largest wave of one of `processes` processes that share `runs` runs."""
+    """Return how many runs the largest wave has where `processes` processes share `runs` runs.
+
+    `wave` is the most runs of a wave, 0 = no limit.
+    """
     share = -(-runs // processes)
     return min(wave or share, share)

@@ -1,4 +1,4 @@
-"""The front door: what the command, notebooks and experiments call. Names are public as `cspace_jax.NAME`."""
+"""This module is the front door that the command, notebooks and experiments call."""
 
 import dataclasses
 import os
@@ -41,9 +41,12 @@ def load_config(name: str, **overrides: Any) -> Config:
 
 
 def preview(config: Config, compile_programs: bool = False) -> None:
-    """Print what a study will take: runs, operations, time, disk and memory; trains and writes nothing.
+    """Print how much computation, time, disk and memory a study will take. It trains and writes nothing.
 
-    `compile_programs` asks the compiler how much memory training needs: minutes at paper scale on a CPU.
+    `compile_programs` asks the compiler how much memory training needs, which takes minutes at paper scale on a CPU.
+
+    Raises:
+      UserError: the study cannot be carried out as it is configured.
     """
     startup.set_up_jax()
     startup.start_backend()
@@ -68,7 +71,9 @@ def run(
     export: ExportRequest | None = None,
     log: str | None = None,
 ) -> Study:
-    """Carry out a study in a workdir and return it; what is done already is not done again.
+    """Carry out a study in a workdir and return it.
+
+    What is done already is not done again.
 
     Args:
       config: the study; None = the one that the workdir holds (not for "train" and "all").
@@ -121,7 +126,7 @@ def open_study(workdir: list[Any] | tuple[Any, ...]) -> Studies: ...
 
 
 def open_study(workdir: Any) -> Study | Studies:
-    """Return the study of an existing workdir, or of several together; writes and computes nothing.
+    """Return the study of an existing workdir, or of several together. It writes and computes nothing.
 
         cs.open_study("runs/signal").dataset
         cs.open_study("runs/*").dataset  # one dataset, with a coordinate `study`

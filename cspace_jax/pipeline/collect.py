@@ -1,4 +1,4 @@
-"""Merge what was measured at the checkpoints of all runs into the labelled dataset."""
+"""This module merges the measurements at the checkpoints of all runs into the labelled dataset."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -34,9 +34,9 @@ STEPS_HELD = 16  # whose sample images are held in memory: as many as a figure s
 def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
     """Merge all evaluations and all complete batteries into the labelled dataset.
 
-    Of pictures it also holds `reading` [klass, concept]: how the probe reads those that no run is trained on, and
-    two stand-ins for the concept signal: `mean_distance` [concept] (`Source.mean_distances`) and `exchange` [run, step,
-    concept] (`losses.exchange_batch`).
+    Its axes are run, step, protocol, klass and concept. Of pictures it also holds `reading` [klass, concept], the
+    probe's reading of the pictures that no run is trained on. It holds two stand-ins for the concept signal as well:
+    `mean_distance` [concept] (`Source.mean_distances`) and `exchange` [run, step, concept] (`losses.exchange_batch`).
 
     Raises:
       UserError: an evaluation is missing or damaged.
@@ -53,7 +53,11 @@ def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
 
 
 def naive(study: Study, probe_accuracy: Mapping[str, float] | None) -> xr.Dataset:
-    """Return the dataset of naive prompting."""
+    """Return the dataset of naive prompting, with the probe's held-out accuracy by concept if it is known.
+
+    Raises:
+      UserError: an evaluation is missing or damaged.
+    """
     config = study.config
     signals = _signals(config)
     measurements = Measurements(
@@ -67,7 +71,7 @@ def naive(study: Study, probe_accuracy: Mapping[str, float] | None) -> xr.Datase
 
 
 def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
-    """Add what was measured of embeddings, unless an older version evaluated that did not measure them."""
+    """Add the measurements of embeddings, unless an older version evaluated that did not make them."""
     files = [wave.eval_file(step) for wave in study.waves for step in study.steps]
     if not all(holds(path, EMBEDDED) for path in files):
         return ds
@@ -77,9 +81,10 @@ def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
 
 
 def added(study: Study) -> xr.Dataset | None:
-    """Merge the steps that were trained again into a dataset like that of the saves, NaN where a run has no such step.
+    """Merge the steps that were trained again into a dataset like that of the saves.
 
-    It has one more variable, `exact` [run, step]: whether the repeated training equalled the first as far as known.
+    It is NaN where a run has no such step, and None if there are no such steps. It has one more variable, `exact` [run,
+    step]: whether the repeated training equalled the first as far as known.
 
     Raises:
       UserError: a file is damaged.
@@ -94,6 +99,7 @@ def added(study: Study) -> xr.Dataset | None:
 
 
 def _added_run(study: Study, run: int) -> xr.Dataset | None:
+    """Return the dataset of one run's added steps, None if it has none."""
     config = study.config
     files = step_files(replay.folder(study, run))
     if not files:
@@ -110,6 +116,7 @@ def _added_run(study: Study, run: int) -> xr.Dataset | None:
 
 
 def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:
+    """Return a run's answers at initialisation, [1, ...]."""
     wave = next(wave for wave in study.waves if run in wave.rows)
     stored = read_evaluation(elicit.answer_file(elicit.folder(study), wave, 0), ELICITED)
     row = wave.rows.index(run)
@@ -117,11 +124,11 @@ def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:
 
 
 class Samples(Mapping[int, np.ndarray]):
-    """The kept sample images of the runs of a dataset by step: uint8 [r, k, n, h, w, 3]; axis h is x.
+    """Map each step to the kept sample images of a dataset's runs.
 
-    Empty where none were kept, or not all are there any more; the files are looked into when that is first asked. Those
-    of a step are read when they are asked for, since all of a large grid take more than the memory. What was added to
-    the study since the dataset was written is left out.
+    An array is uint8 [r, k, n, h, w, 3]; axis h is x. Empty where none were kept, or not all are there any more; the
+    files are looked into when that is first asked. Those of a step are read when they are asked for, since all of a
+    large grid take more than the memory. What was added to the study since the dataset was written is left out.
     """
 
     def __init__(self, study: Study, ds: xr.Dataset):
@@ -131,7 +138,9 @@ class Samples(Mapping[int, np.ndarray]):
 
     @functools.cached_property
     def missing(self) -> str:
-        """Why there are none, such as evaluations that were removed to free the disk; "" where all are there.
+        """The reason why there are no samples, such as evaluations that were removed to free the disk.
+
+        It is "" where all samples are there.
 
         Raises:
           UserError: an evaluation is damaged.
@@ -147,9 +156,11 @@ class Samples(Mapping[int, np.ndarray]):
 
     @property
     def _steps(self) -> list[int]:
+        """Return the steps that have samples."""
         return [] if self.missing else self._asked
 
     def _read_step(self, step: int) -> np.ndarray:
+        """Read the samples of a step, of all runs."""
         return np.concatenate([_merge_runs(part, step, ("samples",))["samples"] for part in self._parts])
 
     def __getitem__(self, step: int) -> np.ndarray:
@@ -165,7 +176,13 @@ class Samples(Mapping[int, np.ndarray]):
 
 
 def keep_examples(study: Study) -> None:
-    """Write some images of each class into the workdir, once; rendered ones can be drawn at any time and are not."""
+    """Write some images of each class into the workdir, once.
+
+    Rendered images are not written, as they can be drawn at any time.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     source, file = source_of(study.config.data), study.workdir.examples
     if study.config.data.source == DGP or file.exists():
         return
@@ -177,13 +194,17 @@ def keep_examples(study: Study) -> None:
 
 
 def examples(study: Study) -> np.ndarray | None:
-    """Return some images of each class, uint8 [k, n, h, w, 3]; None where none are kept."""
+    """Return the kept images of each class, uint8 [k, n, h, w, 3], or None where none are kept.
+
+    Raises:
+      UserError: the file is damaged.
+    """
     file = study.workdir.examples
     return read_evaluation(file, ("images",))["images"] if file.exists() else None
 
 
 class _Merged(Mapping[int, dict[str, np.ndarray]]):
-    """What was measured of naive prompting by step, read when it is asked for."""
+    """Map each step to the measurements of naive prompting, read when they are asked for."""
 
     def __init__(self, study: Study):
         self._study = study
@@ -199,6 +220,7 @@ class _Merged(Mapping[int, dict[str, np.ndarray]]):
 
 
 def _merge_runs(study: Study, step: int, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return the named arrays of a step, each [r, ...] over all waves."""
     parts = [read_evaluation(wave.eval_file(step), keys) for wave in study.waves]
     return {key: np.concatenate([part[key] for part in parts]) for key in keys}
 
@@ -214,14 +236,19 @@ def _signals(config: Config) -> dict[str, np.ndarray]:
 
 
 def _signals_of(source: Source, stacked: Setting) -> dict[str, np.ndarray]:
-    """Measure the concept signal [1, c] of one run: a program for one serves any number of levels."""
+    """Measure the concept signal [1, c] of one run.
+
+    One program for a single run serves any number of levels.
+    """
     return jax.device_get(_measure(source, stacked, rng.stream(rng.run_key(0), "signal")))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _measure(source: Source, stacked: Setting, key: jax.Array) -> dict[str, jax.Array]:
+    """Return the signals of stacked settings, each [r, c]."""
     return jax.lax.map(lambda one: source.signals(one, key), stacked)
 
 
 def _images_of(setting: dict[str, Any]) -> tuple[float, ...]:
+    """Return the values of a setting that decide its images."""
     return tuple(value for name, value in setting.items() if name not in ("seed", "mask"))

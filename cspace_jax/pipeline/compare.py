@@ -1,4 +1,4 @@
-"""Two studies compared, or a study and published numbers: opened, put side by side, shown and written."""
+"""Two studies, or a study and published numbers, are put side by side, shown and written here."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ NUMBERS = "comparison.json"
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two studies side by side.
+    """Put two studies side by side.
 
     Attributes:
       studies: by name, the first and the second.
@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """The names of both."""
+        """The names of both studies."""
         return list(self.studies)
 
     @functools.cached_property
@@ -68,12 +68,20 @@ class Comparison:
 
     @property
     def times(self) -> pd.DataFrame:
-        """Learning times of both and tests, by level, class and concept."""
+        """The learning times of both studies and their tests, by level, class and concept.
+
+        Raises:
+          UserError: as `numbers`.
+        """
         return side_by_side_tables.to_frame(self.numbers)
 
     @property
     def figures(self) -> "dict[str, Figure]":
-        """The figures by name: "curves" and "times"; none where the studies share no level."""
+        """The figures by name: "curves" and "times". Studies that share no level have none.
+
+        Raises:
+          UserError: as `numbers`.
+        """
         from cspace_jax.plots import side_by_side as drawing  # Matplotlib is loaded where something is drawn
 
         if not self.numbers["rows"]:
@@ -82,14 +90,18 @@ class Comparison:
         return {"curves": drawing.curves(self._datasets, pairs), "times": drawing.times(self.numbers)}
 
     def show(self, console: Console | None = None) -> None:
-        """Print in what the configurations differ, the learning times and the tests."""
+        """Print the differences of the configurations, the learning times and the tests.
+
+        Raises:
+          UserError: as `numbers`.
+        """
         console = console or Console()
         numbers = self.numbers
         side_by_side_tables.print_differences(self.differences, self.names, console)
         side_by_side_tables.print_rows(numbers, console)
 
     def save(self, outdir: PathLike) -> list[epath.Path]:
-        """Write comparison.json and the figures, PNG and PDF, into a folder; returns the files.
+        """Write comparison.json and the figures, PNG and PDF, into a folder, and return the files.
 
         Raises:
           UserError: the folder lies in a workdir that is compared, or cannot be written.
@@ -100,7 +112,9 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class PublishedComparison:
-    """A study beside the published numbers (`analysis/published.py`); it has what `Comparison` has.
+    """Put a study beside the published numbers (`analysis/published.py`).
+
+    It has what `Comparison` has.
 
     Attributes:
       study: of one's own.
@@ -112,7 +126,11 @@ class PublishedComparison:
 
     @property
     def differences(self) -> list[Difference]:
-        """In what the study departs from the paper's setting, besides its levels and seeds."""
+        """The fields in which the study departs from the paper's setting, besides its levels and seeds.
+
+        Raises:
+          UserError: as `parts`.
+        """
         found = differences(published.paper_setting(self._config), self._config)
         return [one for one in found if one.affects_results]
 
@@ -135,7 +153,11 @@ class PublishedComparison:
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """All numbers as plain dicts and lists."""
+        """All numbers as plain dicts and lists.
+
+        Raises:
+          UserError: as `parts`.
+        """
         return {
             "published": self.name, "comparable": not self.differences,
             "parts": [
@@ -154,7 +176,11 @@ class PublishedComparison:
 
     @property
     def times(self) -> pd.DataFrame:
-        """Measured and published numbers by level and number."""
+        """The measured and the published numbers, by level and number.
+
+        Raises:
+          UserError: as `parts`.
+        """
         rows = [
             {"level": row.level.label, "number": name, "exact": row.exact, "ours": row.ours[key],
              "published": row.published[key]}
@@ -166,7 +192,11 @@ class PublishedComparison:
 
     @property
     def figures(self) -> "dict[str, Figure]":
-        """The figures by name: "published"; none where no level was published."""
+        """The figures by name: "published". There is none where no level was published.
+
+        Raises:
+          UserError: as `parts`.
+        """
         from cspace_jax.plots import published as drawing
 
         if not any(part.rows for part in self.parts):
@@ -174,20 +204,28 @@ class PublishedComparison:
         return {"published": drawing.figure(self._dataset, self.parts, comparable=not self.differences)}
 
     def show(self, console: Console | None = None) -> None:
-        """Print in what the study departs from the paper's setting, and the tables."""
+        """Print the departures of the study from the paper's setting, and the tables.
+
+        Raises:
+          UserError: as `parts`.
+        """
         console = console or report.wide_console()
         parts = self.parts
         side_by_side_tables.print_differences(self.differences, (f"paper ({self.name})", _name(self.study)), console)
         published_tables.print_parts(parts, self._dataset, self._config, console)
 
     def save(self, outdir: PathLike) -> list[epath.Path]:
-        """Write comparison.json and the figures, as `Comparison.save` does."""
+        """Write comparison.json and the figures, as `Comparison.save` does, and return the files.
+
+        Raises:
+          UserError: as `parts`, or as `Comparison.save`.
+        """
         fields = [dataclasses.asdict(one) for one in self.differences]
         return _save({"differences": fields, **self.numbers}, self.figures, outdir, [self.study])
 
 
 def compare(first: Study | PathLike, second: Study | PathLike) -> Comparison | PublishedComparison:
-    """Put two studies side by side, or a study and published numbers; writes nothing.
+    """Put two studies side by side, or a study and published numbers. It writes nothing.
 
         cs.compare("runs/a", "runs/b").times  # pandas
         cs.compare("runs/signal", "published:signal").save("comparison")
@@ -215,19 +253,22 @@ def compare(first: Study | PathLike, second: Study | PathLike) -> Comparison | P
 
 
 def _is_published(one: str) -> bool:
+    """Return whether a text names published numbers."""
     return one.startswith(published.PREFIX)
 
 
 def _opened(one: Study | str) -> Study:
+    """Return an open study, opened by its path if it is none yet."""
     return one if isinstance(one, Study) else preparation.reopen(one, "figures")
 
 
 def _name(study: Study) -> str:
+    """Return the name of a study's folder."""
     return study.workdir.root.name
 
 
 def default_outdir(comparison: Comparison | PublishedComparison) -> str:
-    """Return the folder of a comparison in the current folder: its name holds both names."""
+    """Return the name of a comparison's folder in the current folder. It holds both names."""
     names = comparison.names if isinstance(comparison, Comparison) else [_name(comparison.study), "published"]
     return "comparison_" + "_".join(name.strip("/").replace("/", "-") for name in names)
 
@@ -235,6 +276,7 @@ def default_outdir(comparison: Comparison | PublishedComparison) -> str:
 def _save(
     numbers: Mapping[str, Any], figures: "Mapping[str, Figure]", outdir: PathLike, studies: Sequence[Study] | Any
 ) -> list[epath.Path]:
+    """Write the numbers and the figures into a folder, and return the files."""
     from cspace_jax.plots import style
 
     folder = located(outdir, "outdir")

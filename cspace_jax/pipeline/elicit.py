@@ -1,4 +1,4 @@
-"""The elicitation stage: sample every protocol at every checkpoint and store the raw probe readings.
+"""The elicitation stage samples every protocol at every checkpoint and stores the raw probe readings.
 
 One compiled sampler serves all protocols, classes, samples and runs of every checkpoint; those that are guided have one
 of their own. Step 0 is the network at initialisation, a control. Files lie in a folder named after the battery, so
@@ -40,10 +40,13 @@ FIELDS = "elicit"  # in a description: the fields of the configuration, to ask i
 
 
 def check(config: Config) -> None:
-    """Refuse protocols that cannot be asked with; warn of guidance on a network trained without dropping.
+    """Refuse protocols that cannot be asked with.
+
+    A line warns of guidance on a network that was trained without dropping conditionings.
 
     Raises:
-      UserError: a protocol does not exist, does not suit the network, or gives a query of another form.
+      UserError: a protocol does not exist, does not suit the network or the source, gives a query of another form, or
+        patches with parameters that are not kept.
     """
     protocols.check_network(config.elicit, config.network.conditioning)
     protocols.check_source(config.elicit, source_of(config.data))
@@ -63,12 +66,12 @@ def check(config: Config) -> None:
 
 
 def steps(study: Study) -> tuple[int, ...]:
-    """Return the steps that the battery is measured at: initialisation and every save."""
+    """Return the steps that the battery is measured at: 0 (initialisation) and every save."""
     return (0, *study.steps)
 
 
 def folder(study: Study) -> epath.Path:
-    """Return where a battery keeps its files, by a hash of all that decides its numbers."""
+    """Return the folder of a battery. Its name is a hash of all that decides the battery's numbers."""
     fields = to_dict(study.config)
     decisive = {**fields["elicit"], **{name: fields["evaluate"][name] for name in _SAMPLER}}
     del decisive["images_per_call"]
@@ -77,7 +80,7 @@ def folder(study: Study) -> epath.Path:
 
 
 def answer_file(root: epath.Path, wave: Wave, step: int) -> epath.Path:
-    """Return the raw answers of a wave at a step, in the folder of a battery."""
+    """Return the file of a wave's raw answers at a step, in the folder of a battery."""
     return step_file(root / wave.name, step)
 
 
@@ -90,12 +93,12 @@ def patches(config: Config) -> bool:
 
 
 def is_answered(study: Study, root: epath.Path) -> bool:
-    """Return whether all runs were asked at every step with the battery in a folder."""
+    """Return whether all runs answered the battery in a folder at every step."""
     return all(answer_file(root, wave, step).exists() for wave in study.waves for step in steps(study))
 
 
 def ask(study: Study, probe: Probe) -> None:
-    """Ask this process's runs with the battery at every step that has no file yet.
+    """Ask this process's runs with the battery at every step that has no answer file yet.
 
     Raises:
       UserError: a checkpoint is missing or unfit.
@@ -120,13 +123,17 @@ def ask(study: Study, probe: Probe) -> None:
 
 
 def names_and_values(config: Config) -> tuple[list[str], list[str]]:
-    """Return each query's protocol, and its values as text."""
+    """Return the protocol of each query, and its values as text, as two lists of equal length."""
     names, values = zip(*protocols.layout(config.elicit), strict=True)
     return list(names), [", ".join(str(value) for value in one if value is not None) for one in values]
 
 
 def describe_battery(study: Study, root: epath.Path) -> None:
-    """Write what a battery asks into its folder."""
+    """Write the description of a battery into its folder.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     names, labels = names_and_values(study.config)
     described = {
         "protocols": names, "values": labels, "samples": study.config.elicit.samples, "controls": protocols.CONTROLS,
@@ -136,9 +143,10 @@ def describe_battery(study: Study, root: epath.Path) -> None:
 
 
 def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
-    """Return the study as it asks each battery of its workdir, its own first, and the folders of those it cannot ask.
+    """Return the study as it asks each battery of its workdir, its own first.
 
-    It cannot ask one whose description does not say all of it, or one of protocols that are written otherwise by now.
+    The second result are the folders of the batteries that it cannot ask. It cannot ask one whose description does not
+    say all of it, or one of protocols that are written otherwise by now.
     """
     asked = {folder(study): study} if study.config.elicit.protocols else {}
     unknown = []
@@ -155,7 +163,10 @@ def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
 
 
 def asked_of(parts: Sequence[Study]) -> list[list[Study]]:
-    """Return the parts of a study as they ask its battery, and where something was added all others of the workdir."""
+    """Return for each battery to be asked the parts of a study that ask it.
+
+    A study asks its own battery. If something was added to it, it asks all others of the workdir too.
+    """
     study = parts[0]
     asked = [study] if study.config.elicit.protocols else []
     if len(parts) > 1 or extensions.read(study.workdir).steps:
@@ -164,7 +175,10 @@ def asked_of(parts: Sequence[Study]) -> list[list[Study]]:
 
 
 def stored_description(root: epath.Path) -> dict[str, Any] | None:
-    """Return the stored description of a battery, or None if it is damaged (`merged_batteries.load` then says so)."""
+    """Return the stored description of a battery, or None if it is missing or damaged.
+
+    `merged_batteries.load` reports the damage.
+    """
     try:
         return checked_json.read(root / DESCRIPTION)
     except (OSError, ValueError):
@@ -182,18 +196,19 @@ def require_known(study: Study) -> None:
 
 
 def with_battery(study: Study, fields: ElicitConfig) -> Study:
-    """Return a study that asks another battery."""
+    """Return a study that asks another battery, with the fields `fields`."""
     return dataclasses.replace(study, config=dataclasses.replace(study.config, elicit=fields))
 
 
 def patch_step(study: Study) -> int:
-    """Return the saved step whose conditioning projections patched queries use."""
+    """Return the saved step whose conditioning projections patched queries use (0 in the configuration: the last)."""
     return study.config.elicit.patch_step or study.steps[-1]
 
 
 def _ask_wave(
     study: Study, wave: Wave, missing: list[int], probe: Probe
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yield the missing steps of a wave and their answers."""
     if not missing:
         return
     runner = study.engine(wave)
@@ -211,7 +226,7 @@ def _ask_wave(
 
 
 class Questions:
-    """The battery of protocols, put to the runs of a wave: a function of their parameters.
+    """Put the battery of protocols to the runs of a wave, as a function of their parameters.
 
     Args:
       study: whose runs are asked.
@@ -238,7 +253,9 @@ class Questions:
         )  # fmt: skip
 
     def __call__(self, params: RunGroups, patch: RunGroups) -> dict[str, np.ndarray]:
-        """Return the arrays of an answer file; `patch` is what patched queries use of another checkpoint.
+        """Return the arrays of an answer file: prob_samples [r, q, k, s, c] and mean_rgb [r, q, k, 3].
+
+        `patch` holds the parameters of another checkpoint that patched queries use.
 
         Raises:
           UserError: the memory of a device does not suffice, however few images pass through the network at once.
@@ -252,6 +269,8 @@ class Questions:
         return {name: np.concatenate(parts, axis=1)[:, order] for name, parts in found.items()}
 
     def _measure(self, spec: EvalSpec, params: RunGroups, patch: RunGroups, queries: RunGroups) -> dict[str, Any]:
+        """Ask a batch of queries, with fewer images at once where memory does not suffice."""
+
         def measure(at_once: int) -> dict[str, Any]:
             part = dataclasses.replace(spec, at_once=at_once)
             return _measure(self._runner, part, params, patch, queries, self._probe.params)
@@ -260,7 +279,10 @@ class Questions:
 
 
 def _batches(spec: EvalSpec, queries: RunGroups, rows: np.ndarray) -> list[RunGroups]:
-    """Cut some queries [r, q, ...] into batches of equal length, so that one program serves all; the last is padded."""
+    """Cut some queries [r, q, ...] into batches of equal length, so that one program serves all.
+
+    The last batch is padded.
+    """
     size, total = spec.shape[0], rows.size
     cuts = [rows[np.arange(start, start + size) % total] for start in range(0, total, size)]
     return [[jax.tree.map(lambda leaf, r=cut: leaf[:, r], group) for group in queries] for cut in cuts]
@@ -269,6 +291,7 @@ def _batches(spec: EvalSpec, queries: RunGroups, rows: np.ndarray) -> list[RunGr
 def _measure(
     runner: Engine, spec: EvalSpec, params: RunGroups, patch: RunGroups, queries: RunGroups, probe_params: dict
 ) -> dict[str, Any]:
+    """Ask a batch of queries and return the arrays of the reading."""
     prompts = runner.call(prepare, spec, params, patch, runner.settings, queries)
     images = runner.call(sampling.draw, spec, params, prompts)
     reading = runner.call(read, spec, params, images, shared=(probe_params,))

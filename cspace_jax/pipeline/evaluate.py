@@ -1,4 +1,4 @@
-"""The evaluation stage: naive prompting, embeddings and losses at every checkpoint that has none yet."""
+"""The evaluation stage measures naive prompting, embeddings and losses at every checkpoint that has none yet."""
 
 import dataclasses
 import math
@@ -62,6 +62,7 @@ def require_checkpoints(study: Study, wave: Wave, steps: list[int]) -> None:
 def _evaluate_wave(
     study: Study, wave: Wave, steps: list[int], probe: Probe
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yield steps of a wave and the arrays of their evaluations."""
     if not steps:
         return
     runner = study.engine(wave)
@@ -72,9 +73,9 @@ def _evaluate_wave(
 
 
 def images_at_once(runner: Engine) -> int:
-    """Return how many images of a run are sampled at once, so that an accelerator's memory holds those of all runs.
+    """Return how many images of a run are sampled at once.
 
-    0 on a CPU, where the cache decides.
+    An accelerator's memory then holds those of all runs. 0 on a CPU, where the cache decides.
     """
     if jax.default_backend() == "cpu":
         return 0
@@ -83,12 +84,17 @@ def images_at_once(runner: Engine) -> int:
 
 
 def most_at_once(image_size: int) -> int:
-    """Return how many images of `image_size` pixels a side an accelerator samples at once: as many pixels of all."""
+    """Return how many images of `image_size` pixels a side an accelerator samples at once, at least 1.
+
+    At most `IMAGES_AT_ONCE` images and `PIXELS_AT_ONCE` pixels are sampled, of all runs together.
+    """
     return max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // image_size**2))
 
 
 class Portion:
-    """How many of a run's images pass through the network at once, halved whenever a device's memory is used up.
+    """Hold how many of a run's images pass through the network at once.
+
+    The number is halved whenever a device's memory is used up.
 
     Args:
       at_once: what is tried first; 0 = as the cache decides.
@@ -101,7 +107,9 @@ class Portion:
         self.at_once, self._images, self._doing, self._advice = at_once, images, doing, advice
 
     def __call__(self, measure: Callable[[int], T]) -> T:
-        """Return `measure(at_once)`, called again with half as many images for as long as memory does not suffice.
+        """Return `measure(at_once)`.
+
+        It is called again with half as many images for as long as memory does not suffice.
 
         Raises:
           UserError: it does not suffice for one image of each run.
@@ -115,6 +123,11 @@ class Portion:
             self._halve()  # here: the error holds what was computed until then
 
     def _halve(self) -> None:
+        """Halve the number of images.
+
+        Raises:
+          UserError: it is one already.
+        """
         now = min(self.at_once or self._images, self._images)
         if now == 1:
             raise UserError(f"the memory of a device does not suffice {self._doing}, one image of each: {self._advice}")
@@ -123,7 +136,7 @@ class Portion:
 
 
 class Evaluation:
-    """What is measured of the runs of a wave at a save: a function of their parameters.
+    """Measure the runs of a wave at a save, as a function of their parameters.
 
     Args:
       study: whose runs are measured.
@@ -151,6 +164,7 @@ class Evaluation:
         return self._portion(lambda at_once: self._measure(dataclasses.replace(self._spec, at_once=at_once), params))
 
     def _measure(self, spec: EvalSpec, params: RunGroups) -> dict[str, np.ndarray]:
+        """Measure with the number of images at once that a spec holds."""
         runner = self._runner
         images = runner.call(sampling.draw, spec, params, self._prompts)
         reading = runner.call(read, spec, params, images, shared=(self._probe.params,))
@@ -159,7 +173,10 @@ class Evaluation:
 
 
 class _Losses:
-    """The losses of a wave's runs as a function of their parameters; the images of both splits are drawn once."""
+    """Measure the losses of a wave's runs, as a function of their parameters.
+
+    The images of both splits are drawn once.
+    """
 
     def __init__(self, runner: Engine, spec: EvalSpec):
         self._runner = runner
@@ -171,7 +188,10 @@ class _Losses:
                 self._data[split] = count, runner.call(loss_data, of_split, runner.settings)
 
     def __call__(self, spec: EvalSpec, params: RunGroups) -> dict[str, np.ndarray]:
-        """Return "loss" [r, split, term], NaN for what is not measured, and of pictures "exchange" [r, c]."""
+        """Return "loss" [r, split, term], and of pictures "exchange" [r, c].
+
+        The loss is NaN where it is not measured.
+        """
         losses = np.full((self._runner.runs, len(SPLITS), len(TERMS)), np.nan, np.float32)
         for split in self._data:
             losses[:, SPLITS.index(split)] = self._mean(loss_batch, spec, split, params)
@@ -181,7 +201,7 @@ class _Losses:
         return found
 
     def _mean(self, measure: Callable, spec: EvalSpec, split: str, params: RunGroups) -> np.ndarray:
-        """Return the mean over the batches of a split."""
+        """Return the mean of a measurement over the batches of a split, [r, ...]."""
         runner, (count, data) = self._runner, self._data[split]
         batches = [
             runner.call(measure, spec, params, runner.settings, data, shared=(runner.pool, np.int32(i)))

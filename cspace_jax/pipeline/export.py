@@ -1,4 +1,4 @@
-"""A study written as a plain dataset, PNG and CSV, and the weights of a run: what others read without this package."""
+"""This module writes a study as a plain dataset, PNG and CSV, that others read without this package."""
 
 import dataclasses
 import os
@@ -40,7 +40,7 @@ Pixels = UInt8[np.ndarray, "n h w 3"]
 
 @dataclasses.dataclass(frozen=True)
 class ExportRequest:
-    """What is exported, and where to.
+    """A request for an export: its content and its target.
 
     Attributes:
       to: a folder that is made, or the .safetensors file of weights; "" = a name made of the workdir's, in the current
@@ -53,7 +53,7 @@ class ExportRequest:
 
     @property
     def model(self) -> tuple[int, int | None]:
-        """The run and the step (None: the last) whose weights are asked for.
+        """The run and the step (None: the last) whose weights are requested.
 
         Raises:
           UserError: the text is neither RUN nor RUN:STEP.
@@ -79,7 +79,7 @@ def export(study: Study, request: ExportRequest | None) -> str:
 
 
 def write(study: Study, to: PathLike) -> int:
-    """Write the kept samples of a study, some examples of its images and its tables into a folder that is made.
+    """Write a study's kept samples, some examples of its images and its tables into a new folder.
 
     The folder appears when it is complete. Its README.md explains it.
 
@@ -111,7 +111,11 @@ def write(study: Study, to: PathLike) -> int:
 
 
 def check_target(to: PathLike) -> epath.Path:
-    """Return the folder of an export; UserError unless it can be made: something is in its place, or it has no name."""
+    """Return the folder of an export, which is new or empty.
+
+    Raises:
+      UserError: something is in its place, it has no name, or it is not on this machine.
+    """
     text = os.fspath(to)
     if not text.strip("/ ") or "://" in text:
         fail("to", text, "must be the path of a folder on this machine, for example --to=dataset")
@@ -124,6 +128,7 @@ def check_target(to: PathLike) -> epath.Path:
 
 
 def _write_texts(study: Study, whole: Config, tables: dict[str, pd.DataFrame], folder: epath.Path) -> None:
+    """Write the tables, the configuration and the README of an export."""
     for file in (study.workdir.table, study.workdir.config):
         (folder / file.name).write_bytes(file.read_bytes())
     command = loading.command_of(whole)
@@ -133,7 +138,7 @@ def _write_texts(study: Study, whole: Config, tables: dict[str, pd.DataFrame], f
 
 
 def _write_parts(study: Study, ds: xr.Dataset, folder: epath.Path) -> dict[str, pd.DataFrame]:
-    """Write the pictures of the runs and steps of the results, and their tables."""
+    """Write the pictures of the results' runs and steps, and return their tables by kind."""
     parts = study.parts_in(ds)
     total = ds.sizes["run"] * ds.sizes["step"]
     found = {"samples": [], "examples": list(_examples(study, parts, folder / "examples"))}
@@ -150,7 +155,10 @@ def _write_parts(study: Study, ds: xr.Dataset, folder: epath.Path) -> dict[str, 
 
 
 def _samples(study: Study, ds: xr.Dataset, folder: epath.Path) -> Iterator[pd.DataFrame]:
-    """Write the kept samples of every run and step of a part of a study, whose results are `ds`; yields their rows."""
+    """Write the kept samples of every run and step of a study's part, and yield their rows.
+
+    `ds` holds the part's results.
+    """
     source, number = source_of(study.config.data), study.config.evaluate.keep_samples
     asked = _asked(source, study)[:, :, :number]
     klass, sample = np.indices(asked.shape[1:3]).reshape(2, -1)
@@ -172,7 +180,10 @@ def _samples(study: Study, ds: xr.Dataset, folder: epath.Path) -> Iterator[pd.Da
 
 
 def _asked(source: Source, study: Study) -> Float[np.ndarray, "r k s d"]:
-    """Return the vectors that the runs were asked with, as `evaluation.prompts.naive_prompts` draws them."""
+    """Return the conditioning vectors of the runs' samples.
+
+    They are drawn as `evaluation.prompts.naive_prompts` draws them.
+    """
 
     def one(setting: Setting) -> Float[Array, "k s d"]:
         key = rng.stream(rng.run_key(setting.seed), "data")
@@ -183,7 +194,7 @@ def _asked(source: Source, study: Study) -> Float[np.ndarray, "r k s d"]:
 
 
 def _examples(study: Study, parts: list[Study], folder: epath.Path) -> Iterator[pd.DataFrame]:
-    """Write some images of every class as they are trained on, for each level; yields their rows."""
+    """Write some images of every class as they are trained on, for each level, and yield their rows."""
     source, key = source_of(study.config.data), rng.stream(rng.run_key(0), "signal")
     settings = [one for part in parts for one in grid.grid_settings(part.config.grid)]
     levels = {tuple(plain_dataset.setting_facts(one).items()): one for one in settings}
@@ -205,14 +216,17 @@ def _examples(study: Study, parts: list[Study], folder: epath.Path) -> Iterator[
 
 
 def _drawn(source: Source, items: Any) -> Pixels:
+    """Return the images of items, uint8."""
     return np.round(255 * np.asarray(jax.jit(source.images)((), items))).astype(np.uint8)
 
 
 def _flat(kept: Any) -> Pixels:
+    """Return kept images [k, n, ...] as one axis of images."""
     return kept.reshape(-1, *kept.shape[2:])
 
 
 def _write_pictures(folder: epath.Path, names: list[str], pixels: Pixels) -> None:
+    """Write images as PNG files under these names."""
     for parent in {(folder / name).parent for name in names}:
         parent.mkdir(parents=True, exist_ok=True)
     for name, image in zip(names, upright(pixels), strict=True):
@@ -220,7 +234,7 @@ def _write_pictures(folder: epath.Path, names: list[str], pixels: Pixels) -> Non
 
 
 def _default_target(study: Study, weights: str) -> str:
-    """Return what an export is called where nothing else is said, in the current folder.
+    """Return the name of an export in the current folder where the user gives none.
 
     Raises:
       UserError: the current folder lies in the workdir.

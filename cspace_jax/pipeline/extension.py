@@ -1,4 +1,4 @@
-"""What may be added to the study of a workdir, and what is added: runs that are missing, and more steps.
+"""An extension adds missing runs, and more steps, to the study of a workdir.
 
 A study trains the product of its axes. What is missing of a larger product is cut into products again: each is a study
 of its own in a folder of the workdir, with the same probe, and its runs are numbered after all earlier ones.
@@ -22,7 +22,9 @@ from cspace_jax.studies import loading
 
 
 def grown(path: PathLike) -> Config:
-    """Return the configuration of a workdir with all that was added: all values of its axes, all of its steps.
+    """Return the configuration of a workdir with all that was added.
+
+    It has all values of the axes and all of the steps.
 
     Raises:
       UserError: there is no such workdir, or a file of it is damaged.
@@ -33,7 +35,9 @@ def grown(path: PathLike) -> Config:
 
 
 def wanted(path: PathLike, axes: Mapping[str, Any], steps: int = 0) -> Config:
-    """Return the configuration of a workdir with other values of some axes, and more steps (0: as they are).
+    """Return the configuration of a workdir with other values of some axes, and more steps.
+
+    `steps` = 0 leaves the steps as they are.
 
     Raises:
       UserError: there is no such workdir or axis, or a value is not allowed.
@@ -48,7 +52,7 @@ def wanted(path: PathLike, axes: Mapping[str, Any], steps: int = 0) -> Config:
 
 
 def request(folder: Workdir, made: Config, asked: Config) -> tuple[Config, Extensions]:
-    """Return the configuration that the workdir keeps, and what is added to its study once it is as asked.
+    """Return the configuration that the workdir keeps, and its extensions once the request is carried out.
 
     Args:
       folder: of the study.
@@ -76,16 +80,18 @@ def request(folder: Workdir, made: Config, asked: Config) -> tuple[Config, Exten
 
 
 def _elsewhere(asked: Config, made: Config) -> str:
+    """Return in words the command that trains a configuration in a new workdir."""
     return f"in a new workdir: {loading.command_of(asked, made)}"
 
 
 def _require_same_saves(asked: Config, known: Sequence[Config]) -> None:
+    """Raise UserError if other saved steps are asked for than the known ones."""
     if asked.save.steps not in [one.save.steps for one in known]:
         fail("save.steps", asked.save.steps, f"all runs of a workdir share it; {_elsewhere(asked, known[0])}")
 
 
 def _saves(now: Config, asked: Config, made: Config) -> tuple[int, ...]:
-    """Return all saved steps of a longer training: those that are there, then those that are asked for or follow."""
+    """Return all saved steps of a longer training: the present ones, then those asked for or following."""
     saved = save_steps(now.save, now.optim.steps)
     if asked.save.steps in (made.save.steps, now.save.steps):
         return (*saved, *later_steps(saved, asked.optim.steps))
@@ -98,7 +104,7 @@ def _saves(now: Config, asked: Config, made: Config) -> tuple[int, ...]:
 
 
 def _check_steps(folder: Workdir, made: Config, now: Config, asked: Config) -> None:
-    """Raise UserError unless the training can go on from its last state to the steps that are asked for."""
+    """Raise UserError unless the training can go on from its last state to the requested steps."""
     steps, last = asked.optim.steps, now.optim.steps
     if steps < last:
         fail("optim.steps", steps, f"must be at least the {last} steps that are trained")
@@ -115,7 +121,10 @@ def _check_steps(folder: Workdir, made: Config, now: Config, asked: Config) -> N
 
 
 def _require_states(found: Sequence[tuple[waves.Wave, Config]], steps: int, otherwise: str) -> None:
-    """Raise UserError unless each wave has a state that a training can go on from, or has not come to its first one."""
+    """Raise UserError unless each wave can go on from a state.
+
+    A wave that has not come to its first state is fine too.
+    """
     for wave, config in found:
         if wave.is_trained(config) and checkpoint.latest_step(wave.state_folder) != config.optim.steps:
             state = wave.state_folder / str(config.optim.steps)
@@ -127,7 +136,7 @@ def _require_states(found: Sequence[tuple[waves.Wave, Config]], steps: int, othe
 
 
 def _refuse_patching(folder: Workdir, steps: int) -> None:
-    """Raise UserError if answers were taken with the projections of the last save, which would be another one."""
+    """Raise UserError if answers were taken with the projections of the last save, which would change."""
     for root in folder.batteries():
         if any("patch" in name for name in batteries.description(root)["protocols"]):
             fail("optim.steps", steps, f"the answers in {root} use the last save (elicit.patch_step), "
@@ -135,7 +144,7 @@ def _refuse_patching(folder: Workdir, steps: int) -> None:
 
 
 def parts_of(config: Config, workdir: Workdir) -> list[tuple[Config, Workdir]]:
-    """Return the configuration and the folder of every added grid.
+    """Return the configuration and the folder of every added grid, in the order of addition.
 
     Args:
       config: of the study, with the steps that were added.
@@ -146,7 +155,7 @@ def parts_of(config: Config, workdir: Workdir) -> list[tuple[Config, Workdir]]:
 
 
 def describe(before: Extensions, after: Extensions) -> str:
-    """Return in words what a request adds."""
+    """Return in words the runs and steps that a request adds."""
     runs = sum(one.num_runs for one in after.grids[len(before.grids) :])
     parts = [f"{runs} runs"] if runs else []
     parts += [f"steps up to {after.steps:,}"] if after.steps != before.steps else []
@@ -154,7 +163,7 @@ def describe(before: Extensions, after: Extensions) -> str:
 
 
 def require_finished(workdir: Workdir, config: Config) -> None:
-    """Raise UserError if something that was added is not trained to its end.
+    """Raise UserError if an addition is not trained to its end.
 
     Args:
       workdir: of the study.

@@ -1,4 +1,7 @@
-"""The source of a study's images at the front door: opened, checked, and the same as when the workdir was made."""
+"""This module opens and checks the source of a study's images.
+
+It must be the same as when the workdir was made.
+"""
 
 import json
 from typing import Any
@@ -18,7 +21,7 @@ from cspace_jax.studies import base
 
 
 def open_and_check(config: Config) -> Source:
-    """Open the source of a study and check the study against it.
+    """Open the source of a study, check the study against it, and return it.
 
     Raises:
       UserError: the source cannot be used, or something of the study does not fit it.
@@ -27,11 +30,18 @@ def open_and_check(config: Config) -> Source:
 
 
 def open_for_plan(config: Config) -> Source:
-    """Do as `open_and_check` for a forecast, which CelebA needs not be there for: its official numbers will do."""
+    """Open the source of a study for a forecast, check the study against it, and return it.
+
+    CelebA need not be there: its official numbers will do.
+
+    Raises:
+      UserError: as `open_and_check`.
+    """
     return _checked(config, opening.foresee(config.data) or opening.open_source(config.data))
 
 
 def _checked(config: Config, source: Source) -> Source:
+    """Return a source after the study is checked against it."""
     if config.data.source == DGP:
         return source  # the configuration alone was enough to check it
     classes = source.classes
@@ -48,7 +58,7 @@ def refuse_ignored(config: Config) -> None:
 
 
 def require_same(workdir: Workdir, source: Source) -> None:
-    """Raise UserError if a workdir was made with other pictures or labels, or with another generator.
+    """Raise UserError if a workdir was made with other pictures, other labels or another generator.
 
     A workdir of an older version does not tell the pixels: its pictures are the same where names and sizes are.
     """
@@ -66,13 +76,19 @@ def require_same(workdir: Workdir, source: Source) -> None:
 
 
 def keep(workdir: Workdir, source: Source) -> None:
-    """Write what a workdir keeps of its source, unless it is there or there is nothing to keep."""
+    """Write the description of a source into the workdir, unless it is there or empty.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
     if not workdir.source.exists() and (described := opening.describe(source)):
         write_atomic(workdir.source, json.dumps(described, indent=2) + "\n")
 
 
 def reopen(workdir: Workdir, config: Config, needs_images: bool) -> None:
-    """Open the source of an existing workdir; where no image is needed, by what the workdir kept of it.
+    """Open the source of an existing workdir.
+
+    Where no image is needed, the description that the workdir kept is enough.
 
     Raises:
       UserError: images are needed and cannot be opened, or have changed.
@@ -83,6 +99,11 @@ def reopen(workdir: Workdir, config: Config, needs_images: bool) -> None:
 
 
 def _kept(workdir: Workdir) -> dict[str, Any]:
+    """Return the description of the source that a workdir keeps, {} if there is none.
+
+    Raises:
+      UserError: it is damaged.
+    """
     try:
         return dict(json.loads(workdir.source.read_text()))
     except (FileNotFoundError, NotADirectoryError):
@@ -94,4 +115,5 @@ def _kept(workdir: Workdir) -> dict[str, Any]:
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a value as JSON would give it back."""
     return json.loads(json.dumps(value))

@@ -1,4 +1,4 @@
-"""Several finished studies, opened together: one dataset, one table."""
+"""Several finished studies are opened together as one dataset and one table."""
 
 import dataclasses
 import functools
@@ -26,7 +26,9 @@ WILDCARDS = "*?["
 
 @dataclasses.dataclass(frozen=True)
 class Studies:
-    """Studies by name: that of the folder, or the whole path where two folders share a name.
+    """Hold studies by name.
+
+    A study's name is that of its folder, or the whole path where two folders share a name.
 
     Attributes:
       by_name: the studies, in the order in which they were named or found.
@@ -70,14 +72,20 @@ class Studies:
 
 
 def _with_whole_grid(study: Study) -> xr.Dataset:
-    """Return the results of a study; those of older versions name the grid that it had before it was extended."""
+    """Return the results of a study under the grid of all its runs.
+
+    The results of older versions name the grid that the study had before it was extended.
+    """
     ds = study.dataset
     config = {**results.config_of(ds), "grid": to_dict(study.as_evaluated(ds))["grid"]}
     return ds.assign_attrs(config=json.dumps(config, sort_keys=True))
 
 
 def is_several(path: Any) -> bool:
-    """Return whether this names several workdirs: a list of paths, or a path with a wildcard that is no folder."""
+    """Return whether an argument names several workdirs.
+
+    It does if it is a list of paths, or a path with a wildcard that is no folder.
+    """
     if not isinstance(path, str | os.PathLike):
         return True
     return any(sign in os.fspath(path) for sign in WILDCARDS) and not located(path, "workdir").exists()
@@ -104,6 +112,11 @@ def open_several(workdirs: PathLike | Sequence[PathLike]) -> Studies:
 
 
 def _matching(pattern: PathLike) -> list[str]:
+    """Return the workdirs that a pattern matches, sorted.
+
+    Raises:
+      UserError: there is none.
+    """
     text = expanded(pattern)
     if "://" in text:
         root = located(text, "workdir")
@@ -117,6 +130,9 @@ def _matching(pattern: PathLike) -> list[str]:
 
 
 def names_of(paths: Sequence[str]) -> list[str]:
-    """Return a name for each of different paths: its last part, or all of it where that is not unique."""
+    """Return a name for each of several different paths.
+
+    It is the last part of the path, or all of it where the last part is not unique.
+    """
     last = [epath.Path(path).name for path in paths]
     return [path if last.count(name) > 1 or not name else name for name, path in zip(last, paths, strict=True)]

@@ -1,4 +1,7 @@
-"""What a log takes of evaluations: of each save as soon as it is evaluated, while a study trains or afterwards."""
+"""This module gives evaluations to a log.
+
+It does so for each save as soon as it is evaluated, while a study trains or afterwards.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +24,10 @@ READ = ("prob_samples", "loss")  # arrays of an evaluation file; "samples" too, 
 
 
 def begin(study: Study, wave: Wave, done: int) -> None:
-    """Start the logs of a wave's runs anew, with the training up to step `done` and all evaluations on the disk."""
+    """Start the logs of a wave's runs anew.
+
+    They take the training up to step `done` and all evaluations on the disk.
+    """
     if study.log.writer is None:
         return
     study.log.begin(wave.rows, earlier_metrics(study, wave, done))
@@ -39,13 +45,13 @@ def begin(study: Study, wave: Wave, done: int) -> None:
 
 
 def _require_fit(study: Study, wave: Wave, step: int, arrays: Arrays) -> None:
-    """Raise UserError if an evaluation was made for another grid, or other classes."""
+    """Raise UserError if an evaluation was made for another grid or other classes."""
     bits, runs = source_of(study.config.data).classes.bits, len(wave.rows)
     dataset.require_fit(step, arrays, (runs, 1, *bits.shape), {"loss": (runs, len(SPLITS), len(TERMS))})
 
 
 def take(study: Study, wave: Wave, step: int, arrays: Arrays) -> None:
-    """Log the evaluation of a wave's runs at a step, and the learning times that are known with it.
+    """Log the evaluation of a wave's runs at a step, and the learning times known with it.
 
     Args:
       study: whose runs they are.
@@ -69,13 +75,19 @@ def take(study: Study, wave: Wave, step: int, arrays: Arrays) -> None:
 
 
 def finish(study: Study, wave: Wave) -> None:
-    """Write the logs of a trained wave anew if steps are not in order: a viewer would draw several curves."""
+    """Write the logs of a trained wave anew if their steps are not in order.
+
+    A viewer would draw several curves otherwise.
+    """
     if study.log.writer is not None and not study.log.curves[study.log.first + wave.rows[0]].in_order:
         begin(study, wave, study.config.optim.steps)
 
 
 def numbers(measured: Mapping[str, np.ndarray], classes: Classes) -> dict[str, Any]:
-    """Return the numbers of a run at a step by name, of what `dataset.measure` gives of it [k, ...] and its losses."""
+    """Return the numbers of a run at a step, name -> number.
+
+    `measured` holds the arrays [k, ...] of `dataset.measure` for the run, and its "loss" [split, term].
+    """
     codes, names = classes.names, classes.active
     return {
         **{f"concept_space/{k}_{c}": measured["prob"][i, j] for i, k in enumerate(codes) for j, c in enumerate(names)},
@@ -89,7 +101,7 @@ def numbers(measured: Mapping[str, np.ndarray], classes: Classes) -> dict[str, A
 
 
 def _take_times(study: Study, wave: Wave, classes: Classes, curves: Curves) -> None:
-    """Log the learning times at every save up to which all are evaluated, that has none yet."""
+    """Log the learning times at every new save up to which all saves are evaluated."""
     names = [f"learning_time/{k}_{c}" for k in classes.names for c in (*classes.active, "joint")]
     while curves.timed < len(study.steps) and study.steps[curves.timed] in curves.scores:
         curves.timed += 1
@@ -101,7 +113,7 @@ def _take_times(study: Study, wave: Wave, classes: Classes, curves: Curves) -> N
 
 
 def tell(parts: Sequence[Study]) -> None:
-    """Say how the log gets what evaluations give while it trains, if all that is left to train is read afterwards."""
+    """Say when the log gets the results of evaluations, if all of them come after the training."""
     if parts[0].log.writer is None:
         return
     trains = [part for part in parts if not all(wave.is_trained(part.config) for wave in part.waves)]

@@ -1,4 +1,7 @@
-"""Where a log goes: event files of TensorBoard, or a run of Weights & Biases. Imports their packages when asked."""
+"""A log goes into event files of TensorBoard or a run of Weights & Biases.
+
+Their packages are imported when they are asked for.
+"""
 
 import contextlib
 import dataclasses
@@ -28,7 +31,7 @@ from cspace_jax.text import one_line
 
 
 class TensorBoard:
-    """Event files in a folder, a folder of its own for each run: what `tensorboard --logdir` shows as runs.
+    """Write event files, a folder for each run, which `tensorboard --logdir` shows as runs.
 
     A run has one file, since viewers look for more in the last one alone. Each call opens it, appends and closes it, so
     that any number of runs takes no descriptor and no thread.
@@ -41,6 +44,7 @@ class TensorBoard:
         self._ended = False
 
     def begin(self, label: str) -> None:
+        """Remove the earlier event files of a run and start a new one."""
         if self._ended:  # what an earlier start wrote is better than nothing
             return
         run, host = label.partition(" ")[0], socket.gethostname()
@@ -57,21 +61,23 @@ class TensorBoard:
         self._append(label, file_version="brain.Event:2")
 
     def scalars(self, label: str, step: int, values: Mapping[str, float]) -> None:
+        """Append numbers of a run at a step, name -> number."""
         from tensorboardX import summary
 
         found = [value for name, number in values.items() for value in summary.scalar(name, number).value]
         self._append(label, step=step, summary=summary.Summary(value=found))
 
     def picture(self, label: str, step: int, name: str, rows: UInt8[np.ndarray, "row column 3"]) -> None:
+        """Append a picture of a run at a step."""
         from tensorboardX import summary
 
         self._append(label, step=step, summary=summary.image(name, rows, dataformats="HWC"))
 
     def close(self) -> None:
-        """Do nothing: every call writes out what it takes."""
+        """Do nothing. Every call writes out what it takes."""
 
     def _append(self, label: str, **fields: Any) -> None:
-        """Append an event with these fields to a file of TensorBoard's records: length, data, their checksums."""
+        """Append an event with these fields to a file of records: length, data and their checksums."""
         from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
         from tensorboardX.record_writer import masked_crc32c
 
@@ -96,9 +102,9 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """One run of Weights & Biases for a study, in WORKDIR/wandb; offline unless WANDB_MODE says otherwise.
+    """Write one run of Weights & Biases for a study, in WORKDIR/wandb.
 
-    Of many processes each has one, in a group of the study's name.
+    It is offline unless WANDB_MODE says otherwise. Of many processes each has one, in a group of the study's name.
     """
 
     def __init__(self, folder: epath.Path, config: Mapping[str, Any]):
@@ -121,29 +127,35 @@ class WeightsAndBiases:
         self._run.define_metric("*", step_metric="step")
 
     def begin(self, label: str) -> None:
-        """Do nothing: every start of the command is a run of its own, which keeps what it has."""
+        """Do nothing. Every start of the command is a run of its own, which keeps what it has."""
 
     def scalars(self, label: str, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers of a run at a step, unless they were logged already."""
         if values and self._is_new(label, step, min(values)):
             self._run.log({**{f"{name}/{label}": value for name, value in values.items()}, "step": step})
 
     def picture(self, label: str, step: int, name: str, rows: UInt8[np.ndarray, "row column 3"]) -> None:
+        """Log a picture of a run at a step, unless it was logged already."""
         if self._is_new(label, step, name):
             self._run.log({f"{name}/{label}": self._picture(rows), "step": step})
 
     def _is_new(self, label: str, step: int, name: str) -> bool:
-        """Return whether nothing of that name was logged of a run at a step, and take note of it."""
+        """Return whether a name is logged of a run at a step for the first time, and note it."""
         key = (label, step, name)
         is_new = key not in self._written
         self._written.add(key)
         return is_new
 
     def close(self) -> None:
+        """Finish the run of Weights & Biases."""
         self._run.finish()
 
 
 def check(name: str | None, mode: str, workdir: PathLike) -> None:
-    """Raise UserError unless a log of this name (None: none) can be written in this mode; imports nothing."""
+    """Raise UserError unless a log of this name can be written in this mode. It imports nothing.
+
+    The name None stands for no log.
+    """
     if name is None:
         return
     one_of("log", name, LOGS)
@@ -157,7 +169,13 @@ def check(name: str | None, mode: str, workdir: PathLike) -> None:
 
 @contextlib.contextmanager
 def logging(study: Study, name: str | None) -> Iterator[Study]:
-    """Return the study with the log of this name (None: none) open, in its workdir."""
+    """Open the log of this name in the study's workdir while the body lasts, and yield the study with it.
+
+    The name None stands for no log.
+
+    Raises:
+      UserError: the log cannot start.
+    """
     if name is None:
         yield study
         return
@@ -172,6 +190,7 @@ def logging(study: Study, name: str | None) -> Iterator[Study]:
 
 
 def _open(name: str, study: Study) -> Writer:
+    """Return the writer of a log."""
     if name == "tensorboard":
         return TensorBoard(study.workdir.tensorboard)
     return WeightsAndBiases(study.workdir.root, to_dict(study.config))

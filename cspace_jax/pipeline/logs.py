@@ -1,4 +1,4 @@
-"""What a study logs for TensorBoard or Weights & Biases, besides its own files; it changes no result.
+"""A study can log to TensorBoard or Weights & Biases besides its own files. A log changes no result.
 
 A log is complete after every start: what was trained before is written from metrics.jsonl, what was evaluated before
 from the files of evaluations (`log_results`).
@@ -21,7 +21,10 @@ PICTURED = 16  # runs whose samples are shown, at most
 
 @runtime_checkable
 class Writer(Protocol):
-    """Takes the numbers and pictures of runs, which it tells apart by label; steps may come in any order."""
+    """A writer takes numbers and pictures of runs.
+
+    It tells runs apart by label. Steps may come in any order.
+    """
 
     def begin(self, label: str) -> None:
         """Start a run's log anew."""
@@ -38,7 +41,7 @@ class Writer(Protocol):
 
 @dataclasses.dataclass
 class Curves:
-    """What is known of how the runs of a wave learn.
+    """The known part of how the runs of a wave learn.
 
     Attributes:
       scores: accuracy by step, of each class by concept, and last of all concepts at once.
@@ -53,7 +56,7 @@ class Curves:
 
 @dataclasses.dataclass(frozen=True)
 class Log:
-    """What takes the numbers of a study's runs; without a writer it takes nothing.
+    """A log takes the numbers of a study's runs. Without a writer it takes nothing.
 
     Attributes:
       writer: where they go.
@@ -74,7 +77,10 @@ class Log:
         return dataclasses.replace(self, first=first)
 
     def begin(self, runs: Sequence[int], earlier: Iterable[Mapping[str, Any]]) -> None:
-        """Start the logs of a wave's runs anew; `earlier` are the rows of metrics.jsonl of the steps before."""
+        """Start the logs of a wave's runs anew.
+
+        `earlier` holds the rows of metrics.jsonl of the steps before.
+        """
         if self.writer is None:
             return
         self.curves[self.first + runs[0]] = Curves()
@@ -83,7 +89,7 @@ class Log:
         self.metrics(earlier)
 
     def metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take rows as they stand in metrics.jsonl; what is not finite is left out."""
+        """Take rows of metrics.jsonl. Numbers that are not finite are left out."""
         if self.writer is None:
             return
         for row in rows:
@@ -92,12 +98,15 @@ class Log:
             self.writer.scalars(label, int(row["step"]), _finite(values))
 
     def result(self, run: int, step: int, values: Mapping[str, Any]) -> None:
-        """Take what an evaluation of a run gave at a step; what is not finite is left out."""
+        """Take numbers of a run's evaluation at a step. Numbers that are not finite are left out."""
         if self.writer is not None and (found := _finite(values)):
             self.writer.scalars(self.labels[self.first + run], step, found)
 
     def samples(self, run: int, step: int, images: UInt8[np.ndarray, "k n h w 3"]) -> None:
-        """Take the kept samples of a run at a step as one picture, if the run is one whose samples are shown."""
+        """Take the kept samples of a run at a step as one picture.
+
+        A run whose samples are not shown is passed over.
+        """
         if self.writer is not None and self.first + run in self.pictured and images.size:
             self.writer.picture(self.labels[self.first + run], step, "samples", sheet(images[:, :MOST]))
 
@@ -108,7 +117,7 @@ class Log:
 
 
 def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a label for each run: its number, the swept numbers that vary, and its seed."""
+    """Return a label for each run: its number, its swept numbers that vary, and its seed."""
     varying = [name for name in SWEPT if len({one[name] for one in settings}) > 1]
     return [
         " ".join([f"run_{run:05d}", *(f"{name}={one[name]:g}" for name in varying), f"seed={one['seed']}"])
@@ -117,9 +126,10 @@ def labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def pictured(settings: Sequence[Mapping[str, Any]]) -> frozenset[int]:
-    """Return the numbers of the runs whose samples are shown: all if they are few, else one of each level.
+    """Return the numbers of the runs whose samples are shown.
 
-    Of more than `PICTURED` levels as many are taken, evenly spaced from the first to the last.
+    These are all runs if they are few, else one of each level. Of more than `PICTURED` levels as many are taken, evenly
+    spaced from the first to the last.
     """
     if len(settings) <= PICTURED:
         return frozenset(range(len(settings)))
@@ -130,4 +140,5 @@ def pictured(settings: Sequence[Mapping[str, Any]]) -> frozenset[int]:
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers that are finite."""
     return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}

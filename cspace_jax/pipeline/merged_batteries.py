@@ -1,4 +1,7 @@
-"""The answers to all batteries of a workdir as one battery: what the results take of each."""
+"""This module joins the answers to all batteries of a workdir to one battery.
+
+The results take from each battery what no earlier one has.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +23,7 @@ _TOLD = ("patch_step", "concept")  # fields that the results keep of each protoc
 
 @dataclasses.dataclass(frozen=True)
 class Battery:
-    """Answers of one battery, or of several that were joined.
+    """The answers of one battery, or of several that were joined.
 
     Attributes:
       names: each query's protocol.
@@ -36,7 +39,9 @@ class Battery:
 
 
 class Raw(Mapping[int, Mapping[str, np.ndarray]]):
-    """Answers by step, read when they are asked for: all of a large grid take more than the memory.
+    """Map each step to the answers of all runs.
+
+    A step is read when it is asked for: all of a large grid take more than the memory.
 
     Args:
       study: whose runs were asked.
@@ -65,7 +70,7 @@ class Raw(Mapping[int, Mapping[str, np.ndarray]]):
 
 
 def load(study: Study) -> Battery | None:
-    """Return all complete batteries of a workdir as one, that of the config first; None if there is none.
+    """Return all complete batteries of a workdir as one, that of the configuration first. No battery gives None.
 
     A protocol that several batteries hold is taken from the first, its controls from that one alone. Left out, with a
     line that says so: a battery with another number of samples than the first; controls that were not measured with
@@ -90,7 +95,10 @@ def load(study: Study) -> Battery | None:
 
 
 def _complete(study: Study) -> dict[epath.Path, dict[str, Any]]:
-    """Return what each complete battery asked, that of the config first; a line says which are left out."""
+    """Return the descriptions of all complete batteries by folder, that of the configuration first.
+
+    A line says which batteries are left out.
+    """
     own = elicit.folder(study) if study.config.elicit.protocols else None
     for root in sorted({path.parent for path in study.workdir.elicit.glob("*/wave_*")}):
         if not (root / DESCRIPTION).exists():
@@ -107,7 +115,10 @@ def _complete(study: Study) -> dict[epath.Path, dict[str, Any]]:
 
 
 def _taken(found: dict[epath.Path, dict[str, Any]]) -> dict[epath.Path, set[str]]:
-    """Return the protocols and controls that each battery gives, and print which controls no battery does."""
+    """Return the protocols and controls that each battery gives.
+
+    A line names the controls that no battery gives.
+    """
     homes: dict[str, epath.Path] = {}  # the first battery of each protocol, and of each control without a protocol
     for root, described in found.items():
         for name in described["protocols"]:
@@ -132,5 +143,8 @@ def _taken(found: dict[epath.Path, dict[str, Any]]) -> dict[epath.Path, set[str]
 
 
 def _home_of(name: str, homes: dict[str, epath.Path]) -> str:
-    """Return the name whose battery gives a control: that of its protocol, or its own where none measured that."""
+    """Return the name whose battery gives a control.
+
+    It is the control's protocol, or the control itself where no battery measured that protocol.
+    """
     return controlled(name) if controlled(name) in homes else name

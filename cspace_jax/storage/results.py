@@ -32,9 +32,9 @@ _CHECKSUM = "crc32"  # attribute of a stored dataset: of all its coordinates, va
 def to_table(ds: xr.Dataset) -> pd.DataFrame:
     """Return the tidy table: one row per run, step, protocol, class and concept.
 
-    Numbers are text, which is equal for equal runs. Protocols after the first are asked for held-out classes only.
-    Numbers take the shortest text that reads back as the same float32 (measurements) or to ten digits (settings); an
-    unknown value is empty.
+    Measurements and settings are text, which is equal for equal runs: the shortest that reads back as the same float32
+    for measurements, ten digits for settings, and "" for an unknown value. Protocols after the first are asked for
+    held-out classes only.
     """
     return pd.concat(list(_table_parts(ds)), ignore_index=True)
 

@@ -1,4 +1,4 @@
-"""What all studies share: every field at the paper's value, and the two smaller scales as changes to it.
+"""All studies share this configuration: every field at the paper's value, and two smaller scales as changes to it.
 
 A study file calls `get_config(study, scale)` and sets its own grid. Any field can be overridden on the command line:
 
@@ -19,7 +19,7 @@ from cspace_jax.text import closest
 
 
 def get_config(study: str, scale: str | None = None) -> Any:
-    """Return the shared configuration of a study at a scale; None takes `default_scale()`.
+    """Return the shared configuration of a study at a scale, a ConfigDict. None takes `default_scale()`.
 
     Raises:
       UserError: the scale does not exist.
@@ -43,7 +43,7 @@ def to_config_dict(config: Config) -> Any:
 
 
 class _Group(ConfigDict):
-    """A ConfigDict that takes ranges, arrays and whole floats too, and no field that does not exist."""
+    """This ConfigDict takes ranges, arrays and whole floats too, and no field that does not exist."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if self.is_locked and key not in self:
@@ -55,7 +55,10 @@ class _Group(ConfigDict):
 
 
 def _with_tuples(value: Any) -> Any:
-    """Return a tree of dicts with tuples in place of lists, the only sequences that a command line can override."""
+    """Return a tree of dicts with tuples in place of lists.
+
+    Tuples are the only sequences that a command line can override.
+    """
     if isinstance(value, dict):
         return {name: _with_tuples(one) for name, one in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
@@ -71,7 +74,10 @@ def default_scale() -> str:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants that suit every study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants that suit every study.
+
+    Each is the overrides {"X": Y} to be given as --config.X=Y.
+    """
     yield {"grid.weight_decay": (0.05,)}  # ablation of the paper
     yield {"grid.init_scale": (0.1,)}  # ablation of the paper
     yield {"grid.seeds": tuple(range(0, 1000, 100))}  # twice the paper's seeds, narrower intervals
@@ -82,9 +88,9 @@ def sweep() -> Iterator[dict[str, Any]]:
 
 
 def _shrink_to_quick(config: Any) -> None:
-    """Change to the small setting, found by search, that shows the paper's effects in minutes on 2 CPU cores.
+    """Change to the small setting that shows the paper's effects in minutes on 2 CPU cores.
 
-    What was tried and what each change does: docs/quick-settings.md.
+    It was found by search. What was tried and what each change does: docs/quick-settings.md.
     """
     config.grid.seeds = (0, 100)
     config.grid.sep_size = (0.25,)  # stronger, and no colour signal is strong enough to be followed first
@@ -117,7 +123,7 @@ def _shrink_to_quick(config: Any) -> None:
 
 
 def _shrink_to_smoke(config: Any) -> None:
-    """Change to the smallest setting that exercises every part; its numbers mean nothing."""
+    """Change to the smallest setting that exercises every part. Its numbers mean nothing."""
     config.grid.seeds = (0, 100)
     config.data.image_size = 8
     config.data.blur = 0.5

@@ -20,7 +20,13 @@ from cspace_jax.studies import images
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return the study of faces at a scale: smoke, quick or paper; None = quick on a CPU, paper elsewhere."""
+    """Return the study of faces at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = images.get_config(scale)
     config.study = "celeba"
     config.data.source = "celeba"
@@ -41,7 +47,10 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def _paper(config: Any) -> None:
-    """Change to the published setting (appendix C.3; where it is silent, the reference implementation)."""
+    """Change to the published setting of appendix C.3.
+
+    Where the appendix is silent, the reference implementation decides.
+    """
     config.grid.seeds = (0,)
     config.grid.init_scale = (0.02,)
     config.data.image_size = 64  # by direct resize of 178 x 218
@@ -56,7 +65,7 @@ def _paper(config: Any) -> None:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     yield {"data.concepts": ("-Male", "Wearing_Hat"), "data.images_per_class": 6_871}  # published, with fewer pictures
     yield {"data.concepts": ("Black_Hair", "Eyeglasses"), "data.images_per_class": 0}
     yield {"data.concepts": ("-Male", "Smiling", "Black_Hair"), "data.images_per_class": 0}  # eight classes

@@ -19,7 +19,13 @@ from cspace_jax.studies import images
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return the study of tinted digits at a scale: smoke, quick or paper; None = quick on a CPU, paper elsewhere."""
+    """Return the study of tinted digits at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = images.get_config(scale)
     config.study = "digits"
     config.data.path = "data/digits"
@@ -32,7 +38,7 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     stroke = {"data.path": "data/stroke", "data.tint": False, "data.concepts": ("-digit", "-stroke")}
     yield {**stroke, "grid.sep_col": (0.4,)}  # stroke width instead of a colour
     yield {"data.held_out": ("10",)}  # the red one is held out instead of the blue one

@@ -25,7 +25,13 @@ SEP_COL = {
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return the study of guidance at a scale: smoke, quick or paper; None = quick on a CPU, paper elsewhere."""
+    """Return the study of guidance at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = base.get_config("guidance", scale)
     config.grid.sep_col = SEP_COL[config.scale]
     config.diffusion.p_uncond = 0.1  # of the published runs; the paper's text says 0.2
@@ -40,7 +46,7 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     yield {"elicit.protocols": ("naive_repeats", "guidance", "overprompt+guidance")}  # stronger prompts at every weight
     yield {"diffusion.p_uncond": 0.2}  # the paper's text
     yield {"diffusion.null_value": 0.0}  # null conditioning of zeros

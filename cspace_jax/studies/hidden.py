@@ -34,7 +34,13 @@ PROTOCOLS = (
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return the study of protocols at a scale: smoke, quick or paper; None = quick on a CPU, paper elsewhere."""
+    """Return the study of protocols at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = base.get_config("hidden", scale)
     config.grid.sep_col = (0.2,)  # weak enough to be memorised as 01 first, strong enough to turn
     config.elicit.protocols = PROTOCOLS
@@ -49,16 +55,17 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def published_steps() -> tuple[int, ...]:
-    """Return the 220 save steps of the published run: 20 at squares of even roots below 4,000, then 200 evenly spaced.
+    """Return the 220 save steps of the published run.
 
-    At `paper` scale the battery then costs more than three times the training, so 60 saves are the default.
+    Of them 20 lie at squares of even roots below 4,000, then 200 are evenly spaced. At `paper` scale the battery then
+    costs more than three times the training, so 60 saves are the default.
     """
     early = np.linspace(math.sqrt(50), math.sqrt(3999), 20) ** 2
     return tuple(int(step) for step in np.unique([*early.astype(int), *np.linspace(4000, 20_000, 200).astype(int)]))
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     # Every save of the published run; patching needs their parameters (47 GB at `paper`).
     yield {"optim.steps": 20_000, "save.steps": published_steps(), "save.keep": "all"}
     yield {"grid.sep_col": (0.174, 0.2, 0.25, 0.3), "save.keep": "all"}  # the levels of the published comparison

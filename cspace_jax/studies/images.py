@@ -18,7 +18,13 @@ from cspace_jax.studies import base
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return a study of pictures at a scale: smoke, quick or paper; None = quick on a CPU, paper elsewhere."""
+    """Return a study of pictures at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = base.get_config("images", scale)
     config.data.source = "images"
     config.data.images_per_class = 0  # all that there are
@@ -29,7 +35,7 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     yield {"data.flip": True, "data.jitter": (0.1, 0.1, 0.1, 0.0)}  # augmentation in training
     yield {"data.tint": True, "grid.sep_col": (0.2, 0.4, 0.8)}  # a graded signal on real shapes
     yield {"elicit.protocols": ("naive_repeats", "overprompt", "overprompt_random", "latent", "latent_random")}

@@ -1,4 +1,4 @@
-"""Find a study by its name or its file, and read it at a scale."""
+"""This module finds a study by its name or its file, and reads it at a scale."""
 
 import ast
 import importlib
@@ -20,9 +20,10 @@ STUDIES = (*_OF_THE_PAPER, *sorted(_FILES.difference(_OF_THE_PAPER)))
 
 
 def fields(name: str) -> Any:
-    """Return the ConfigDict of a study "NAME", "NAME:SCALE", "FILE.py" or "FILE.py:SCALE".
+    """Return the ConfigDict of a study.
 
-    Without a scale it takes `quick` on a CPU and `paper` on an accelerator; asking starts JAX's backend.
+    `name` is "NAME", "NAME:SCALE", "FILE.py" or "FILE.py:SCALE". Without a scale it takes `quick` on a CPU and `paper`
+    on an accelerator; asking starts JAX's backend.
 
     Raises:
       UserError: there is no such study, or its file cannot be used.
@@ -40,6 +41,7 @@ def fields(name: str) -> Any:
 
 
 def _module(path: str) -> Any:
+    """Return the module of a study or config file."""
     if path in STUDIES:
         return importlib.import_module(f"cspace_jax.studies.{path}")
     if path.endswith(".py"):
@@ -54,7 +56,10 @@ def file_of(name: str) -> pathlib.Path:
 
 
 def question(name: str) -> str:
-    """Return the question of a study of `STUDIES` in one line: the first of its file; "" for other studies."""
+    """Return the question of a study in one line.
+
+    It is the first line of the study's file. A study that is not of `STUDIES` gives "".
+    """
     if name not in STUDIES:
         return ""
     text = ast.get_docstring(ast.parse(file_of(name).read_text())) or ""  # imports nothing
@@ -86,6 +91,11 @@ def configure(name: str, overrides: Mapping[str, Any]) -> Config:
 
 
 def _full_name(given: str, value: Any, known: list[str]) -> str:
+    """Return the dotted name of a field.
+
+    Raises:
+      UserError: no field is named so, or several are.
+    """
     if given in known:
         return given
     if given in AXES:
@@ -100,7 +110,7 @@ def _full_name(given: str, value: Any, known: list[str]) -> str:
 
 
 def command_of(config: Config, made: Config | None = None) -> str:
-    """Return the command that carries out a configuration in a new workdir.
+    """Return the command that carries out a configuration in a new workdir, one line.
 
     Of a study that the package does not have, the file stays open, and its overrides are those against `made`; without
     `made` the command needs no such file: all fields are overrides of the first study of the package.
@@ -129,7 +139,10 @@ def require_field(path: str, source: Any) -> None:
 
 
 def _nearest(path: str, beside: str) -> str:
-    """Return a hint at the field that is meant: one of that name in another group, one `beside` it, or one like it."""
+    """Return a hint at the field that is probably meant.
+
+    It is one of that name in another group, the one `beside` it, or one with a similar name.
+    """
     known = [field for field, _, _ in declared(Config)]
     last = path.partition("[")[0].rpartition(".")[2]
     namesakes = [field for field in known if field.rpartition(".")[2] == last]

@@ -28,14 +28,20 @@ SEP_COL = {
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return the colour sweep at a scale: smoke, quick or paper; None = quick on a CPU, paper on an accelerator."""
+    """Return the colour sweep at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = base.get_config("signal", scale)
     config.grid.sep_col = SEP_COL[config.scale]  # colour signal, weak to strong
     return config
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     yield {"grid.sep_col": (0.1, 0.174, 0.432, 0.8)}  # four levels that span the paper's range
     yield {"grid.sep_size": (0.2, 0.3, 0.4)}  # the colour sweep at three size signals
     yield {"data.active": ("shape", "color")}  # shape instead of size

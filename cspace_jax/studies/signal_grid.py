@@ -21,7 +21,13 @@ SEP_SIZE = {"smoke": (0.2, 0.4), "quick": (0.2, 0.3), "paper": (0.2, 0.233, 0.26
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return the grid of signals at a scale: smoke, quick or paper; None = quick on a CPU, paper on an accelerator."""
+    """Return the grid of signals at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = base.get_config("signal_grid", scale)
     config.grid.sep_col = SEP_COL[config.scale]  # colour signal, weak to strong
     config.grid.sep_size = SEP_SIZE[config.scale]  # size signal, weak to strong
@@ -33,7 +39,7 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     yield {"grid.sep_col": (0.2, 0.4, 0.6, 0.8), "grid.sep_size": (0.1, 0.2, 0.3, 0.4)}  # a grid with weaker size
     yield {"grid.sep_col": (0.2, 0.5, 0.8), "grid.sep_size": (0.2, 0.3, 0.4)}  # a 3 x 3 cut
     yield from base.sweep()

@@ -27,7 +27,13 @@ SEP_SIZE = {
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return the size sweep at a scale: smoke, quick or paper; None = quick on a CPU, paper on an accelerator."""
+    """Return the size sweep at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = base.get_config("signal_size", scale)
     config.grid.sep_col = (0.4,)  # colour signal of the reference implementation's size sweep
     config.grid.sep_size = SEP_SIZE[config.scale]  # size signal, weak to strong
@@ -35,7 +41,7 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     yield {"grid.sep_size": (0.1, 0.2, 0.3, 0.4)}  # further down than the paper goes
     yield {"grid.sep_col": (0.2, 0.4, 0.8)}  # the size sweep at three colour signals
     yield from base.sweep()

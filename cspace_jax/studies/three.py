@@ -18,7 +18,13 @@ from cspace_jax.studies import base
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return the study of three concepts at a scale: smoke, quick or paper; None = quick on a CPU, paper elsewhere."""
+    """Return the study of three concepts at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = base.get_config("three", scale)
     config.data.active = ("color", "size", "bg_color")
     config.grid.sep_col = (0.2, 0.4, 0.6)
@@ -42,7 +48,7 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     yield {"grid.sep_col": (0.2, 0.6), "grid.sep_size": (0.2, 0.35), "grid.sep_bg": (0.2, 0.6)}  # also published
     yield {"optim.steps": 80_000}  # as long as the text says of Fig. 15b
     yield {"data.active": ("shape", "color", "size", "bg_color")}  # sixteen classes

@@ -22,7 +22,13 @@ MASK = {"smoke": (0.0, 0.5, 1.0), "quick": (0.0, 0.25, 0.5, 0.75, 1.0), "paper":
 
 
 def get_config(scale: str | None = None) -> Any:
-    """Return the study of masked conditionings at a scale: smoke, quick or paper; None = quick on a CPU, else paper."""
+    """Return the study of masked conditionings at a scale (smoke, quick or paper), a ConfigDict.
+
+    None takes quick on a CPU and paper on an accelerator.
+
+    Raises:
+      UserError: the scale does not exist.
+    """
     config = base.get_config("underspec", scale)
     config.data.active = ("shape", "color")  # size and position vary and are not given
     config.grid.mask = MASK[config.scale]
@@ -38,7 +44,7 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def _shrink_to_quick(config: Any) -> None:
-    """Change the base's quick setting where colours, shapes and the time on 2 CPU cores ask for it."""
+    """Change the base's quick setting where colours, shapes and time ask for it."""
     config.grid.sep_size = (0.05,)  # radii of .4 to .5; with .2 the effect of masking was smaller
     config.grid.sep_col = (0.4,)  # with .8 colour comes first, and no triangle (docs/quick-settings.md)
     config.data.images_per_class = 1000
@@ -50,7 +56,7 @@ def _shrink_to_quick(config: Any) -> None:
 
 
 def sweep() -> Iterator[dict[str, Any]]:
-    """Yield variants of this study, each as the overrides {"X": Y} to be given as --config.X=Y."""
+    """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     yield {"grid.mask": (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)}  # a finer sweep
     yield {"data.mask_mode": "null"}  # hidden entries are -1, the null vector of guidance
     yield {"data.mask_mode": "token"}  # hidden entries are a learned vector
