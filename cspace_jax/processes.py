@@ -32,7 +32,7 @@ _joined = False
 
 
 def join(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
-    """Join the other processes of a study; must run before JAX's backend starts.
+    """Join the other processes of a study. It must run before JAX's backend starts.
 
     Without arguments the cluster is detected (SLURM, Open MPI, Kubernetes, Cloud TPU). Processes other than the first
     write nothing to standard output from then on.

@@ -212,7 +212,7 @@ def _is_hurried() -> bool:
 
 
 def xla_flags() -> str:
-    """Return the flags of XLA that programs are compiled with: the user's and those of `compiling`."""
+    """Return the flags of XLA that programs are compiled with, the user's and those of `compiling`."""
     given = os.environ.get("XLA_FLAGS", "")
     more = [flag for flag in _UNOPTIMISED_FLAGS if _is_hurried() and flag not in given]
     return " ".join([given, *more]).strip()

@@ -36,7 +36,7 @@ def _is_number(name: str) -> bool:
 
 
 def minutes(seconds: float) -> str:
-    """Return a duration in seconds as words: "85 s", "12 min" or "3 h" (rounded up)."""
+    """Return a duration in seconds as words: "85 s", "12 min" or "3 h". Hours are rounded up."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{math.ceil(seconds / 3600)} h"

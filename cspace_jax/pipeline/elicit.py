@@ -101,7 +101,7 @@ def ask(study: Study, probe: Probe) -> None:
     """Ask this process's runs with the battery at every step that has no answer file yet.
 
     Raises:
-      UserError: a checkpoint is missing or unfit.
+      UserError: a checkpoint is missing or unfit, a file cannot be written, or a device's memory does not suffice.
     """
     root = folder(study)
     todo = [(wave, [s for s in steps(study) if not answer_file(root, wave, s).exists()]) for wave in study.own_waves]

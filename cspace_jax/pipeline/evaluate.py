@@ -33,7 +33,7 @@ def evaluate(study: Study, probe: Probe) -> None:
     """Evaluate every saved step of this process's runs that has no evaluation yet.
 
     Raises:
-      UserError: a checkpoint is missing or unfit.
+      UserError: a checkpoint is missing or unfit, a file cannot be written, or a device's memory does not suffice.
     """
     todo = [(wave, wave.unread(study.steps)) for wave in study.own_waves]
     for wave, steps in todo:

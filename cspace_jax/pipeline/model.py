@@ -1,4 +1,4 @@
-"""One run at one checkpoint, to be looked at and sampled by hand."""
+"""A model is one run at one checkpoint, to be looked at and sampled by hand."""
 
 import bisect
 import dataclasses
@@ -82,10 +82,11 @@ class Model:
         return images.reshape(*vectors.shape[:-1], n, *images.shape[1:])
 
     def save(self, path: PathLike) -> epath.Path:
-        """Write the weights as a .safetensors file under the names of the reference implementation, atomically.
+        """Write the weights as a .safetensors file, atomically, and return its path.
 
-        Its network loads them (`load_state_dict(safetensors.torch.load_file(path))`), and so does
-        `model.torch_weights`. The header names run, step, swept numbers and network.
+        The tensors have the names of the reference implementation. Its network loads them
+        (`load_state_dict(safetensors.torch.load_file(path))`), and so does `model.torch_weights`. The header names run,
+        step, swept numbers and network.
 
         Raises:
           UserError: the name does not end in .safetensors, the file exists, the package safetensors is not installed,
@@ -110,6 +111,8 @@ _draw = jax.jit(sampling.draw, static_argnums=0)
 
 def restore(study: Study, run: int = 0, step: int | None = None) -> Model:
     """Return the model of one run at a saved step (None: the last).
+
+    Runs are numbered from 0 over all parts of the study.
 
     Raises:
       UserError: there is no such run, the step was not saved, or its checkpoint is missing or damaged.

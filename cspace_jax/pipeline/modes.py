@@ -1,4 +1,7 @@
-"""The modes of the command: what each does, and what it needs. Light, so that the command can name them at once."""
+"""This module lists the modes of the command, with their work and their needs.
+
+It is light, so that the command can name them at once.
+"""
 
 import dataclasses
 
@@ -7,7 +10,7 @@ WIDTH, COUNT = 200, 20  # of "replay" around a turn: steps from the first to the
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """What a mode does.
+    """A mode of the command.
 
     Attributes:
       does: one phrase, shown by `--help`.
@@ -31,7 +34,7 @@ class Mode:
 
     @property
     def logs(self) -> bool:
-        """Whether a log takes numbers of it (`--log`)."""
+        """Whether a log takes numbers of the mode (`--log`)."""
         return self.trains or self.reads
 
 

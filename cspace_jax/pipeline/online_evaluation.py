@@ -1,4 +1,4 @@
-"""Evaluation in passing: a save whose parameters are not kept is read while they are on the device."""
+"""A save whose parameters are not kept is evaluated while they are on the device."""
 
 from cspace_jax.engine.engine import Engine, RunGroups
 from cspace_jax.pipeline import elicit, log_results
@@ -10,7 +10,9 @@ from cspace_jax.storage.evaluations import write_npz
 
 
 class Reader:
-    """Read the saves of a wave with the study's probe and protocols; the files are those of the later stages.
+    """Read the saves of a wave with the study's probe and protocols.
+
+    It writes the files that the later stages would write.
 
     Args:
       study: whose runs are read.
@@ -24,7 +26,13 @@ class Reader:
         self._questions: elicit.Questions | None = None
 
     def read(self, step: int, runner: Engine, params: RunGroups) -> None:
-        """Write the evaluation of a step, and the answers to the battery if there is one, unless they are there."""
+        """Write the evaluation of a step and the answers to the battery, unless they are there.
+
+        Without protocols there are no answers.
+
+        Raises:
+          UserError: a file cannot be written, or the memory of a device does not suffice.
+        """
         assert self._probe is not None, "saves that are not kept are read with a probe"
         if self._wave.unread([step]):
             self._evaluation = self._evaluation or Evaluation(self._study, runner, self._probe)
@@ -35,6 +43,7 @@ class Reader:
             self._ask(step, runner, params, self._probe)
 
     def _ask(self, step: int, runner: Engine, params: RunGroups, probe: Probe) -> None:
+        """Write the answers to the battery at a step, unless they are there."""
         root = elicit.folder(self._study)
         file = elicit.answer_file(root, self._wave, step)
         if file.exists():

@@ -1,4 +1,4 @@
-"""The page of a study: gather what it shows from the workdir, write it, show it in a notebook."""
+"""This module makes the page of a study from its workdir, writes it and shows it in a notebook."""
 
 import dataclasses
 import html
@@ -21,7 +21,13 @@ HEIGHT = 900  # pixels of a page inside a notebook
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A page that shows a study, complete in itself; the last value of a notebook's cell shows it."""
+    """A page shows a study and is complete in itself.
+
+    As the last value of a notebook's cell it is shown there.
+
+    Attributes:
+      text: the page, HTML.
+    """
 
     text: str
 
@@ -35,13 +41,15 @@ class Page:
         return epath.Path(path)
 
     def _repr_html_(self) -> str:
+        """Return the page in a frame, for a notebook."""
         return f'<iframe srcdoc="{html.escape(self.text)}" width="100%" height="{HEIGHT}" style="border:0"></iframe>'
 
 
 def write(study: Study, folder: PathLike | None = None, found: Mapping[str, Any] | None = None) -> epath.Path:
-    """Write the page of a study to report.html in a folder (None: its workdir), and return the path.
+    """Write the page of a study to report.html and return its path.
 
-    `found` is the summary of its stored results where it is known already; it takes seconds.
+    `folder` is where it is written (None: the workdir). `found` is the summary of its stored results where it is known
+    already; it takes seconds.
 
     Raises:
       UserError: there are no results, they are damaged, or the file cannot be written.
@@ -51,7 +59,9 @@ def write(study: Study, folder: PathLike | None = None, found: Mapping[str, Any]
 
 
 def make(study: Study, found: Mapping[str, Any] | None = None) -> Page:
-    """Return the page of a study, from its stored results and their summary (`found`; None: made here) alone.
+    """Return the page of a study, made from its stored results alone.
+
+    `found` is the summary of the results (None: it is made here).
 
     Raises:
       UserError: there are no results, or they are damaged.

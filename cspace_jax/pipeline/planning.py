@@ -1,4 +1,7 @@
-"""Choose the plan of a study on this machine. Waves are as large as memory allows; a begun workdir keeps its own."""
+"""This module chooses the plan of a study on this machine.
+
+Waves are as large as memory allows. A begun workdir keeps its own.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,10 +20,10 @@ from cspace_jax.storage.workdir import Workdir
 
 
 def resolve(config: Config, workdir: Workdir, trains: bool, again: bool = False) -> Plan:
-    """Return the plan of a study; where it trains, wave and microbatch are such that memory is predicted to suffice.
+    """Return the plan of a study.
 
-    A workdir that was begun keeps its waves and the microbatch that was chosen for them; only waves that are not
-    trained yet count.
+    Where the study trains, memory is predicted to suffice for the plan's wave and microbatch. A workdir that was begun
+    keeps its waves and the microbatch that was chosen for them; only waves that are not trained yet count.
 
     Args:
       config: the study.
@@ -52,7 +55,7 @@ def resolve(config: Config, workdir: Workdir, trains: bool, again: bool = False)
 
 
 def _known(config: Config, workdir: Workdir) -> Plan | None:
-    """Return the plan that `engine.plan = "auto"` chose when the workdir was begun on such devices, if there is one."""
+    """Return the plan that measurements chose when the workdir was begun on such devices, or None."""
     if config.engine.plan != "auto" or not waves.begun(workdir):
         return None
     found = (wave.measured(config) for wave in waves.load(workdir, config))  # of all: processes must agree
@@ -61,7 +64,7 @@ def _known(config: Config, workdir: Workdir) -> Plan | None:
 
 
 def _microbatches(plan: Plan, of: Sequence[Wave]) -> list[int]:
-    """Return the microbatches that waves began with, where it is known.
+    """Return the known microbatches that waves began with.
 
     (A CPU takes the microbatch of its cache, whatever an accelerator began with.)
     """
@@ -69,14 +72,17 @@ def _microbatches(plan: Plan, of: Sequence[Wave]) -> list[int]:
 
 
 def _begun_with(config: Config, plan: Plan, kept: list[int]) -> Plan:
-    """Return a plan with the largest microbatch that waves began with, 0 = the whole batch; not where the user's is."""
+    """Return a plan with the largest microbatch that waves began with, 0 = the whole batch.
+
+    A microbatch of the user's stays.
+    """
     if config.engine.microbatch or not kept:
         return plan
     return dataclasses.replace(plan, microbatch=0 if 0 in kept else max(kept))
 
 
 def describe(study: Study) -> str:
-    """Return in words how many runs this process trains at once, and the memory that is predicted to take."""
+    """Return in words how many runs this process trains at once, and the predicted memory."""
     config, plan = study.config, study.plan
     if waves.begun(study.workdir):
         own = processes.own(waves.load(study.workdir, config))

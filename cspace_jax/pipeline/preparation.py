@@ -1,4 +1,4 @@
-"""Before the stages: a study is checked, its workdir entered or reopened, its plan resolved."""
+"""Before the stages a study is checked, its workdir entered or reopened, and its plan resolved."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ from cspace_jax.storage.files import PathLike, located
 
 
 def prepare(config: Config, path: PathLike, mode: str, command_line: str | Sequence[str] = "") -> Study:
-    """Check a study, enter its workdir and resolve its plan.
+    """Check a study, enter its workdir, resolve its plan and return it.
 
     Nothing is written before everything is checked that needs no measurement.
 
@@ -52,7 +52,7 @@ def prepare(config: Config, path: PathLike, mode: str, command_line: str | Seque
 
 
 def _as_made(config: Config, path: PathLike) -> Config:
-    """Return the configuration of an open study as its workdir keeps it: without the steps that were added."""
+    """Return the configuration of an open study as its workdir keeps it, without the added steps."""
     if not workdir.is_workdir(path):
         return config
     folder, made = workdir.load(path)
@@ -60,7 +60,7 @@ def _as_made(config: Config, path: PathLike) -> Config:
 
 
 def prepare_extension(asked: Config | None, path: PathLike, command_line: str | Sequence[str] = "") -> Study:
-    """Check what is added to the study of a workdir, write it down, and prepare the study with it.
+    """Check an extension of a workdir's study, write it down, and return the prepared study with it.
 
     Nothing is written before everything is checked.
 
@@ -89,7 +89,10 @@ def prepare_extension(asked: Config | None, path: PathLike, command_line: str | 
 
 
 def _check_added(study: Study, asked: Config, before: Extensions, added: Extensions) -> None:
-    """Raise UserError, before it is written down, for what could not be trained, read or asked."""
+    """Raise UserError for an extension that could not be trained, read or asked.
+
+    It is not written down yet.
+    """
     image_source.require_same(study.workdir, image_source.open_and_check(asked))
     check(asked, "all")
     new = [
@@ -111,7 +114,7 @@ def _check_added(study: Study, asked: Config, before: Extensions, added: Extensi
 
 
 def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
-    """Return the study of an existing workdir; writes nothing.
+    """Return the study of an existing workdir. It writes nothing of the study.
 
     Args:
       path: the workdir.
@@ -136,7 +139,10 @@ def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
 
 
 def check(config: Config, mode: str) -> None:
-    """Raise UserError, before anything is written, for an unknown mode and unusable figures and protocols."""
+    """Raise UserError for an unknown mode and for unusable figures and protocols.
+
+    Nothing is written before.
+    """
     reading.one_of("mode", mode, OF_A_STUDY)
     if mode == "elicit" or MODES[mode].trains:
         check_names(config)
@@ -145,14 +151,14 @@ def check(config: Config, mode: str) -> None:
 
 
 def check_outdir(mode: str, outdir: PathLike | None) -> None:
-    """Raise UserError if another folder is asked for by a mode that writes into the workdir."""
+    """Raise UserError if another folder is given to a mode that writes into the workdir."""
     reading.one_of("mode", mode, OF_A_STUDY)
     if outdir is not None and mode not in SHOWS:
         reading.fail("outdir", os.fspath(outdir), f"only goes with --mode={', '.join(SHOWS)}")
 
 
 def check_names(config: Config) -> None:
-    """Raise UserError for figures that do not exist, protocols that cannot be asked with, and places that are none."""
+    """Raise UserError for unknown figures, unusable protocols and places that are none."""
     if config.probe.cache_dir:
         located(config.probe.cache_dir, "probe.cache_dir")
     if "://" in config.data.cache_dir:
@@ -165,7 +171,7 @@ def check_names(config: Config) -> None:
 
 
 def check_replay(path: PathLike, request: ReplayRequest) -> None:
-    """Raise UserError if the steps make no sense, or if the workdir was not trained on such a machine.
+    """Raise UserError if the steps make no sense, or if another machine trained the workdir.
 
     To be called before the workdir is prepared, which records this machine.
     """

@@ -1,7 +1,8 @@
-"""The probe: a classifier that reads the concepts off an image, trained once on diverse data and shared by all runs.
+"""The probe is a classifier that reads the concepts off an image.
 
-Here is its training; its cache is in `probe_cache.py`, the network in `evaluation/probe.py`.
-Sources: reference implementation (data, optimiser); paper section 3.1 and appendix A.2.
+It is trained once on diverse data and shared by all runs. Here is its training; its cache is in `probe_cache.py`, the
+network in `evaluation/probe.py`. Sources: reference implementation (data, optimiser); paper section 3.1 and appendix
+A.2.
 """
 
 import dataclasses
@@ -55,19 +56,22 @@ class Probe:
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """Held-out accuracy of each concept, and "joint": all of them right."""
+        """The held-out accuracy of each concept, and "joint", that of all concepts at once."""
         return self.info["accuracy"]
 
     @property
     def reading(self) -> np.ndarray | None:
-        """Mean P(bit = 1) of the held-out pictures of each class [k, c], which no model can surpass; None if drawn."""
+        """The mean P(bit = 1) of the held-out pictures of each class [k, c], None if images are drawn.
+
+        No model can surpass it.
+        """
         found = self.info.get("reading")
         return None if found is None else np.array(found, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """Everything static about training; hashable."""
+    """Everything static about training. It is hashable."""
 
     spec: ProbeSpec
     probe: ProbeConfig
@@ -75,23 +79,27 @@ class _Task:
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
+        """The optimiser of the probe."""
         probe = self.probe
         return make_optimizer(OptimConfig(clip=probe.clip), probe.learning_rate, probe.weight_decay)
 
     @property
     def check_every(self) -> int:
+        """The number of steps between two checks."""
         return max(50, self.probe.steps // 20)
 
 
 @struct.dataclass
 class _State:
+    """The state of training the probe."""
+
     params: dict
     opt_state: optax.OptState
 
 
 @dataclasses.dataclass
 class _Check:
-    """What a check of the held-out images gave."""
+    """The result of a check of the held-out images."""
 
     step: int
     accuracy: dict[str, float]  # of each concept, and "joint": all of them right
@@ -100,18 +108,18 @@ class _Check:
 
     @property
     def rank(self) -> tuple[float, float]:
+        """The rank of the check. The largest is the best."""
         return self.accuracy["joint"], -self.loss if math.isfinite(self.loss) else -math.inf
 
 
 def train_probe(config: Config, plan: Plan) -> Probe:
-    """Train the probe of a configuration.
+    """Train the probe of a configuration and return it.
 
     Data: the images of every row of `probe.data`, all classes of the active concepts, a fixed set that is shuffled anew
     each epoch; a row's held-out images lie at its class means. Of pictures: those of the training part, and for the
-    checks those that no run is trained on. Checks come every max(50, steps / 20) steps. The weights
-    of the best check are kept: most images with all concepts right, then the lowest loss. Training stops early, which
-    the reference implementation does not, once three checks in a row were perfect and a fifth of the steps is done.
-
+    checks those that no run is trained on. Checks come every max(50, steps / 20) steps. The weights of the best check
+    are kept: most images with all concepts right, then the lowest loss. Training stops early, which the reference
+    implementation does not, once three checks in a row were perfect and a fifth of the steps is done.
     """
     task = _Task(ProbeSpec.from_config(config, plan), config.probe, source_of(config.data))
     checks = _train(task, plan.steps_per_call)
@@ -124,7 +132,7 @@ def train_probe(config: Config, plan: Plan) -> Probe:
 
 
 def _train(task: _Task, steps_per_call: int) -> list[_Check]:
-    """Train and return the checks, about twenty, in order."""
+    """Train and return the checks, at most 21, in order."""
     key = _key(task)
     init_key, pool_key, _, order_key, dropout_key = jax.random.split(key, 5)
     items = task.source.probe_items(task.probe, pool_key, held=False)
@@ -151,6 +159,7 @@ def _train(task: _Task, steps_per_call: int) -> list[_Check]:
 
 
 def _key(task: _Task) -> jax.Array:
+    """Return the random key of the probe."""
     return rng.stream(rng.run_key(task.probe.seed), "probe")
 
 
@@ -160,22 +169,27 @@ def _test_items(task: _Task) -> Items:
 
 
 def _pool(task: _Task) -> Any:
+    """Return the pictures that all runs share, on the probe's device."""
     return shared_pool(task.source.pool).at(first_device())
 
 
 def first_device() -> SingleDeviceSharding:
-    """Return the place where the probe is trained and images are looked at."""
+    """Return the place of this process where the probe is trained and images are looked at."""
     return SingleDeviceSharding(jax.local_devices()[0])
 
 
 def _settled(checks: list[_Check], steps: int) -> bool:
+    """Return whether the last checks allow to stop."""
     last = [check.accuracy["joint"] for check in checks[-_CALM_CHECKS:]]
     return len(last) == _CALM_CHECKS and min(last) == 1.0 and checks[-1].step >= _LEAST_SHARE * steps
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _draw_batches(task: _Task, n: int, key: jax.Array) -> Int[Array, "step b"]:
-    """Return the indices of every batch; images that do not fill an epoch's last batch wait for the next epoch."""
+    """Return the indices of every batch.
+
+    Images that do not fill an epoch's last batch wait for the next epoch.
+    """
     size = task.probe.batch_size
     per_epoch = n // size
     epochs = math.ceil(task.probe.steps / per_epoch)
@@ -184,6 +198,8 @@ def _draw_batches(task: _Task, n: int, key: jax.Array) -> Int[Array, "step b"]:
 
 
 def _start(task: _Task, key: jax.Array) -> _State:
+    """Return the state before the first step."""
+
     def draw(key: jax.Array) -> _State:
         params = init_params(task.spec, key, task.probe.init_scale)
         return _State(params, task.optimizer.init(params))
@@ -204,7 +220,10 @@ def _train_chunk(
     count: Array,
     dropout_key: jax.Array,
 ) -> tuple[_State, jax.Array]:
-    """Train on `count` rows of `batches` [step, b] from number `start` on; the loss is the last step's."""
+    """Train on `count` rows of `batches` [step, b] from row `start` on.
+
+    The returned loss is the last step's.
+    """
 
     def step(i: jax.Array, carry: tuple[_State, jax.Array]) -> tuple[_State, jax.Array]:
         return _step(task, carry[0], items.take(batches[i]), pool, jax.random.fold_in(dropout_key, i))
@@ -213,6 +232,7 @@ def _train_chunk(
 
 
 def _step(task: _Task, state: _State, batch: Items, pool: Any, dropout_key: jax.Array) -> tuple[_State, jax.Array]:
+    """Train one step and return the state and the loss."""
     augment_keys = jax.random.split(jax.random.fold_in(dropout_key, _AUGMENT), len(batch.klass))
     images, bits = task.source.images(pool, batch, augment_keys), _bits(task, batch)
     dropout_keys = jax.random.split(dropout_key, len(images))
@@ -223,10 +243,12 @@ def _step(task: _Task, state: _State, batch: Items, pool: Any, dropout_key: jax.
 
 
 def _bits(task: _Task, batch: Items) -> Int[Array, "b concept"]:
+    """Return the bits of a batch."""
     return jnp.asarray(task.source.classes.bits)[batch.klass]
 
 
 def _check(task: _Task, params: dict, test: Items, pool: Any, step: int) -> _Check:
+    """Check the probe on the held-out images."""
     parts = [slice(i, i + _EVAL_BATCH) for i in range(0, len(test.klass), _EVAL_BATCH)]
     scores = [_score(task, params, take(test, part), pool) for part in parts]
     right, losses = (np.concatenate(arrays) for arrays in zip(*scores, strict=True))
@@ -235,9 +257,10 @@ def _check(task: _Task, params: dict, test: Items, pool: Any, step: int) -> _Che
 
 
 def _held_out(task: _Task, params: dict) -> Info:
-    """Return how the probe reads the held-out pictures of each class: mean P(bit = 1) [k, c], and whose they seem.
+    """Return how the probe reads the held-out pictures.
 
-    "confusion" [k, k] counts pictures by their class (row) and by the class that is read (column).
+    "reading" [k, c] is the mean P(bit = 1) of each class. "confusion" [k, k] counts pictures by their class (row) and
+    by the class that is read (column).
     """
     test, pool = _test_items(task), _pool(task)
     parts = [slice(i, i + _EVAL_BATCH) for i in range(0, len(test.klass), _EVAL_BATCH)]
@@ -252,12 +275,13 @@ def _held_out(task: _Task, params: dict) -> Info:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _read(task: _Task, params: dict, test: Items, pool: Any) -> Array:
+    """Return P(bit = 1) of some images, [b, concept]."""
     return probabilities(task.spec, params, task.source.images(pool, test))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _score(task: _Task, params: dict, test: Items, pool: Any) -> tuple[Array, Array]:
-    """Return whether each concept of each image is read right [b, concept], and the images' cross-entropies [b]."""
+    """Return whether each concept of each image is read right [b, concept], and the cross-entropies [b]."""
     pairs, bits = logits(task.spec, params, task.source.images(pool, test)), _bits(task, test)
     return pairs.argmax(axis=-1) == bits, cross_entropy(pairs, bits)
 

@@ -1,4 +1,4 @@
-"""The cache of the trained probe, and what is done where it is gone."""
+"""This module keeps the trained probe in a cache, and deals with a probe that is gone."""
 
 import io
 import json
@@ -30,7 +30,7 @@ _ARRAYS = "arrays_crc32"  # in a cached probe's info
 
 
 def cache_path(config: Config, workdir: Workdir) -> epath.Path:
-    """Return the file of the trained probe's arrays; its info lies beside it with the suffix .json."""
+    """Return the file of the trained probe's arrays. Its info lies beside it with the suffix .json."""
     folder = located(config.probe.cache_dir) if config.probe.cache_dir else workdir.probe
     return folder / f"{config_hash(config)}.npz"
 
@@ -78,7 +78,7 @@ def load_or_train(
 
 
 def _of_results(study: Study) -> Probe | None:
-    """Return what the results keep of the probe that read them, None if there are none."""
+    """Return the probe as far as the results keep it, without parameters. No results give None."""
     try:
         ds = results.open_results(study.workdir.root)
     except UserError:
@@ -90,6 +90,7 @@ def _of_results(study: Study) -> Probe | None:
 
 
 def _train_and_save(study: Study, file: epath.Path) -> Probe:
+    """Train the probe, and let the first process write it."""
     with writing(file.parent):  # before the training, so that a bad folder is reported at once
         file.parent.mkdir(parents=True, exist_ok=True)
     probe = training.train_probe(study.config, study.plan)
@@ -104,7 +105,11 @@ def _train_and_save(study: Study, file: epath.Path) -> Probe:
 
 
 def _load(spec: ProbeSpec, config: Config, file: epath.Path) -> Probe | None:
-    """Return a cached probe; None if there is none or it is damaged, which is said."""
+    """Return a cached probe, or None if there is none. A line tells that it is damaged.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     try:
         arrays, text = file.read_bytes(), file.with_suffix(".json").read_bytes()
     except FileNotFoundError:
@@ -119,6 +124,11 @@ def _load(spec: ProbeSpec, config: Config, file: epath.Path) -> Probe | None:
 
 
 def _decode(spec: ProbeSpec, config: Config, arrays: bytes, text: bytes) -> Probe:
+    """Return the probe of the bytes of its two files.
+
+    Raises:
+      Exception: they are damaged; it is of any kind.
+    """
     info = json.loads(text)
     if not isinstance(arrays_crc32 := info.pop("crc32", None), int):  # only older versions meant the arrays
         info = checked_json.parse(text)
@@ -135,10 +145,12 @@ def _decode(spec: ProbeSpec, config: Config, arrays: bytes, text: bytes) -> Prob
 
 
 def _accuracies(info: Info) -> str:
+    """Return the held-out accuracies in words."""
     return ", ".join(f"{name} {value:.4f}" for name, value in info["accuracy"].items())
 
 
 def _require_accuracy(probe: ProbeConfig, info: Info) -> None:
+    """Raise UserError if a concept is read with less than `probe.min_accuracy`."""
     worst = min((name for name in info["accuracy"] if name != "joint"), key=lambda name: info["accuracy"][name])
     reached = info["accuracy"][worst]
     if not reached >= probe.min_accuracy:
@@ -148,5 +160,6 @@ def _require_accuracy(probe: ProbeConfig, info: Info) -> None:
 
 
 def _say(line: str) -> None:
+    """Print a line of the first process."""
     if processes.is_first():
         print(f"probe: {line}")

@@ -1,4 +1,7 @@
-"""Whether the probe reads the images of the study's own levels, not only those it was trained and checked on."""
+"""This module measures whether the probe reads the images of the study's own levels.
+
+The probe was trained and checked on other images.
+"""
 
 import dataclasses
 import functools
@@ -27,10 +30,10 @@ IMAGES = 64  # of each class and level
 
 
 def check(study: Study, probe: Probe) -> None:
-    """Measure how the probe reads every level's own images, at the class means and in the training ranges, and keep it.
+    """Measure how well the probe reads every level's own images, and keep the accuracies.
 
-    Nothing is measured where nothing would be refused (`probe.min_accuracy` = 0), and where levels do not differ in
-    their images, as those of pictures without a tint.
+    The images lie at the class means and in the training ranges. Nothing is measured where nothing would be refused
+    (`probe.min_accuracy` = 0), and where levels do not differ in their images, as those of pictures without a tint.
 
     Raises:
       UserError: a concept is read with less than `probe.min_accuracy` at the class means of a level.
@@ -50,6 +53,7 @@ def check(study: Study, probe: Probe) -> None:
 
 
 def _levels(study: Study) -> list[dict[str, float]]:
+    """Return the different separations of the grid, axis -> value. Images that do not differ give []."""
     source = source_of(study.config.data)
     if source.real and not study.config.data.tint:
         return []
@@ -58,11 +62,13 @@ def _levels(study: Study) -> list[dict[str, float]]:
 
 
 def _file(study: Study, probe: Probe, levels: list[dict[str, float]]) -> Any:
+    """Return the file of the accuracies."""
     digits = fingerprint(json.dumps([probe.info["hash"], levels, IMAGES]), 16)
     return study.workdir.probe_levels(digits)
 
 
 def _kept(study: Study, probe: Probe, levels: list[dict[str, float]]) -> list[dict[str, Any]] | None:
+    """Return the accuracies that were kept, None if they must be measured."""
     try:
         found = json.loads(_file(study, probe, levels).read_text())
         return found if all(level["means"] for level in found) else None
@@ -71,6 +77,7 @@ def _kept(study: Study, probe: Probe, levels: list[dict[str, float]]) -> list[di
 
 
 def _measure(study: Study, probe: Probe, levels: list[dict[str, float]]) -> list[dict[str, Any]]:
+    """Measure the accuracies of all levels, keep and return them."""
     source = source_of(study.config.data)
     pool = shared_pool(source.pool).at(first_device())
     key = rng.stream(rng.run_key(study.config.probe.seed), "probe")
@@ -97,6 +104,7 @@ def _measure(study: Study, probe: Probe, levels: list[dict[str, float]]) -> list
 def _right(
     source: Source, spec: ProbeSpec, params: dict, setting: Setting, pool: Any, key: jax.Array, at_mean: bool
 ) -> Bool[Array, "n concept"]:
+    """Return whether the probe reads each concept of some images of a level right."""
     items = source.examples(setting, IMAGES, key, at_mean=at_mean)
     pairs = logits(spec, params, source.images(pool, items))
     return pairs.argmax(axis=-1) == jnp.asarray(source.classes.bits)[items.klass]

@@ -1,4 +1,4 @@
-"""The progress of a stage, the training log and the report of runs that diverge."""
+"""This module shows the progress of a stage, writes the training log and reports runs that diverge."""
 
 import time
 from typing import Any
@@ -15,7 +15,7 @@ from cspace_jax.training.run import StepMetrics
 
 
 class Recorder:
-    """Write metrics.jsonl, show progress with ETA, and report each run that diverges once.
+    """Write metrics.jsonl, show progress and report each run that diverges once.
 
     Metrics are fetched one call late, so that the device never waits for the host.
     """
@@ -31,12 +31,19 @@ class Recorder:
         self.pace = Pace()
 
     def advance(self, step: int, metrics: list[StepMetrics]) -> None:
-        """Take the metrics of the call that ended at `step`, and deal with those of the call before."""
+        """Take the metrics of the call that ended at `step`.
+
+        Those of the call before are logged now.
+        """
         self.flush()
         self._pending = (step, metrics)
 
     def flush(self) -> None:
-        """Deal with the metrics that were taken last."""
+        """Log the metrics that were taken last.
+
+        Raises:
+          UserError: the log cannot be written.
+        """
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
@@ -47,11 +54,16 @@ class Recorder:
             self._log(step, metrics)
 
     def sync(self) -> None:
-        """Deal with the metrics that were taken last, and have all of them on the disk."""
+        """Log the metrics that were taken last, and flush the log to the disk.
+
+        Raises:
+          UserError: the log cannot be written.
+        """
         self.flush()
         sync(self._path)
 
     def _log(self, step: int, metrics: list[StepMetrics]) -> None:
+        """Write the rows of a step, and show the rate and the loss."""
         fetched: StepMetrics = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(metrics))
         now, (then, before) = time.monotonic(), self._mark
         rate = (step - before) / max(now - then, 1e-9)
@@ -74,6 +86,7 @@ class Recorder:
         self._bar.set_postfix_str(words, refresh=False)  # shown with the next step
 
     def _report_diverged(self, step: int, metrics: StepMetrics) -> None:
+        """Report each run whose loss is not finite, once."""
         for i in np.flatnonzero(~np.isfinite(metrics.loss)):
             run = self._wave.rows[i]
             if run not in self._diverged:
@@ -90,7 +103,10 @@ class Recorder:
 
 
 def earlier_metrics(study: Study, wave: Wave, done: int) -> list[dict[str, Any]]:
-    """Return the rows that were logged of a wave up to step `done`, by step and run; of rows logged twice the later."""
+    """Return the logged rows of a wave up to step `done`, sorted by step and run.
+
+    Of rows that were logged twice the later counts.
+    """
     paths = dict.fromkeys((study.workdir.metrics, study.workdir.own_metrics))
     rows = [row for path in paths for row in read_metrics(path)]
     of_wave = [row for row in rows if row.get("run") in wave.rows and row.get("step", 0) <= done]
@@ -99,14 +115,14 @@ def earlier_metrics(study: Study, wave: Wave, done: int) -> list[dict[str, Any]]
 
 
 class Pace:
-    """How long a training step takes, from when the calls before ended."""
+    """Measure the time of a training step from the ends of calls."""
 
     def __init__(self) -> None:
         self._last: tuple[float, int] | None = None  # when the last call ended, and at which step
         self._seconds = 0.0  # of a step of it; 0 = not known yet
 
     def ended(self, step: int) -> None:
-        """Take note that a call ended now, after `step`."""
+        """Note that a call ended now, after `step`."""
         now = time.monotonic()
         if self._last is not None:
             then, before = self._last
@@ -114,10 +130,16 @@ class Pace:
         self._last = (now, step)
 
     def steps_in(self, seconds: float) -> int:
-        """Return how many steps fit into that time, at least one; one as well while no call was measured."""
+        """Return how many steps fit into a time in seconds, at least 1.
+
+        It is 1 as well while no call was measured.
+        """
         return max(1, int(seconds / self._seconds)) if self._seconds else 1
 
 
 def progress(total: int, label: str, unit: str, initial: int = 0, leave: bool = True) -> tqdm:
-    """Return the progress bar of a stage. It shows the share of the first process; other processes show none."""
+    """Return the progress bar of a stage.
+
+    It shows the share of the first process. Other processes show none.
+    """
     return progress_bars.bar(total, label, unit, initial=initial, leave=leave, silent=not processes.is_first())

@@ -1,4 +1,4 @@
-"""Zoom: steps that no save holds are trained again, bit for bit, and evaluated (`--mode=replay`).
+"""A replay trains steps that no save holds again, bit for bit, and evaluates them (`--mode=replay`).
 
 Training repeats exactly, so a step between two saves is not lost: it lies on the way from an earlier state, or from the
 initial one, to a later save. What is known of the first training (logged metrics, parameters that were kept) is
@@ -41,7 +41,7 @@ _SAME = ("device_kind", "backend", "xla_flags")  # of env.json, besides the vers
 
 @dataclasses.dataclass(frozen=True)
 class ReplayRequest:
-    """Which steps are trained again.
+    """The steps that are trained again.
 
     Attributes:
       steps: of all runs; or
@@ -58,7 +58,10 @@ class ReplayRequest:
 
 
 def check(config: Config, request: ReplayRequest) -> None:
-    """Raise UserError for a request that makes no sense."""
+    """Raise UserError for a request that makes no sense.
+
+    It must have either `steps` or `around`, and numbers in their ranges.
+    """
     if bool(request.steps) == bool(request.around):
         raise UserError('replay needs either --steps="(1200, 1210)" or --around=turn')
     if request.around and request.around not in AROUND:
@@ -72,7 +75,10 @@ def check(config: Config, request: ReplayRequest) -> None:
 
 
 def require_same_machine(workdir: Workdir) -> None:
-    """Raise UserError if none of the workdir's commands ran on this kind of device with this version of JAX."""
+    """Raise UserError if no command of the workdir ran on this kind of device and version of JAX.
+
+    Options of XLA and the version of jaxlib count too.
+    """
     try:
         stored = json.loads(workdir.env.read_text())
         known = [stored, *stored.get("earlier", [])]
@@ -88,18 +94,22 @@ def require_same_machine(workdir: Workdir) -> None:
 
 
 def _kind(env: Mapping) -> tuple[str, ...]:
+    """Return the device, backend, options and versions of an environment."""
     versions = env["versions"] if isinstance(env.get("versions"), dict) else {}
     return (*(str(env.get(name)) for name in _SAME), *(str(versions.get(name)) for name in ("jax", "jaxlib")))
 
 
 def _words(kind: Sequence[str]) -> str:
+    """Return a kind of device in words."""
     device, backend, flags, jax_version, jaxlib = kind
     options = f", XLA_FLAGS {flags}" if flags else ""
     return f"{device} ({backend}, jax {jax_version}, jaxlib {jaxlib}{options})"
 
 
 def wanted(study: Study, request: ReplayRequest) -> dict[int, list[int]]:
-    """Return the steps to add for each run (row of the grid), without those that were saved anyway.
+    """Return the steps to add for each run (row of the grid), without saved steps.
+
+    Runs that do not turn are left out, with a line each.
 
     Raises:
       UserError: there are no results to find the turn in.
@@ -115,7 +125,9 @@ def wanted(study: Study, request: ReplayRequest) -> dict[int, list[int]]:
 
 
 def turns(study: Study) -> dict[int, float]:
-    """Return the turning step of the first held-out class in each run that turns; smoothed as in the summary.
+    """Return the turning step of the first held-out class, run -> step, of runs that turn.
+
+    It is smoothed as in the summary.
 
     Raises:
       UserError: there are no results yet.
@@ -124,28 +136,32 @@ def turns(study: Study) -> dict[int, float]:
 
 
 def _window(study: Study, center: float, request: ReplayRequest) -> list[int]:
+    """Return the steps of a request around a turning step."""
     around = np.linspace(center - request.width / 2, center + request.width / 2, request.count)
     steps = {int(round(step)) for step in around}
     return sorted(step for step in steps - set(study.steps) if 1 <= step <= study.config.optim.steps)
 
 
 def folder(study: Study, run: int) -> epath.Path:
-    """Return where a run keeps its added steps."""
+    """Return the folder of a run's added steps."""
     return study.workdir.replay_of(run)
 
 
 def naive_file(study: Study, run: int, step: int) -> epath.Path:
-    """Return the evaluation of an added step: the arrays of an evaluation of one run, and whether it is `exact`."""
+    """Return the file of the evaluation of an added step.
+
+    It holds the arrays of an evaluation of one run, and whether the step is `exact`.
+    """
     return step_file(folder(study, run), step)
 
 
 def answer_file(study: Study, run: int, step: int) -> epath.Path:
-    """Return the answers to the battery at an added step."""
+    """Return the file of the answers to the battery at an added step."""
     return step_file(folder(study, run) / elicit.folder(study).name, step)
 
 
 def replay(study: Study, probe: Probe, request: ReplayRequest) -> None:
-    """Train the runs of this process again up to the asked steps, and evaluate those that have no files yet.
+    """Train the runs of this process again, and evaluate the requested steps that have no files yet.
 
     Raises:
       UserError: a step is beyond what was trained, or a checkpoint that is needed is missing.
@@ -163,12 +179,13 @@ def replay(study: Study, probe: Probe, request: ReplayRequest) -> None:
 
 
 def _is_missing(study: Study, run: int, step: int) -> bool:
+    """Return whether a run's evaluation or answers at a step are missing."""
     asked = bool(study.config.elicit.protocols) and not answer_file(study, run, step).exists()
     return asked or not naive_file(study, run, step).exists()
 
 
 def _require_read(study: Study, wave: Wave) -> None:
-    """Raise UserError, before steps are trained, for results that they could not be merged with."""
+    """Raise UserError if there are no results that the added steps could be merged with."""
     asked = elicit.answer_file(elicit.folder(study), wave, 0) if study.config.elicit.protocols else None
     if not study.workdir.dataset.exists() or (asked is not None and not asked.exists()):
         mode = "eval" if asked is None else "elicit"
@@ -177,6 +194,7 @@ def _require_read(study: Study, wave: Wave) -> None:
 
 
 def _require_trained(study: Study, wave: Wave, missing: Mapping[int, Sequence[int]]) -> None:
+    """Raise UserError if a requested step was not trained."""
     done = wave.trained_steps(study.config)
     last = max((max(steps) for steps in missing.values()), default=0)
     if last and done == 0:
@@ -188,6 +206,7 @@ def _require_trained(study: Study, wave: Wave, missing: Mapping[int, Sequence[in
 
 
 def _replay_wave(study: Study, wave: Wave, probe: Probe, missing: Mapping[int, Sequence[int]]) -> None:
+    """Train a wave again and evaluate its missing steps."""
     asked = sorted({step for steps in missing.values() for step in steps})
     runner = study.engine(wave)
     start, state = _nearest_state(wave, runner, asked[0])
@@ -206,7 +225,10 @@ def _replay_wave(study: Study, wave: Wave, probe: Probe, missing: Mapping[int, S
 
 
 def _nearest_state(wave: Wave, runner: Engine, step: int) -> tuple[int, RunGroups]:
-    """Return the latest state on disk that is not after a step, and its own step; else the initial one and 0."""
+    """Return the latest state on disk that is not after a step.
+
+    The result is the state's own step and the state. Without a state on disk it is 0 and the initial state.
+    """
     folders = wave.state_folder, wave.kept_folder
     stored = {one: folder for folder in folders for one in checkpoint.steps(folder) if one <= step}
     if not stored:
@@ -216,7 +238,10 @@ def _nearest_state(wave: Wave, runner: Engine, step: int) -> tuple[int, RunGroup
 
 
 class _Comparison:
-    """Compare a repeated training with what is known of the first: logged metrics, kept parameters and states."""
+    """Compare a repeated training with the known parts of the first.
+
+    Known are logged metrics, kept parameters and kept states.
+    """
 
     def __init__(self, study: Study, wave: Wave):
         self._wave = wave
@@ -227,7 +252,10 @@ class _Comparison:
         self.different: set[int] = set()
 
     def look(self, step: int, runner: Engine, state: RunGroups, metrics: list, say) -> None:
-        """Compare all runs after a step, where something is known of it; a run that differs is said once."""
+        """Compare all runs after a step where something is known of it.
+
+        A run that differs is reported once.
+        """
         rows = [self._logged.get((run, step)) for run in self._wave.rows]
         same = np.ones(len(rows), bool)
         if any(rows):
@@ -245,6 +273,8 @@ class _Comparison:
 
 
 def _equal_metrics(row: Mapping, found, i: int) -> bool:
+    """Return whether a logged row equals the metrics of the run in row `i`."""
+
     def equal(stored: float | None, value: np.float32) -> bool:
         return not np.isfinite(value) if stored is None else bool(np.float32(stored) == value)
 
@@ -252,7 +282,7 @@ def _equal_metrics(row: Mapping, found, i: int) -> bool:
 
 
 class _RunReader:
-    """Evaluate single runs of a wave, one after another, each with the program of one run."""
+    """Evaluate single runs of a wave, one after another, with the program of one run."""
 
     def __init__(self, study: Study, wave: Wave, probe: Probe):
         self._study, self._wave, self._probe = study, wave, probe
@@ -261,7 +291,10 @@ class _RunReader:
         self._questions: dict[int, tuple[elicit.Questions, RunGroups]] = {}
 
     def read(self, run: int, step: int, params: dict, exact: bool) -> None:
-        """Write what is missing of a run at a step; `params` are those of all runs of the wave, on the host."""
+        """Write the missing files of a run at a step.
+
+        `params` are those of all runs of the wave, on the host.
+        """
         if run not in self._measures:
             self._measures[run] = self._start(run)
         engine, measure = self._measures[run]
@@ -274,12 +307,14 @@ class _RunReader:
             write_npz(answers, questions(one, patch or one))
 
     def _start(self, run: int) -> tuple[Engine, Evaluation]:
+        """Return the engine and the evaluation of one run."""
         setting = grid.stack([self._wave.settings[self._wave.rows.index(run)]])
         spec = TrainSpec.from_config(self._study.config, self._plan)
         engine = Engine(spec, setting, self._plan, local_devices(self._plan)[:1])
         return engine, Evaluation(self._study, engine, self._probe)
 
     def _ask(self, run: int, engine: Engine) -> tuple[elicit.Questions, RunGroups]:
+        """Return the questions to one run, and the parameters that patched queries use."""
         if run not in self._questions:
             patch: RunGroups = []
             if elicit.patches(self._study.config):
@@ -291,4 +326,5 @@ class _RunReader:
 
 
 def _row(tree: dict, i: int) -> dict:
+    """Return one row of a tree, [1, ...]."""
     return take(tree, slice(i, i + 1))

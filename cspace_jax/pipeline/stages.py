@@ -1,4 +1,4 @@
-"""The whole of a study, stage after stage: probe, training, evaluation, elicitation, results, figures."""
+"""This module carries out a study stage after stage: probe, training, evaluation, elicitation, results, figures."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ from cspace_jax.storage.metrics import merge_metrics
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Where and how the results of a study are shown.
+    """The place and the detail of a study's output.
 
     Attributes:
       folder: that figures are written to; None = that of the workdir.
@@ -53,7 +53,7 @@ class Output:
 
 
 def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
-    """Say in one line what will be done, at which scale, on what, and how long it will take.
+    """Print in one line the work ahead, its scale, the devices and the expected time.
 
     `scale_chosen` tells that the user named no scale, so that the device decided.
     """
@@ -76,7 +76,7 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
 
 
 def carry_out(study: Study, mode: str, request: ReplayRequest | None = None, output: Output = Output()) -> None:
-    """Carry out what `mode` asks for and is not done yet.
+    """Carry out the work of `mode` that is not done yet.
 
     Args:
       study: prepared.
@@ -112,7 +112,7 @@ def carry_out(study: Study, mode: str, request: ReplayRequest | None = None, out
 
 
 def _read(parts: Sequence[Study], mode: str, probe: Probe, request: ReplayRequest | None, times: Times) -> None:
-    """Read concept space at the checkpoints, ask the protocols and train steps again, as `mode` asks for."""
+    """Read concept space, ask the protocols and train steps again, as `mode` demands."""
     if MODES[mode].reads:
         with times.measure("evaluate"):
             for part in parts:
@@ -134,7 +134,7 @@ def _ask(parts: Sequence[Study], probe: Probe, times: Times) -> None:
 
 
 def _all_is_read(parts: Sequence[Study], mode: str) -> bool:
-    """Return whether the probe has read all that `mode` asks for."""
+    """Return whether the probe has read everything that `mode` demands."""
     read = not any(wave.unread(part.steps) for part in parts for wave in part.waves)
     asked = [part for battery in elicit.asked_of(parts) for part in battery] if mode != "eval" else []
     return MODES[mode].reads and read and all(elicit.is_answered(part, elicit.folder(part)) for part in asked)
@@ -156,7 +156,10 @@ def _parts(study: Study, mode: str) -> list[Study]:
 
 
 def _begin(parts: Sequence[Study], mode: str) -> Probe:
-    """Return the probe; the first process trains it, and puts the rest of the workdir in order for all of them."""
+    """Return the probe, which the first process trains.
+
+    It also puts the rest of the workdir in order for all processes.
+    """
     study = parts[0]
     for part in parts if processes.is_first() else ():
         with writing(part.workdir.root):
@@ -173,7 +176,7 @@ def _begin(parts: Sequence[Study], mode: str) -> Probe:
 
 
 def _finish(study: Study, mode: str, probe: Probe | None, times: Times, output: Output) -> None:
-    """Merge what the stages measured into results, report and figures."""
+    """Merge the measurements of the stages into results, report and figures."""
     if not MODES[mode].only_reads:
         for part in study.parts:
             merge_metrics(part.workdir)
@@ -193,7 +196,10 @@ def _finish(study: Study, mode: str, probe: Probe | None, times: Times, output: 
 
 
 def _write_results(study: Study, probe: Probe | None) -> xr.Dataset:
-    """Write the results of all runs into the workdir, and those of each added grid into its own folder; return all."""
+    """Write the results of all runs into the workdir and return them.
+
+    Those of each added grid are also written into its own folder.
+    """
     found = [collect.collect(part, probe) for part in study.parts]
     for part, ds in zip(study.parts[1:], found[1:], strict=True):
         results.write_results(ds, part.workdir)
@@ -203,6 +209,7 @@ def _write_results(study: Study, probe: Probe | None) -> xr.Dataset:
 
 
 def _write_added(study: Study) -> None:
+    """Write the results of added steps."""
     ds = collect.added(study)
     if ds is None:
         print("no steps were added")

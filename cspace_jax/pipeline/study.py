@@ -1,4 +1,4 @@
-"""A study that is being carried out: its configuration, its workdir, its plan and its waves, made once."""
+"""A study that is being carried out has a configuration, a workdir, a plan and waves, made once."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What every stage is a function of.
+    """A study that is being carried out. Every stage is a function of it.
 
     Attributes:
       config: the study.
@@ -51,7 +51,7 @@ class Study:
 
     @functools.cached_property
     def parts(self) -> "list[Study]":
-        """Return the study and one more for each grid of runs that was added, in the order of the numbers of runs.
+        """Return the study and one more for each added grid of runs, in the order of the runs' numbers.
 
         They differ in their grid and folder alone, and number their runs from 0; `first_runs` has the numbers that the
         results give them.
@@ -61,15 +61,18 @@ class Study:
 
     @property
     def first_runs(self) -> list[int]:
-        """Return the number of the first run of each of `parts`, and last the number of all runs."""
+        """Return the number of the first run of each of `parts`, then the number of all runs."""
         return list(itertools.accumulate((part.config.grid.num_runs for part in self.parts), initial=0))
 
     def parts_in(self, ds: xr.Dataset) -> "list[Study]":
-        """Return the parts whose runs a dataset holds: those that were added since it was written are left out."""
+        """Return the parts whose runs a dataset holds.
+
+        Parts that were added since it was written are left out.
+        """
         return [part for part, end in zip(self.parts, self.first_runs[1:], strict=True) if end <= ds.sizes["run"]]
 
     def as_evaluated(self, ds: xr.Dataset) -> Config:
-        """Return the configuration of what a dataset of the study holds: the grid of all its runs, and its steps.
+        """Return the configuration of the runs and steps that a dataset of the study holds.
 
         An extension that is not finished is ahead of the results. Where the runs are no product, the grid has all
         values of every axis.
@@ -82,17 +85,24 @@ class Study:
 
     @functools.cached_property
     def kept(self) -> frozenset[int]:
-        """Return the saved steps whose parameters stay on disk; the others are evaluated in passing (`save.keep`)."""
+        """Return the saved steps whose parameters stay on disk (`save.keep`).
+
+        The others are evaluated while they are on the device.
+        """
         return frozenset(disk.kept_steps(self.config))
 
     @functools.cached_property
     def waves(self) -> list[Wave]:
-        """Return all waves in grid order."""
+        """Return all waves in grid order.
+
+        Raises:
+          UserError: the record of the cut is damaged.
+        """
         return waves.load(self.workdir, self.config)
 
     @functools.cached_property
     def own_waves(self) -> Sequence[Wave]:
-        """Return the waves that this process trains and reads: all of them in a single process."""
+        """Return the waves that this process trains and reads. A single process has all of them."""
         return processes.own(self.waves)
 
     def engine(self, wave: Wave) -> Engine:
@@ -101,7 +111,7 @@ class Study:
 
     @property
     def dataset(self) -> xr.Dataset:
-        """The labelled dataset: run, step, protocol, klass, concept; read from the workdir.
+        """The labelled dataset, read from the workdir, with the axes run, step, protocol, klass and concept.
 
         Raises:
           UserError: the study has no results yet, or they are damaged.
@@ -110,7 +120,9 @@ class Study:
 
     @property
     def added(self) -> xr.Dataset:
-        """The labelled dataset of steps that were trained again (`replay`); NaN where a run has no such step.
+        """The labelled dataset of steps that were trained again (`replay`).
+
+        It is NaN where a run has no such step.
 
         Raises:
           UserError: no steps were added yet.
@@ -118,7 +130,9 @@ class Study:
         return results.open_results(self.workdir.added_dataset)
 
     def replay(self, steps: Sequence[int] = (), *, around: str = "", width: int = WIDTH, count: int = COUNT) -> "Study":
-        """Train steps between the saves again, bit for bit, evaluate them, and return the study; see `added`.
+        """Train steps between the saves again, bit for bit, evaluate them, and return the study.
+
+        The property `added` has the results.
 
         Args:
           steps: of all runs; or
@@ -148,7 +162,7 @@ class Study:
         return tables.select(self.dataset, name)
 
     def figure(self, name: str) -> Any:
-        """Return one figure, such as "fig4", as a Matplotlib figure; a notebook shows it.
+        """Return one figure, such as "fig4", as a Matplotlib figure. A notebook shows it.
 
         Raises:
           UserError: there is no such figure, or the study does not hold what it needs.
@@ -160,7 +174,7 @@ class Study:
         return figures.draw(name, figures.Inputs(ds, collect.Samples(self, ds), data, examples))
 
     def page(self) -> "Page":
-        """Return the page of the study (report.html), made anew; a notebook shows it inline.
+        """Return the page of the study (report.html), made anew. A notebook shows it inline.
 
         Raises:
           UserError: there are no results, or they are damaged.
@@ -200,7 +214,7 @@ class Study:
         return api.run(config, self.workdir.root, "elicit", command_line="Study.elicit")
 
     def extend(self, *, steps: int = 0, **axes: Any) -> "Study":
-        """Train runs that are missing, or all runs longer, add them to the results, and return the study.
+        """Train missing runs, or all runs longer, add them to the results, and return the study.
 
             study.extend(seeds=(500, 600))  # at all levels that are there
             study.extend(sep_col=(0.5,), steps=4000)

@@ -1,4 +1,4 @@
-"""Wall time of the stages of a study, added up over all starts."""
+"""The wall time of a study's stages is added up over all starts."""
 
 import contextlib
 import json
@@ -12,13 +12,14 @@ from cspace_jax.storage.workdir import Workdir
 
 
 class Times:
-    """Wall time spent per stage in seconds, added up over all starts of the command in a workdir."""
+    """Keep the wall time of each stage in seconds, added up over all starts in a workdir."""
 
     def __init__(self, folder: Workdir):
         self._path = folder.times
         self.seconds = self._read()
 
     def _read(self) -> dict[str, float]:
+        """Return the stored sums. Missing or damaged ones give {}."""
         try:
             return {str(stage): float(seconds) for stage, seconds in json.loads(self._path.read_text()).items()}
         except (OSError, ValueError, AttributeError, TypeError):  # none yet, or damaged: only the sums start anew
@@ -26,7 +27,10 @@ class Times:
 
     @contextlib.contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Add the time of the body to a stage and store the sums; of many processes, those of the first are kept."""
+        """Add the time of the body to a stage, and store the sums.
+
+        Of many processes those of the first are kept.
+        """
         started = time.monotonic()
         try:
             yield
@@ -38,6 +42,7 @@ class Times:
         self._add(stage, time.monotonic() - started)
 
     def _add(self, stage: str, seconds: float) -> None:
+        """Add seconds to a stage, and let the first process store the sums."""
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 1)
         if processes.is_first():
             write_atomic(self._path, json.dumps(self.seconds))

@@ -1,4 +1,4 @@
-"""The training stage: every run of this process, from its last checkpoint to the last step."""
+"""The training stage takes every run of this process from its last checkpoint to the last step."""
 
 import dataclasses
 import json
@@ -36,7 +36,9 @@ def train(study: Study, probe: Probe | None = None, again: bool = True) -> None:
       again: whether runs may be trained again from step 0 that were trained before, as files that are needed are gone.
 
     Raises:
-      UserError: they are gone, and `again` is False; nothing was changed.
+      UserError: needed files are gone and `again` is False, a file cannot be written, or a device's memory does not
+        suffice.
+      stopping.Stopped: a signal asked for the end; a state was saved.
     """
     for wave in study.own_waves:
         mend(study, wave)
@@ -46,7 +48,7 @@ def train(study: Study, probe: Probe | None = None, again: bool = True) -> None:
 
 
 def _train_in_memory(study: Study, wave: Wave, probe: Probe | None) -> Study:
-    """Train a wave; where the device's memory does not suffice, go on from the last state with smaller microbatches.
+    """Train a wave. Where a device's memory does not suffice, smaller microbatches go on from the last state.
 
     Returns the study with the plan that was used in the end.
     """
@@ -69,6 +71,7 @@ def _train_in_memory(study: Study, wave: Wave, probe: Probe | None) -> Study:
 
 
 def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
+    """Train a wave from its last state, and save and evaluate on the way."""
     last, every = study.config.optim.steps, study.config.optim.log_every
     saves = {*study.steps, last}  # the last step too, else every start would train up to it again
     done = _resumable_step(study, wave)
@@ -97,9 +100,12 @@ def _train_wave(study: Study, wave: Wave, probe: Probe | None) -> None:
 
 
 def mend(study: Study, wave: Wave) -> None:
-    """Put aside the newest state and parameters of a wave if they are damaged, as after a power cut, and say so.
+    """Put aside the newest state and parameters of a wave if they are damaged, and say so.
 
-    Parameters of the step of the last state are written again from it.
+    A power cut may damage them. Parameters of the step of the last state are written again from it.
+
+    Raises:
+      UserError: a file cannot be read or written.
     """
     newest = checkpoint.latest_step(wave.params_folder)
     if newest and wave.unread([newest]) and not checkpoint.is_intact(wave.params_folder, newest):
@@ -117,18 +123,19 @@ def mend(study: Study, wave: Wave) -> None:
 
 
 def _must_read(study: Study, wave: Wave, step: int) -> bool:
-    """Return whether a state is needed: to train on, or as the parameters of its step are not there."""
+    """Return whether a state is needed, to train on or because its step's parameters are missing."""
     unread = wave.unread(study.steps)
     return step < study.config.optim.steps or bool(set(unread) - set(checkpoint.steps(wave.params_folder)))
 
 
 def _put_aside(folder: epath.Path, step: int) -> None:
+    """Put a damaged checkpoint aside, and say so."""
     target = checkpoint.put_aside(folder, step)
     print(f"checkpoint {folder / str(step)} is damaged: it is put aside as {target.name}, what was before it is used")
 
 
 def _look(study: Study, wave: Wave, again: bool) -> None:
-    """Say which files of a wave that is trained are gone, or refuse to train it again unasked."""
+    """Print which files of a trained wave are gone, or refuse to train it again unasked."""
     done, stored, gone = _found(study, wave)
     if done == study.config.optim.steps and not gone and not checkpoint.steps(wave.state_folder):
         what = f"{wave.state_folder}" + ("" if stored else f" and {wave.params_folder}")
@@ -139,7 +146,7 @@ def _look(study: Study, wave: Wave, again: bool) -> None:
 
 
 def require_files(study: Study, wave: Wave) -> None:
-    """Raise UserError if a wave was trained, but files are gone without which it would be trained again from step 0."""
+    """Raise UserError if a trained wave lacks files and would be trained again from step 0."""
     done, stored, gone = _found(study, wave)
     if (done and not gone) or wave.unsaved.exists():
         return
@@ -152,13 +159,16 @@ def require_files(study: Study, wave: Wave) -> None:
 
 
 def _found(study: Study, wave: Wave) -> tuple[int, set[int], list[int]]:
-    """Return the last step of a wave, the steps whose parameters are stored, and those neither stored nor evaluated."""
+    """Return a wave's last step, the steps with stored parameters, and the steps neither stored nor evaluated."""
     done, stored = wave.trained_steps(study.config), set(checkpoint.steps(wave.params_folder))
     return done, stored, [s for s in wave.unread(study.steps) if s <= done and s not in stored]
 
 
 def _resumable_step(study: Study, wave: Wave) -> int:
-    """Return the step of the last state, 0 if there is none or if a checkpoint to evaluate before it was removed."""
+    """Return the step that training goes on from, that of the last state.
+
+    It is 0 if there is no state, or if a checkpoint before it that must be evaluated was removed.
+    """
     done, _, lost = _found(study, wave)
     if lost:
         print(f"checkpoint {wave.params_folder / str(lost[0])} is missing: training starts again from step 0")
@@ -166,6 +176,7 @@ def _resumable_step(study: Study, wave: Wave) -> int:
 
 
 def _restore_state(study: Study, wave: Wave, runner: Engine, step: int) -> RunGroups:
+    """Return the state of a step, the initial one of step 0."""
     if step == 0:
         _begin(study, wave)
         return runner.init()
@@ -173,7 +184,7 @@ def _restore_state(study: Study, wave: Wave, runner: Engine, step: int) -> RunGr
 
 
 def _begin(study: Study, wave: Wave) -> None:
-    """Remove the states of a training that starts again, and set aside what was measured of it.
+    """Remove the states of a training that starts again, and set its measurements aside.
 
     What a training measured before it had a state to resume from is its own, and stays when it is begun once more.
     """
@@ -202,7 +213,7 @@ def _begin(study: Study, wave: Wave) -> None:
 
 
 def _logged(study: Study, wave: Wave) -> bool:
-    """Return whether steps of a wave after the first save were logged: then states were saved."""
+    """Return whether steps after the first save were logged, so that states were saved."""
     rows = earlier_metrics(study, wave, study.config.optim.steps)
     return any(row.get("step", 0) > study.steps[0] for row in rows)
 
@@ -216,11 +227,12 @@ def _measured(study: Study, wave: Wave) -> list[epath.Path]:
 
 
 class _Saver:
-    """Save the parameters of every kept step, evaluate those of all others, and save the last state for resuming.
+    """Save the parameters of every kept step, and evaluate those of all others.
 
-    The state is three times the parameters (AdamW's moments), so it is saved at most every `engine.state_seconds` and
-    at the last save, and older ones are removed once a newer one is complete. After an interruption the steps since the
-    last state are trained again. States of `save.keep_states` lie apart, where nothing removes them.
+    The last state is saved for resuming. The state is three times the parameters (AdamW's moments), so it is saved at
+    most every `engine.state_seconds` and at the last save, and older ones are removed once a newer one is complete.
+    After an interruption the steps since the last state are trained again. States of `save.keep_states` lie apart,
+    where nothing removes them.
     """
 
     def __init__(self, study: Study, wave: Wave, probe: Probe | None):
@@ -236,6 +248,7 @@ class _Saver:
     def save(self, step: int, runner: Engine, state: RunGroups) -> None:
         # In this order: a state on disk promises that of its step and of all earlier ones the parameters are there, or
         # what was read of them.
+        """Save or evaluate a step, and save its state when it is time."""
         self._finish()
         if not checkpoint.steps(self._folder) and not self._unsaved.exists():
             write_atomic(self._unsaved, "")  # what is read from here on is of this training
@@ -260,6 +273,7 @@ class _Saver:
             self._finish()
 
     def _finish(self) -> None:
+        """Wait for the state, and remove older ones."""
         self._state.wait()
         stored = checkpoint.steps(self._folder)
         if stored:

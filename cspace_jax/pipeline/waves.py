@@ -1,7 +1,8 @@
-"""How the grid of a study is cut into waves, where each keeps its files, and the record of a cut.
+"""The grid of a study is cut into waves.
 
-Checkpoints and evaluations hold the runs of one wave each, so a cut holds for the life of a workdir: one process or
-another number of them goes on with the waves that are there.
+This module records the cut and tells where each wave keeps its files. Checkpoints and evaluations hold the runs of one
+wave each, so a cut holds for the life of a workdir: one process or another number of them goes on with the waves that
+are there.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ from cspace_jax.training.run import TrainSpec
 
 
 class Wave:
-    """The runs that are trained and evaluated at once, and where they keep their files.
+    """The runs that are trained and evaluated at once, and their files.
 
     Args:
       workdir: of the study.
@@ -59,7 +60,7 @@ class Wave:
         self.eval_folder = workdir.eval / self.name
 
     def eval_file(self, step: int) -> epath.Path:
-        """Return the raw evaluation of a step."""
+        """Return the file of the raw evaluation of a step."""
         return step_file(self.eval_folder, step)
 
     def unread(self, steps: Iterable[int]) -> list[int]:
@@ -67,9 +68,10 @@ class Wave:
         return [step for step in steps if not self.eval_file(step).exists()]
 
     def trained_steps(self, config: Config) -> int:
-        """Return the step of the last state; the last step of all if what the training was for is there without one.
+        """Return the step of the last state.
 
-        That is an evaluation or the parameters of every save, and of the last step the parameters or all evaluations.
+        Where the results of the training are there without a state, it is the last step of all. That is an evaluation
+        or the parameters of every save, and of the last step the parameters or all evaluations.
         """
         done = checkpoint.latest_step(self.state_folder) or 0
         last, saves = config.optim.steps, save_steps(config.save, config.optim.steps)
@@ -87,7 +89,9 @@ class Wave:
 
     @property
     def microbatch(self) -> int | None:
-        """Return the microbatch that memory decided when its training began, 0 = the whole batch; None if none is kept.
+        """Return the microbatch that memory decided when training began.
+
+        It is 0 for the whole batch, None if none is kept.
 
         Raises:
           UserError: its record is damaged.
@@ -106,9 +110,10 @@ class Wave:
         return found
 
     def measured(self, config: Config) -> dict[str, Any]:
-        """Return what `engine.plan = "auto"` chose when the wave began on such devices, without what the user has set.
+        """Return the fields that `engine.plan = "auto"` chose when the wave began on such devices.
 
-        Empty where nothing was measured, as the plan is known or the devices are others.
+        Fields that the user has set are left out. Empty where nothing was measured, as the plan is known or the devices
+        are others.
 
         Raises:
           UserError: its record is damaged.
@@ -128,10 +133,11 @@ class Wave:
         return {name: value for name, value in chosen.items() if getattr(config.engine, name) in ("auto", 0)}
 
     def keep_plan(self, config: Config, plan: Plan, begins: bool = True) -> None:
-        """Write down what memory and measurement decided: another plan would round otherwise when the wave goes on.
+        """Write the microbatch and the plan that memory and measurement decided.
 
-        Of memory it is the microbatch, which the cache of a CPU, and the user, decide the same every time; of
-        `engine.plan = "auto"` the way of executing, which is written down when training begins.
+        Another plan would round otherwise when the wave goes on. Of memory it is the microbatch, which the cache of a
+        CPU, and the user, decide the same every time; of `engine.plan = "auto"` the way of executing, which is written
+        down when training begins.
 
         Args:
           config: the study.
@@ -148,13 +154,21 @@ class Wave:
             checked_json.write(self.plan_file, {"plan": chosen, "devices": _devices()})
 
     def plan_of(self, config: Config, plan: Plan) -> Plan:
-        """Return how this wave executes: a plan with what was measured, and the microbatch, that it began with."""
+        """Return how this wave executes: a plan with the measured fields and the microbatch that it began with.
+
+        Raises:
+          UserError: a record is damaged.
+        """
         kept = None if config.engine.microbatch or plan.cache_bytes else self.microbatch
         begun = dataclasses.replace(plan, **self.measured(config))
         return begun if kept is None else dataclasses.replace(begun, microbatch=kept)
 
     def engine(self, config: Config, plan: Plan) -> Engine:
-        """Return the engine that executes this wave."""
+        """Return the engine that executes this wave.
+
+        Raises:
+          UserError: a record is damaged, or the plan asks for too many devices.
+        """
         plan = self.plan_of(config, plan)
         return Engine(TrainSpec.from_config(config, plan), grid.stack(self.settings), plan)
 
@@ -175,7 +189,10 @@ def load(workdir: Workdir, config: Config) -> list[Wave]:
 
 
 def cut(runs: int, size: int, count: int) -> list[slice]:
-    """Cut `runs` runs among `count` processes, and each share into waves of at most `size` runs (0 = no limit)."""
+    """Cut `runs` runs among `count` processes, and each share into waves.
+
+    A wave has at most `size` runs (0 = no limit).
+    """
     cuts = []
     for rows in (processes.share(range(runs), i, count) for i in range(count)):
         # Some of many processes may have no runs, and then no waves.
@@ -184,7 +201,7 @@ def cut(runs: int, size: int, count: int) -> list[slice]:
 
 
 def begun(workdir: Workdir) -> bool:
-    """Return whether the workdir already holds files of waves, so that its cut stays as it is."""
+    """Return whether the workdir already holds files of waves. Its cut stays as it is then."""
     return any(folder.exists() for folder in (workdir.checkpoints, workdir.eval, workdir.elicit))
 
 
@@ -207,7 +224,7 @@ def record(workdir: Workdir, config: Config, wave: int, count: int) -> None:
 
 
 def load_cut(workdir: Workdir, config: Config) -> list[slice]:
-    """Return the waves of a workdir, as rows of the grid in order.
+    """Return the waves of a workdir as rows of the grid, in order.
 
     Raises:
       UserError: the record is damaged.
@@ -228,4 +245,5 @@ def load_cut(workdir: Workdir, config: Config) -> list[slice]:
 
 
 def _damaged(workdir: Workdir) -> UserError:
+    """Return the error of a damaged record."""
     return UserError(f"{str(workdir.waves)!r} is damaged: must hold [start, stop] of every wave; restore it")

@@ -1,4 +1,7 @@
-"""Is the training log of a workdir whole? What is lost of it cannot be made again, but must be said."""
+"""This module tells whether the training log of a workdir is whole.
+
+Lost lines cannot be made again, but must be reported.
+"""
 
 from typing import Any
 
@@ -10,10 +13,11 @@ from cspace_jax.storage.workdir import LOG_EVERY, stored_json
 
 
 def tell(study: Study) -> None:
-    """Print what is damaged in the training log or missing at its end, a line each; nothing if it is whole.
+    """Print a line for each damage of the training log and each loss at its end.
 
-    Every step up to a state on the disk was logged before that state (training flushes the log first), so a line of
-    the last steps before it must be there: of as many as lie between two lines, by the commands so far.
+    A whole log prints nothing. Every step up to a state on the disk was logged before that state (training flushes the
+    log first), so a line of the last steps before it must be there: of as many as lie between two lines, by the
+    commands so far.
     """
     files = log_files(study.workdir)
     for file in files:
@@ -31,7 +35,10 @@ def tell(study: Study) -> None:
 
 
 def _must_be_logged(study: Study, wave: Wave) -> tuple[int, int]:
-    """Return the first and last of the steps of which one must be logged; 0, 0 where none must, or nobody knows."""
+    """Return the first and the last of the steps of which one must be logged.
+
+    They are 0, 0 where none must, or nobody knows.
+    """
     done = checkpoint.latest_step(wave.state_folder) or 0
     if done == study.config.optim.steps:
         return done, done

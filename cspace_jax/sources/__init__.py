@@ -1,1 +1,1 @@
-"""Labelled pictures that a researcher brings: reading their labels, choosing concepts, decoding them once."""
+"""These modules read labelled pictures that a researcher brings, choose concepts and decode the pictures once."""

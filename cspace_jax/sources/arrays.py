@@ -1,4 +1,4 @@
-"""Pictures and labels in one .npz file."""
+"""This module reads pictures and labels from one .npz file."""
 
 import os
 import string
@@ -47,6 +47,11 @@ def read(path: str | os.PathLike[str]) -> Listing:
 
 
 def _load(path: str | os.PathLike[str], file: str) -> Mapping[str, np.ndarray]:
+    """Return the known arrays of the file.
+
+    Raises:
+      UserError: it is none or damaged.
+    """
     if not zipfile.is_zipfile(file):
         refuse(path, "is not a .npz file, or damaged")
     try:
@@ -59,6 +64,11 @@ def _load(path: str | os.PathLike[str], file: str) -> Mapping[str, np.ndarray]:
 
 
 def _images(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:
+    """Return the pictures as uint8 [n, h, w, 3].
+
+    Raises:
+      UserError: they have another type or shape.
+    """
     if images.dtype != np.uint8:
         refuse(path, f"'images' must be uint8, not {images.dtype}")
     if images.ndim == 3:
@@ -69,6 +79,11 @@ def _images(path: str | os.PathLike[str], images: np.ndarray) -> np.ndarray:
 
 
 def _bits(path: str | os.PathLike[str], bits: np.ndarray, n: int) -> np.ndarray:
+    """Return the labels as uint8 [n, concept].
+
+    Raises:
+      UserError: they have another type, shape or value.
+    """
     if bits.dtype.kind not in "biu":
         refuse(path, f"'bits' must be integers, not {bits.dtype}")
     if bits.ndim != 2 or not 1 <= bits.shape[1] <= len(string.ascii_lowercase):
@@ -83,6 +98,11 @@ def _bits(path: str | os.PathLike[str], bits: np.ndarray, n: int) -> np.ndarray:
 def _named(
     path: str | os.PathLike[str], loaded: Mapping[str, np.ndarray], count: int
 ) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the concepts and their words, made up where the file holds none.
+
+    Raises:
+      UserError: names or words do not fit.
+    """
     letters = list(string.ascii_lowercase[:count])
     concepts = _texts(path, "concepts", loaded["concepts"], (count,)).tolist() if "concepts" in loaded else letters
     if "" in concepts or repeated(concepts):
@@ -98,6 +118,11 @@ def _named(
 
 
 def _held(path: str | os.PathLike[str], split: np.ndarray, n: int) -> np.ndarray:
+    """Return which pictures are held, [n].
+
+    Raises:
+      UserError: a value is unknown.
+    """
     if split.dtype.kind in "biu" and split.shape == (n,):
         known, held = {0, 1, 2}, split != 0
     else:
@@ -109,6 +134,11 @@ def _held(path: str | os.PathLike[str], split: np.ndarray, n: int) -> np.ndarray
 
 
 def _texts(path: str | os.PathLike[str], key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array of texts without blanks around them.
+
+    Raises:
+      UserError: it has another type or shape.
+    """
     if array.dtype.kind != "U":
         refuse(path, f"{key!r} must be text, not {array.dtype}")
     if array.shape != shape:

@@ -1,4 +1,4 @@
-"""CelebA as its authors, torchvision or Kaggle lay it out; nothing is downloaded."""
+"""This module reads CelebA as its authors, torchvision or Kaggle lay it out. It downloads nothing."""
 
 import dataclasses
 import itertools
@@ -80,12 +80,12 @@ def read(path: str | os.PathLike[str]) -> Listing:
 
 
 def words_of(attribute: str) -> tuple[str, str]:
-    """Return the words of bit 0 and bit 1 of an attribute."""
+    """Return the words of bit 0 and bit 1 of an attribute, such as ("not smiling", "smiling")."""
     return _WORDS.get(attribute) or plain_words(attribute)
 
 
 def _find(folder: str, names: Sequence[str]) -> str:
-    """Return the first of these files in the known folders, or ""."""
+    """Return the first of these files in the known folders. If there is none, it is ""."""
     files = (os.path.join(folder, below, name) for below, name in itertools.product(_FOLDERS, names))
     return next((file for file in files if os.path.isfile(file)), "")
 
@@ -94,7 +94,7 @@ def _find(folder: str, names: Sequence[str]) -> str:
 
 
 def _attributes(folder: str, file: str) -> tuple[list[str], list[str], np.ndarray, list[str]]:
-    """Return the names of attributes and of pictures, the bits, and notes."""
+    """Return the names of attributes and of pictures, the bits [picture, attribute], and notes."""
     lines, data = _opened(folder, file)
     name = os.path.basename(file)
     count = lines[0].split()
@@ -121,7 +121,7 @@ def _attributes(folder: str, file: str) -> tuple[list[str], list[str], np.ndarra
 
 
 def _partition(folder: str, file: str, names: Sequence[str]) -> np.ndarray:
-    """Return which pictures are of the validation or the test part."""
+    """Return which of the named pictures are of the validation or the test part."""
     lines, data = _opened(folder, file)
     file_name = os.path.basename(file)
     skipped = 1 if lines[0].split()[:1] == [b"image_id"] else 0
@@ -136,14 +136,16 @@ def _partition(folder: str, file: str, names: Sequence[str]) -> np.ndarray:
 
 
 def _opened(folder: str, file: str) -> tuple[list[bytes], bytes]:
-    """Return the first two lines and the whole of a text file, commas and quotation marks made blanks."""
+    """Return the first two lines and the whole of a text file, with blanks for commas and quotes."""
     data = read_bounded(folder, file, "labels", MOST_LABEL_BYTES)
     data = data.removeprefix(b"\xef\xbb\xbf").translate(_SEPARATORS)
     return (data.split(b"\n", 2) + [b"", b""])[:2], data
 
 
 def _table(folder: str, file: str, data: bytes, skipped: int, width: int) -> tuple[list[str], np.ndarray]:
-    """Read lines of a name and numbers of one digit, all at once: a loop over 8 million words would take too long.
+    """Read lines of a name and numbers of one digit, all at once.
+
+    A loop over 8 million words would take too long.
 
     Returns:
       The names, and the numbers, int8 [line, width - 1].
@@ -194,7 +196,10 @@ def _unmatched(folder: str, labelled: Sequence[str], names: Sequence[str], pictu
 
 @dataclasses.dataclass(frozen=True)
 class _Pictures:
-    """Pictures by their name without a folder; `stamp` and `read` take such a name."""
+    """Hold pictures by their name without a folder.
+
+    The functions `stamp` and `read` take such a name.
+    """
 
     names: Mapping[str, object]
     stamp: Callable[[str], tuple[int, int]]
@@ -202,6 +207,11 @@ class _Pictures:
 
 
 def _pictures(folder: str) -> _Pictures:
+    """Return the pictures, from a folder or else from the archive.
+
+    Raises:
+      UserError: there is neither.
+    """
     for below in _FOLDERS:
         for nested in (PICTURES, f"{PICTURES}/{PICTURES}"):
             if (pictures := _in_folder(folder, os.path.join(folder, below, nested))).names:
@@ -213,6 +223,11 @@ def _pictures(folder: str) -> _Pictures:
 
 
 def _in_folder(root: str, folder: str) -> _Pictures:
+    """Return the pictures of a folder.
+
+    Raises:
+      UserError: a link leads out of the root.
+    """
     files: dict[str, os.DirEntry[str]] = {}
     if os.path.isdir(folder):
         if not within(root, folder):
@@ -231,6 +246,11 @@ def _in_folder(root: str, folder: str) -> _Pictures:
 
 
 def _in_archive(folder: str, file: str) -> _Pictures:
+    """Return the pictures of an archive.
+
+    Raises:
+      UserError: it is damaged, empty or holds too large a picture.
+    """
     if not within(folder, file):
         refuse(folder, f"{os.path.relpath(file, folder)!r} is a link that leads out of the folder")
     try:

@@ -1,4 +1,4 @@
-"""Pictures decoded, cropped and resized once, and kept in a file that is mapped into memory."""
+"""Pictures are decoded, cropped and resized once, and kept in a file that is mapped into memory."""
 
 import concurrent.futures
 import contextlib
@@ -35,7 +35,9 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.npy\.[0-9a-f]{32}\.tmp")
 def pixels(
     listing: Listing, image_size: int, crop: int, cache_dir: str | os.PathLike[str]
 ) -> UInt8[np.ndarray, "n x y 3"]:
-    """Return all pictures of a listing, in the order of its names, decoding them at the first call only.
+    """Return all pictures of a listing, in the order of its names.
+
+    They are decoded at the first call only.
 
     Args:
       listing: labelled pictures; other labels of the same pictures share a cache.
@@ -67,7 +69,7 @@ def pixels(
 
 
 def decoded(data: bytes, image_size: int, crop: int) -> UInt8[np.ndarray, "x y 3"]:
-    """Return one encoded picture [x, y, 3], y upwards.
+    """Return one encoded picture as [x, y, 3] with y upwards, cropped and resized to `image_size` pixels a side.
 
     Raises:
       ValueError: it is too large, too small or of an unknown kind; what Pillow raises if it is damaged.
@@ -79,14 +81,15 @@ def decoded(data: bytes, image_size: int, crop: int) -> UInt8[np.ndarray, "x y 3
 
 
 class _Unfit(ValueError):
-    """A picture that is in order and cannot be used, with the reason as the end of a sentence."""
+    """A picture is in order but cannot be used. The message is the end of a sentence."""
 
 
 class _Small(_Unfit):
-    """A picture smaller than the crop."""
+    """A picture is smaller than the crop."""
 
 
 def _key(listing: Listing, image_size: int, crop: int) -> str:
+    """Return the name of the cache of these pictures at this size and crop."""
     stamps = np.array(listing.stamp, np.int64).tobytes()
     text = f"{VERSION} {listing.pictures} {image_size} {crop} {hashlib.sha256(stamps).hexdigest()}"
     return fingerprint(text, 16)
@@ -103,7 +106,10 @@ def _mapped(file: str, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _remove_leftovers(folder: str) -> None:
-    """Remove what killed processes left, older than a day: younger files may be another process's."""
+    """Remove the files that killed processes left, if they are older than a day.
+
+    Younger files may be another process's.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             if _TEMPORARY.fullmatch(entry.name):
@@ -113,7 +119,10 @@ def _remove_leftovers(folder: str) -> None:
 
 
 def _decode_all(listing: Listing, image_size: int, crop: int, file: str) -> None:
-    """Write the cache under another name, which no reader takes, and rename it when it is complete."""
+    """Write the cache under another name, and rename it when it is complete.
+
+    No reader takes the other name.
+    """
     temporary = os.path.join(os.path.dirname(file), f".{os.path.basename(file)}.{uuid.uuid4().hex}.tmp")
     try:
         # Plain writes: a map into a file would end the process by SIGBUS when the disk is full.
@@ -130,6 +139,7 @@ def _decode_all(listing: Listing, image_size: int, crop: int, file: str) -> None
 
 
 def _write(output: BinaryIO, listing: Listing, image_size: int, crop: int) -> None:
+    """Write the header and the pictures of a cache."""
     n = len(listing.names)
     shape = (n, image_size, image_size, 3)
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
@@ -174,7 +184,7 @@ def _one(listing: Listing, image_size: int, crop: int) -> Callable[[int], np.nda
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Return a picture in 8-bit RGB, what is transparent white."""
+    """Return a picture in 8-bit RGB, with white in place of transparency."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.size and not 0 <= values.min() <= values.max() < 2**16:
@@ -201,7 +211,7 @@ def _fitted(image: Image.Image, image_size: int, crop: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def _strict_warnings() -> Iterator[None]:
-    """Let an over-large picture raise, and hide what else Pillow finds odd in a file that it reads."""
+    """Let an over-large picture raise, and hide Pillow's other warnings about files that it reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

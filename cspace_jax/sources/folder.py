@@ -1,4 +1,7 @@
-"""Pictures in a folder, with labels in labels.csv or in the names of the folders below it."""
+"""This module reads pictures in a folder.
+
+Their labels stand in labels.csv or in the names of the folders below it.
+"""
 
 import csv
 import dataclasses
@@ -57,14 +60,14 @@ def read(path: str | os.PathLike[str]) -> Listing:
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """Files below a folder by their relative name, and links that lead out of the folder."""
+    """Hold the files below a folder by their relative name, and the links that lead out of it."""
 
     inside: dict[str, os.DirEntry[str]]
     outside: tuple[str, ...]
 
 
 def _files(folder: str) -> _Files:
-    """List all files below a folder; links to what lies outside of it are not followed."""
+    """List all files below a folder. Links to places outside of it are not followed."""
     root = real_path(folder)
     inside: dict[str, os.DirEntry[str]] = {}
     outside: list[str] = []
@@ -87,6 +90,8 @@ def _files(folder: str) -> _Files:
 
 
 def _reader(folder: str) -> Callable[[str], bytes]:
+    """Return the function that reads a picture by its name."""
+
     def read_file(name: str) -> bytes:
         return read_bounded(folder, os.path.join(folder, name))
 
@@ -94,6 +99,7 @@ def _reader(folder: str) -> Callable[[str], bytes]:
 
 
 def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
+    """Return the size of a file in bytes and the time of its last change in ns."""
     status = entry.stat()
     return status.st_size, status.st_mtime_ns
 
@@ -102,6 +108,7 @@ def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
 
 
 def _labelled(folder: str) -> Listing:
+    """List the pictures that labels.csv names."""
     header, rows = _table(folder)
     column = next((name for name in FILE_COLUMNS if name in header), None)
     if column is None:
@@ -138,7 +145,7 @@ def _labelled(folder: str) -> Listing:
 
 
 def _table(folder: str) -> tuple[list[str], list[list[str]]]:
-    """Read the header and the rows of labels.csv, blanks around values removed."""
+    """Read the header and the rows of labels.csv, without blanks around values."""
     data = read_bounded(folder, os.path.join(folder, LABELS), "labels", MOST_LABEL_BYTES)
     try:
         text = data.decode("utf-8-sig")
@@ -163,7 +170,11 @@ def _table(folder: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _inside_name(folder: str, text: str) -> str:
-    """Return a path relative to the folder in one spelling, with slashes."""
+    """Return a path relative to the folder in one spelling, with slashes.
+
+    Raises:
+      UserError: it leads out of the folder, or is empty.
+    """
     parts = text.replace("\\", "/").split("/")
     if ".." in parts or (text and not parts[0]) or re.match("[A-Za-z]:", text):
         refuse(folder, f"{LABELS} names {text!r}, which leads out of the folder")
@@ -174,6 +185,7 @@ def _inside_name(folder: str, text: str) -> str:
 
 
 def _refuse_absent(folder: str, names: Sequence[str], files: _Files) -> None:
+    """Raise UserError if a named picture is not there."""
     absent = [name for name in names if name not in files.inside]
     links = tuple(f"{link}/" for link in files.outside)
     if leaving := [name for name in absent if f"{name}/".startswith(links)]:
@@ -183,6 +195,11 @@ def _refuse_absent(folder: str, names: Sequence[str], files: _Files) -> None:
 
 
 def _held(folder: str, split: Sequence[str]) -> np.ndarray:
+    """Return which pictures are held, [n].
+
+    Raises:
+      UserError: a part is unknown.
+    """
     unknown = sorted({value for value in split if value.lower() not in SPLITS})
     if unknown:
         refuse(folder, f"column 'split' of {LABELS} holds {unknown[0]!r}, must be one of {', '.join(SPLITS)}")
@@ -190,7 +207,7 @@ def _held(folder: str, split: Sequence[str]) -> np.ndarray:
 
 
 def _binary(name: str, values: Sequence[str]) -> tuple[tuple[str, str], list[bool]] | str:
-    """Return the words and the bits of a column, or why it is not binary."""
+    """Return the words and the bits of a column, or the reason why it is not binary."""
     if empty := values.count(""):
         return f"{empty} of {len(values)} values are empty"
     spelled = {value: _NUMBERS.get(value, value.lower()) for value in set(values)}
@@ -208,6 +225,7 @@ def _binary(name: str, values: Sequence[str]) -> tuple[tuple[str, str], list[boo
 
 
 def _classes(folder: str) -> Listing:
+    """List the pictures in folders named by class."""
     with os.scandir(folder) as entries:
         codes = sorted(entry.name for entry in entries if re.fullmatch("[01]+", entry.name) and entry.is_dir())
     if not codes:
@@ -239,7 +257,7 @@ def _classes(folder: str) -> Listing:
 
 
 def _named(folder: str, length: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return names and words of the bits of a class, from concepts.txt if there is one."""
+    """Return the names and words of the bits of a class, from concepts.txt if there is one."""
     file = os.path.join(folder, CONCEPTS)
     if not os.path.lexists(file):
         letters = list(string.ascii_lowercase[:length])

@@ -1,4 +1,4 @@
-"""What every source of labelled pictures gives, and what their readers share."""
+"""Every reader of labelled pictures gives a listing. This module has it and the parts that readers share."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ SPLITS = {"train": False, "val": True, "valid": True, "validation": True, "test"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Listing:
-    """Labelled pictures, sorted by name; pictures themselves are read later.
+    """Labelled pictures, sorted by name. The pictures themselves are read later.
 
     Attributes:
       path: where they come from, for error messages.
@@ -72,9 +72,10 @@ def listing_of(
     unusable: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> Listing:
-    """Return a Listing of pictures given in any order.
+    """Return a Listing of pictures, sorted by name and fingerprinted.
 
-    Arrays must come sorted by name already; see `Listing` for the arguments.
+    Pictures that are read later may come in any order. Arrays must come sorted by name already. See `Listing` for the
+    arguments; `bits` [n, concept] and `held` [n] are in the order of `names`.
     """
     order = sorted(range(len(names)), key=names.__getitem__)
     ordered = tuple(names[i] for i in order)
@@ -99,7 +100,7 @@ def listing_of(
 
 
 def require_presentable(path: str, concepts: Sequence[str], words: Sequence[Sequence[str]]) -> None:
-    """Refuse names that a terminal, a figure or a spreadsheet would take for something else than a name."""
+    """Raise UserError for names that a terminal, a figure or a spreadsheet would misread."""
     for name in (*concepts, *itertools.chain.from_iterable(words)):
         if why := unpresentable(name):
             refuse(path, why)
@@ -113,24 +114,27 @@ def fingerprinted(listing: Listing) -> Listing:
 
 
 def own_split(names: Sequence[str]) -> Bool[np.ndarray, "n"]:
-    """Return which pictures are held: a tenth, by a hash of the file name, the same on all machines."""
+    """Return which pictures are held, [n]: a tenth, by a hash of the file name.
+
+    The choice is the same on all machines.
+    """
     firsts = (hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8] for name in names)
     return np.array([int.from_bytes(first, "big") % HELD_SHARE == 0 for first in firsts], bool)
 
 
 def plain_words(name: str) -> tuple[str, str]:
-    """Return the words of bit 0 and bit 1 of a column that says only yes or no: "not smiling", "smiling"."""
+    """Return the words of bit 0 and bit 1 of a yes-or-no column: "not smiling", "smiling"."""
     word = " ".join(name.lower().replace("_", " ").split())
     return f"not {word}", word
 
 
 def is_picture(name: str) -> bool:
-    """Say whether a file looks like a picture and is not hidden."""
+    """Return whether a file looks like a picture by its suffix and is not hidden."""
     return name.lower().endswith(SUFFIXES) and not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:
-    """Return the first names in quotes, with ", ..." if there are more."""
+    """Return the first `limit` names in quotes, with ", ..." if there are more."""
     names = list(names)
     return ", ".join(map(repr, names[:limit])) + (", ..." if len(names) > limit else "")
 
@@ -152,6 +156,7 @@ def read_bounded(folder: str, file: str, what: str = "a picture", most: float = 
 
     Raises:
       UserError: the file is a link that leads out of the folder, or larger.
+      OSError: it cannot be read.
     """
     name = os.path.relpath(file, folder)
     if not within(folder, file):
@@ -163,7 +168,7 @@ def read_bounded(folder: str, file: str, what: str = "a picture", most: float = 
 
 
 def folder_at(path: str | os.PathLike[str]) -> str:
-    """Return the path of an existing folder, `~` replaced.
+    """Return the path of an existing folder on this machine, with "~" expanded.
 
     Raises:
       UserError: there is none.
@@ -196,7 +201,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _digest(*parts: str | np.ndarray) -> str:
-    """Return 16 hex digits over texts and arrays, no two of which run into each other."""
+    """Return 16 hex digits over texts and arrays. No two of them run into each other."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):

@@ -1,7 +1,7 @@
-"""Opening the source of a configuration: reading its labels or its Python file, once, at the front door.
+"""This module opens the source of a configuration once, at the front door.
 
-What is opened is remembered, and all that has the configuration finds it (`data.opened.source_of`). Pixels are decoded
-later, when the first program needs them.
+It reads the source's labels or its Python file. What is opened is remembered, and all that has the configuration finds
+it (`data.opened.source_of`). Pixels are decoded later, when the first program needs them.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ _modules: dict[tuple[str, str], Any] = {}  # by path and content, so that a clas
 
 
 def open_source(data: DataConfig) -> Source:
-    """Open the source of a configuration, remember and return it.
+    """Open the source of a configuration, remember it (`data.opened`) and return it.
 
     Raises:
       UserError: one line; the source, its pictures, labels or classes are not what they must be.
@@ -65,9 +65,10 @@ def open_source(data: DataConfig) -> Source:
 
 
 def refuse_ignored(data: DataConfig, shipped: DataConfig) -> None:
-    """Raise UserError for fields of a new study that its source would ignore: those of pictures and those of drawing.
+    """Raise UserError for fields of a new study that its source would ignore.
 
-    A generator of the user's may look at any of them.
+    Drawn images ignore the fields of pictures, and pictures those of drawing. A generator of the user's may look at any
+    of them.
 
     Args:
       data: of the study.
@@ -88,9 +89,10 @@ def refuse_ignored(data: DataConfig, shipped: DataConfig) -> None:
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """Return what a workdir keeps of a source, for JSON; {} of the renderer, which the configuration describes.
+    """Return the facts that a workdir keeps of a source, for JSON.
 
-    Of pictures it holds the digest of their pixels, if it is known or can be: they are decoded for it.
+    The configuration describes the renderer, which gives {}. Of pictures it holds the digest of their pixels, if it is
+    known or can be: they are decoded for it.
     """
     if isinstance(source, Pictures):
         pixels = {PIXELS: source.digest} if source.digest else {}
@@ -99,7 +101,7 @@ def describe(source: Source) -> dict[str, Any]:
 
 
 def without_digest(source: Source) -> Source:
-    """Return and remember a source as workdirs of older versions know it: the digest of its pixels counts nowhere."""
+    """Return and remember a source as workdirs of older versions know it, without its pixels' digest."""
     if isinstance(source, Pictures):
         source = dataclasses.replace(source, pixels="")
         remember(source)
@@ -107,9 +109,9 @@ def without_digest(source: Source) -> Source:
 
 
 def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | None:
-    """Return and remember pictures by what a workdir kept of them, without their pixels; None for other sources.
+    """Return and remember pictures without their pixels, by the description that a workdir kept.
 
-    Results are collected and drawn from it; what needs a pixel raises UserError.
+    Other sources give None. Results are collected and drawn from it; what needs a pixel raises UserError.
     """
     if not set(_DESCRIBED) <= described.keys():
         return None
@@ -123,12 +125,12 @@ def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | No
 def foresee(data: DataConfig) -> Source | None:
     """Return and remember CelebA as it will be, from its official numbers alone.
 
-    None for other sources, without named concepts, and if it is there to be opened.
-
-    The numbers by class are not known without the labels: pictures are divided evenly, and a line says so.
+    None is returned for other sources, without named concepts, and if CelebA is there to be opened. The numbers by
+    class are not known without the labels: pictures are divided evenly, and a line says so.
 
     Raises:
-      UserError: the named concepts are too few or too many, or the held-out classes do not fit them.
+      UserError: a concept is named twice, the concepts are too few or too many, or the held-out classes do not fit
+        them.
     """
     if data.source != CELEBA or not all(data.concepts) or not data.concepts:
         return None
@@ -150,7 +152,7 @@ def foresee(data: DataConfig) -> Source | None:
 
 
 def _closed(data: DataConfig) -> Callable[[], dict[str, np.ndarray]]:
-    """Return what loads the pool of pictures that were not opened: it raises UserError."""
+    """Return a loader for pictures that were not opened. It raises UserError."""
 
     def load() -> dict[str, np.ndarray]:
         raise UserError(f"data.path = {data.path!r}: the pictures of this study are needed and were not opened")
@@ -159,6 +161,7 @@ def _closed(data: DataConfig) -> Callable[[], dict[str, np.ndarray]]:
 
 
 def _tuples(value: Any) -> Any:
+    """Return nested lists as nested tuples."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
@@ -166,6 +169,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _pictures(data: DataConfig) -> Pictures:
+    """Return the source of labelled pictures, with their labels read."""
     reader = celeba if data.source == CELEBA else arrays if data.path.endswith(".npz") else folder
     listing = select(reader.read(data.path), data.concepts, FEWEST - 1 if data.tint else FEWEST)
     if data.tint and TINT in listing.concepts:
@@ -191,7 +195,7 @@ def _pictures(data: DataConfig) -> Pictures:
 
 
 def _tell(classes: Classes) -> None:
-    """Say which words the bits of a class stand for, and which classes are held out."""
+    """Print which words the bits of a class stand for, and which classes are held out."""
     if processes.is_first():
         ones = [f"of {name} = {words[1]}" for name, words in zip(classes.active, classes.words, strict=True)]
         held = [f"{classes.names[k]} ({classes.describe(k)})" for k in classes.held_out_ids]
@@ -201,7 +205,7 @@ def _tell(classes: Classes) -> None:
 def _require_pictures(
     data: DataConfig, listing: Listing, labels: Classes, counts: np.ndarray, held: np.ndarray
 ) -> None:
-    """Raise UserError for a class without pictures in a part, and for fewer than are asked for."""
+    """Raise UserError for a class without pictures in a part, or with fewer than are asked for."""
     for part, numbers in (("to train on", counts), ("that are never trained on", held)):
         if not numbers.all():
             found = ", ".join(f"{name} {number}" for name, number in zip(labels.names, numbers, strict=True))
@@ -226,6 +230,11 @@ def _is_trained(data: DataConfig, labels: Classes, label: int) -> bool:
 
 
 def _own(data: DataConfig) -> Source:
+    """Return the source that a user's Python file makes.
+
+    Raises:
+      UserError: the file or the source cannot be used.
+    """
     path, _, name = data.source.rpartition(":")
     try:
         text = pathlib.Path(expanded(path)).read_bytes()
@@ -245,13 +254,14 @@ def _own(data: DataConfig) -> Source:
 
 
 def _module(path: str, digest: str) -> Any:
+    """Return the module of a user's file, loaded once for each content."""
     if (path, digest) not in _modules:
         _modules[path, digest] = config_files.load(pathlib.Path(expanded(path)))
     return _modules[path, digest]
 
 
 def _try(source: Any, data: DataConfig) -> None:
-    """Raise UserError unless a user's source is one, and makes images of the size that is asked for."""
+    """Raise UserError unless a user's source makes images and vectors of the right shapes."""
     from cspace_jax.config.setting import Setting
 
     if not isinstance(source, Source):
@@ -269,12 +279,16 @@ def _try(source: Any, data: DataConfig) -> None:
 
 
 def _one_image(source: Source, setting: Any) -> tuple[jax.Array, jax.Array]:
+    """Return one image and its conditioning vector, each with a leading axis of 1."""
     items = source.training(setting, jax.random.key(0)).take(jnp.zeros(1, jnp.int32))
     return source.images(source.pool_shapes, items), source.conditionings(items)
 
 
 def check_axes(source: Source, grid: Any, axes: Sequence[str] = SEPARATIONS) -> None:
-    """Raise UserError where several values of an axis would give equal runs: of pictures only a tint can differ."""
+    """Raise UserError where several values of an axis would give equal runs.
+
+    Pictures differ by a tint alone, which only `sep_col` scales.
+    """
     if not isinstance(source, Pictures):
         return
     for axis in axes:

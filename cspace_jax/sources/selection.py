@@ -1,4 +1,4 @@
-"""Choosing the concepts of a study among the labels of its pictures."""
+"""This module chooses the concepts of a study among the labels of its pictures."""
 
 import dataclasses
 import typing
@@ -15,7 +15,7 @@ SHOWN = 10  # names of concepts in an error
 
 
 def select(listing: Listing, concepts: tuple[str, ...], least: int = FEWEST) -> Listing:
-    """Return the listing with the named concepts, in this order.
+    """Return the listing with the named concepts, in this order, and with a new fingerprint.
 
     Args:
       listing: labelled pictures.
@@ -48,7 +48,10 @@ def select(listing: Listing, concepts: tuple[str, ...], least: int = FEWEST) -> 
 
 
 def _column(listing: Listing, concepts: Sequence[str], name: str) -> tuple[int, bool]:
-    """Return the column of a concept and whether its values are exchanged; a name that begins with a minus wins."""
+    """Return the column of a concept and whether its values are exchanged.
+
+    A concept whose name begins with a minus is found by its full name first.
+    """
     flip = name not in listing.concepts and name.startswith("-")
     bare = name[1:] if flip else name
     if bare in listing.concepts:
@@ -60,10 +63,11 @@ def _column(listing: Listing, concepts: Sequence[str], name: str) -> tuple[int, 
 
 
 def _reasons(listing: Listing) -> str:
-    """Return why other columns cannot be used."""
+    """Return why other columns cannot be used, as the end of a sentence."""
     reasons = [f"{name!r} does not hold two values ({why})" for name, why in listing.unusable.items()]
     return "".join(f"; {reason}" for reason in reasons[:FEWEST])
 
 
 def _refuse(concepts: Sequence[str], text: str) -> typing.NoReturn:
+    """Raise the UserError of `data.concepts`."""
     fail("data.concepts", tuple(concepts), text)
