@@ -126,9 +126,10 @@ def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:
 class Samples(Mapping[int, np.ndarray]):
     """Map each step to the kept sample images of a dataset's runs.
 
-    An array is uint8 [r, k, n, h, w, 3]; axis h is x. Empty where none were kept, or not all are there any more; the
-    files are looked into when that is first asked. Those of a step are read when they are asked for, since all of a
-    large grid take more than the memory. What was added to the study since the dataset was written is left out.
+    An array is uint8 [r, k, n, h, w, 3]; axis h is x. The mapping is empty where no samples were kept, or some of them
+    are gone; the files are looked into when that is first asked. The samples of a step are read when they are asked
+    for, since all of a large grid take more than the memory. Runs that were added to the study since the dataset was
+    written are left out.
     """
 
     def __init__(self, study: Study, ds: xr.Dataset):

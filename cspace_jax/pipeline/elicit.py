@@ -143,10 +143,10 @@ def describe_battery(study: Study, root: epath.Path) -> None:
 
 
 def batteries(study: Study) -> tuple[list[Study], list[epath.Path]]:
-    """Return the study as it asks each battery of its workdir, its own first.
+    """Return the study as it asks each battery of its workdir, its own first, and the batteries it cannot ask.
 
-    The second result are the folders of the batteries that it cannot ask. It cannot ask one whose description does not
-    say all of it, or one of protocols that are written otherwise by now.
+    The second result is the list of their folders. The study cannot ask a battery whose description does not say all of
+    it, or one of protocols that are written otherwise by now.
     """
     asked = {folder(study): study} if study.config.elicit.protocols else {}
     unknown = []

@@ -75,7 +75,7 @@ def _evaluate_wave(
 def images_at_once(runner: Engine) -> int:
     """Return how many images of a run are sampled at once.
 
-    An accelerator's memory then holds those of all runs. 0 on a CPU, where the cache decides.
+    An accelerator's memory then holds those of all runs. The number is 0 on a CPU, where the cache decides.
     """
     if jax.default_backend() == "cpu":
         return 0

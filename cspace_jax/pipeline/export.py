@@ -1,4 +1,7 @@
-"""This module writes a study as a plain dataset, PNG and CSV, that others read without this package."""
+"""This module writes a study as a plain dataset of PNG and CSV, and the weights of a run.
+
+Others read both without this package.
+"""
 
 import dataclasses
 import os

@@ -48,8 +48,8 @@ class Page:
 def write(study: Study, folder: PathLike | None = None, found: Mapping[str, Any] | None = None) -> epath.Path:
     """Write the page of a study to report.html and return its path.
 
-    `folder` is where it is written (None: the workdir). `found` is the summary of its stored results where it is known
-    already; it takes seconds.
+    `folder` is where it is written (None: the workdir). `found` is the summary of the stored results where it is known
+    already; making it takes seconds.
 
     Raises:
       UserError: there are no results, they are damaged, or the file cannot be written.

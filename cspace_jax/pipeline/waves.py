@@ -70,8 +70,8 @@ class Wave:
     def trained_steps(self, config: Config) -> int:
         """Return the step of the last state.
 
-        Where the results of the training are there without a state, it is the last step of all. That is an evaluation
-        or the parameters of every save, and of the last step the parameters or all evaluations.
+        Where the results of the training are there without a state, it is the last step of all. These results are an
+        evaluation or the parameters of every save, and of the last step the parameters or all evaluations.
         """
         done = checkpoint.latest_step(self.state_folder) or 0
         last, saves = config.optim.steps, save_steps(config.save, config.optim.steps)
@@ -112,8 +112,8 @@ class Wave:
     def measured(self, config: Config) -> dict[str, Any]:
         """Return the fields that `engine.plan = "auto"` chose when the wave began on such devices.
 
-        Fields that the user has set are left out. Empty where nothing was measured, as the plan is known or the devices
-        are others.
+        Fields that the user has set are left out. The result is empty where nothing was measured, as the plan is known
+        or the devices are others.
 
         Raises:
           UserError: its record is damaged.

@@ -16,8 +16,8 @@ def tell(study: Study) -> None:
     """Print a line for each damage of the training log and each loss at its end.
 
     A whole log prints nothing. Every step up to a state on the disk was logged before that state (training flushes the
-    log first), so a line of the last steps before it must be there: of as many as lie between two lines, by the
-    commands so far.
+    log first). So one of the last steps before the state must be there: of as many steps as lie between two lines, by
+    the commands so far.
     """
     files = log_files(study.workdir)
     for file in files:

@@ -91,8 +91,8 @@ def refuse_ignored(data: DataConfig, shipped: DataConfig) -> None:
 def describe(source: Source) -> dict[str, Any]:
     """Return the facts that a workdir keeps of a source, for JSON.
 
-    The configuration describes the renderer, which gives {}. Of pictures it holds the digest of their pixels, if it is
-    known or can be: they are decoded for it.
+    The configuration describes the renderer, which gives {}. The facts of pictures hold the digest of their pixels, if
+    it is known or can be: they are decoded for it.
     """
     if isinstance(source, Pictures):
         pixels = {PIXELS: source.digest} if source.digest else {}
@@ -111,7 +111,8 @@ def without_digest(source: Source) -> Source:
 def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | None:
     """Return and remember pictures without their pixels, by the description that a workdir kept.
 
-    Other sources give None. Results are collected and drawn from it; what needs a pixel raises UserError.
+    Other sources give None. Results are collected and drawn from such pictures. A part that needs a pixel raises
+    UserError.
     """
     if not set(_DESCRIBED) <= described.keys():
         return None
