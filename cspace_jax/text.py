@@ -44,7 +44,6 @@ def minutes(seconds: float) -> str:
 
 def in_words(size: float) -> str:
     """Return bytes as kB, MB or GB with three digits."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if size >= scale:
-            return f"{size / scale:,.0f} {unit}" if size >= 1000 * scale else f"{size / scale:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"
+    rounded = float(f"{size:.3g}")  # 999.6e6 bytes are 1 GB, not 1e+03 MB
+    unit, scale = next((one for one in (("GB", 1e9), ("MB", 1e6)) if rounded >= one[1]), ("kB", 1e3))
+    return f"{size / scale:,.0f} {unit}" if rounded >= 1000 * scale else f"{rounded / scale:.3g} {unit}"

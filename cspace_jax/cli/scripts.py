@@ -106,7 +106,11 @@ def _out_of_memory(error: Exception) -> str:
 
 def start(function: Callable[[Sequence[str]], Any]) -> None:
     """Start a script: set JAX up as the main command does, then call `function` with the arguments."""
+
+    def set_up_and_call(arguments: Sequence[str]) -> Any:
+        startup.set_up_jax()
+        stopping.listen()
+        return function(arguments)
+
     startup.restart_with_allocator_settings()
-    startup.set_up_jax()
-    stopping.listen()
-    exit_on_user_error(function, sys.argv[1:])
+    exit_on_user_error(set_up_and_call, sys.argv[1:])

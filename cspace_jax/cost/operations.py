@@ -239,7 +239,8 @@ def study_flops(config: Config) -> dict[str, float]:
     The stages are "training", "evaluation" and, if there are protocols, "battery".
     """
     runs, saves = config.grid.num_runs, len(save_steps(config.save, config.optim.steps))
-    battery = {"battery": runs * saves * battery_flops(config)} if config.elicit.protocols else {}
+    asked = saves + 1  # at initialisation too
+    battery = {"battery": runs * asked * battery_flops(config)} if config.elicit.protocols else {}
     return {
         "training": runs * config.optim.steps * step_flops(config),
         "evaluation": runs * saves * (evaluation_flops(config) + loss_flops(config)),

@@ -1,4 +1,7 @@
-"""This module is the front door that the command, notebooks and experiments call."""
+"""This module is the front door that the command, notebooks and experiments call.
+
+Its names are public as `cspace_jax.NAME`.
+"""
 
 import dataclasses
 import os

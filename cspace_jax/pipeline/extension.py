@@ -5,6 +5,7 @@ of its own in a folder of the workdir, with the same probe, and its runs are num
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -138,7 +139,7 @@ def _require_states(found: Sequence[tuple[waves.Wave, Config]], steps: int, othe
 def _refuse_patching(folder: Workdir, steps: int) -> None:
     """Raise UserError if answers were taken with the projections of the last save, which would change."""
     for root in folder.batteries():
-        if any("patch" in name for name in batteries.description(root)["protocols"]):
+        if any("patch" in re.split("[+_]", name) for name in batteries.description(root)["protocols"]):
             fail("optim.steps", steps, f"the answers in {root} use the last save (elicit.patch_step), "
                  "which would no longer be the last; remove the folder, and ask again afterwards")  # fmt: skip
 

@@ -1,6 +1,6 @@
 """This module opens and checks the source of a study's images.
 
-The source must be the same as when the workdir was made. It must be the same as when the workdir was made.
+The source must be the same as when the workdir was made.
 """
 
 import json

@@ -69,6 +69,9 @@ def test_sampling_is_counted_for_every_image_that_is_drawn():
     assert operations.evaluation_flops(config) == 4 * 5 * 7 * one and operations.battery_flops(config) == 0
     asked = tiny.changed(config, elicit={"protocols": ("overprompt", "patch"), "overprompt": (1.0, 2.0), "samples": 3})
     assert operations.battery_flops(asked) == (1 + 2 + 1) * 3 * 7 * one  # naive prompting too; class 11 alone
+    assert operations.study_flops(asked)["battery"] == 4 * (1 + 3) * operations.battery_flops(
+        asked
+    )  # runs, steps from 0
     drawn = operations.study_flops(config)["evaluation"] / (4 * 3) - operations.evaluation_flops(config)
     assert drawn == operations.loss_flops(config) > 0  # four runs, three saves
     silent = tiny.changed(config, evaluate={"losses": False})

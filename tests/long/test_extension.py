@@ -270,9 +270,10 @@ def test_a_training_that_cannot_go_on_is_one_line(finished, tmp_path):
     battery = copied(finished, tmp_path / "patched")
     (battery.workdir.elicit / "0123").mkdir(parents=True)
     description = battery.workdir.elicit / "0123" / "battery.json"
-    description.write_text(json.dumps({"protocols": ["naive", "patch"], "values": ["", ""], "samples": 2}))
-    with pytest.raises(cs.UserError, match="use the last save"):
-        battery.extend(steps=STEPS)
+    for name in ("patch", "patch_random", "latent+patch"):
+        description.write_text(json.dumps({"protocols": ["naive", name], "values": ["", ""], "samples": 2}))
+        with pytest.raises(cs.UserError, match="use the last save"):
+            battery.extend(steps=STEPS)
     description.unlink()
     description.mkdir()
     with pytest.raises(cs.UserError, match="battery.json is damaged; remove"):
