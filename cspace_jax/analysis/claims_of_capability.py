@@ -44,7 +44,10 @@ def scores_of(ds: xr.Dataset, name: str, kind: str = "capability_split") -> Floa
 
 
 def naive_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "k r t"]:
-    """Return P(class asked for) by unseen class and run under naive prompting, scored as a protocol is [k, r, t]."""
+    """Return P(class asked for) by unseen class and run under naive prompting [k, r, t].
+
+    It is scored as the protocol `name` is (`naive_split`).
+    """
     return scores_of(ds, name, "naive_split")
 
 
@@ -62,7 +65,10 @@ def seed_means(ds: xr.Dataset, values: Float[np.ndarray, "*k r"]) -> Float[np.nd
 
 
 def at_turn(ds: xr.Dataset, asked: Mapping[str, Float[np.ndarray, "k r t"]]) -> dict[str, Float[np.ndarray, "k r"]]:
-    """Return the values of named curves [k, r, t] at the turning step of each class and run [k, r]; NaN: no turn."""
+    """Return the values of named curves [k, r, t] at the turning steps, [k, r] each.
+
+    Every class and run has a turning step of its own; NaN stands where it does not turn.
+    """
     steps = ds["step"].values
     turns = np.array([[one.turning_step if one else math.nan for one in memories(ds, klass)] for klass in unseen(ds)])
     places = (turns[..., None] == steps).argmax(-1)[..., None]
@@ -170,7 +176,7 @@ def not_behind(behind: Float[np.ndarray, " s"]) -> testing.Outcome:
 
 
 def spread_ratio(late: Float[np.ndarray, " r"], early: Float[np.ndarray, " r"]) -> float:
-    """Return log(variance of late / variance of early) over seeds; NaN where one of them does not vary."""
+    """Return log(variance of late [r] / variance of early [r]) over seeds; NaN where one of them does not vary."""
     variances = late.var(ddof=1), early.var(ddof=1)
     return math.log(variances[0] / variances[1]) if min(variances) > 0 else math.nan
 
@@ -218,7 +224,10 @@ def _std(values: Float[np.ndarray, " s"]) -> float:
 
 
 def within_levels(ds: xr.Dataset, values: Float[np.ndarray, "k r"]) -> Float[np.ndarray, "k r"]:
-    """Return what is known of each class and run [k, r] minus the mean of its level; NaN where it is the only one."""
+    """Return the known values of each class and run [k, r] minus the mean of their class and level.
+
+    NaN stands where a value is the only known one of its class and level.
+    """
     found = np.full(values.shape, np.nan)
     for level in levels(ds):
         for klass, row in enumerate(values):
@@ -234,7 +243,10 @@ def _centred(ds: xr.Dataset, values: Float[np.ndarray, "k r"]) -> Float[np.ndarr
 
 
 def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "k r t c"] | None:
-    """Return P(correct value) by unseen class, run and concept [k, r, t, c] at a guidance weight; None: not asked."""
+    """Return P(correct value) by unseen class, run, save and concept [k, r, t, c] at a guidance weight.
+
+    None: guidance was not asked at this weight.
+    """
     if "query_protocol" not in ds.coords:
         return None
     asked = ds["query_protocol"].values == "guidance"
@@ -250,10 +262,10 @@ def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "k r t c"] | None
     "P(class) at the last save at the smallest weight of 1 and more minus at weight 0, mean over seeds", EVERY,
 )  # fmt: skip
 def guidance(ds: xr.Dataset) -> Verdict:
-    """Ask whether weight 0 ends farther from the class; shown also takes it to end below one half, by the same test.
+    """Ask whether weight 0 ends farther from the class.
 
-    P(class) is the product of the concepts' means over samples, as published: single samples are kept of protocols
-    alone, not of every query.
+    Shown also takes it to end below one half, by the same test. P(class) is the product of the concepts' means over
+    samples, as published: single samples are kept of protocols alone, not of every query.
     """
     weights = [float(v) for v, name in queries_of(ds) if name == "guidance"]
     at = min((weight for weight in weights if weight >= 1), default=None)
@@ -274,6 +286,7 @@ def guidance(ds: xr.Dataset) -> Verdict:
 
 
 def queries_of(ds: xr.Dataset) -> list[tuple[Any, str]]:
+    """Return the value and the protocol of every query of the battery; [] where none was asked."""
     if "query_protocol" not in ds.coords:
         return []
     return list(zip(ds["query_value"].values, map(str, ds["query_protocol"].values), strict=True))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Real
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import accuracy_curves, trajectory
@@ -78,7 +79,7 @@ def learned_levels(published: dict[str, Any]) -> dict[tuple[float, float], Value
     }
 
 
-def mean_trajectory(ds: xr.Dataset, level: Level) -> np.ndarray:
+def mean_trajectory(ds: xr.Dataset, level: Level) -> Float[np.ndarray, "t 2"]:
     """Return P(blue), P(small) [t, 2] of class 11, mean over seeds, smoothed as published."""
     paths = trajectory(ds, level.runs, held_out(ds), _protocol(ds), curves.SIGMA_TRAJECTORY)
     return paths.mean(axis=0)
@@ -105,7 +106,7 @@ def measure_learned(ds: xr.Dataset, level: Level) -> Values:
     return {concept: _capped_mean(steps, accuracy[..., index]) for index, concept in enumerate(LEARNED)}
 
 
-def _capped_mean(steps: np.ndarray, accuracy: np.ndarray) -> float:
+def _capped_mean(steps: Real[np.ndarray, " t"], accuracy: Float[np.ndarray, "r t"]) -> float:
     times = np.array([curves.notebook_time(steps, one) for one in accuracy])
     return float(np.where(np.isnan(times), steps[-1], times).mean())
 

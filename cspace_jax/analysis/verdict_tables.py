@@ -74,9 +74,10 @@ def _compared(rows: list[Mapping[str, Any]]) -> Table:
 def time_words(
     times: Mapping[str, Any], interval: bool = True, share: str = ", {learned} of {seeds}", at_most: str = "≤ "
 ) -> str:
-    """Return a median time as text: steps or "never", its interval if told, and how many seeds learned if not all.
+    """Return a median time as text: steps or "never".
 
-    A time at the first save has `at_most` before it: it may have come earlier. "unknown" where no seed was asked.
+    It holds the interval if that is told, and how many seeds learned if not all did. A time at the first save has
+    `at_most` before it: it may have come earlier. "unknown" where no seed was asked.
     """
     if times["seeds"] == 0:
         return "unknown"
@@ -135,7 +136,10 @@ def print_claims(rows: list[Mapping[str, Any]], console: Console) -> None:
 
 
 def value_words(row: Mapping[str, Any]) -> str:
-    """Return the value of a claim's statistic as text, with its interval where there is one; "" where none is told."""
+    """Return the value of a claim's statistic as text, with its interval where there is one.
+
+    Return "" where no value is told.
+    """
     if not known(row["value"]):
         return ""
     between = ", " if known(row.get("median")) else " "
@@ -143,7 +147,10 @@ def value_words(row: Mapping[str, Any]) -> str:
 
 
 def interval_words(row: Mapping[str, Any]) -> str:
-    """Return the interval of a claim as text, with the median that it is of where that is not the value; "" if none."""
+    """Return the interval of a claim as text; "" if there is none.
+
+    Where it is the interval of a median and not of the value, the text names that median.
+    """
     low, high = row["interval"]
     if not (known(low) and known(high)):
         return ""
