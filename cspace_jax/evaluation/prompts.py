@@ -122,7 +122,7 @@ class Directions(NamedTuple):
 
 
 def edit(h: dict[str, jax.Array], directions: Directions, query: Query, key: jax.Array) -> dict[str, jax.Array]:
-    """Apply each query's linear latent intervention to its embeddings: block -> [q, d].
+    """Return the embeddings after each query's linear latent intervention: block -> [q, d].
 
     With b and l the amplified and the removed embedding at length 1: h1 = h + alpha <h, b> b, then
     h1 - beta <h1, l> l (reference implementation). Where `query.random` is not 0, the change keeps its length and takes

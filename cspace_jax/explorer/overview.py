@@ -68,9 +68,10 @@ def learning_times(ds: xr.Dataset, summary: Mapping[str, Any]) -> dict[str, Any]
 
 
 def facts(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return what was run, on what and how long, as pairs of a name and a text; unknown ones are left out.
+    """Return the facts of a study as pairs of a name and a text; unknown ones are left out.
 
-    Command, device, date, versions and commit are those of the first start; a line a later one says where it differs.
+    They tell what was run, on what and how long. Command, device, date, versions and commit are those of the first
+    start; a line a later one says where it differs.
     """
     runs, starts = summary["runs"], _starts(env)
     seconds, first = sum(times.values()), _told(starts[0])
@@ -107,7 +108,10 @@ def _told(start: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _later(starts: list[Mapping[str, Any]]) -> list[str]:
-    """Return a text for each later start, like ones in a row as one: its command, and in what it was not as before."""
+    """Return a text for each later start; equal starts in a row share one.
+
+    It tells the command, and in what the start differed from the one before.
+    """
     texts, before = [], _told(starts[0])
     for told, group in itertools.groupby(starts[1:], _told):
         dates = [str(one["time"]) for one in group if one.get("time")]

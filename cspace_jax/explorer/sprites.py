@@ -1,4 +1,7 @@
-"""Sample images of a study as a few pictures: all saves, classes and samples of a run in one sprite sheet."""
+"""Sample images of a study as a few pictures.
+
+One sprite sheet holds all saves, classes and samples of a run.
+"""
 
 import base64
 import dataclasses

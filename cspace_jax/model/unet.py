@@ -57,9 +57,10 @@ class UNetSpec:
 
 
 def time_features(t: Float[Array, " b"]) -> Float[Array, "b 64"]:
-    """Sinusoidal features of the normalised time (0 to 1, may leave that range when the schedule is learned).
+    """Return sinusoidal features [b, 64] of the normalised time [b].
 
-    Frequencies run from 1 to 1e-4 with both ends included (reference implementation).
+    The time is in 0 to 1, and may leave that range when the schedule is learned. Frequencies run from 1 to 1e-4 with
+    both ends included (reference implementation).
     """
     exponents = jnp.arange(TIME_FREQUENCIES, dtype=jnp.float32) / (TIME_FREQUENCIES - 1)
     angles = (t * TIME_SCALE)[:, None] * jnp.power(10.0, -4.0 * exponents)

@@ -197,7 +197,7 @@ def _source(ds: xr.Dataset) -> str:
 
 
 def panel_size(rows: list[Row], panels: list[str]) -> tuple[float, float]:
-    """Return width and height in inches of panels of seeds."""
+    """Return the width and the height of panels of seeds, in inches."""
     return 3.0 * len(panels) + 1.5, 2.3 * len(rows) + 0.5
 
 
@@ -218,7 +218,10 @@ def _seeds(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], panel
 
 
 def _draw_seeds(ax: Axes, ds: xr.Dataset, level: Level, scores: Float[np.ndarray, "r t"]) -> None:
-    """Draw a line a seed; of more than `MOST_SEEDS` their mean with the band that holds the middle 90 % of them."""
+    """Draw the curves [r, t] of seeds, a line a seed.
+
+    Of more than `MOST_SEEDS` draw the mean, with the band that holds the middle 90 % of them.
+    """
     steps = ds["step"].values
     if len(scores) <= MOST_SEEDS:
         for i, one in enumerate(scores):

@@ -122,7 +122,7 @@ def draw_all(
     show: Callable[[str], None] = print,
     verbose: bool = False,
 ) -> list[epath.Path]:
-    """Draw the named figures into OUTDIR/NAME.png and .pdf (gif: .gif); returns the files written.
+    """Draw the named figures into OUTDIR/NAME.png and .pdf (gif: .gif), and return the files written.
 
     A figure that this study cannot give is left out. One that was named, or any if `verbose`, gives a line to `show`
     that says why; of the others one line gives the number.
