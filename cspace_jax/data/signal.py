@@ -72,8 +72,8 @@ def pixel_distances(
 ) -> Float[Array, "k k"]:
     """Return the paired mean squared pixel distances [k, k] between all classes, over n images a class.
 
-    Pure; setting and key may be traced. `key` is the run's "signal" stream. Source: reference implementation
-    (`calc_mse_pix`, n = 128; the x axis of the paper's figure 3 comes from this matrix).
+    Pure; setting and key may be traced. `key` is a "signal" stream, in studies that of seed 0 for all runs. Source:
+    reference implementation (`calc_mse_pix`, n = 128; the x axis of the paper's figure 3 comes from this matrix).
     """
 
     def one_image(all_classes: Any) -> Array:
@@ -160,7 +160,7 @@ def jacobian_signal(
 ) -> Float[Array, "concept"]:
     """Return the mean of |dG / dz_i| over images of the training classes, one number an active concept.
 
-    Of each class n images at its class means are drawn. `key` is the run's "signal" stream, `edge` the softness in
+    Of each class n images at its class means are drawn. `key` is a "signal" stream, `edge` the softness in
     pixels of `smooth_render`. A derivative knows nothing of the distance between classes: colour's value depends on
     sep_size but not on sep_col, unlike that of `pixel_signal`.
     """

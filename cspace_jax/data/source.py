@@ -158,8 +158,8 @@ class Source(abc.ABC):
     def signals(self, setting: Setting, key: Key[Array, ""]) -> dict[str, Float[Array, "concept"]]:
         """Return the concept signal at the class "means" and on the training "ranges", [concept] each.
 
-        Units are squared brightness, a mean over pixels and channels; NaN where none can be told. `key` is the run's
-        "signal" stream.
+        Units are squared brightness, a mean over pixels and channels; NaN where none can be told. `key` is a "signal"
+        stream, in studies that of seed 0 for all runs.
         """
 
     @abc.abstractmethod
