@@ -202,7 +202,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(results: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
-    """Draw the rates of all variants relative to the best peer, and the cost of a run-step by number of runs."""
+    """Draw the rates of all variants, and the cost of a run-step by number of runs, into a file.
+
+    Rates are relative to the best PyTorch variant, costs to that of one run.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")

@@ -147,9 +147,10 @@ def _unfinished(rows: Mapping[str, Any]) -> Iterator[Verdict]:
 
 
 def share(report: Report, row: Mapping[str, Any]) -> float:
-    """Return the share of the peak, or where none is known of the measured matmul speed, of the devices that took part.
+    """Return the share of the peak of the devices that took part; 1 is the whole peak.
 
-    The matmul speed is that of one device; CPU devices share it.
+    Where no peak is known it is the share of the measured matmul speed. The matmul speed is that of one device; CPU
+    devices share it.
     """
     about, peak = report["about"], _peak(report)
     devices = 1 if about["backend"] == "cpu" and peak is None else row["devices"]

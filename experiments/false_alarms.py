@@ -174,7 +174,10 @@ def count(ds: xr.Dataset, letter: str, shuffles: int, bar: Callable[[], Any]) ->
 
 
 def turned_anew(ds: xr.Dataset, rng: np.random.Generator) -> str:
-    """Return the verdict on claim c with the turning step of every run drawn among its saves after the early phase."""
+    """Return the verdict on claim c with drawn turning steps.
+
+    That of every run that turns is drawn among its saves after the early phase.
+    """
     steps = ds["step"].values
     late = steps[curves.late_saves(steps) :]
 
@@ -190,9 +193,10 @@ def turned_anew(ds: xr.Dataset, rng: np.random.Generator) -> str:
 
 
 def in_proportion(ds: xr.Dataset, studies: int, bar: tqdm | None = None) -> dict[float, list[int]]:
-    """Return how many drawn studies whose delays are in proportion to the masked share are said to be faster, slower.
+    """Return how many drawn studies with delays in proportion to the masked share are called [faster, slower].
 
-    By the delay where all is masked, in times at no mask; {} for a study that varies no mask or has too few seeds.
+    The key is the delay where all is masked, in times at no mask. Return {} for a study that varies no mask or has too
+    few seeds.
     """
     if not underspecification.is_swept(ds):
         return {}
@@ -217,7 +221,11 @@ def in_proportion(ds: xr.Dataset, studies: int, bar: tqdm | None = None) -> dict
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line; UserError for what the user can put right."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: the user can put something right, such as bad arguments.
+    """
     parser = scripts.Parser(prog="python -m experiments.false_alarms", description="False alarms of claims.")
     parser.add_argument("--results", default="", help="finished studies: concept_space.nc files or workdirs, a,b,c")
     parser.add_argument("--several", action="store_true", help="also drawn studies with several unseen classes")
