@@ -62,7 +62,7 @@ class Variant:
         return json.loads(text)
 
     def request(self, what: str, count: int) -> tuple[int, float]:
-        """Return what all processes did together and the seconds it took."""
+        """Return how much all processes did together, and the seconds it took."""
         started = time.perf_counter()
         for process in self._processes:
             process.stdin.write(f"{what} {count}\n")  # type: ignore[union-attr]

@@ -167,7 +167,7 @@ def _kill_group(process: subprocess.Popen) -> None:
 
 
 class Check:
-    """What is known so far, kept on disk after every answer.
+    """The answers so far, kept on disk after every answer.
 
     Args:
       folder: of the report.

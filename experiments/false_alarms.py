@@ -56,7 +56,7 @@ Shuffle = Callable[[xr.Dataset, np.random.Generator], xr.Dataset]
 
 
 def levels_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
-    """Exchange what was measured between the levels of every seed; settings and signals stay where they are."""
+    """Exchange measurements between the levels of every seed; settings and signals stay where they are."""
     order = np.arange(ds.sizes["run"])
     for seed in np.unique(ds["seed"].values):
         runs = np.flatnonzero(ds["seed"].values == seed)
@@ -95,7 +95,7 @@ def _exchanged(ds: xr.Dataset, rng: np.random.Generator, others: Callable[[str],
 
 
 def weights_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
-    """Exchange what guidance weight 0 and the weight that it is compared with gave in half of the seeds."""
+    """Exchange the answers at guidance weight 0 and at the weight compared with it in half of the seeds."""
     seeds = np.unique(ds["seed"].values)
     chosen = np.flatnonzero(np.isin(ds["seed"].values, seeds[rng.random(len(seeds)) < 0.5]))
     asked = {float(value): i for i, (value, name) in enumerate(claims_of_capability.queries_of(ds))

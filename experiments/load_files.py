@@ -67,7 +67,10 @@ def _read(study: Study, step: int, bits: np.ndarray, queries: int, samples: int,
 
 
 def _evaluation(study: Study, step: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return what `Evaluation` measures of a save; its pictures are as hard to pack as those of a network."""
+    """Return the arrays of an `Evaluation` of a save.
+
+    Its pictures are as hard to pack as those of a network.
+    """
     config, classes, runs = study.config, source_of(study.config.data).classes, study.config.grid.num_runs
     bits, side = np.asarray(classes.bits, bool), config.data.image_size
     blocks = unet.block_features(TrainSpec.from_config(config).vdm.network)

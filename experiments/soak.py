@@ -33,7 +33,7 @@ ARGUMENTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What a process held at a moment: saves written, evaluations written, resident MB, open files."""
+    """The state of a process at a moment: saves written, evaluations written, resident MB, open files."""
 
     saves: int
     evaluations: int

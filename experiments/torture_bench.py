@@ -1,4 +1,4 @@
-"""What `experiments.torture` disturbs: real commands, and the workdirs that they end in, undisturbed."""
+"""The targets of `experiments.torture`: real commands, and the workdirs that they end in, undisturbed."""
 
 import collections
 import contextlib
@@ -85,7 +85,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What all faults share.
+    """The commands, workdirs and counts that all faults share.
 
     Attributes:
       root: folder of everything.

@@ -69,7 +69,7 @@ class Program(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """What the compiler says of a program: bytes, operations and the seconds it took; `fits` in a chip's memory."""
+    """The compiler's numbers of a program: bytes, operations and seconds; and whether it fits in a chip's memory."""
 
     program: Program
     arguments: float

@@ -1,7 +1,8 @@
-"""From the raw battery to capability: what a protocol can elicit, and what taking a maximum alone would give.
+"""Turn the raw battery of protocols into capability: the best score that a protocol's queries elicit.
 
-NumPy only. Axis letters: r run, q query, k held-out class, s sample, c concept, p protocol. The score of a query is the
-probability that the probe gives to the class asked for: the mean over samples of the product over concepts.
+The plain maximum over queries is measured beside it. NumPy only. Axis letters: r run, q query, k held-out class, s
+sample, c concept, p protocol. The score of a query is the probability that the probe gives to the class asked for: the
+mean over samples of the product over concepts.
 """
 
 import json
@@ -73,7 +74,7 @@ def _take(values: Float[np.ndarray, "*b q k"], index: Int[np.ndarray, "*b k"]) -
 def measure(
     prob_samples: Float[np.ndarray, "r q k s c"], bits: Int[np.ndarray, "k c"], names: Sequence[str]
 ) -> dict[str, Real[np.ndarray, "r p k ..."]]:
-    """Return each protocol's capability [r, p, k] and what its best query shows.
+    """Return each protocol's capability [r, p, k] and the samples of its best query.
 
     Args:
       prob_samples: [r, q, k, s, c].

@@ -29,7 +29,7 @@ SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD = "shown", "not shown", "contradicted", "
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a study says of a claim.
+    """A study's verdict on a claim.
 
     Attributes:
       verdict: one of the four words.

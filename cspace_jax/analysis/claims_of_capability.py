@@ -138,7 +138,7 @@ def _first_of(ds: xr.Dataset, names: Sequence[str]) -> str:
     "P(class) under the latent intervention minus naive prompting at the turning step, mean over seeds", EVERY,
 )  # fmt: skip
 def intervention(ds: xr.Dataset) -> Verdict:
-    """Ask it of the latent intervention, against naive prompting and its controls."""
+    """Ask whether the latent intervention draws the class at the turn, against naive prompting and its controls."""
     name = _first_of(ds, LATENT) if "capability" in ds else ""
     return _elicits(ds, name) if name else untold("no latent intervention was measured (elicit.protocols)")
 
@@ -148,9 +148,10 @@ def intervention(ds: xr.Dataset) -> Verdict:
     "P(class) under overprompting minus naive prompting at the turning step, mean over seeds", EVERY,
 )  # fmt: skip
 def overprompting(ds: xr.Dataset) -> Verdict:
-    """Ask the same of overprompting; shown also takes it to be less than `MARGIN` behind the latent intervention.
+    """Ask whether overprompting draws the class at the turn, against naive prompting and its controls.
 
-    That is a test of its own (`not_behind`), so that too few seeds to tell the two apart do not make them alike.
+    Shown also takes it to be less than `MARGIN` behind the latent intervention. That is a test of its own
+    (`not_behind`), so that too few seeds to tell the two apart do not make them alike.
     """
     there = "capability" in ds and "overprompt" in ds["protocol"].values
     found = _elicits(ds, "overprompt") if there else untold("no overprompting was measured (elicit.protocols)")
@@ -297,7 +298,9 @@ def queries_of(ds: xr.Dataset) -> list[tuple[Any, str]]:
     "P(class) under patching minus naive prompting, averaged over log(step), mean over seeds", EVERY,
 )  # fmt: skip
 def patching(ds: xr.Dataset) -> Verdict:
-    """Ask it over the saves before the patch's own, from which on patched and naive prompting become the same network.
+    """Ask whether patching elicits the class earlier than naive prompting, over the saves before the patch's own.
+
+    At that save patched and naive prompting are the same network.
 
     The paper claims it of seeds whose learning is stable: how many are is said (`analysis/stability.py`).
     """

@@ -261,12 +261,12 @@ def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | No
 
 
 def counted(ds: xr.Dataset) -> str:
-    """Return in words what is counted where every run is asked of every unseen class."""
+    """Return the word for what is counted: "runs", with several unseen classes "pairs of run and class"."""
     return "runs" if len(unseen(ds)) == 1 else "pairs of run and class"
 
 
 class _Turned(NamedTuple):
-    """What is measured of a run and class that turns.
+    """Numbers of a run and a class in which it turns.
 
     Attributes:
       here: nearness (`nearness_to`) of its turn to the step of the largest rate, in 0..1.
@@ -282,7 +282,10 @@ class _Turned(NamedTuple):
 def _turned(
     ds: xr.Dataset, klass: int, found: Sequence[tuple[int, curves.Memorisation]]
 ) -> Iterator[tuple[int, _Turned]]:
-    """Yield the runs that turn, of how runs memorise a class."""
+    """Yield each run that turns, and its numbers.
+
+    `found` are runs, each with how it memorises the class.
+    """
     paths = trajectory(ds, range(ds.sizes["run"]), klass, str(ds["protocol"].values[0]), default_sigma(ds))
     steps, start = ds["step"].values.astype(float), curves.late_saves(ds["step"].values)
     for run, one in found:

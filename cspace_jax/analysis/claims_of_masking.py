@@ -170,7 +170,7 @@ def departs(found: dict[str, Any]) -> bool:
 
 
 def _in_words(found: dict[str, Any]) -> str:
-    """Return what a study says of proportion in words."""
+    """Return the result of `proportion` in words."""
     seeds = len(found["per_seed"])
     if not found["p_least"] <= DEPARTS:
         return f"whether in proportion cannot be told (n = {seeds})"

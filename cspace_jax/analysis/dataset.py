@@ -42,7 +42,7 @@ def measure(
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """What was measured of all runs of a study.
+    """Measurements of all runs of a study.
 
     Attributes:
       evaluations: raw arrays by step, stacked over runs (`storage.evaluations.MEASURED`); each step is read once.

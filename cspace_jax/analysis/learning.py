@@ -149,7 +149,7 @@ def samples_of(ds: xr.Dataset, battery: bool = False) -> int:
 
 
 def battery_field(ds: xr.Dataset, protocol: str, name: str) -> Any:
-    """Return what a protocol's own battery was asked with (`elicit.NAME`); None where nothing says it.
+    """Return the field `elicit.NAME` of the battery that a protocol was asked in; None where nothing says it.
 
     A workdir may hold several batteries. Results of older versions do not say theirs: there it is the configuration's.
     """

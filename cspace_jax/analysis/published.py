@@ -86,7 +86,7 @@ def mean_trajectory(ds: xr.Dataset, level: Level) -> Float[np.ndarray, "t 2"]:
 
 
 def measure_trajectory(ds: xr.Dataset, level: Level) -> Values:
-    """Return what `trajectory_levels` holds, measured at one level."""
+    """Return the numbers of `trajectory_levels`, measured at one level: steps and probabilities."""
     steps, path = ds["step"].values, mean_trajectory(ds, level)
     late = path[curves.late_saves(steps) :, 0]
     return {
@@ -100,7 +100,10 @@ def measure_trajectory(ds: xr.Dataset, level: Level) -> Values:
 
 
 def measure_learned(ds: xr.Dataset, level: Level) -> Values:
-    """Return what `learned_levels` holds, measured at one level: a time never reached counts as the last step."""
+    """Return the numbers of `learned_levels`, measured at one level, in steps.
+
+    A time that never comes counts as the last step.
+    """
     steps = ds["step"].values
     accuracy = accuracy_curves(ds, level.runs, [held_out(ds)], _protocol(ds))
     return {concept: _capped_mean(steps, accuracy[..., index]) for index, concept in enumerate(LEARNED)}
@@ -165,7 +168,7 @@ def paper_setting(config: Config) -> Config:
 
 
 def deviations(config: Config) -> list[str]:
-    """Return in what the study departs from the paper's setting: fields other than levels and seeds."""
+    """Return the fields that differ from the paper's setting, other than levels and seeds."""
     return differing_fields(paper_setting(config), config)
 
 

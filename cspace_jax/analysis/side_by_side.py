@@ -140,7 +140,7 @@ class Side:
 
 
 def _row(sides: Sequence[Side], kind: str, last: int) -> dict[str, Any]:
-    """Return what stands in a row besides its names; see `compare`."""
+    """Return the entries of a row other than its names; see `compare`."""
     full = [describe_times(times_by(kind, side.steps, side.scores), side.steps) for side in sides]
     cut = [side.until(last) for side in sides]
     shared = sorted(set(sides[0].seeds.tolist()) & set(sides[1].seeds.tolist()))

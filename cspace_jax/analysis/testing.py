@@ -138,7 +138,7 @@ def trend(
 
 
 def agreement(blocks: Iterable[Block], where: Where | None = None) -> Outcome:
-    """Ask whether what was found at a level is what is expected there, in blocks that share a seed.
+    """Ask whether findings match expectations level by level, in blocks that share a seed.
 
     Args:
       blocks: of each block what was found and what is expected [level]; any values that can be equal.

@@ -41,7 +41,7 @@ def print_comparisons(levels: list[Mapping[str, Any]], console: Console) -> None
 
 
 def _compared_legend(rows: list[Mapping[str, Any]]) -> str:
-    """Return what stands under the comparisons, with what a reader should mistrust."""
+    """Return the legend of the comparisons; it warns of an unfair choice and of too few seeds."""
     counts = sorted({(row["tries"], row["naive_tries"]) for row in rows if row.get("tries")})
     unfair = [(tries, naive) for tries, naive in counts if tries > naive]
     fair = " Naive prompting chooses among as many repeats of the plain query." if counts and not unfair else ""
@@ -96,7 +96,10 @@ def time_words(
 
 
 def with_interval(found: Mapping[str, Any], form: str = "+.2f") -> str:
-    """Return a mean, of paired differences the median, and its interval as text, or why there is none."""
+    """Return a mean and its interval as text, or why there is no interval.
+
+    Of paired differences it is the median.
+    """
     low, high = found["interval"]
     middle = f"{found.get('median', found['mean']):{form}}"
     if known(low) and known(high):
@@ -112,7 +115,10 @@ def p_value(p: float) -> str:
 
 
 def print_claims(rows: list[Mapping[str, Any]], console: Console) -> None:
-    """Print the block `claims` of a summary: what can be told first, then in one line what cannot."""
+    """Print the block `claims` of a summary.
+
+    The claims that can be told come first, as a table; the others follow, a line for each reason.
+    """
     told = [row for row in rows if row["verdict"] != "cannot be told"]
     console.print(_CLAIMS_TITLE, highlight=False)
     if told:
@@ -159,7 +165,7 @@ def interval_words(row: Mapping[str, Any]) -> str:
 
 
 def _grouped(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[tuple[str, str]]:
-    """Return what rows of claims say under a name, each with the letters of those that say it."""
+    """Return the different texts of rows of claims under a name, each with the letters of its claims."""
     letters: dict[str, list[str]] = {}
     for row in rows:
         if row[name]:

@@ -41,7 +41,7 @@ class PictureItems(Items):
 
 @dataclasses.dataclass(frozen=True)
 class Pictures(Source):
-    """Labelled pictures: rows of the pool hold the training part by class, then what is never trained on by class.
+    """Labelled pictures: rows of the pool hold the training part by class, then the part that is never trained on.
 
     Attributes:
       data: configuration of the images.
@@ -215,7 +215,7 @@ class Pictures(Source):
         return exact.reshape(self.classes.num, per_class, -1)
 
     def signals(self, setting: Setting, key: Key[Array, ""]) -> dict[str, Float[Array, "concept"]]:
-        """Return the signal of a tint in closed form, and NaN for concepts of labels, of which no pairs exist.
+        """Return the signal of a tint in closed form, [concept]; NaN for concepts of labels, of which no pairs exist.
 
         Two pictures that differ in the colour alone differ by g (c1 - c0) with brightness g, so the mean squared pixel
         difference is mean(g^2) 2 sep_col^2 / 3.

@@ -1,4 +1,4 @@
-"""What a source of images is: the one interface that training, evaluation and the probe know.
+"""A source of images: the one interface that training, evaluation and the probe know.
 
 A source is a frozen, hashable value, so it can be static in compiled programs. What it holds of pixels is its `pool`:
 arrays that ALL runs share, handed to compiled programs as an argument. A run owns `Items` only: for the data-generating
@@ -26,7 +26,9 @@ from cspace_jax.tree import take
 
 @struct.dataclass(kw_only=True)
 class Items:
-    """Hold what a run owns of its images; sources add fields, each with the images [n] as its first axis.
+    """Hold a run's own data of its images, without pixels.
+
+    Sources add fields, each with the images [n] as its first axis.
 
     Attributes:
       klass: class of each image.

@@ -1,4 +1,6 @@
-"""Prompts: what one run is asked for, as arrays. Queries are embedded, projected, patched and edited here.
+"""Prompts: the conditionings and the random key of one run's samples.
+
+Queries are embedded, projected, patched and edited here.
 
 Pure functions of ONE run.
 """
@@ -20,7 +22,7 @@ from cspace_jax.model import unet, vdm
 
 @struct.dataclass
 class Prompts:
-    """What one run is asked for, and the key of the noise it answers with.
+    """The conditionings of one run's samples, and the key of their noise.
 
     Attributes:
       conditioning: vectors [b, d], or their projections by block.
@@ -113,7 +115,10 @@ def _repeated(spec: EvalSpec, flat: Query, edited: vdm.Conditioning, nothing: An
 
 
 class Directions(NamedTuple):
-    """What latent edits go along: block -> [q, d]; `own` are those of the protocol that a shuffled edit controls."""
+    """The directions of latent edits: block -> [q, d].
+
+    `own` are those of the protocol that a shuffled edit controls.
+    """
 
     amplified: dict[str, jax.Array]
     removed: dict[str, jax.Array]

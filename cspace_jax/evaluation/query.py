@@ -1,4 +1,4 @@
-"""What one batch of samples is asked for (`Query`), and a held-out class as protocols see it (`Target`)."""
+"""The request of one batch of samples (`Query`), and a held-out class as protocols see it (`Target`)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ CANDIDATES = 16  # drawn for one random direction
 
 
 class Query(struct.PyTreeNode):
-    """What one batch of samples is asked for; a leading axis stacks queries.
+    """The request of one batch of samples; a leading axis stacks queries.
 
     Attributes:
       conditioning: vector given to the network [d].

@@ -13,7 +13,7 @@ from cspace_jax.training.microbatch import map_microbatches
 
 @struct.dataclass
 class Reading:
-    """What a run's samples show.
+    """The concepts, colours and kept images of a run's samples.
 
     Attributes:
       prob_samples: probability of bit value 1, in 0..1, [query, class, sample, concept].
@@ -40,7 +40,7 @@ def read(spec: EvalSpec, params: dict, z: Float[Array, "b h w 3"], probe_params:
       probe_params: parameters of the probe.
 
     Returns:
-      What the samples show. Probabilities are NaN for a sample that holds a number that is not finite.
+      The reading. Probabilities are NaN for a sample that holds a number that is not finite.
     """
     queries, num, samples = spec.shape
     images = z.reshape(queries, num, samples, *z.shape[1:])

@@ -29,7 +29,7 @@ MUTED = "#888888"
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A figure with what a reader who cannot see it needs.
+    """A figure with its numbers and its words, for readers who cannot see it.
 
     Attributes:
       figure: Plotly's.

@@ -31,7 +31,7 @@ def _masked(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
 @chart("masking", "Underspecification", _masked)
 def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
-    """Draw what depends on the masked fraction in the held-out class.
+    """Draw the held-out class against the masked fraction.
 
     The panels show P of each concept at the last save, the steps until it is learned, and the mean colour. Pictures
     have no mean colour of an object, and so no panel of it.

@@ -25,7 +25,7 @@ TRIED = 4  # runs whose sheets tell about how large those of all are
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a sheet holds, and how.
+    """The content of a sheet and its arrangement.
 
     Attributes:
       steps: that are shown.

@@ -236,7 +236,9 @@ def block_features(spec: UNetSpec) -> dict[str, int]:
 
 
 def embed_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b d"]) -> Float[Array, "b e"]:
-    """Return what every block's projection reads: the shared embedding [b, 64], or `c` itself where none is shared.
+    """Return the input of every block's projection.
+
+    It is the shared embedding [b, 64], or `c` [b, d] itself where none is shared.
 
     Raises:
       UserError: the parameters hold no shared embedding but the network has one.
@@ -248,7 +250,9 @@ def embed_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b d"]) -> 
 
 
 def project_embedding(spec: UNetSpec, params: dict, embedding: Float[Array, "b e"]) -> dict[str, jax.Array]:
-    """Return what every residual block adds for what `embed_conditioning` gave: block name -> [b, width of the block].
+    """Return the summand of every residual block: block name -> [b, width of the block].
+
+    `embedding` is the result of `embed_conditioning`.
 
     Raises:
       ValueError: the network has no conditioning.
@@ -275,7 +279,7 @@ def _held(spec: UNetSpec, params: dict, *path: str) -> dict:
 
 
 def project_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b d"]) -> dict[str, jax.Array]:
-    """Return what every residual block adds for conditioning vectors `c`: block name -> [b, width of the block].
+    """Return the summand of every residual block for conditioning vectors: block name -> [b, width of the block].
 
     It depends on neither image nor time, so a sampler computes it once; and it is where latent interventions act and
     where one network's conditioning can be patched into another (reference implementation).

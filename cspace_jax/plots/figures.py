@@ -40,7 +40,7 @@ MODULES = (
 
 
 class Inputs:
-    """What figures are drawn from: `FIGURES` take from it by the names of their parameters.
+    """The inputs of figures, which `FIGURES` take by the names of their parameters.
 
     Args:
       ds: labelled dataset.

@@ -154,7 +154,7 @@ def line_styles(ds: xr.Dataset, found: list[Level]) -> tuple[list[Any], dict[str
 
 
 def line_legend(fig: FigureBase, lines: dict[str, Any]) -> None:
-    """Say below a figure what its line styles tell; nothing for {}."""
+    """Draw the legend of line styles (words -> style) below a figure; nothing for {}."""
     if lines:
         handles = [Line2D([], [], color="#444444", ls=line, lw=1.6, label=words) for words, line in lines.items()]
         fig.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), handlelength=3.4)
