@@ -62,7 +62,7 @@ class Variant:
         return json.loads(text)
 
     def request(self, what: str, count: int) -> tuple[int, float]:
-        """Return what all processes did together and the seconds it took."""
+        """Return how much all processes did together, and the seconds it took."""
         started = time.perf_counter()
         for process in self._processes:
             process.stdin.write(f"{what} {count}\n")  # type: ignore[union-attr]
@@ -202,7 +202,10 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(results: Sequence[dict[str, Any]], path: pathlib.Path) -> None:
-    """Draw the rates of all variants relative to the best peer, and the cost of a run-step by number of runs."""
+    """Draw the rates of all variants, and the cost of a run-step by number of runs, into a file.
+
+    Rates are relative to the best PyTorch variant, costs to that of one run.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")

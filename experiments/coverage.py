@@ -196,7 +196,11 @@ def table_of(found: dict[str, dict[int, tuple[float, float]]], part: int) -> Tab
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line; UserError for what the user can put right."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: the user can put something right, such as bad arguments.
+    """
     parser = scripts.Parser(prog="python -m experiments.coverage", description="Coverage of intervals over seeds.")
     parser.add_argument("--studies", type=int, default=4000, help="simulated studies of each kind")
     parser.add_argument("--results", default="", help="results that two distributions are fitted to")

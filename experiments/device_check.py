@@ -167,7 +167,7 @@ def _kill_group(process: subprocess.Popen) -> None:
 
 
 class Check:
-    """What is known so far, kept on disk after every answer.
+    """The answers so far, kept on disk after every answer.
 
     Args:
       folder: of the report.
@@ -216,7 +216,11 @@ class Check:
         return about
 
     def _same(self, about: dict[str, Any]) -> None:
-        """Raise UserError if the folder holds what another device, study or JAX gave."""
+        """Check that the folder holds nothing that another device, study or JAX gave.
+
+        Raises:
+          UserError: it holds such a report.
+        """
         before = self.report["about"]
         for field in ("device_kind", "device_count", "config", "fingerprint", "versions") if before else ():
             if before[field] != about[field]:
@@ -242,7 +246,10 @@ class Check:
         return 60 * self._options.minutes - (time.monotonic() - self._started)
 
     def _expected(self, task: Task) -> float:
-        """Return the seconds that a task is expected to take, by the longest of its kind; 0 if none was done yet."""
+        """Return the seconds that a task is expected to take.
+
+        They are those of the longest task of its kind that was done, times its copies; 0 if none was done yet.
+        """
         kind = "train" if task.part == "auto" else task.part
         done = [row for name, row in self.report["rows"].items() if name.split("/")[0] == kind and "seconds" in row]
         return task.copies * max((row["seconds"] for row in done if row["status"] == "done"), default=0.0)

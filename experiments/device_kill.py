@@ -78,7 +78,13 @@ def _train(line: list[str], environment: dict[str, str]) -> None:
 
 
 def _train_and_kill(line: list[str], environment: dict[str, str], workdir: pathlib.Path) -> int:
-    """Start a training, kill it once its first state is on disk, and return the step of the last state it left."""
+    """Start a training and kill it once its first state is on disk.
+
+    Returns the step of the last state that it left.
+
+    Raises:
+      UserError: the training ended before it could be killed.
+    """
     quiet = subprocess.DEVNULL
     with subprocess.Popen(line, env=environment, stdin=quiet, stdout=quiet, stderr=quiet) as running:
         while running.poll() is None and _last_state(workdir) is None:

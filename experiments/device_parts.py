@@ -101,7 +101,10 @@ def study(request: Request) -> Config:
 
 
 def start(config: Config) -> JaxRuns:
-    """Return the runs of a study, all with the initial state of one: its program is compiled once for all of them."""
+    """Return the runs of a study, all with the initial state of one.
+
+    So the program that makes the state is compiled once for all of them.
+    """
     draw = jax.jit(init_run, static_argnums=0)
     one: RunState = draw(TrainSpec.from_config(config), grid.example_setting(config.grid))
     return JaxRuns(config, one)

@@ -1,4 +1,4 @@
-"""What experiments/device_check.py found, as Markdown: verdicts, speeds, golden numbers.
+"""The findings of experiments/device_check.py as Markdown: verdicts, speeds, golden numbers.
 
 A report holds "about" (the device), "starts" (time, command and commit of each), "options",
 and "rows": the answers of experiments/device_parts.py, with what was asked, by the name of their task, PART/DETAIL/...
@@ -147,9 +147,10 @@ def _unfinished(rows: Mapping[str, Any]) -> Iterator[Verdict]:
 
 
 def share(report: Report, row: Mapping[str, Any]) -> float:
-    """Return the share of the peak, or where none is known of the measured matmul speed, of the devices that took part.
+    """Return the share of the peak of the devices that took part; 1 is the whole peak.
 
-    The matmul speed is that of one device; CPU devices share it.
+    Where no peak is known it is the share of the measured matmul speed. The matmul speed is that of one device; CPU
+    devices share it.
     """
     about, peak = report["about"], _peak(report)
     devices = 1 if about["backend"] == "cpu" and peak is None else row["devices"]
@@ -245,7 +246,7 @@ def _golden_table(report: Report) -> Iterator[str]:
 
 
 def summary(report: Report, seconds: float) -> str:
-    """Return in one line what was decided in a start that took some seconds."""
+    """Return the decisions of a start in one line, with the `seconds` that it took."""
     oks = [verdict.ok for verdict in verdicts(report)]
     return (
         f"{oks.count(True)} ok, {oks.count(False)} not ok, {oks.count(None)} without a verdict, in {minutes(seconds)}"

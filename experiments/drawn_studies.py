@@ -52,7 +52,10 @@ def _evaluation(prob: Float[np.ndarray, "r k c"], runs: int, classes: int) -> di
 
 
 def _coordinates(classes: Classes, of_seed: float, rng: np.random.Generator) -> Float[np.ndarray, "t k c"]:
-    """Return P(bit = 1) of a run: an unseen class is first drawn as a training class that it shares a bit with."""
+    """Return P(bit = 1) of a run [t, k, c].
+
+    An unseen class is first drawn as a training class that it shares a bit with.
+    """
     steps, found = np.array(STEPS, float), np.empty((len(STEPS), classes.num, len(ACTIVE)))
     learned = 1500 * np.exp(of_seed + rng.normal(0.0, SPREAD, len(ACTIVE)))
     for klass, bits in enumerate(classes.bits):

@@ -56,7 +56,7 @@ Shuffle = Callable[[xr.Dataset, np.random.Generator], xr.Dataset]
 
 
 def levels_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
-    """Exchange what was measured between the levels of every seed; settings and signals stay where they are."""
+    """Exchange measurements between the levels of every seed; settings and signals stay where they are."""
     order = np.arange(ds.sizes["run"])
     for seed in np.unique(ds["seed"].values):
         runs = np.flatnonzero(ds["seed"].values == seed)
@@ -95,7 +95,7 @@ def _exchanged(ds: xr.Dataset, rng: np.random.Generator, others: Callable[[str],
 
 
 def weights_within_seeds(ds: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
-    """Exchange what guidance weight 0 and the weight that it is compared with gave in half of the seeds."""
+    """Exchange the answers at guidance weight 0 and at the weight compared with it in half of the seeds."""
     seeds = np.unique(ds["seed"].values)
     chosen = np.flatnonzero(np.isin(ds["seed"].values, seeds[rng.random(len(seeds)) < 0.5]))
     asked = {float(value): i for i, (value, name) in enumerate(claims_of_capability.queries_of(ds))
@@ -174,7 +174,10 @@ def count(ds: xr.Dataset, letter: str, shuffles: int, bar: Callable[[], Any]) ->
 
 
 def turned_anew(ds: xr.Dataset, rng: np.random.Generator) -> str:
-    """Return the verdict on claim c with the turning step of every run drawn among its saves after the early phase."""
+    """Return the verdict on claim c with drawn turning steps.
+
+    That of every run that turns is drawn among its saves after the early phase.
+    """
     steps = ds["step"].values
     late = steps[curves.late_saves(steps) :]
 
@@ -190,9 +193,10 @@ def turned_anew(ds: xr.Dataset, rng: np.random.Generator) -> str:
 
 
 def in_proportion(ds: xr.Dataset, studies: int, bar: tqdm | None = None) -> dict[float, list[int]]:
-    """Return how many drawn studies whose delays are in proportion to the masked share are said to be faster, slower.
+    """Return how many drawn studies with delays in proportion to the masked share are called [faster, slower].
 
-    By the delay where all is masked, in times at no mask; {} for a study that varies no mask or has too few seeds.
+    The key is the delay where all is masked, in times at no mask. Return {} for a study that varies no mask or has too
+    few seeds.
     """
     if not underspecification.is_swept(ds):
         return {}
@@ -217,7 +221,11 @@ def in_proportion(ds: xr.Dataset, studies: int, bar: tqdm | None = None) -> dict
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line; UserError for what the user can put right."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: the user can put something right, such as bad arguments.
+    """
     parser = scripts.Parser(prog="python -m experiments.false_alarms", description="False alarms of claims.")
     parser.add_argument("--results", default="", help="finished studies: concept_space.nc files or workdirs, a,b,c")
     parser.add_argument("--several", action="store_true", help="also drawn studies with several unseen classes")

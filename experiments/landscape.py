@@ -82,7 +82,11 @@ def table_of(fits: Sequence[tuple[Level, landscape.Fit]]) -> Table:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line; UserError for what the user can put right."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: the user can put something right, such as bad arguments.
+    """
     parser = scripts.Parser(prog="python -m experiments.landscape", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--outdir", required=True, help="folder for figures and fits")
     parser.add_argument("--workdir", default="", help="finished study whose trajectories are fitted; none: toys only")

@@ -1,4 +1,6 @@
-"""How long do results of a large grid take: merge, table, summary, figures and page of a study of its size?
+"""How long do the results of a large grid take?
+
+Timed are merge, table, summary, figures and page of a study of its size.
 
     python -m experiments.load --results=docs/data/hidden.nc --runs=512 --saves=220
     python -m experiments.load --workdir=runs/load --runs=512 --saves=220
@@ -115,7 +117,11 @@ def _of_files(folder: pathlib.Path, runs: int, saves: int) -> None:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line; UserError for what the user can put right."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: the user can put something right, such as bad arguments.
+    """
     parser = scripts.Parser(prog="python -m experiments.load", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--results", default="", help="concept_space.nc of a finished study, or its workdir")
     parser.add_argument("--workdir", default="", help="of the study whose files are written; new")

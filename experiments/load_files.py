@@ -55,7 +55,10 @@ def write(folder: pathlib.Path, runs: int, saves: int) -> tuple[Study, int]:
 
 
 def _read(study: Study, step: int, bits: np.ndarray, queries: int, samples: int, rng: np.random.Generator) -> Any:
-    """Return P(bit = 1) of samples [r, q, k, s, c], which are right the more often the later the step is."""
+    """Return P(bit = 1) of samples [r, q, k, s, c] of classes with the given bits [k, c].
+
+    They are right the more often the later the step is.
+    """
     runs, last = study.config.grid.num_runs, study.config.optim.steps
     late = 6 * step / last - 2 + rng.normal(size=(runs, 1, 1, 1, 1))
     logits = np.where(bits[None, None, :, None, :], late, -late)
@@ -64,7 +67,10 @@ def _read(study: Study, step: int, bits: np.ndarray, queries: int, samples: int,
 
 
 def _evaluation(study: Study, step: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return what `Evaluation` measures of a save; its pictures are as hard to pack as those of a network."""
+    """Return the arrays of an `Evaluation` of a save.
+
+    Its pictures are as hard to pack as those of a network.
+    """
     config, classes, runs = study.config, source_of(study.config.data).classes, study.config.grid.num_runs
     bits, side = np.asarray(classes.bits, bool), config.data.image_size
     blocks = unet.block_features(TrainSpec.from_config(config).vdm.network)

@@ -25,7 +25,11 @@ from cspace_jax.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure every number of runs in a fresh process, or one of them in this process (`--inside`)."""
+    """Measure every number of runs in a fresh process, or one of them in this process (`--inside`).
+
+    Raises:
+      UserError: the system is not Linux, or an argument is bad.
+    """
     parser = scripts.Parser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--config", default="configs/signal.py:quick", help="study and scale")
     parser.add_argument("--runs", type=scripts.comma_separated(int), default=(1, 4, 16), help="numbers of runs")

@@ -75,7 +75,10 @@ def outdated(found: Results, root: pathlib.Path = ROOT) -> list[str]:
 
 
 def samples_of(study: str, found: Results) -> Samples:
-    """Return the kept sample images of a study, step -> uint8 [r, k, n, h, w, 3]; none where none are kept."""
+    """Return the kept sample images of a study: step -> uint8 [r, k, n, h, w, 3].
+
+    Return {} where none are kept. Images of runs that were not kept are 0.
+    """
     file = found.folder / f"{study}_samples.npz"
     if not file.exists():
         return {}
@@ -88,7 +91,9 @@ def samples_of(study: str, found: Results) -> Samples:
 
 
 def keep(study: str, workdir: str, folder: pathlib.Path) -> None:
-    """Copy a workdir's results into a folder, and for figures some samples of each level's first run that did not fail.
+    """Copy a workdir's results into a folder.
+
+    For figures that show samples, some of each level's first run that did not fail are kept as well.
 
     Raises:
       UserError: there are no results, or no sample images where figures show some.
@@ -124,7 +129,11 @@ def redraw(found: Results, docs: pathlib.Path) -> None:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line; UserError for what the user can put right."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: the user can put something right, such as bad arguments.
+    """
     parser = scripts.Parser(prog="python -m experiments.redraw_docs", description="Redraw the documents.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 2 where a table or checksum differs")
     parser.add_argument("--keep", default="", help="STUDY=WORKDIR whose results become docs/data/STUDY.nc")

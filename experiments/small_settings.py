@@ -111,10 +111,11 @@ def _level_criteria(ds: xr.Dataset, level: Level, block: Mapping[str, Any]) -> d
 
 
 def memorised_phases(steps: np.ndarray, path: np.ndarray) -> dict[str, Any]:
-    """Return how far P(bit = 1) of two concepts [t, 2] of class 11 goes towards the classes 01 and 10.
+    """Return the farthest points of the path [t, 2] of class 11 towards the classes 01 and 10.
 
-    low_blue: smallest first coordinate, the second there, and the step. large_blue: largest first coordinate among the
-    saves whose second is below 0.5, and the step; NaN if there is no such save.
+    The path is P(bit = 1) of two concepts at the `steps` [t]; the early phase is left out. low_blue: smallest first
+    coordinate, the second there, and the step. large_blue: largest first coordinate among the saves whose second is
+    below 0.5, and the step; NaN if there is no such save.
     """
     start = curves.late_saves(steps)
     low = start + int(np.argmin(path[start:, 0]))
@@ -132,7 +133,10 @@ def memorised_phases(steps: np.ndarray, path: np.ndarray) -> dict[str, Any]:
 
 
 def first_saves(steps: np.ndarray, accuracy: np.ndarray) -> list[float]:
-    """Return for each seed the first save at which accuracy [r, t, c] is at least 0.8 on all concepts; NaN: never."""
+    """Return for each seed the first save at which its accuracy is at least 0.8 on all concepts.
+
+    accuracy is [r, t, c] at the `steps` [t]; NaN = never.
+    """
     above = np.all(accuracy >= THRESHOLD, axis=-1)
     return [float(steps[np.argmax(one)]) if one.any() else math.nan for one in above]
 

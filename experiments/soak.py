@@ -33,7 +33,7 @@ ARGUMENTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What a process held at a moment: saves written, evaluations written, resident MB, open files."""
+    """The state of a process at a moment: saves written, evaluations written, resident MB, open files."""
 
     saves: int
     evaluations: int
@@ -58,7 +58,9 @@ def watch(running: subprocess.Popen, folder: pathlib.Path) -> list[Seen]:
 
 
 def watched(arguments: Sequence[str], folder: pathlib.Path) -> list[Seen]:
-    """Carry out a command in a workdir, its output in a file beside it, and return what was seen of it.
+    """Carry out a command in a workdir, and return what was seen of it.
+
+    Its output goes into a file beside the workdir.
 
     Raises:
       UserError: it fails.
@@ -75,9 +77,10 @@ def watched(arguments: Sequence[str], folder: pathlib.Path) -> list[Seen]:
 
 
 def grown(seen: Sequence[Seen], done: Callable[[Seen], int], total: int) -> tuple[Seen, Seen]:
-    """Return what was seen after a tenth of a stage and at its end: of nine looks the median memory, the fewest files.
+    """Return the memory and the files after a tenth of a stage and at its end.
 
-    (A save or a write in progress holds more files open.)
+    Of nine looks each these are the median memory and the fewest files, since a save or a write in progress holds more
+    files open. `done` counts what a look has seen of the stage, of `total`.
 
     Raises:
       UserError: the stage was over too soon to be seen.

@@ -69,7 +69,10 @@ def _job_to_aim_at(bench: Bench, rng: np.random.Generator) -> tuple[str, Job]:
 
 
 def interrupted(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
-    """Send one to three signals to a command, also to the commands that go on: at any moments, and into rare stages."""
+    """Send one to three signals to a command, and to the commands that go on.
+
+    They come at any moments, or into rare stages.
+    """
     name, job = _job_to_aim_at(bench, rng)
     job.begin(folder)
     said, codes = [], []
@@ -96,9 +99,12 @@ def _told(what: str) -> Iterator[None]:
 def _disturb(
     running: subprocess.Popen, number: signal.Signals, when: float | torture_stages.Aim, bench: Bench | None = None
 ) -> int:
-    """Send a signal to a command after some seconds, or in a stage; return its exit code, which must be the signal's.
+    """Send a signal to a command after some seconds, or in a stage, and return its exit code.
 
-    The stage that it met is counted in `bench`.
+    The stage that the signal met is counted in `bench`.
+
+    Raises:
+      Failure: the code is neither 0 nor that of the signal, there is a traceback, or the command ends too late.
     """
     began, delay = time.monotonic(), when.delay if isinstance(when, torture_stages.Aim) else when
     while isinstance(when, torture_stages.Aim) and bench is not None and running.poll() is None:
@@ -129,7 +135,10 @@ def _disturb(
 
 
 def full(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
-    """Give the workdir a disk of its own that is too small for the command, then one that is large enough."""
+    """Give the workdir a disk of its own of drawn size, then one that is large enough.
+
+    Most drawn sizes are too small for the command.
+    """
     name, job = _any_job(bench, rng)
     with _disk_of_its_own(folder):
         job.begin(folder / "w")
@@ -145,7 +154,11 @@ def full(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[
 
 
 def read_only(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
-    """Give a command a workdir that nobody may write, then one that may be written."""
+    """Give a command a workdir that nobody may write, then one that may be written.
+
+    Raises:
+      Failure: the first command ends as if it had written, or one ends as it must not.
+    """
     name, job = _any_job(bench, rng)
     with _disk_of_its_own(folder):
         job.begin(folder / "w")
@@ -183,7 +196,11 @@ def _kilobytes(folder: pathlib.Path) -> int:
 
 
 def _refused_or_done(running: subprocess.Popen, job: Job, bench: Bench) -> str:
-    """Wait for a command that may end with one line a process, or as if nothing had been; return what came of it."""
+    """Wait for a command and return what came of it: its one line of refusal, or `DONE`.
+
+    Raises:
+      Failure: its exit code is neither 0 nor 2, or it says more than one line a process.
+    """
     _, err = running.communicate()
     if running.returncode:
         bench.met.append(bench.trace.now)
@@ -207,7 +224,13 @@ def failing_disk(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -
 
 
 def jumping_clock(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
-    """Let the clock of the day jump by up to a year, back or forth, at any moment of the command."""
+    """Let the clock of the day jump at any moment of the command.
+
+    It jumps by up to a year, back or forth.
+
+    Raises:
+      Failure: the command ends as it must not.
+    """
     name, job = _any_job(bench, rng)
     job.begin(folder)
     jump = int(rng.choice((-1, 1)) * 10 ** rng.uniform(0.0, 7.5))
@@ -247,7 +270,11 @@ def damage(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tupl
 
 
 def go_on(job: Job, folder: pathlib.Path, what: str) -> tuple[str, str]:
-    """Give a command in a damaged workdir, in this process; raises Failure for what is not allowed."""
+    """Give a command in a damaged workdir, in this process.
+
+    Raises:
+      Failure: it ends as it must not.
+    """
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):

@@ -1,4 +1,4 @@
-"""What `experiments.torture` disturbs: real commands, and the workdirs that they end in, undisturbed."""
+"""The targets of `experiments.torture`: real commands, and the workdirs that they end in, undisturbed."""
 
 import collections
 import contextlib
@@ -85,7 +85,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What all faults share.
+    """The commands, workdirs and counts that all faults share.
 
     Attributes:
       root: folder of everything.
@@ -120,7 +120,11 @@ class Bench:
         return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def finish(self, job: Job, folder: pathlib.Path) -> None:
-        """Carry out a command to its end, and compare with the undisturbed workdir."""
+        """Carry out a command to its end, and compare with the undisturbed workdir.
+
+        Raises:
+          Failure: the command fails, or the workdirs differ.
+        """
         running = self.start(job, folder)
         out, err = running.communicate()
         if running.returncode:
@@ -129,7 +133,11 @@ class Bench:
 
 
 def compare(folder: pathlib.Path, straight: pathlib.Path, table: str = TABLE, logs: bool = True) -> None:
-    """Raise Failure unless a workdir holds what an undisturbed one holds: a table, a dataset, training logs, states."""
+    """Check that a workdir holds what an undisturbed one holds: a table, a dataset, training logs, states.
+
+    Raises:
+      Failure: something differs.
+    """
     if _content(folder / table) != _content(straight / table):
         raise Failure(f"{table} differs")
     stored = table == TABLE and (straight / "concept_space.nc").exists()
@@ -149,7 +157,11 @@ def _content(path: pathlib.Path) -> bytes | None:
 
 
 def _compare_state(ours: pathlib.Path, theirs: pathlib.Path) -> None:
-    """Raise Failure if a state that can be read differs; one that is damaged is refused wherever it is used."""
+    """Check that no state that can be read differs; one that is damaged is refused wherever it is used.
+
+    Raises:
+      Failure: a state differs.
+    """
     step = int(theirs.name)
     if step not in checkpoint.steps(ours.parent) or not checkpoint.is_intact(ours.parent, step):
         return
@@ -167,9 +179,10 @@ def last_line(text: str) -> str:
 
 
 def one_line(err: str, most: int = 1) -> str:
-    """Return the line of a refusal, one of each of at most `most` processes; raises Failure for anything more.
+    """Return the line of a refusal, which each of at most `most` processes says; progress bars are let pass.
 
-    Progress bars are let pass.
+    Raises:
+      Failure: something else is said, or nothing.
     """
     told = ("error:", "Traceback", " ") if most == 1 else ("error:", "Traceback")  # JAX's abort of a process is long
     said = [line for line in err.replace("\r", "\n").splitlines() if line.startswith(told)]
@@ -286,7 +299,11 @@ def _shim(root: pathlib.Path) -> pathlib.Path | None:
 
 
 def calls(bench: Bench, job: Job, reads: bool) -> int:
-    """Return how many calls that read, or write, an undisturbed command makes under its workdir; counted once."""
+    """Return how many calls that read, or write, an undisturbed command makes under its workdir; counted once.
+
+    Raises:
+      UserError: the command fails.
+    """
     if (job.straight, reads) in bench.counts:
         return bench.counts[job.straight, reads]
     folder = bench.root / "again"

@@ -1,4 +1,4 @@
-"""What `experiments.torture` does to files and checkpoints."""
+"""The damages that `experiments.torture` does to files and checkpoints."""
 
 import contextlib
 import json

@@ -1,4 +1,6 @@
-"""Carry out a command in two processes, as a scheduler does: signals go to both, and both end when this one is killed.
+"""Carry out a command in two processes, as a scheduler does.
+
+Signals go to both, and both end when this process is killed.
 
     python -m experiments.torture_pair --config=signal:smoke --workdir=runs/a
 

@@ -1,4 +1,4 @@
-"""Compile the programs of a study for a TPU where there is none, and say what memory and operations they need there.
+"""Compile the programs of a study for a TPU where there is none, and tell their memory and operations.
 
     python -m experiments.tpu_check --config=signal:quick --runs=1,8,32 --out=runs/tpu.md
     python -m experiments.tpu_check --config=signal:paper --programs=training --runs=0
@@ -69,7 +69,7 @@ class Program(NamedTuple):
 
 
 class Compiled(NamedTuple):
-    """What the compiler says of a program: bytes, operations and the seconds it took; `fits` in a chip's memory."""
+    """The compiler's numbers of a program: bytes, operations and seconds; and whether it fits in a chip's memory."""
 
     program: Program
     arguments: float
@@ -86,7 +86,11 @@ class Compiled(NamedTuple):
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Carry out the command line; UserError for what the user can put right."""
+    """Carry out the command line.
+
+    Raises:
+      UserError: the user can put something right, such as bad arguments.
+    """
     from cspace_jax.pipeline import image_source
 
     parser = scripts.Parser(prog="python -m experiments.tpu_check", description=(__doc__ or "").splitlines()[0])

@@ -1,7 +1,8 @@
-"""From the raw battery to capability: what a protocol can elicit, and what taking a maximum alone would give.
+"""Turn the raw battery of protocols into capability: the best score that a protocol's queries elicit.
 
-NumPy only. Axis letters: r run, q query, k held-out class, s sample, c concept, p protocol. The score of a query is the
-probability that the probe gives to the class asked for: the mean over samples of the product over concepts.
+The plain maximum over queries is measured beside it. NumPy only. Axis letters: r run, q query, k held-out class, s
+sample, c concept, p protocol. The score of a query is the probability that the probe gives to the class asked for: the
+mean over samples of the product over concepts.
 """
 
 import json
@@ -36,7 +37,7 @@ CONCEPT = "capability_concept"  # the one variable with an axis of concepts
 def correct(
     prob_samples: Float[np.ndarray, "*b q k s c"], bits: Int[np.ndarray, "k c"]
 ) -> Float[np.ndarray, "*b q k s c"]:
-    """Return P(value of the class asked for) of every sample and concept [..., q, k, s, c].
+    """Return P(value of the class asked for) of every sample and concept [..., q, k, s, c], in 0..1.
 
     Args:
       prob_samples: P(bit = 1) [..., q, k, s, c].
@@ -57,8 +58,9 @@ def joint(single: Float[np.ndarray, "*b q k s c"]) -> tuple[Float[np.ndarray, "*
 def split_capability(scores: Float[np.ndarray, "*b q k s"]) -> Float[np.ndarray, "*b k"]:
     """Return capability without the gain of the maximum: the query is chosen on one half, scored on the other.
 
-    Mean of both directions, halves being even and odd samples. scores: [..., q, k, s] -> [..., k]. Unlike the plain
-    maximum its expectation is never above the best query's.
+    The halves are the even and the odd samples; the result is the mean of both directions. It takes scores
+    [..., q, k, s] in 0..1 with at least two samples, and returns [..., k]. Unlike the plain maximum its expectation is
+    never above the best query's.
     """
     halves = scores[..., 0::2].mean(-1), scores[..., 1::2].mean(-1)
     best = [np.where(np.isnan(half), -np.inf, half).argmax(-2) for half in halves]
@@ -72,7 +74,7 @@ def _take(values: Float[np.ndarray, "*b q k"], index: Int[np.ndarray, "*b k"]) -
 def measure(
     prob_samples: Float[np.ndarray, "r q k s c"], bits: Int[np.ndarray, "k c"], names: Sequence[str]
 ) -> dict[str, Real[np.ndarray, "r p k ..."]]:
-    """Return each protocol's capability [r, p, k] and what its best query shows.
+    """Return each protocol's capability [r, p, k] and the samples of its best query.
 
     Args:
       prob_samples: [r, q, k, s, c].
@@ -156,8 +158,10 @@ def extend(
 def _of_step(
     raw: Mapping[str, Float[np.ndarray, "r q k ..."]], bits: Int[np.ndarray, "k c"], names: Sequence[str]
 ) -> dict[str, Real[np.ndarray, "r ..."]]:
-    """Return what is kept of a step: `measure` without its samples, the coordinates and mean colours of the elicited
-    protocols [r, p, k, ...], those of their best query, and "query_prob" [r, q, k, c].
+    """Return what is kept of a step.
+
+    That is `measure` without its samples, the coordinates and mean colours of the elicited protocols [r, p, k, ...],
+    which are those of their best query, and "query_prob" [r, q, k, c].
     """
     found = measure(raw["prob_samples"], bits, names)
     place = dataset.measure(found.pop("prob_samples")[:, 1:], bits)
@@ -195,7 +199,10 @@ def _spread(
 def emergence(
     steps: Real[np.ndarray, " t"], scores: Float[np.ndarray, "r t"], definition: str = STAYS_80
 ) -> Float[np.ndarray, " r"]:
-    """Return the step [r] at which each curve [r, t] is learned, by default at 0.8 for good; NaN if never."""
+    """Return the step [r] at which each curve [r, t] is learned; NaN = never.
+
+    `definition` is a key of `LEARNED`; by default a curve is learned once it stays at 0.8 or above.
+    """
     return times_by(definition, steps, scores)
 
 
@@ -267,6 +274,11 @@ def score_curve(chosen: xr.Dataset, kind: str, name: str) -> Float[np.ndarray, "
     """Return a variable of one protocol and class as curves [r, t].
 
     Results of an older version have no `naive_split`: there it is naive prompting's own score.
+
+    Args:
+      chosen: dataset with the axes run, step and protocol, of one class.
+      kind: name of the variable, one of `VARIABLES`.
+      name: the protocol.
     """
     if kind == "naive_split" and kind not in chosen:
         kind, name = "capability_split", NAIVE

@@ -12,7 +12,10 @@ from cspace_jax.analysis import intervals
 
 
 def survival(times: Real[np.ndarray, " r"], last: float) -> tuple[Float[np.ndarray, " e"], Float[np.ndarray, " e"]]:
-    """Return Kaplan and Meier's curve: event times [e] in increasing order and the share not yet there after each."""
+    """Return Kaplan and Meier's curve: event times [e] and the share not yet there after each [e].
+
+    Times are in increasing order; without an event both are empty.
+    """
     from scipy import stats  # takes half a second to load
 
     data = _data(times, last)
@@ -24,9 +27,10 @@ def survival(times: Real[np.ndarray, " r"], last: float) -> tuple[Float[np.ndarr
 
 
 def median(times: Real[np.ndarray, " r"], last: float | None = None) -> float:
-    """Return the median of Kaplan and Meier's curve; NaN where half of the seeds have not learned by the last step.
+    """Return the median step of Kaplan and Meier's curve.
 
-    Where exactly half have, it lies midway between that event and the next, as usual; NaN if there is no next one.
+    It is NaN where fewer than half of the seeds have learned by the last step. Where exactly half have, it lies midway
+    between that event and the next, as usual; NaN if there is no next one.
 
     Args:
       times: one a seed.
@@ -46,9 +50,9 @@ def median(times: Real[np.ndarray, " r"], last: float | None = None) -> float:
 
 
 def log_rank(times: Real[np.ndarray, " r"], other: Real[np.ndarray, " q"], last: float) -> float:
-    """Return the two-sided p-value of the log-rank test of two samples of times; NaN where it has nothing to tell from.
+    """Return the two-sided p-value of the log-rank test of two samples of times [r] and [q].
 
-    Its p-value is that of a large sample. With fewer than three seeds a side there is none.
+    The p-value is that of a large sample. It is NaN with fewer than three seeds a side, and where no time ever comes.
     """
     from scipy import stats
 

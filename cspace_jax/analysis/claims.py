@@ -29,7 +29,7 @@ SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD = "shown", "not shown", "contradicted", "
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a study says of a claim.
+    """A study's verdict on a claim.
 
     Attributes:
       verdict: one of the four words.
@@ -77,7 +77,17 @@ CLAIMS: dict[str, Claim] = {}
 def claim(
     letter: str, text: str, statistic: str, of: str = ""
 ) -> Callable[[Callable[[xr.Dataset], Verdict]], Callable[[xr.Dataset], Verdict]]:
-    """Register a function ds -> Verdict as the answer to a claim."""
+    """Register a function ds -> Verdict as the answer to a claim.
+
+    Args:
+      letter: that of the claim in docs/claims.md; a letter registered before is replaced.
+      text: the claim in words.
+      statistic: what is measured, in words.
+      of: which held-out classes are asked: `EVERY`, `LAST`, or "" where that says nothing.
+
+    Returns:
+      The decorator, which returns the function unchanged.
+    """
 
     def register(ask: Callable[[xr.Dataset], Verdict]) -> Callable[[xr.Dataset], Verdict]:
         CLAIMS[letter] = Claim(text, statistic, ask, of)
@@ -119,9 +129,10 @@ def judge(
 
 @summary_block("claims")
 def verdicts(ds: xr.Dataset) -> list[dict[str, Any]]:
-    """Return one row a claim: letter, claim, statistic, its value and interval, p, seeds, verdict, why and details.
+    """Return one row a claim, as plain dicts.
 
-    `no_interval` says why there is none of a value that is told; `definition` which "learned" it rests on, "" for none.
+    A row holds letter, claim, statistic, its value and interval, p, seeds, verdict, why and details. `no_interval` says
+    why there is none of a value that is told; `definition` which "learned" it rests on, "" for none.
     """
     rows = []
     for letter, one in sorted(CLAIMS.items()):

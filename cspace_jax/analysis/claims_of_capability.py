@@ -44,7 +44,10 @@ def scores_of(ds: xr.Dataset, name: str, kind: str = "capability_split") -> Floa
 
 
 def naive_of(ds: xr.Dataset, name: str) -> Float[np.ndarray, "k r t"]:
-    """Return P(class asked for) by unseen class and run under naive prompting, scored as a protocol is [k, r, t]."""
+    """Return P(class asked for) by unseen class and run under naive prompting [k, r, t].
+
+    It is scored as the protocol `name` is (`naive_split`).
+    """
     return scores_of(ds, name, "naive_split")
 
 
@@ -62,7 +65,10 @@ def seed_means(ds: xr.Dataset, values: Float[np.ndarray, "*k r"]) -> Float[np.nd
 
 
 def at_turn(ds: xr.Dataset, asked: Mapping[str, Float[np.ndarray, "k r t"]]) -> dict[str, Float[np.ndarray, "k r"]]:
-    """Return the values of named curves [k, r, t] at the turning step of each class and run [k, r]; NaN: no turn."""
+    """Return the values of named curves [k, r, t] at the turning steps, [k, r] each.
+
+    Every class and run has a turning step of its own; NaN stands where it does not turn.
+    """
     steps = ds["step"].values
     turns = np.array([[one.turning_step if one else math.nan for one in memories(ds, klass)] for klass in unseen(ds)])
     places = (turns[..., None] == steps).argmax(-1)[..., None]
@@ -132,7 +138,7 @@ def _first_of(ds: xr.Dataset, names: Sequence[str]) -> str:
     "P(class) under the latent intervention minus naive prompting at the turning step, mean over seeds", EVERY,
 )  # fmt: skip
 def intervention(ds: xr.Dataset) -> Verdict:
-    """Ask it of the latent intervention, against naive prompting and its controls."""
+    """Ask whether the latent intervention draws the class at the turn, against naive prompting and its controls."""
     name = _first_of(ds, LATENT) if "capability" in ds else ""
     return _elicits(ds, name) if name else untold("no latent intervention was measured (elicit.protocols)")
 
@@ -142,9 +148,10 @@ def intervention(ds: xr.Dataset) -> Verdict:
     "P(class) under overprompting minus naive prompting at the turning step, mean over seeds", EVERY,
 )  # fmt: skip
 def overprompting(ds: xr.Dataset) -> Verdict:
-    """Ask the same of overprompting; shown also takes it to be less than `MARGIN` behind the latent intervention.
+    """Ask whether overprompting draws the class at the turn, against naive prompting and its controls.
 
-    That is a test of its own (`not_behind`), so that too few seeds to tell the two apart do not make them alike.
+    Shown also takes it to be less than `MARGIN` behind the latent intervention. That is a test of its own
+    (`not_behind`), so that too few seeds to tell the two apart do not make them alike.
     """
     there = "capability" in ds and "overprompt" in ds["protocol"].values
     found = _elicits(ds, "overprompt") if there else untold("no overprompting was measured (elicit.protocols)")
@@ -170,7 +177,7 @@ def not_behind(behind: Float[np.ndarray, " s"]) -> testing.Outcome:
 
 
 def spread_ratio(late: Float[np.ndarray, " r"], early: Float[np.ndarray, " r"]) -> float:
-    """Return log(variance of late / variance of early) over seeds; NaN where one of them does not vary."""
+    """Return log(variance of late [r] / variance of early [r]) over seeds; NaN where one of them does not vary."""
     variances = late.var(ddof=1), early.var(ddof=1)
     return math.log(variances[0] / variances[1]) if min(variances) > 0 else math.nan
 
@@ -218,7 +225,10 @@ def _std(values: Float[np.ndarray, " s"]) -> float:
 
 
 def within_levels(ds: xr.Dataset, values: Float[np.ndarray, "k r"]) -> Float[np.ndarray, "k r"]:
-    """Return what is known of each class and run [k, r] minus the mean of its level; NaN where it is the only one."""
+    """Return the known values of each class and run [k, r] minus the mean of their class and level.
+
+    NaN stands where a value is the only known one of its class and level.
+    """
     found = np.full(values.shape, np.nan)
     for level in levels(ds):
         for klass, row in enumerate(values):
@@ -234,7 +244,10 @@ def _centred(ds: xr.Dataset, values: Float[np.ndarray, "k r"]) -> Float[np.ndarr
 
 
 def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "k r t c"] | None:
-    """Return P(correct value) by unseen class, run and concept [k, r, t, c] at a guidance weight; None: not asked."""
+    """Return P(correct value) by unseen class, run, save and concept [k, r, t, c] at a guidance weight.
+
+    None: guidance was not asked at this weight.
+    """
     if "query_protocol" not in ds.coords:
         return None
     asked = ds["query_protocol"].values == "guidance"
@@ -250,10 +263,10 @@ def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "k r t c"] | None
     "P(class) at the last save at the smallest weight of 1 and more minus at weight 0, mean over seeds", EVERY,
 )  # fmt: skip
 def guidance(ds: xr.Dataset) -> Verdict:
-    """Ask whether weight 0 ends farther from the class; shown also takes it to end below one half, by the same test.
+    """Ask whether weight 0 ends farther from the class.
 
-    P(class) is the product of the concepts' means over samples, as published: single samples are kept of protocols
-    alone, not of every query.
+    Shown also takes it to end below one half, by the same test. P(class) is the product of the concepts' means over
+    samples, as published: single samples are kept of protocols alone, not of every query.
     """
     weights = [float(v) for v, name in queries_of(ds) if name == "guidance"]
     at = min((weight for weight in weights if weight >= 1), default=None)
@@ -274,6 +287,7 @@ def guidance(ds: xr.Dataset) -> Verdict:
 
 
 def queries_of(ds: xr.Dataset) -> list[tuple[Any, str]]:
+    """Return the value and the protocol of every query of the battery; [] where none was asked."""
     if "query_protocol" not in ds.coords:
         return []
     return list(zip(ds["query_value"].values, map(str, ds["query_protocol"].values), strict=True))
@@ -284,7 +298,9 @@ def queries_of(ds: xr.Dataset) -> list[tuple[Any, str]]:
     "P(class) under patching minus naive prompting, averaged over log(step), mean over seeds", EVERY,
 )  # fmt: skip
 def patching(ds: xr.Dataset) -> Verdict:
-    """Ask it over the saves before the patch's own, from which on patched and naive prompting become the same network.
+    """Ask whether patching elicits the class earlier than naive prompting, over the saves before the patch's own.
+
+    At that save patched and naive prompting are the same network.
 
     The paper claims it of seeds whose learning is stable: how many are is said (`analysis/stability.py`).
     """

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from cspace_jax.analysis import censored, curves, intervals, testing
 from cspace_jax.analysis.claims import EVERY, Verdict, claim, judge, untold
@@ -188,14 +188,18 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
     return judge(tested, len(values), needs=needs, interval=(low, high), details=details)
 
 
-def _memorised(names: np.ndarray, drawn: np.ndarray, wanted: np.ndarray, level: Level) -> dict[str, Any]:
+def _memorised(
+    names: Shaped[np.ndarray, " k"], drawn: Int[np.ndarray, " r"], wanted: Int[np.ndarray, " r"], level: Level
+) -> dict[str, Any]:
     return {
         "expected": str(names[wanted[level.runs[0]]]),
         "memorised_as": [str(names[one]) if one >= 0 else "none" for one in drawn[list(level.runs)]],
     }
 
 
-def _rarely_matched(names: np.ndarray, drawn: np.ndarray, wanted: np.ndarray, runs: list[int]) -> list[str]:
+def _rarely_matched(
+    names: Shaped[np.ndarray, " k"], drawn: Int[np.ndarray, " r"], wanted: Int[np.ndarray, " r"], runs: list[int]
+) -> list[str]:
     """Return the expected classes that fewer than half of their runs memorise, in words."""
     weak = []
     for one in sorted(set(wanted[runs].tolist())):
@@ -205,7 +209,7 @@ def _rarely_matched(names: np.ndarray, drawn: np.ndarray, wanted: np.ndarray, ru
     return weak
 
 
-def first_drawn(ds: xr.Dataset, klass: int) -> np.ndarray:
+def first_drawn(ds: xr.Dataset, klass: int) -> Int[np.ndarray, " r"]:
     """Return the class that each run memorises a held-out class as [r]; -1 where it memorises none."""
     return np.array([one.nearest if one is not None and one.memorised else -1 for one in memories(ds, klass)])
 
@@ -257,12 +261,18 @@ def turned(ds: xr.Dataset, remember: Callable[..., list[curves.Memorisation | No
 
 
 def counted(ds: xr.Dataset) -> str:
-    """Return in words what is counted where every run is asked of every unseen class."""
+    """Return the word for what is counted: "runs", with several unseen classes "pairs of run and class"."""
     return "runs" if len(unseen(ds)) == 1 else "pairs of run and class"
 
 
 class _Turned(NamedTuple):
-    """Of a run and class that turns: nearness of its turn, of every late save, and its largest rate's step over it."""
+    """Numbers of a run and a class in which it turns.
+
+    Attributes:
+      here: nearness (`nearness_to`) of its turn to the step of the largest rate, in 0..1.
+      near: nearness of every save after the early phase [t], in 0..1.
+      later: step of the largest rate, as a multiple of the turning step.
+    """
 
     here: float
     near: Float[np.ndarray, " t"]
@@ -272,7 +282,10 @@ class _Turned(NamedTuple):
 def _turned(
     ds: xr.Dataset, klass: int, found: Sequence[tuple[int, curves.Memorisation]]
 ) -> Iterator[tuple[int, _Turned]]:
-    """Yield the runs that turn, of how runs memorise a class."""
+    """Yield each run that turns, and its numbers.
+
+    `found` are runs, each with how it memorises the class.
+    """
     paths = trajectory(ds, range(ds.sizes["run"]), klass, str(ds["protocol"].values[0]), default_sigma(ds))
     steps, start = ds["step"].values.astype(float), curves.late_saves(ds["step"].values)
     for run, one in found:
@@ -350,7 +363,7 @@ def _ratios(ds: xr.Dataset, pair: tuple[int, int]) -> tuple[Float[np.ndarray, " 
 def _stronger_first(
     ds: xr.Dataset,
     pairs: Sequence[tuple[int, int]],
-    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    parts: Sequence[tuple[Float[np.ndarray, " r"], Float[np.ndarray, " r"]]],
     runs: Int[np.ndarray, " n"],
 ) -> tuple[dict[str, Any], list[str]]:
     """Count runs that learn the stronger concept of a pair first: details, and concepts that too seldom are."""

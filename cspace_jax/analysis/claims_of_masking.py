@@ -69,18 +69,22 @@ def _learned(times: Float[np.ndarray, " r"], level: Level) -> dict[str, Any]:
 
 
 def _prevented_from(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> float:
-    """Return the smallest masked share from which on the median is never, above one at which it is not; NaN if none."""
+    """Return the smallest masked share from which on the median time is "never"; NaN if there is none.
+
+    Some smaller share must have a median time.
+    """
     learned = [bool(np.isfinite(censored.median(times[list(level.runs)]))) for level in found]
     last = max((i for i, one in enumerate(learned) if one), default=-1)
     return float(found[last + 1].setting["mask"]) if 0 <= last < len(found) - 1 else float("nan")
 
 
 def prevented_interval(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> list[float]:
-    """Return between which of the asked shares learning comes to be prevented, for 95 % of the seeds that may be drawn.
+    """Return the 95 % bounds [low, high] of the masked share at which learning comes to be prevented.
 
-    More than the first: the largest share up to which, at it and all smaller ones, the exact interval of the share of
-    seeds that learn lies above one half. At most the second: the smallest from which on, at it and all larger ones, it
-    lies below one half. So each bound errs in at most 2.5 % of studies, where masks never help. NaN where none does.
+    Both are asked shares, and learning is prevented above `low` and at `high` at the latest. `low` is the largest share
+    up to which, at it and all smaller ones, the exact interval of the share of seeds that learn lies above one half.
+    `high` is the smallest share from which on, at it and all larger ones, that interval lies below one half. So each
+    bound errs in at most 2.5 % of studies, where masks never help. A bound is NaN where no share fits.
     """
     ends = []
     for level in found:
@@ -100,11 +104,14 @@ def _prevented(details: dict[str, Any]) -> str:
 
 
 def delay_trend(times: Float[np.ndarray, " level"], shares: Float[np.ndarray, " level"], last: float) -> float:
-    """Return Kendall's rank correlation of the delay per masked share with the share, in -1..1; 0 is in proportion.
+    """Return Kendall's rank correlation of the delay per masked share with the share.
 
-    The delay is that from the time at the smallest share. Of a time that never comes it is known that it lies after the
-    last step; pairs of shares that this leaves open count as ties (Kendall's tau a of censored numbers, as by Brown,
-    Hollander and Korwar 1974). NaN where it never comes at the smallest share, or there are fewer than two others.
+    It lies in -1..1, and 0 means in proportion.
+
+    The delay is that from the time at the smallest share; times and shares are [level], `last` is the last step. Of a
+    time that never comes it is known that it lies after the last step; pairs of shares that this leaves open count as
+    ties (Kendall's tau a of censored numbers, as by Brown, Hollander and Korwar 1974). NaN where it never comes at the
+    smallest share, or there are fewer than two others.
     """
     order = np.argsort(shares, kind="stable")
     times, shares = times[order], shares[order]
@@ -124,7 +131,10 @@ def delay_trend(times: Float[np.ndarray, " level"], shares: Float[np.ndarray, " 
 
 
 def proportion(
-    times: Sequence[np.ndarray], shares: Sequence[np.ndarray], seeds: Sequence[int], last: float
+    times: Sequence[Float[np.ndarray, " _level"]],
+    shares: Sequence[Float[np.ndarray, " _level"]],
+    seeds: Sequence[int],
+    last: float,
 ) -> dict[str, Any]:
     """Ask whether delays grow faster or slower than the masked share, in blocks of a seed's runs.
 
@@ -160,7 +170,7 @@ def departs(found: dict[str, Any]) -> bool:
 
 
 def _in_words(found: dict[str, Any]) -> str:
-    """Return what a study says of proportion in words."""
+    """Return the result of `proportion` in words."""
     seeds = len(found["per_seed"])
     if not found["p_least"] <= DEPARTS:
         return f"whether in proportion cannot be told (n = {seeds})"

@@ -1,4 +1,4 @@
-"""Numbers from single curves and trajectories: smoothing, learning times, turning points, intervals. NumPy only.
+"""Numbers from single curves and trajectories: smoothing, learning times, turning points. NumPy and SciPy only.
 
 Axis letters: t checkpoint, c concept, k class. Curves are sampled at the save steps, which are not evenly spaced; what
 is counted "in saves" below goes by index, what is counted in steps goes by the training step. A time that was never
@@ -19,7 +19,9 @@ SIGMA_NOTEBOOK = 1.5  # in saves; smoothing of the notebooks' learning time
 def smooth(
     values: Real[np.ndarray, "*shape"], sigma: float = SIGMA_TRAJECTORY, axis: int = 0, truncate: float = 6.0
 ) -> Float[np.ndarray, "*shape"]:
-    """Smooth along the save-step index with a Gaussian of `sigma` saves, reflecting at both ends; 0 changes nothing.
+    """Smooth along the index of saves with a Gaussian of `sigma` saves, reflecting at both ends.
+
+    `sigma` 0 changes nothing. The Gaussian is cut at `truncate` sigmas.
 
     The published trajectories use sigma 2 and truncate 6 for two concepts and sigma 1 for three (reference
     implementation). A NaN spreads to its neighbours, so leave diverged runs out first.
@@ -39,12 +41,15 @@ def crossing_time(
     persistence: int | None = None,
     sigma: float = 0.0,
 ) -> float:
-    """Return the step at which `curve` [t] reaches `threshold` and stays there; NaN if it never does.
+    """Return the training step at which `curve` [t] reaches `threshold` and stays there; NaN if it never does.
 
     The crossing is linearly interpolated between the save before and the save after it. `persistence` is the number of
     saves in a row that have to lie at or above the threshold, the first included; None asks for all saves to the end.
     A curve that starts above gives its first step. Source: paper section 4.1 (80 %); the persistent reading is that of
-    the published table of crossing times. `sigma` smooths first (0: the curve as measured).
+    the published table of crossing times. `sigma` smooths first, in saves (0: the curve as measured).
+
+    Raises:
+      ValueError: `persistence` is below 1.
     """
     curve = smooth(curve, sigma)
     above = curve >= threshold
@@ -78,11 +83,12 @@ def notebook_time(
     row: int = 3,
     sigma: float = SIGMA_NOTEBOOK,
 ) -> float:
-    """Return the learning time of the authors' notebooks, smoothed and eroded but not interpolated; NaN if never.
+    """Return the learning time of the authors' notebooks, in steps; NaN if never.
 
-    The value is the save step of the first index that is the centre of `row` consecutive smoothed values above the
-    threshold; the two ends cannot be centres. The notebooks put the last step for "never"; here it stays NaN. Their
-    truncation of the Gaussian is not recorded: SciPy's default (4) is taken.
+    The curve [t] is smoothed and eroded, but the time is not interpolated. The value is the save step of the first
+    index that is the centre of `row` consecutive smoothed values above the threshold; the two ends cannot be centres.
+    The notebooks put the last step for "never"; here it stays NaN. Their truncation of the Gaussian is not recorded:
+    SciPy's default (4) is taken.
     """
     above = smooth(curve, sigma, truncate=4.0) > threshold
     from scipy import ndimage
@@ -94,7 +100,10 @@ def notebook_time(
 def speed(
     steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"]
 ) -> tuple[Float[np.ndarray, "t-1"], Float[np.ndarray, "t-1"]]:
-    """Return the speed in concept space |dC/dstep| of a trajectory [t, c] between saves, and the mid steps [t-1]."""
+    """Return the mid steps [t-1] and the speeds [t-1] of a trajectory [t, c] between saves.
+
+    The speed in concept space is |dC/dstep|, per training step.
+    """
     steps = np.asarray(steps, dtype=float)
     length = np.linalg.norm(np.diff(trajectory, axis=0), axis=-1)
     return (steps[1:] + steps[:-1]) / 2, length / np.diff(steps)
@@ -103,10 +112,11 @@ def speed(
 def turn_angles(
     trajectory: Real[np.ndarray, "t c"], window: int = 3, min_move: float = 0.05
 ) -> Float[np.ndarray, " t"]:
-    """Return the turn [degrees, t] at each save of a trajectory [t, c]: 0 straight on, 180 back; NaN where undefined.
+    """Return the turn [t] at each save of a trajectory [t, c], in degrees; NaN where it is undefined.
 
-    The angle lies between the displacement over the `window` saves before and that over the `window` saves after. It
-    is undefined near the ends and where either displacement is shorter than `min_move`: a resting point has no course.
+    0 is straight on, 180 is back. The angle lies between the displacement over the `window` saves before and that over
+    the `window` saves after. It is undefined near the ends and where either displacement is shorter than `min_move`: a
+    resting point has no course.
     """
     angles = np.full(len(trajectory), np.nan)
     if len(trajectory) <= 2 * window:
@@ -121,10 +131,10 @@ def turn_angles(
 
 
 def late_saves(steps: Real[np.ndarray, " t"], early: float = EARLY) -> int:
-    """Return the position of the first save after the early phase, in which the model has not settled on any image yet.
+    """Return the position of the first save after the early phase.
 
-    It lasts for the share `early` of the training, and no longer in trainings of more than 20,000 steps than in those:
-    1,500 steps, as published. At least one save is left.
+    In that phase the model has not settled on any image yet. It lasts for the share `early` of the training, of longer
+    trainings for that share of 20,000 steps: by default 1,500 steps, as published. At least one save is left.
     """
     phase = early * min(float(steps[-1]), EARLY_STEPS / EARLY)
     return min(int(np.searchsorted(steps, phase)), len(steps) - 1)
@@ -132,7 +142,10 @@ def late_saves(steps: Real[np.ndarray, " t"], early: float = EARLY) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """A turn of a trajectory: the save step of its sharpest point and the angle there; NaN if there is none."""
+    """A turn of a trajectory: the save step of its sharpest point and the angle there.
+
+    Both are NaN if there is none.
+    """
 
     step: float
     degrees: float
@@ -183,16 +196,17 @@ def find_memorisation(
     steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"], bits: Int[np.ndarray, "k c"], klass: int,
     trained: Bool[np.ndarray, " k"], early: float = EARLY, departure: float = 0.1, radius: float = 0.5,
 ) -> Memorisation:  # fmt: skip
-    """Describe how a class is first mistaken for a training class, from its (smoothed) trajectory [t, c] of P(bit = 1).
+    """Describe how a class is first mistaken for a training class.
 
-    bits [k, c] are the corners of the classes, trained [k] marks the training classes. Saves of the early phase are
-    left out (`late_saves`; 1,500 of 20,000 steps as published). The memorised class is the training class whose corner
-    the trajectory comes closest to; the weak concept is, among the concepts in which that class differs from `klass`,
-    the one with the lowest probability of the correct bit at that closest approach. It counts as memorised if the
-    closest approach is nearer than `radius` and nearer than the class's own corner. The turning point is the save at
-    which this probability is smallest, counted only if the class was memorised, if the minimum is an interior one and
-    if the probability later rises by at least `departure` above it. Source: the published table of minima of P(blue),
-    here generalised to any classes.
+    `trajectory` [t, c] holds its P(bit = 1), smoothed or not, at the `steps` [t] of the saves. bits [k, c] are the
+    corners of the classes, trained [k] marks the training classes. Saves of the early phase are left out (`late_saves`;
+    1,500 of 20,000 steps as published). The memorised class is the training class whose corner the trajectory comes
+    closest to; the weak concept is, among the concepts in which that class differs from `klass`, the one with the
+    lowest probability of the correct bit at that closest approach. It counts as memorised if the closest approach is
+    nearer than `radius` and nearer than the class's own corner. The turning point is the save at which this probability
+    is smallest, counted only if the class was memorised, if the minimum is an interior one and if the probability later
+    rises by at least `departure` above it. Source: the published table of minima of P(blue), here generalised to any
+    classes.
     """
     start = late_saves(steps, early)
     bits = np.asarray(bits, dtype=float)

@@ -21,11 +21,12 @@ CHANNELS = ("r", "g", "b")
 def measure(
     prob_samples: Float[np.ndarray, "r p k s c"], bits: Int[np.ndarray, "k c"]
 ) -> dict[str, Float[np.ndarray, "r p k ..."]]:
-    """Turn P(bit = 1) of single samples [r, p, k, sample, c] into coordinates and accuracies; a NaN stays a NaN.
+    """Turn P(bit = 1) of single samples [r, p, k, sample, c] into coordinates and accuracies.
 
-    Returns prob (concept-space coordinate) and accuracy [r, p, k, c], joint_accuracy and joint_prob [r, p, k]. A sample
-    counts as bit 1 when its probability is above one half; a tie goes to bit 0, as argmax does. The joint values
-    average the product over the concepts of a sample (reference implementation, linear-intervention script).
+    A NaN stays a NaN. Returns prob (concept-space coordinate) and accuracy [r, p, k, c], joint_accuracy and joint_prob
+    [r, p, k]. A sample counts as bit 1 when its probability is above one half; a tie goes to bit 0, as argmax does. The
+    joint values average the product over the concepts of a sample (reference implementation, linear-intervention
+    script).
     """
     probs = np.asarray(prob_samples, dtype=np.float32)
     truth = np.asarray(bits, dtype=bool)[None, None, :, None, :]
@@ -41,7 +42,7 @@ def measure(
 
 @dataclasses.dataclass(frozen=True)
 class Measurements:
-    """What was measured of all runs of a study.
+    """Measurements of all runs of a study.
 
     Attributes:
       evaluations: raw arrays by step, stacked over runs (`storage.evaluations.MEASURED`); each step is read once.
@@ -96,13 +97,16 @@ def build_dataset(
 def require_fit(
     step: int, arrays: Mapping[str, np.ndarray], expected: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Raise UserError unless the evaluation of a step is of the study's grid and classes.
+    """Check that the evaluation of a step is of the study's grid and classes.
 
     Args:
       step: of the evaluation.
       arrays: raw ones by name.
       expected: runs, protocols, classes, concepts.
       shapes: that arrays must have, by name.
+
+    Raises:
+      UserError: it is of another grid, or an array is missing or has another shape.
     """
     shape = np.shape(arrays["prob_samples"])
     if len(shape) != 5 or (*shape[:3], shape[4]) != expected:
@@ -116,8 +120,12 @@ def require_fit(
             raise UserError(f"results: {name} of step {step} has the shape {found}, must have {wanted}")
 
 
-def _read(measurements: Measurements) -> Iterator[Mapping[str, np.ndarray]]:
-    """Yield the raw arrays of each step; UserError unless they fit the grid and each other."""
+def _read(measurements: Measurements) -> Iterator[Mapping[str, Float[np.ndarray, "r ..."]]]:
+    """Yield the raw arrays of each step by name, [r, ...] each.
+
+    Raises:
+      UserError: they do not fit the grid or each other.
+    """
     expected = (len(measurements.settings), len(measurements.protocols), *np.shape(measurements.classes.bits))
     first: dict[str, tuple[int, ...]] = {}
     for step in measurements.steps:
@@ -128,7 +136,11 @@ def _read(measurements: Measurements) -> Iterator[Mapping[str, np.ndarray]]:
 
 
 def variables(measurements: Measurements) -> dict[str, Any]:
-    """Return the variables of the dataset: name -> (dimensions, values)."""
+    """Return the variables of the dataset: name -> (dimensions, values).
+
+    Raises:
+      UserError: an evaluation was made for another grid.
+    """
     bits, others = np.asarray(measurements.classes.bits), MEASURED[1:]
     kept = [measure(raw["prob_samples"], bits) | {one: raw[one] for one in others} for raw in _read(measurements)]
     stacked = {name: np.stack([one[name] for one in kept], axis=1) for name in kept[0]}

@@ -25,7 +25,10 @@ Pairs = list[tuple[int, int]]  # (class seen in training, class asked for)
 
 
 def neighbours(bits: Int[np.ndarray, "k c"], trained: Bool[np.ndarray, " k"], concept: int) -> Pairs:
-    """Return (seen class, the class that differs from it in one concept alone) for every trained class that has one."""
+    """Return a pair (seen class, class asked for) for every trained class whose neighbour exists.
+
+    The neighbour differs from it in `concept` alone. bits [k, c], trained [k].
+    """
     index = {tuple(map(int, row)): klass for klass, row in enumerate(bits)}
     pairs = []
     for seen in np.flatnonzero(trained).tolist():
@@ -39,9 +42,10 @@ def neighbours(bits: Int[np.ndarray, "k c"], trained: Bool[np.ndarray, " k"], co
 def weakest(
     ds: xr.Dataset, level: Level, pairs: Pairs, concept: int, protocol: str, names: tuple[str, str]
 ) -> dict[str, Float[np.ndarray, "r t"]]:
-    """Return what a protocol reaches [r, t] in the weakest of the classes asked for, of all concepts and of one alone.
+    """Return what a protocol reaches in the weakest of the classes asked for, as curves [r, t].
 
-    names: the variables of the two, [run, step, protocol, klass] and the same with a concept, in 0..1.
+    "class" counts all concepts, "concept" counts `concept` alone. names: the variables of the two, [run, step,
+    protocol, klass] and the same with a concept, in 0..1.
     """
     chosen = ds[list(names)].sel(protocol=protocol).isel(run=list(level.runs), klass=[asked for _, asked in pairs])
     single = chosen[names[1]].isel(concept=concept)

@@ -13,7 +13,7 @@ def extend_embeddings(
     ds: xr.Dataset, evaluations: Mapping[int, Mapping[str, Float[np.ndarray, "r ..."]]], blocks: Mapping[str, int],
     vectors: Sequence[str],
 ) -> xr.Dataset:  # fmt: skip
-    """Add what was measured at every step to the labelled dataset.
+    """Add the embeddings of every step to the labelled dataset, and return it.
 
     Adds `embedding_cosine` [run, step, block, vector, other] and `embedding_to_last` [run, step, block, klass], the
     cosine between a held-out class's embedding and that of the last step (NaN for classes trained on).

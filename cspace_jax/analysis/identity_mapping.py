@@ -19,20 +19,23 @@ def strengths(mu: Real[np.ndarray, " s"], sigma: Float[np.ndarray, " s"] | float
 
 
 def loss(weights: Float[np.ndarray, "s s"], a: Float[np.ndarray, " s"]) -> float:
-    """Return the training loss ||(W - I) A^(1/2)||^2 / 2."""
+    """Return the training loss ||(W - I) A^(1/2)||^2 / 2 of weights W [s, s], A = diag(a), a [s]."""
     return float(0.5 * np.sum((weights - np.eye(len(a))) ** 2 * a))
 
 
 def one_layer(
     weights: Float[np.ndarray, "s s"], a: Float[np.ndarray, " s"], times: Real[np.ndarray, " t"]
 ) -> Float[np.ndarray, "t s s"]:
-    """Return W(t) [t, s, s] of gradient flow from `weights` in closed form: I + (W(0) - I) e^(-a t), by column."""
+    """Return W(t) [t, s, s] of gradient flow from `weights` in closed form.
+
+    That is I + (W(0) - I) e^(-a t), by column.
+    """
     decay = np.exp(-np.asarray(times, float)[:, None] * a)
     return np.eye(len(a)) + (weights - np.eye(len(a))) * decay[:, None, :]
 
 
 def two_layer_flow(weights: Float[np.ndarray, "s s"], a: Float[np.ndarray, " s"]) -> Float[np.ndarray, "s s"]:
-    """Return dW/dt of the symmetric two-layer network f(x) = U U^T x for W = U U^T.
+    """Return dW/dt [s, s] of the symmetric two-layer network f(x) = U U^T x for W = U U^T.
 
     W A + A W - (A W^2 + W^2 A + 2 W A W) / 2 with A = diag(a): gradient flow of U at half the speed of `loss`, as
     published.
@@ -44,7 +47,10 @@ def two_layer_flow(weights: Float[np.ndarray, "s s"], a: Float[np.ndarray, " s"]
 def two_layer(
     weights: Float[np.ndarray, "s s"], a: Float[np.ndarray, " s"], times: Real[np.ndarray, " t"]
 ) -> Float[np.ndarray, "t s s"]:
-    """Solve the two-layer flow from a symmetric `weights` at time 0; returns W [t, s, s] at increasing times."""
+    """Return W [t, s, s] of the two-layer flow from a symmetric `weights` [s, s] at time 0.
+
+    `times` [t] are increasing and non-negative.
+    """
     size = len(a)
     solution = integrate.solve_ivp(
         lambda t, w: two_layer_flow(w.reshape(size, size), a).ravel(), (0.0, float(times[-1])),
@@ -54,13 +60,16 @@ def two_layer(
 
 
 def small_start(size: int, width: int, scale: float, seed: int = 0) -> Float[np.ndarray, "s s"]:
-    """Draw W(0) = U U^T for U [size, width] with normal entries of standard deviation `scale`."""
+    """Draw W(0) = U U^T [size, size] for U [size, width] with normal entries of standard deviation `scale`."""
     u = scale * np.random.default_rng(seed).standard_normal((size, width))
     return u @ u.T
 
 
 def outputs(weights: Float[np.ndarray, "t s s"], mu: Real[np.ndarray, " s"]) -> Float[np.ndarray, "t s"]:
-    """Return what the network draws for all concepts at once, as shares of what is asked: W x / x [t, s]."""
+    """Return the network's answer to all concepts at once, as shares of the point asked for [t, s].
+
+    That is W x / x with x = mu [s] and weights W [t, s, s].
+    """
     mu = np.asarray(mu, float)
     return weights @ mu / mu
 
@@ -68,7 +77,7 @@ def outputs(weights: Float[np.ndarray, "t s s"], mu: Real[np.ndarray, " s"]) -> 
 def prediction(
     signal: Real[np.ndarray, " s"], sigma: float = 0.05, scale: float = 0.05, seeds: int = 6
 ) -> Float[np.ndarray, "t s"]:
-    """Predict the way of the unseen class through concept space [t, s] from the concepts' signals [s] alone.
+    """Predict the path of the unseen class through concept space [t, s] from the concepts' signals [s] alone.
 
     mu_p is the root of the signal, a distance between images, over the signals' root mean square. Two layers, mean of
     `outputs` over small starts; a share from 0 to 1 becomes a coordinate from 1/2, where nothing is known, to 1. The
@@ -82,5 +91,8 @@ def prediction(
 
 
 def unseen_loss(weights: Float[np.ndarray, "t s s"], mu: Real[np.ndarray, " s"]) -> Any:
-    """Return the loss on the unseen combination ||W x - x||^2 / 2 [t], x = mu."""
+    """Return the loss on the unseen combination [t].
+
+    It is ||W x - x||^2 / 2 for weights W [t, s, s] and x = mu [s].
+    """
     return 0.5 * np.sum((weights @ np.asarray(mu, float) - mu) ** 2, axis=-1)

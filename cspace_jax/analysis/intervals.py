@@ -23,7 +23,10 @@ def missing(seeds: int, least: int) -> str:
 def mean_interval(
     values: Real[np.ndarray, "r *shape"],
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Return Student's interval of the mean over seeds (axis 0) of a number without bounds, such as a colour."""
+    """Return Student's 95 % interval, low and high, of the mean over seeds (axis 0).
+
+    It is for a number without bounds, such as a colour. With fewer than three seeds it is NaN.
+    """
     values = np.asarray(values, float)
     if len(values) < LEAST_MEAN:
         return _none(values.shape[1:])
@@ -34,7 +37,7 @@ def mean_interval(
 def share_interval(
     values: Float[np.ndarray, "r *shape"], samples: int
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Return the interval of the mean over seeds (axis 0) of a probability or accuracy, within 0..1.
+    """Return the 95 % interval of the mean over seeds (axis 0) of a probability or accuracy, within 0..1.
 
     Student's interval of the mean on the logit scale (delta method). The mean is kept half a sample of all seeds away
     from 0 and 1, and the variance between seeds is at least that of `samples` draws. Seeds that split into learned and
@@ -63,9 +66,10 @@ def share_interval(
 def correlation_interval(
     values: Float[np.ndarray, "r *shape"], levels: int
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Return the interval of the mean over seeds (axis 0) of rank correlations with so many levels, within -1..1.
+    """Return the 95 % interval of the mean over seeds (axis 0) of rank correlations, within -1..1.
 
-    A correlation r is taken for a share (1 + r) / 2 of the pairs of levels (`share_interval`).
+    `levels` is the number of levels that are ranked. A correlation r is taken for a share (1 + r) / 2 of the pairs of
+    levels (`share_interval`).
     """
     low, high = share_interval((1 + np.asarray(values, float)) / 2, levels * (levels - 1) // 2)
     return np.asarray(2 * low - 1), np.asarray(2 * high - 1)
@@ -74,7 +78,10 @@ def correlation_interval(
 def _split(
     values: Float[np.ndarray, "r *shape"],
 ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
-    """Return the least and the largest mean that the share of seeds above one half allows; inf, -inf where none."""
+    """Return the least and the largest mean that the interval of the share of seeds above one half allows.
+
+    They are inf and -inf where that tells nothing.
+    """
     upper = values > 0.5
     count = upper.sum(axis=0)
     shares = np.array([count_interval(k, len(values)) for k in range(len(values) + 1)])[count]  # [*shape, 2]
@@ -88,7 +95,10 @@ def _split(
 
 @functools.cache  # curves ask for few pairs many times, and each takes 10 ms
 def count_interval(count: int, seeds: int) -> tuple[float, float]:
-    """Return Clopper and Pearson's exact interval of the share of seeds of which `count` of `seeds` did something."""
+    """Return Clopper and Pearson's exact 95 % interval of a share of which `count` of `seeds` were seen.
+
+    It is NaN, NaN without a seed.
+    """
     from scipy import stats  # takes half a second to load
 
     if seeds < 1:
@@ -98,7 +108,9 @@ def count_interval(count: int, seeds: int) -> tuple[float, float]:
 
 
 def median_interval(times: Real[np.ndarray, " r"]) -> tuple[float, float]:
-    """Return the exact interval of the median of times over seeds, between two order statistics; NaN = open or none.
+    """Return the exact 95 % interval of the median over seeds of times [r]; NaN = open or none.
+
+    Its ends are two order statistics. With fewer than six seeds there is none.
 
     "Never" (NaN) is later than any number, so an upper end that falls on it is open. All runs of a study are censored
     at the same last step; there the order statistics are the quantiles of Kaplan and Meier's curve.
@@ -113,7 +125,10 @@ def median_interval(times: Real[np.ndarray, " r"]) -> tuple[float, float]:
 
 
 def _rank(seeds: int) -> int:
-    """Return the largest k for which the order statistics k and n - 1 - k, from 0, hold the median with 95 %."""
+    """Return the largest k whose order statistics k and n - 1 - k hold the median with 95 %.
+
+    n is the number of seeds; order statistics are counted from 0.
+    """
     from scipy import stats
 
     tails = stats.binom.cdf(np.arange(seeds), seeds, 0.5)  # P(fewer than k + 1 values lie below the median)
@@ -126,5 +141,5 @@ def _quantile(seeds: int) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, seeds - 1))
 
 
-def _none(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _none(shape: tuple[int, ...]) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
     return np.full(shape, np.nan), np.full(shape, np.nan)

@@ -65,7 +65,11 @@ def _stacked(parts: Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 def require_same_classes(datasets: Mapping[str, xr.Dataset]) -> None:
-    """Raise UserError, one line, for the first study whose concepts or classes are not those of the first study."""
+    """Check that all studies have the concepts and the classes of the first one.
+
+    Raises:
+      UserError: one has others; the message is one line about the first such study.
+    """
     (first, expected), *others = datasets.items()
     for name, ds in others:
         for what, mine in _kinds(expected).items():
@@ -84,7 +88,10 @@ def _kinds(ds: xr.Dataset) -> dict[str, list[str]]:
 
 
 def _whole_grid(parts: Sequence[xr.Dataset]) -> dict[str, str]:
-    """Return the attribute `config` of the first part with the grid of all of them; {} where a part tells no grid."""
+    """Return the attribute `config` of the first part with the grid of all parts.
+
+    Return {} where a part tells no grid.
+    """
     configs = [results.config_of(ds) for ds in parts]
     if not all("grid" in one for one in configs):
         return {}

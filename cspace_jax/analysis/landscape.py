@@ -1,4 +1,6 @@
-"""Toy models of learning in concept space: a point slides down an energy whose targets move (paper sections 4.3 and 5).
+"""Toy models of learning in concept space: a point slides down an energy whose targets move.
+
+Paper sections 4.3 and 5.
 
 The paper's formulas of Eqs. 1 and 2 did not survive in its text. `eq1` and `eq2` are RECONSTRUCTIONS: the simplest
 energies that hold every quantity the text names. `notebook_a` and `notebook_b` are two forms found in the authors'
@@ -47,7 +49,10 @@ Point = Sequence[float] | Float[np.ndarray, "2"]
 
 
 def biased_target(a: float) -> tuple[float, float]:
-    """Return where class 11 is first drawn to: (0, 1) where axis 1 is learned first (a >= 1), else (1, 0)."""
+    """Return the target that class 11 is first drawn to.
+
+    That is (0, 1) where axis 1 is learned first (a >= 1), else (1, 0).
+    """
     return (0.0, 1.0) if a >= 1 else (1.0, 0.0)
 
 
@@ -91,7 +96,10 @@ def notebook_a(a: float, prefactor: float = 3.0, slope: float = 0.1) -> Landscap
 
 
 def notebook_b(a: float) -> Landscape:
-    """Return an older form of the notebook: the slow axis' target switches from 0 to 1, the fast one's is 1."""
+    """Return an older form of the notebook's energy.
+
+    The target of the slow axis switches from 0 to 1; that of the fast axis is 1.
+    """
     return eq1(a, biased=(0.0, 1.0))
 
 
@@ -117,7 +125,7 @@ def flow(landscape: Landscape, z: Float[np.ndarray, "*b 2"], t: float) -> Float[
 
 
 def trajectory(landscape: Landscape, times: Real[np.ndarray, " t"], start: Point = START) -> Float[np.ndarray, "t 2"]:
-    """Solve the dynamics from `start` at time 0 and return z [t, 2] at increasing, non-negative times."""
+    """Solve the dynamics from `start` at time 0 and return z [t, 2] at increasing, non-negative times [t]."""
     solution = integrate.solve_ivp(
         lambda t, z: flow(landscape, z, t), (0.0, float(times[-1])), np.asarray(start, float), "LSODA",
         np.asarray(times, float), rtol=1e-9, atol=1e-10,
@@ -149,9 +157,10 @@ def _fast_axis(terms: list[Term], grid: Float[np.ndarray, " point"], start: floa
 
 
 def exact(landscape: Landscape, t: float, start: Point = START) -> Float[np.ndarray, "2"]:
-    """Return z(t) [2] in closed form: e^(-k t) z(0) + sum over terms of k_j int_0^t e^(-k (t - u)) target_j(u) du.
+    """Return z(t) [2] in closed form.
 
-    k is the sum of the k_j; the integral over the logistic function is done by quadrature.
+    z(t) = e^(-k t) z(0) + sum over terms of k_j int_0^t e^(-k (t - u)) target_j(u) du. k is the sum of the k_j; the
+    integral over the logistic function is done by quadrature.
     """
     first = np.asarray(start, float)
     return np.array([_exact_axis([term for term in landscape if term.axis == i], t, first[i]) for i in (0, 1)])
@@ -247,7 +256,10 @@ def _covariance(result: optimize.OptimizeResult) -> Float[np.ndarray, "4 4"]:
 
 
 def _unscale(index: int, value: Any, start: float, span: float) -> Any:
-    """Return a fitted parameter in the unit of the steps: a as it is, times shifted and stretched, rate per step."""
+    """Return a fitted parameter in the unit of the steps.
+
+    a and the rate are turned from logarithms into numbers, the rate per step; times are shifted and stretched.
+    """
     if index in (0, 3):  # a parameter that the data leave open has an interval of any width
         return np.exp(np.clip(value, -50.0, 50.0)) * (1.0 if index == 0 else DURATION / span)
     return start + np.asarray(value) * span / DURATION

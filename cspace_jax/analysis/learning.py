@@ -87,13 +87,17 @@ def with_definition(ds: xr.Dataset, learned: str) -> xr.Dataset:
 
 
 def whole(scores: Float[np.ndarray, "*k r t"]) -> Bool[np.ndarray, "*k r"]:
-    """Return which curves [..., r] are known at every save: one with a broken query (NaN) is missing, not "never"."""
+    """Return which curves [..., r] of scores [..., r, t] are known at every save.
+
+    A curve with a broken query (NaN) is missing, not "never".
+    """
     return np.asarray(np.isfinite(scores).all(axis=-1))
 
 
 def describe_times(times: Float[np.ndarray, " r"], steps: Real[np.ndarray, " t"] | None = None) -> dict[str, Any]:
-    """Summarise times over seeds [r]: Kaplan-Meier median and its interval, how many learned and that share's interval.
+    """Summarise times over seeds [r] as plain numbers; NaN = never.
 
+    Told are the Kaplan-Meier median and its interval, and how many learned and the interval of that share.
     `no_interval` says why there is none. An open end of an interval is NaN. A time at `first_save`, the first of the
     saves [t] (NaN where they are not known), may have come before it: it is no more than that.
     """
@@ -108,7 +112,10 @@ def describe_times(times: Float[np.ndarray, " r"], steps: Real[np.ndarray, " t"]
 
 
 def describe_mean(values: Float[np.ndarray, " r"], samples: int = 0) -> dict[str, Any]:
-    """Summarise a number over seeds [r]: mean and interval; a probability says of how many `samples` it is a mean."""
+    """Summarise a number over seeds [r]: mean and 95 % interval.
+
+    A probability says of how many `samples` it is a mean; 0 is for a number without bounds.
+    """
     low, high = intervals.share_interval(values, samples) if samples else intervals.mean_interval(values)
     return {
         "mean": float(values.mean()) if len(values) else float("nan"), "interval": [float(low), float(high)],
@@ -132,14 +139,17 @@ def describe_difference(values: Float[np.ndarray, " r"]) -> dict[str, Any]:
 
 
 def samples_of(ds: xr.Dataset, battery: bool = False) -> int:
-    """Return how many samples a class's coordinate is the mean of: of naive prompting, or of the battery."""
+    """Return the number of samples of which a class's coordinate is the mean.
+
+    That is the number of naive prompting, or with `battery` that of the battery.
+    """
     if battery:  # all that are joined have as many
         return int(battery_field(ds, NAIVE, "samples") or ElicitConfig().samples)
     return int(results.config_of(ds).get("evaluate", {}).get("samples_per_class", EvaluateConfig().samples_per_class))
 
 
 def battery_field(ds: xr.Dataset, protocol: str, name: str) -> Any:
-    """Return what a protocol's own battery was asked with (`elicit.NAME`); None where nothing says it.
+    """Return the field `elicit.NAME` of the battery that a protocol was asked in; None where nothing says it.
 
     A workdir may hold several batteries. Results of older versions do not say theirs: there it is the configuration's.
     """
@@ -157,7 +167,8 @@ def seed_spread(ds: xr.Dataset, level: Level, protocol: str) -> Float[np.ndarray
 def product_check(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> dict[str, float]:
     """Compare joint accuracy with the product of the concepts' accuracies over all seeds and saves.
 
-    Equal if the concepts of one sample fail independently (multiplicative emergence); largest and mean difference.
+    They are equal if the concepts of one sample fail independently (multiplicative emergence). Returns the largest
+    absolute and the mean difference, joint minus product; NaN without runs.
     """
     chosen = ds[["joint_accuracy", "accuracy"]].sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
     difference = chosen["joint_accuracy"].values - chosen["accuracy"].prod("concept").transpose("run", "step").values
@@ -167,13 +178,19 @@ def product_check(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> di
 
 
 def reached(ds: xr.Dataset, level: Level, klass: int, protocol: str, threshold: float = THRESHOLD) -> dict[str, int]:
-    """Count seeds whose accuracy reaches `threshold` on all concepts: at some save, and from some save to the end."""
+    """Count seeds whose accuracy is at least `threshold` on all concepts.
+
+    momentary: at some save; persistent: at the last save; seeds: of all.
+    """
     above = np.all(accuracy_curves(ds, level.runs, [klass], protocol) >= threshold, axis=-1)  # [r, t]
     return {"momentary": int(above.any(axis=1).sum()), "persistent": int(above[:, -1].sum()), "seeds": len(above)}
 
 
 def memorisation(ds: xr.Dataset, level: Level, klass: int, protocol: str, sigma: float) -> dict[str, Any]:
-    """Describe the memorisation of a held-out class: on the mean over seeds, and the turning step of each seed."""
+    """Describe the memorisation of a held-out class, of the mean trajectory over seeds and of each seed (`per_seed`).
+
+    `sigma` smooths trajectories, in saves. Returns {} without runs.
+    """
     steps, bits, trained = ds["step"].values, ds["bit"].values, ds["trained"].values
     runs = trajectory(ds, level.runs, klass, protocol, sigma)
     if len(runs) == 0:

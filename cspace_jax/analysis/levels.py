@@ -103,7 +103,9 @@ ROUNDING = 1e-6  # of float32 signals, that of single operations is 1e-7
 
 
 def told_apart(signal: Float[np.ndarray, "*b"], scale: float | None = None) -> Float[np.ndarray, "*b"]:
-    """Return numbers [...] in which those that differ by rounding alone are equal, and 0 where they differ so from 0.
+    """Return numbers [...] of which those that differ by rounding alone are made equal.
+
+    Those that differ from 0 by rounding alone are 0.
 
     Args:
       signal: the numbers; NaN stays NaN.
@@ -133,7 +135,10 @@ def swept_concept(found: Iterable[Level]) -> int:
 
 
 def by_signal(found: Sequence[Level], concept: int, *, strongest_first: bool = False) -> list[int]:
-    """Return the positions of levels with a live run in the order of a concept's signal, as they are where unknown."""
+    """Return the positions of levels with a live run in the order of a concept's signal.
+
+    A signal that is not known counts as 0; equal ones stay in the given order.
+    """
     alive = [i for i, level in enumerate(found) if level.runs]
     return sorted(alive, key=lambda i: np.nan_to_num(found[i].signal[concept]), reverse=strongest_first)
 

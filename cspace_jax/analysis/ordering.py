@@ -46,7 +46,7 @@ def order_within(
 
 
 def level_groups(found: Sequence[Level], concept: str) -> list[list[int]]:
-    """Return positions of levels that differ in the separation of a concept alone.
+    """Return groups of positions of levels that differ in the separation of a concept alone.
 
     Where that does not vary, or nobody knows which setting it is (a shape, a generator's own concept), they differ in
     settings that carry a signal (`signal_groups`).
@@ -56,7 +56,10 @@ def level_groups(found: Sequence[Level], concept: str) -> list[list[int]]:
 
 
 def signal_groups(found: Sequence[Level]) -> list[list[int]]:
-    """Return positions of levels that differ in separations alone, not in what carries no signal (mask, optimiser)."""
+    """Return groups of positions of levels that differ in separations alone.
+
+    Members of a group agree in the settings that carry no signal (mask, optimiser).
+    """
     return _groups(found, SEPARATIONS)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Real
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import accuracy_curves, trajectory
@@ -78,14 +79,14 @@ def learned_levels(published: dict[str, Any]) -> dict[tuple[float, float], Value
     }
 
 
-def mean_trajectory(ds: xr.Dataset, level: Level) -> np.ndarray:
+def mean_trajectory(ds: xr.Dataset, level: Level) -> Float[np.ndarray, "t 2"]:
     """Return P(blue), P(small) [t, 2] of class 11, mean over seeds, smoothed as published."""
     paths = trajectory(ds, level.runs, held_out(ds), _protocol(ds), curves.SIGMA_TRAJECTORY)
     return paths.mean(axis=0)
 
 
 def measure_trajectory(ds: xr.Dataset, level: Level) -> Values:
-    """Return what `trajectory_levels` holds, measured at one level."""
+    """Return the numbers of `trajectory_levels`, measured at one level: steps and probabilities."""
     steps, path = ds["step"].values, mean_trajectory(ds, level)
     late = path[curves.late_saves(steps) :, 0]
     return {
@@ -99,13 +100,16 @@ def measure_trajectory(ds: xr.Dataset, level: Level) -> Values:
 
 
 def measure_learned(ds: xr.Dataset, level: Level) -> Values:
-    """Return what `learned_levels` holds, measured at one level: a time never reached counts as the last step."""
+    """Return the numbers of `learned_levels`, measured at one level, in steps.
+
+    A time that never comes counts as the last step.
+    """
     steps = ds["step"].values
     accuracy = accuracy_curves(ds, level.runs, [held_out(ds)], _protocol(ds))
     return {concept: _capped_mean(steps, accuracy[..., index]) for index, concept in enumerate(LEARNED)}
 
 
-def _capped_mean(steps: np.ndarray, accuracy: np.ndarray) -> float:
+def _capped_mean(steps: Real[np.ndarray, " t"], accuracy: Float[np.ndarray, "r t"]) -> float:
     times = np.array([curves.notebook_time(steps, one) for one in accuracy])
     return float(np.where(np.isnan(times), steps[-1], times).mean())
 
@@ -164,7 +168,7 @@ def paper_setting(config: Config) -> Config:
 
 
 def deviations(config: Config) -> list[str]:
-    """Return in what the study departs from the paper's setting: fields other than levels and seeds."""
+    """Return the fields that differ from the paper's setting, other than levels and seeds."""
     return differing_fields(paper_setting(config), config)
 
 

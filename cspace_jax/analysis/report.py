@@ -152,7 +152,10 @@ def print_summary(summary: Mapping[str, Any], console: Console | None = None) ->
 
 
 def _mask_groups(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the groups of masked fractions with what is said of where: "" for an only one and in old summaries."""
+    """Return the groups of masked fractions, each with the words that say which one it is.
+
+    The words are "" for an only group and in old summaries.
+    """
     groups = found.get("groups", [found])
     return [(f" at {group['label']}" if len(groups) > 1 else "", group) for group in groups]
 

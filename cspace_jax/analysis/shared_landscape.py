@@ -55,7 +55,10 @@ class SharedFit:
 
 
 def varies(signals: Real[np.ndarray, "level 2"]) -> bool:
-    """Return whether signals [level, 2] tell an exponent: positive, of two levels, with different ratios."""
+    """Return whether signals [level, 2] tell an exponent.
+
+    They do if they are positive, and of two levels or more whose ratios differ.
+    """
     good = len(signals) > 1 and np.isfinite(signals).all() and (np.asarray(signals) > 0).all()
     return bool(good and np.ptp(np.log(a_of_signals(signals))) > 1e-6)
 
@@ -107,7 +110,10 @@ def _described(problem: "_Problem", found: Float[np.ndarray, " p"]) -> SharedFit
 
 @dataclasses.dataclass(frozen=True)
 class _Problem:
-    """The levels of a study; parameters are exponent, log rate, then two switching times a level, in the toys' time."""
+    """The levels of a study, of which parameters [2 + 2 level] are fitted.
+
+    They are exponent, log rate, then two switching times a level, in the toys' time.
+    """
 
     steps: Float[np.ndarray, " t"]
     paths: Float[np.ndarray, "level t 2"]

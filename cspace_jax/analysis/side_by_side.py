@@ -39,7 +39,9 @@ class Pair:
 
 
 def match(both: Sequence[xr.Dataset]) -> tuple[list[Pair], list[list[str]]]:
-    """Return the shared levels of two studies in the order of the first, and the labels of each study's own ones.
+    """Return the shared levels of two studies, and the labels of each study's own ones.
+
+    Shared levels stand in the order of the first study.
 
     A level whose runs all diverged is shared with none.
     """
@@ -138,7 +140,7 @@ class Side:
 
 
 def _row(sides: Sequence[Side], kind: str, last: int) -> dict[str, Any]:
-    """Return what stands in a row besides its names; see `compare`."""
+    """Return the entries of a row other than its names; see `compare`."""
     full = [describe_times(times_by(kind, side.steps, side.scores), side.steps) for side in sides]
     cut = [side.until(last) for side in sides]
     shared = sorted(set(sides[0].seeds.tolist()) & set(sides[1].seeds.tolist()))
@@ -162,7 +164,10 @@ def _row(sides: Sequence[Side], kind: str, last: int) -> dict[str, Any]:
 
 
 def _areas(sides: Sequence[Side]) -> Float[np.ndarray, " r"]:
-    """Return by how much the second curve of each seed lies above the first, averaged over the log of shared steps."""
+    """Return the height of each seed's second curve above its first [r], averaged over the log of shared steps.
+
+    NaN where no step is shared.
+    """
     if not all(len(side.steps) for side in sides):
         return np.full(len(sides[0].seeds), np.nan)
     low, high = max(side.steps[0] for side in sides), min(side.steps[-1] for side in sides)

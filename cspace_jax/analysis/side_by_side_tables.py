@@ -22,7 +22,7 @@ _LEGEND = (
 
 
 def print_differences(differences: Sequence[Difference], names: Sequence[str], console: Console) -> None:
-    """Print in what two configurations differ, one line a field."""
+    """Print the differences of two configurations, one line a field."""
     if not differences:
         console.print("The configurations are equal.", highlight=False)
         return

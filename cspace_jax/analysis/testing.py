@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real, Shaped
 
 EXACT = 10_000  # arrangements that are counted one by one
 # Largest one-sided p-value of a verdict: five seeds can reach it (1/32), and the rate of false alarms that 1,000
@@ -74,7 +74,10 @@ def sign_flip(differences: Real[np.ndarray, " r"]) -> Outcome:
 
 
 def sign_of_times(times: Real[np.ndarray, " r"], other: Real[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
-    """Return 1 where a time [r] comes before the other, -1 where after, 0 where they are equal or both never come."""
+    """Return the sign [r] of each pair of times: 1 where `times` comes first, -1 where `other` does.
+
+    0 where they are equal or both never come.
+    """
     one, two = (np.where(np.isnan(part), np.inf, part) for part in (times, other))
     return np.asarray(np.sign((one < two).astype(float) - (one > two)))
 
@@ -92,7 +95,10 @@ def sign_test(times: Real[np.ndarray, " r"], other: Real[np.ndarray, " r"]) -> f
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number by Holm's step-down method, in the given order; NaN stays NaN."""
+    """Return p-values corrected for their number by Holm's step-down method, in the given order.
+
+    NaN stays NaN and is not counted.
+    """
     known = [i for i, p in enumerate(p_values) if not math.isnan(p)]
     corrected, largest = [float("nan")] * len(p_values), 0.0
     for place, i in enumerate(sorted(known, key=lambda i: p_values[i])):
@@ -102,9 +108,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 Where = Sequence[tuple[Hashable, Sequence[Hashable]]]
+Block = tuple[Shaped[np.ndarray, " _level"], Shaped[np.ndarray, " _level"]]  # what was found, and what is expected
 
 
-def trend(blocks: Iterable[np.ndarray], at: Iterable[np.ndarray] | None = None, where: Where | None = None) -> Outcome:
+def trend(
+    blocks: Iterable[Real[np.ndarray, " _level"]],
+    at: Iterable[Real[np.ndarray, " _level"]] | None = None,
+    where: Where | None = None,
+) -> Outcome:
     """Ask whether a number falls or rises from level to level, in blocks whose numbers share a seed.
 
     Args:
@@ -126,8 +137,8 @@ def trend(blocks: Iterable[np.ndarray], at: Iterable[np.ndarray] | None = None, 
     return _over_seeds(told, where, _scores)
 
 
-def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]], where: Where | None = None) -> Outcome:
-    """Ask whether what was found at a level is what is expected there, in blocks that share a seed.
+def agreement(blocks: Iterable[Block], where: Where | None = None) -> Outcome:
+    """Ask whether findings match expectations level by level, in blocks that share a seed.
 
     Args:
       blocks: of each block what was found and what is expected [level]; any values that can be equal.
@@ -145,19 +156,20 @@ def agreement(blocks: Iterable[tuple[np.ndarray, np.ndarray]], where: Where | No
 
 
 def _over_seeds(
-    told: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    told: Mapping[int, Block],
     where: Where | None,
-    score: Callable[..., np.ndarray],
+    score: Callable[..., Float[np.ndarray, " n"]],
     fixed: Mapping[int, float] | None = None,
 ) -> Outcome:
-    """Test the mean over seeds of a score of blocks, `score(found, expected, orders)` of all arrangements [n].
+    """Test the mean over seeds of a score of blocks.
 
-    Those of `fixed` have one score however they are arranged.
+    `score(found, expected, orders)` returns the scores [n] of a block's n arrangements. Blocks of `fixed` have one
+    score however they are arranged.
     """
     members: dict[Hashable, list[int]] = {}
     for i in told:
         members.setdefault(i if where is None else where[i][0], []).append(i)
-    scores: dict[Hashable, np.ndarray] = {}
+    scores: dict[Hashable, Float[np.ndarray, " n"]] = {}
     for seed, blocks in members.items():
         orders = _joint_orders([range(len(told[i][0])) if where is None else where[i][1] for i in blocks])
         if len(orders[0]) > 1:  # else nothing can be exchanged
@@ -190,7 +202,9 @@ def _joint_orders(places: Sequence[Sequence[Hashable]]) -> list[Int[np.ndarray, 
     return arranged
 
 
-def drawn(values: Sequence[float], chances: Sequence[np.ndarray], seeds: Sequence[Hashable] | None = None) -> Outcome:
+def drawn(
+    values: Sequence[float], chances: Sequence[Real[np.ndarray, " _n"]], seeds: Sequence[Hashable] | None = None
+) -> Outcome:
     """Test the mean of values against one drawn from each value's own chances [n], all equally likely.
 
     With `seeds`, the seed of every value, it is the mean over seeds of each seed's mean (`told` are the seeds).
@@ -204,8 +218,11 @@ def drawn(values: Sequence[float], chances: Sequence[np.ndarray], seeds: Sequenc
     return _tested(seen / len(every), seen, _sums(scores))._replace(told=tuple(told.items()))
 
 
-def _sums(scores: Sequence[np.ndarray]) -> Float[np.ndarray, " m"]:
-    """Return the sums of one score a block over all their combinations, or over 10,000 drawn ones, the first seen."""
+def _sums(scores: Sequence[Float[np.ndarray, " _n"]]) -> Float[np.ndarray, " m"]:
+    """Return the sums of one score a block over all their combinations; the first is the one seen.
+
+    Of more than 10,000 combinations, 10,000 are drawn.
+    """
     if math.prod(len(one) for one in scores) <= EXACT:
         sums = np.array([0.0])
         for one in scores:
@@ -233,9 +250,9 @@ def _scores(
 
 
 def _orders(kinds: Sequence[int]) -> Int[np.ndarray, "n level"]:
-    """Return all orders that exchange levels of one kind alone, or some that are drawn where there are too many.
+    """Return all orders that exchange levels of one kind alone; the given order comes first.
 
-    The given order comes first.
+    Of more than 10,000 orders, 10,000 are drawn.
     """
     groups = [np.flatnonzero(np.array(kinds) == kind) for kind in dict.fromkeys(kinds)]
     given = np.arange(len(kinds))
@@ -267,7 +284,7 @@ def swapped(one: Float[np.ndarray, " r"], other: Float[np.ndarray, " r"], statis
     return _tested(seen, seen, values[~np.isnan(values)])
 
 
-def _flips(seeds: int) -> Iterator[np.ndarray]:
+def _flips(seeds: int) -> Iterator[Bool[np.ndarray, " r"]]:
     if 2**seeds <= EXACT:
         yield from (np.array(one) for one in itertools.product((False, True), repeat=seeds))
         return

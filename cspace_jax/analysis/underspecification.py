@@ -48,12 +48,15 @@ def mask_groups(ds: xr.Dataset) -> list[list[Level]]:
 
 
 def group_setting(found: list[Level]) -> dict[str, float]:
-    """Return what a group's levels have in common among the settings that vary over the study; {} if only masks do."""
+    """Return the settings that vary over the study and are the same in all levels of a group.
+
+    Return {} if masks alone vary.
+    """
     return {name: value for name, value in found[0].varying.items() if name != "mask"}
 
 
 def fractions(found: list[Level]) -> Float[np.ndarray, " level"]:
-    """Return the masked fraction of each level."""
+    """Return the masked fraction of each level [level], in 0..1."""
     return np.array([level.setting["mask"] for level in found])
 
 
@@ -83,7 +86,10 @@ def axes(ds: xr.Dataset) -> tuple[int, int]:
 
 
 def colors(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> Float[np.ndarray, "r t 3"]:
-    """Return the mean RGB of the drawn objects [r, t, 3] in [0, 1], an average over the samples of a run."""
+    """Return the mean RGB of the drawn objects [r, t, 3] in [0, 1].
+
+    It is a mean over the samples of a run.
+    """
     chosen = ds["mean_rgb"].sel(protocol=protocol).isel(run=list(level.runs), klass=klass)
     return chosen.transpose("run", "step", "channel").values
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Real
 
 from cspace_jax.analysis import curves
 from cspace_jax.analysis.learning import accuracy_curves, default_sigma, trajectory
@@ -20,7 +20,7 @@ def has_three_concepts(ds: xr.Dataset) -> bool:
     return ds.sizes["concept"] >= 3
 
 
-def first_step(steps: np.ndarray, reached: np.ndarray) -> float:
+def first_step(steps: Real[np.ndarray, " t"], reached: Bool[np.ndarray, " t"]) -> float:
     """Return the first of `steps` [t] where `reached` [t] holds; infinity if it never does."""
     return float(steps[np.argmax(reached)]) if reached.any() else np.inf
 
@@ -44,8 +44,9 @@ def distances(ds: xr.Dataset, run: int, klass: int, protocol: str) -> Float[np.n
 
 
 def nearest_trained(ds: xr.Dataset, run: int, klass: int, protocol: str) -> int:
-    """Return the training class whose corner the smoothed path of a class comes closest to, early saves left out
-    (`curves.late_saves`).
+    """Return the training class whose corner the smoothed path of a class comes closest to.
+
+    Early saves are left out (`curves.late_saves`).
     """
     path = trajectory(ds, [run], klass, protocol, default_sigma(ds))[0]
     late = path[curves.late_saves(ds["step"].values) :]
@@ -56,9 +57,10 @@ def nearest_trained(ds: xr.Dataset, run: int, klass: int, protocol: str) -> int:
 
 @summary_block("approach", when=has_three_concepts)
 def approach(ds: xr.Dataset) -> list[dict[str, Any]]:
-    """Return per level and unseen class: learned step, distance to its corner when training classes have converged.
+    """Return the learned step of each unseen class, and its distance to its corner when training has converged.
 
-    Both per seed; null = never. `approached` is the training class whose corner each seed's path comes closest to.
+    Both are by level, class and seed. A step that never comes is infinite, and its distance NaN; summary.json has null
+    for both. `approached` is the training class whose corner each seed's path comes closest to.
     """
     protocol = str(ds["protocol"].values[0])
     return [_level_block(ds, level, protocol) for level in levels(ds) if level.runs]

@@ -41,7 +41,7 @@ def print_comparisons(levels: list[Mapping[str, Any]], console: Console) -> None
 
 
 def _compared_legend(rows: list[Mapping[str, Any]]) -> str:
-    """Return what stands under the comparisons, with what a reader should mistrust."""
+    """Return the legend of the comparisons; it warns of an unfair choice and of too few seeds."""
     counts = sorted({(row["tries"], row["naive_tries"]) for row in rows if row.get("tries")})
     unfair = [(tries, naive) for tries, naive in counts if tries > naive]
     fair = " Naive prompting chooses among as many repeats of the plain query." if counts and not unfair else ""
@@ -74,9 +74,10 @@ def _compared(rows: list[Mapping[str, Any]]) -> Table:
 def time_words(
     times: Mapping[str, Any], interval: bool = True, share: str = ", {learned} of {seeds}", at_most: str = "≤ "
 ) -> str:
-    """Return a median time as text: steps or "never", its interval if told, and how many seeds learned if not all.
+    """Return a median time as text: steps or "never".
 
-    A time at the first save has `at_most` before it: it may have come earlier. "unknown" where no seed was asked.
+    It holds the interval if that is told, and how many seeds learned if not all did. A time at the first save has
+    `at_most` before it: it may have come earlier. "unknown" where no seed was asked.
     """
     if times["seeds"] == 0:
         return "unknown"
@@ -95,7 +96,10 @@ def time_words(
 
 
 def with_interval(found: Mapping[str, Any], form: str = "+.2f") -> str:
-    """Return a mean, of paired differences the median, and its interval as text, or why there is none."""
+    """Return a mean and its interval as text, or why there is no interval.
+
+    Of paired differences it is the median.
+    """
     low, high = found["interval"]
     middle = f"{found.get('median', found['mean']):{form}}"
     if known(low) and known(high):
@@ -111,7 +115,10 @@ def p_value(p: float) -> str:
 
 
 def print_claims(rows: list[Mapping[str, Any]], console: Console) -> None:
-    """Print the block `claims` of a summary: what can be told first, then in one line what cannot."""
+    """Print the block `claims` of a summary.
+
+    The claims that can be told come first, as a table; the others follow, a line for each reason.
+    """
     told = [row for row in rows if row["verdict"] != "cannot be told"]
     console.print(_CLAIMS_TITLE, highlight=False)
     if told:
@@ -135,7 +142,10 @@ def print_claims(rows: list[Mapping[str, Any]], console: Console) -> None:
 
 
 def value_words(row: Mapping[str, Any]) -> str:
-    """Return the value of a claim's statistic as text, with its interval where there is one; "" where none is told."""
+    """Return the value of a claim's statistic as text, with its interval where there is one.
+
+    Return "" where no value is told.
+    """
     if not known(row["value"]):
         return ""
     between = ", " if known(row.get("median")) else " "
@@ -143,7 +153,10 @@ def value_words(row: Mapping[str, Any]) -> str:
 
 
 def interval_words(row: Mapping[str, Any]) -> str:
-    """Return the interval of a claim as text, with the median that it is of where that is not the value; "" if none."""
+    """Return the interval of a claim as text; "" if there is none.
+
+    Where it is the interval of a median and not of the value, the text names that median.
+    """
     low, high = row["interval"]
     if not (known(low) and known(high)):
         return ""
@@ -152,7 +165,7 @@ def interval_words(row: Mapping[str, Any]) -> str:
 
 
 def _grouped(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[tuple[str, str]]:
-    """Return what rows of claims say under a name, each with the letters of those that say it."""
+    """Return the different texts of rows of claims under a name, each with the letters of its claims."""
     letters: dict[str, list[str]] = {}
     for row in rows:
         if row[name]:

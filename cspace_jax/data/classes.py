@@ -71,11 +71,14 @@ class Classes:
 
 
 def check_concepts(found: Classes, source: str) -> None:
-    """Raise UserError for too few or too many concepts of a generator, and for one without two different words.
+    """Check the concepts of a generator.
 
     Args:
       found: its concepts and classes.
       source: the value of `data.source`, for the message.
+
+    Raises:
+      UserError: it has fewer than 2 or more than 6 concepts, or one of them has not two different words.
     """
     if not FEWEST <= len(found.active) <= MOST:
         names = ", ".join(map(str, found.active)) or "none"
@@ -87,9 +90,10 @@ def check_concepts(found: Classes, source: str) -> None:
 
 
 def check_held_out(found: Classes) -> None:
-    """Raise UserError for codes that are no classes, and where what is left cannot teach every concept.
+    """Check the held-out classes: every concept must take both values among the classes that are trained on.
 
-    Every concept must take both values among the classes that are trained on.
+    Raises:
+      UserError: a code is no class or stands twice, no class is held out, or what is left cannot teach every concept.
     """
     for name in found.held_out:
         if name not in found.names:

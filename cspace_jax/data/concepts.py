@@ -77,8 +77,11 @@ class Ranges:
 def classes(active: tuple[str, ...], held_out: tuple[str, ...] = ()) -> Classes:
     """Return the classes of the active concepts.
 
-    `active` is a non-empty tuple of names in the order of `CONCEPTS`; anything else raises `UserError`. Held out are
-    the classes of `held_out`, by default those with two or more bits set (paper section 4; reference implementation).
+    `active` is a non-empty tuple of names in the order of `CONCEPTS`. Held out are the classes of `held_out`, by
+    default those with two or more bits set (paper section 4; reference implementation).
+
+    Raises:
+      UserError: `active` is anything else, or `held_out` is refused by `check_held_out`.
     """
     if not active or tuple(name for name in CONCEPTS if name in active) != tuple(active):
         raise UserError(f"data.active is {active}; allowed is a non-empty subset of {CONCEPTS} in this order")

@@ -65,7 +65,10 @@ def sample_concepts(
 def _uniform_numbers(
     one: Concept, number: int, u: Float[Array, "n draws"], key: Key[Array, ""]
 ) -> tuple[Float[Array, "n ..."], Int[Array, " n"]]:
-    """Return numbers in [-1, 1) for a concept's value ([n], of a colour [n, 3]), and 0 or 1 [n] for its coin."""
+    """Return random numbers in [-1, 1) for a concept's value, and 0 or 1 [n] for its coin.
+
+    The numbers are [n], of a colour [n, 3].
+    """
     start, coin = _COLUMNS.get(one.name, 0), _COINS.get(one.name, 0)
     if one.name not in _COLUMNS:
         own = jax.random.uniform(jax.random.fold_in(key, number), (len(u) * (one.entries + 1),))

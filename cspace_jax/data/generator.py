@@ -69,7 +69,10 @@ class Generator(Generated):
 
     @abc.abstractmethod
     def render(self, values: Any) -> Float[Array, "h w 3"]:
-        """Return the image of values, [data.image_size, data.image_size, 3] in [0, 1]; the first axis is x."""
+        """Return the image of values, [data.image_size, data.image_size, 3] in [0, 1]; the first axis is x.
+
+        Numbers outside of [0, 1] are clipped.
+        """
 
     def condition(self, values: Any, bits: Int[Array, "concept"]) -> Mapping[str, Array]:
         """Return the entries of the conditioning vector by concept; here a one-hot pair of each bit."""

@@ -50,7 +50,11 @@ def count(fraction: jax.typing.ArrayLike, number: jax.typing.ArrayLike) -> jax.A
 
 
 def draw(source: Source, fraction: jax.typing.ArrayLike, batch: Items, key: Key[Array, ""]) -> Bool[Array, " b"]:
-    """Return which images of a batch are masked: those marked, or in mode "batch" each of the class by its own lot."""
+    """Return which images of a batch [b] are masked.
+
+    They are those that `mark` marked; in mode "batch" each image of the masked class is masked by its own lot, with
+    probability `fraction` in [0, 1].
+    """
     if batch.masked is not None:
         return batch.masked
     lots = jax.random.uniform(key, batch.klass.shape)  # in [0, 1): a fraction of 0 masks none, 1 masks all
@@ -61,7 +65,7 @@ def fill(
     source: Source, params: Mapping[str, Any], null_value: float, conditioning: Float[Array, "b d"],
     masked: Bool[Array, " b"],
 ) -> Float[Array, "b d"]:  # fmt: skip
-    """Replace the masked concept's entries in the conditioning vectors of masked images.
+    """Replace the masked concept's entries in the conditioning vectors [b, d] of masked images [b].
 
     They become 0 ("zero"), `null_value` ("null") or the learned vector among `params` ("token").
     """

@@ -41,7 +41,7 @@ class PictureItems(Items):
 
 @dataclasses.dataclass(frozen=True)
 class Pictures(Source):
-    """Labelled pictures: rows of the pool hold the training part by class, then what is never trained on by class.
+    """Labelled pictures: rows of the pool hold the training part by class, then the part that is never trained on.
 
     Attributes:
       data: configuration of the images.
@@ -215,7 +215,7 @@ class Pictures(Source):
         return exact.reshape(self.classes.num, per_class, -1)
 
     def signals(self, setting: Setting, key: Key[Array, ""]) -> dict[str, Float[Array, "concept"]]:
-        """Return the signal of a tint in closed form, and NaN for concepts of labels, of which no pairs exist.
+        """Return the signal of a tint in closed form, [concept]; NaN for concepts of labels, of which no pairs exist.
 
         Two pictures that differ in the colour alone differ by g (c1 - c0) with brightness g, so the mean squared pixel
         difference is mean(g^2) 2 sep_col^2 / 3.
@@ -236,11 +236,12 @@ class Pictures(Source):
         return sum(sums) / len(rows)
 
     def mean_distances(self) -> np.ndarray:
-        """Return the squared distance of class-mean pictures that differ in one concept of the labels, mean per pixel.
+        """Return the squared distance of class-mean pictures that differ in one concept of the labels [c].
 
-        A stand-in for the concept signal, which needs pairs of pictures that differ in nothing else. Averaged over the
-        pairs of training classes, or of all where none differ in that concept alone. Each class is cut in halves and
-        the differences of both are multiplied, so that what single pictures add is zero on average. NaN for a tint.
+        It is a mean over pixels and channels, in squared brightness. A stand-in for the concept signal, which needs
+        pairs of pictures that differ in nothing else. Averaged over the pairs of training classes, or of all where none
+        differ in that concept alone. Each class is cut in halves and the differences of both are multiplied, so that
+        what single pictures add is zero on average. NaN for a tint.
         """
         labels = Classes(self.concepts, self.words)
         halves = np.array([self._half_means(label) for label in range(labels.num)])  # [label, 2, h, w, 3]
@@ -257,7 +258,10 @@ class Pictures(Source):
         return np.array(found + [np.nan] * self.data.tint)
 
     def _half_means(self, label: int) -> Float[np.ndarray, "2 h w 3"]:
-        """Return the mean pictures, in [0, 1], of both halves of a class of the labels; of one picture twice itself."""
+        """Return the mean pictures of both halves of a class of the labels, in [0, 1].
+
+        An only picture stands for both halves.
+        """
         start = sum(self.counts[:label])
         rows = np.arange(start, start + self.counts[label])
         pictures, order = self.pool["pictures"], self.pool["rows"]

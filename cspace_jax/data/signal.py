@@ -58,9 +58,10 @@ def concept_distances(classes: Classes, distances: Float[Array, "k k"], trained_
 
 
 def paired_items(source: "Generated", setting: Setting, n: int, key: Key[Array, ""], *, at_mean: bool) -> Any:
-    """Draw n images of every class from one key, so that they differ between classes in the class alone; leaves [k, n].
+    """Draw n images of every class from one key, as `Items` whose leaves are [k, n, ...].
 
-    `at_mean` places them at the exact class means, otherwise in the training ranges.
+    They differ between classes in the class alone. `at_mean` places them at the exact class means, otherwise in the
+    training ranges.
     """
     draw = jax.vmap(lambda klass: source.draw(setting, jnp.full(n, klass), key, at_mean=at_mean))
     return draw(jnp.arange(source.classes.num))
@@ -71,8 +72,8 @@ def pixel_distances(
 ) -> Float[Array, "k k"]:
     """Return the paired mean squared pixel distances [k, k] between all classes, over n images a class.
 
-    Pure; setting and key may be traced. `key` is the run's "signal" stream. Source: reference implementation
-    (`calc_mse_pix`, n = 128; the x axis of the paper's figure 3 comes from this matrix).
+    Pure; setting and key may be traced. `key` is a "signal" stream, in studies that of seed 0 for all runs. Source:
+    reference implementation (`calc_mse_pix`, n = 128; the x axis of the paper's figure 3 comes from this matrix).
     """
 
     def one_image(all_classes: Any) -> Array:
@@ -88,7 +89,8 @@ def pixel_signal(
 ) -> Float[Array, "concept"]:
     """Return the concept signal as paired pixel MSE at the class means, one number an active concept.
 
-    Averaged over the pairs of training classes that differ in the concept, or over all such pairs.
+    Units are squared brightness, 0 to 1. Averaged over the pairs of training classes that differ in the concept, or
+    over all such pairs.
     """
     return concept_distances(source.classes, pixel_distances(source, setting, key, n), trained_only)
 
@@ -96,7 +98,7 @@ def pixel_signal(
 def range_signal(
     source: "Generated", setting: Setting, key: Key[Array, ""], n: int = 512, trained_only: bool = True
 ) -> Float[Array, "concept"]:
-    """Return the "concept gradient": the paired pixel MSE on the training ranges instead of the class means.
+    """Return the "concept gradient" [concept]: the paired pixel MSE on the training ranges instead of the class means.
 
     The reference implementation takes 2,048 images a class; fewer give the same value within a few per cent.
     """
@@ -156,11 +158,11 @@ def jacobian_norms(
 def jacobian_signal(
     source: "Renderer", setting: Setting, key: Key[Array, ""], n: int = 32, edge: jax.typing.ArrayLike = 0.5
 ) -> Float[Array, "concept"]:
-    """Return the mean of |dG / dz_i| over n images of each training class at its class means, per active concept.
+    """Return the mean of |dG / dz_i| over images of the training classes, one number an active concept.
 
-    `key` is the run's "signal" stream, `edge` the softness in pixels of `smooth_render`. A derivative knows nothing
-    of the distance between classes: colour's value depends on sep_size but not on sep_col, unlike that of
-    `pixel_signal`.
+    Of each class n images at its class means are drawn. `key` is a "signal" stream, `edge` the softness in
+    pixels of `smooth_render`. A derivative knows nothing of the distance between classes: colour's value depends on
+    sep_size but not on sep_col, unlike that of `pixel_signal`.
     """
     data = source.data
     drawn = source.draw(setting, jnp.repeat(jnp.asarray(source.classes.train_ids), n), key, at_mean=True)

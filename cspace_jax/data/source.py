@@ -1,4 +1,4 @@
-"""What a source of images is: the one interface that training, evaluation and the probe know.
+"""A source of images: the one interface that training, evaluation and the probe know.
 
 A source is a frozen, hashable value, so it can be static in compiled programs. What it holds of pixels is its `pool`:
 arrays that ALL runs share, handed to compiled programs as an argument. A run owns `Items` only: for the data-generating
@@ -26,7 +26,9 @@ from cspace_jax.tree import take
 
 @struct.dataclass(kw_only=True)
 class Items:
-    """Hold what a run owns of its images; sources add fields, each with the images [n] as its first axis.
+    """Hold a run's own data of its images, without pixels.
+
+    Sources add fields, each with the images [n] as its first axis.
 
     Attributes:
       klass: class of each image.
@@ -37,7 +39,7 @@ class Items:
     masked: Bool[Array, "n"] | None = None
 
     def take(self, index: Int[Array, "b"]) -> Any:
-        """Return the images at `index` [b] as a smaller set."""
+        """Return the images at `index` [b] as a set of b images."""
         return take(self, index)
 
 
@@ -87,11 +89,13 @@ class Source(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def classes(self) -> Classes: ...
+    def classes(self) -> Classes:
+        """Return the concepts, their words and the classes that they span."""
 
     @property
     @abc.abstractmethod
-    def layout(self) -> Layout: ...
+    def layout(self) -> Layout:
+        """Return which entries of a conditioning vector [d] belong to each concept."""
 
     @property
     def pool(self) -> Any:
@@ -132,23 +136,33 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def images(self, pool: Any, items: Any, keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w 3"]:
-        """Return the images of items, in [0, 1], axis h is x; `keys`, one an image, augment them (training only)."""
+        """Return the images [b, h, w, 3] of items [b], in [0, 1]; axis h is x.
+
+        `keys`, one an image [b], augment them (training only).
+        """
 
     @abc.abstractmethod
     def conditionings(self, items: Any) -> Float[Array, "b d"]:
-        """Return the conditioning vectors of items."""
+        """Return the conditioning vectors [b, d] of items [b]."""
 
     @abc.abstractmethod
     def means(self, setting: Setting) -> Float[Array, "k d"]:
-        """Return the conditioning vector of every class at its exact mean; no randomness is left in them."""
+        """Return the conditioning vector of every class at its exact mean [k, d]; no randomness is left in them."""
 
     @abc.abstractmethod
     def prompts(self, setting: Setting, per_class: int, key: Key[Array, ""]) -> Float[Array, "k per_class d"]:
-        """Return the vectors that a run is sampled with at every evaluation; `key` is the run's "data" stream."""
+        """Return the conditioning vectors that a run is sampled with at every evaluation, [k, per_class, d].
+
+        `key` is the run's "data" stream.
+        """
 
     @abc.abstractmethod
     def signals(self, setting: Setting, key: Key[Array, ""]) -> dict[str, Float[Array, "concept"]]:
-        """Return the concept signal at the class "means" and on the training "ranges"; NaN where none can be told."""
+        """Return the concept signal at the class "means" and on the training "ranges", [concept] each.
+
+        Units are squared brightness, a mean over pixels and channels; NaN where none can be told. `key` is a "signal"
+        stream, in studies that of seed 0 for all runs.
+        """
 
     @abc.abstractmethod
     def probe_items(self, probe: ProbeConfig, key: Key[Array, ""], *, held: bool) -> Any:
@@ -190,7 +204,11 @@ class Source(abc.ABC):
         return self.means(setting)[self.class_of(words)]
 
     def class_of(self, words: str) -> int:
-        """Return the index of a class in words or bits; raises as `prompt`."""
+        """Return the index of a class in words or bits, 0 to k - 1.
+
+        Raises:
+          UserError: as `prompt`.
+        """
         found = self.classes
         if words in found.names:
             return found.names.index(words)
@@ -226,5 +244,5 @@ def _named(words: tuple[str | None, ...], pairs: Sequence[Sequence[str]]) -> set
 
 
 def repeat(ids: Any, times: int) -> Int[Array, "n"]:
-    """Return every class index `times` times, in order."""
+    """Return every class index of `ids` [m] `times` times, in order: int32 [m x times]."""
     return jnp.asarray(np.repeat(np.asarray(ids, np.int32), times))

@@ -37,7 +37,9 @@ def vector_names(classes: Classes) -> tuple[str, ...]:
 
 
 def concept_vectors(source: Source, setting: Setting) -> Float[Array, "v d"]:
-    """Return conditioning vectors that are zero but for one concept at the mean of one of its values, value fastest.
+    """Return conditioning vectors [v, d] that are zero but for one concept at the mean of one of its values.
+
+    The value varies fastest.
 
     At a colour signal of .2 and a size signal of .3 they are the published (.4, .4, .6), (.6, .4, .4), .3 and .6.
     """
@@ -52,7 +54,13 @@ def concept_vectors(source: Source, setting: Setting) -> Float[Array, "v d"]:
 
 
 def measure(spec: TrainSpec, params: dict, setting: Setting) -> Embeddings:
-    """Measure the embeddings of a run's parameters."""
+    """Measure the embeddings of a run's parameters.
+
+    Args:
+      spec: static description of the training: its source and its network.
+      params: parameters of the run.
+      setting: the run's numbers.
+    """
     source, network = spec.source, spec.vdm.network
     asked = source.means(setting)[np.array(source.classes.held_out_ids)]
     vectors = concept_vectors(source, setting)

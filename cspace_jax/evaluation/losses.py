@@ -19,14 +19,19 @@ from cspace_jax.tree import take
 
 @struct.dataclass
 class LossData:
-    """A run's validation or test images, cut into batches: `batch` are `Items` [n, b], `key` seeds times and noise."""
+    """A run's validation or test images, cut into batches.
+
+    Attributes:
+      batch: `Items` whose leaves are [n, b, ...]: n batches of b images.
+      key: random key of times and noise.
+    """
 
     batch: Items
     key: jax.Array
 
 
 def loss_batches(spec: EvalSpec) -> tuple[int, int]:
-    """Return (batches, batch size) of `spec.split`, as `batches_of`."""
+    """Return (batches, batch size) of `spec.split` ("validation" or "test"), as `batches_of`."""
     return batches_of(spec.train.source, spec.evaluate, spec.train.optim.batch_size, spec.split)
 
 
@@ -43,7 +48,15 @@ def batches_of(source: Source, evaluate: EvaluateConfig, batch_size: int, split:
 
 
 def loss_data(spec: EvalSpec, setting: Setting) -> LossData:
-    """Draw the images of `spec.split`, without their pixels."""
+    """Draw the images of `spec.split`, without their pixels, and cut them into batches.
+
+    Returns:
+      `Items` [n, b] with (n, b) = `loss_batches(spec)`, and the key of their times and noise. The images that fill no
+      batch are left out.
+
+    Raises:
+      KeyError: `spec.split` is neither "validation" nor "test".
+    """
     key = rng.run_key(setting.seed)
     source = spec.train.source
     draw = {"validation": source.validation, "test": source.test}[spec.split]
@@ -57,7 +70,7 @@ def loss_data(spec: EvalSpec, setting: Setting) -> LossData:
 def loss_batch(
     spec: EvalSpec, params: dict, setting: Setting, data: LossData, pool: Any, i: jax.Array
 ) -> Float[Array, "4"]:
-    """Return total, diffusion, latent and reconstruction loss of batch i in bits per dimension.
+    """Return total, diffusion, latent and reconstruction loss [4] of batch i, in bits per dimension.
 
     Dropout and the dropping of conditioning are off; times and noises are the same at every checkpoint.
     """
@@ -68,11 +81,11 @@ def loss_batch(
 def exchange_batch(
     spec: EvalSpec, params: dict, setting: Setting, data: LossData, pool: Any, i: jax.Array
 ) -> Float[Array, "concept"]:
-    """Return how much the loss of batch i rises, in bits per dimension, when one concept is named wrongly, by concept.
+    """Return the rise of the loss of batch i when one concept is named wrongly, [concept].
 
-    The conditioning is moved by the difference of the class means with and without that concept's other value; images,
-    times and noises stay. It tells how much the model relies on each concept's entries: a stand-in for the concept
-    signal where no pairs of images exist. A measure of ours.
+    It is in bits per dimension. The conditioning is moved by the difference of the class means with and without that
+    concept's other value; images, times and noises stay. It tells how much the model relies on each concept's entries:
+    a stand-in for the concept signal where no pairs of images exist. A measure of ours.
     """
     source = spec.train.source
     means, klass = source.means(setting), take(data.batch, i).klass

@@ -74,7 +74,10 @@ def _head(spec: ProbeSpec) -> _Head:
 
 
 def init_params(spec: ProbeSpec, key: jax.Array, init_scale: jax.typing.ArrayLike = 0.02) -> dict:
-    """Draw {"backbone": ..., "head": ...}; only the backbone is multiplied by `init_scale` (reference)."""
+    """Draw the parameters {"backbone": ..., "head": ...} of a probe.
+
+    Only the backbone is multiplied by `init_scale` (reference implementation).
+    """
     backbone_key, head_key = jax.random.split(key)
     features = jnp.zeros((1, spec.unet.out_channels))
     head = drawing.init_params(lambda key: _head(spec).init(key, features)["params"], head_key)
@@ -99,12 +102,15 @@ def logits(
 
 
 def probabilities(spec: ProbeSpec, params: dict, images: Float[Array, "b h w 3"]) -> Float[Array, "b concept"]:
-    """Return P(bit = 1) of every concept, in [0, 1]: the image's coordinates in concept space."""
+    """Return P(bit = 1) of every image and concept, in [0, 1]: the coordinates in concept space.
+
+    `images` are in [0, 1], as those of `logits`.
+    """
     return jax.nn.softmax(logits(spec, params, images), axis=-1)[..., 1]
 
 
 def cross_entropy(pairs: Float[Array, "b concept 2"], bits: Int[Array, "b concept"]) -> Float[Array, "b"]:
-    """Return the cross-entropy in nats of logits against the true bits, summed over concepts."""
+    """Return the cross-entropy [b] in nats of logits against the true bits (0 or 1), summed over concepts."""
     return optax.softmax_cross_entropy_with_integer_labels(pairs, bits).sum(axis=-1)
 
 
@@ -115,7 +121,10 @@ def loss(
     bits: Int[Array, "b concept"],
     dropout_keys: jax.Array | None = None,
 ) -> Float[Array, ""]:
-    """Return the cross-entropy in nats against the true `bits`, summed over concepts and averaged over images."""
+    """Return the cross-entropy in nats against the true `bits`, summed over concepts and averaged over images.
+
+    `dropout_keys` [b] switch dropout on, as those of `logits`.
+    """
     return cross_entropy(logits(spec, params, images, dropout_keys), bits).mean()
 
 
@@ -139,7 +148,11 @@ def _shapes(spec: ProbeSpec) -> Any:
 
 
 def check_fit(spec: ProbeSpec, params: dict) -> None:
-    """Raise ValueError unless `params` has the names and shapes of this probe."""
+    """Check that `params` has the names and shapes of this probe.
+
+    Raises:
+      ValueError: names or a shape differ.
+    """
     wanted = _shapes(spec)
     flat: dict[str, Any] = dict(traverse_util.flatten_dict(params, sep="/"))
     flat_wanted: dict[str, Any] = dict(traverse_util.flatten_dict(wanted, sep="/"))

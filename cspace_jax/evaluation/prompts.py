@@ -1,4 +1,6 @@
-"""Prompts: what one run is asked for, as arrays. Queries are embedded, projected, patched and edited here.
+"""Prompts: the conditionings and the random key of one run's samples.
+
+Queries are embedded, projected, patched and edited here.
 
 Pure functions of ONE run.
 """
@@ -20,7 +22,7 @@ from cspace_jax.model import unet, vdm
 
 @struct.dataclass
 class Prompts:
-    """What one run is asked for, and the key of the noise it answers with.
+    """The conditionings of one run's samples, and the key of their noise.
 
     Attributes:
       conditioning: vectors [b, d], or their projections by block.
@@ -113,7 +115,10 @@ def _repeated(spec: EvalSpec, flat: Query, edited: vdm.Conditioning, nothing: An
 
 
 class Directions(NamedTuple):
-    """What latent edits go along: block -> [q, d]; `own` are those of the protocol that a shuffled edit controls."""
+    """The directions of latent edits: block -> [q, d].
+
+    `own` are those of the protocol that a shuffled edit controls.
+    """
 
     amplified: dict[str, jax.Array]
     removed: dict[str, jax.Array]
@@ -122,7 +127,7 @@ class Directions(NamedTuple):
 
 
 def edit(h: dict[str, jax.Array], directions: Directions, query: Query, key: jax.Array) -> dict[str, jax.Array]:
-    """Apply each query's linear latent intervention to its embeddings: block -> [q, d].
+    """Return the embeddings after each query's linear latent intervention: block -> [q, d].
 
     With b and l the amplified and the removed embedding at length 1: h1 = h + alpha <h, b> b, then
     h1 - beta <h1, l> l (reference implementation). Where `query.random` is not 0, the change keeps its length and takes

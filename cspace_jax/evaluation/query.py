@@ -1,4 +1,4 @@
-"""What one batch of samples is asked for (`Query`), and a held-out class as protocols see it (`Target`)."""
+"""The request of one batch of samples (`Query`), and a held-out class as protocols see it (`Target`)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ CANDIDATES = 16  # drawn for one random direction
 
 
 class Query(struct.PyTreeNode):
-    """What one batch of samples is asked for; a leading axis stacks queries.
+    """The request of one batch of samples; a leading axis stacks queries.
 
     Attributes:
       conditioning: vector given to the network [d].
@@ -73,7 +73,7 @@ class Target:
 
 
 def plain_query(mean: jax.Array, guidance: float) -> Query:
-    """Return the query that asks for a class at its mean and changes nothing."""
+    """Return the query that asks for a class at its mean [d] with a guidance weight, and changes nothing."""
     zero = jnp.float32(0.0)
     nothing = jnp.zeros_like(mean)
     no = jnp.bool_(False)
@@ -84,7 +84,9 @@ def plain_query(mean: jax.Array, guidance: float) -> Query:
 
 
 def random_direction(source: Source, key: jax.Array, away_from: Float[Array, " d"]) -> Float[Array, " d"]:
-    """Draw a unit vector in the entries of the conditioning that the active concepts use, no near-copy of `away_from`.
+    """Draw a unit vector [d] that is no near-copy of `away_from` [d].
+
+    It is 0 in all entries of the conditioning that the active concepts do not use.
 
     See `unlike`. With colour and size active a direction drawn freely is a near-copy with probability 0.2.
     """
@@ -95,7 +97,7 @@ def random_direction(source: Source, key: jax.Array, away_from: Float[Array, " d
 
 
 def unlike(direction: Float[Array, " d"], candidates: Float[Array, "n d"]) -> Float[Array, " d"]:
-    """Return the first candidate whose cosine to a direction is below `NEAR`, at length 1.
+    """Return the first candidate [d] whose cosine to a direction is below `NEAR`, at length 1.
 
     Where all are above it, which happens to 16 in the plane with probability 2e-8, it is the one farthest away. For a
     direction of length 0 it is the first.

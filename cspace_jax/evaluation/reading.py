@@ -13,11 +13,11 @@ from cspace_jax.training.microbatch import map_microbatches
 
 @struct.dataclass
 class Reading:
-    """What a run's samples show.
+    """The concepts, colours and kept images of a run's samples.
 
     Attributes:
-      prob_samples: probability of bit value 1, [query, class, sample, concept].
-      mean_rgb: mean colour of the object, [query, class, channel].
+      prob_samples: probability of bit value 1, in 0..1, [query, class, sample, concept].
+      mean_rgb: mean colour of the object, in 0..1, [query, class, channel].
       samples: a few images of the first query, uint8 [class, kept, h, w, 3].
       schedule_b: intercept of the noise schedule, scalar.
       schedule_w: its slope, scalar.
@@ -31,7 +31,17 @@ class Reading:
 
 
 def read(spec: EvalSpec, params: dict, z: Float[Array, "b h w 3"], probe_params: dict) -> Reading:
-    """Read the concepts of a run's finished samples with the probe, in parts where memory asks for it."""
+    """Read the concepts of a run's finished samples with the probe, in parts where memory asks for it.
+
+    Args:
+      spec: static description of the evaluation; b = queries x classes x samples = the product of `spec.shape`.
+      params: parameters of the run, whose noise schedule is read.
+      z: finished samples [b, h, w, 3]; kept images are clipped to [0, 1].
+      probe_params: parameters of the probe.
+
+    Returns:
+      The reading. Probabilities are NaN for a sample that holds a number that is not finite.
+    """
     queries, num, samples = spec.shape
     images = z.reshape(queries, num, samples, *z.shape[1:])
 

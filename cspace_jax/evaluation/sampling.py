@@ -21,14 +21,27 @@ _REPEATS = 1_000_000  # keys of repeated noise begin here, beyond any sampling s
 
 
 def start(spec: EvalSpec, prompts: Prompts) -> Float[Array, "b h w 3"]:
-    """Draw the starting noise z_1 of a run's batch."""
+    """Draw the starting noise z_1 of a run's batch [b, h, w, 3], unit normal."""
     return _noise(spec, prompts, jnp.int32(0))
 
 
 def denoise(
     spec: EvalSpec, params: dict, z: Float[Array, "b h w 3"], prompts: Prompts, i: jax.Array
 ) -> Float[Array, "b h w 3"]:
-    """Take ancestral step i of a run's batch, by microbatches where the whole would leave the cache or the memory."""
+    """Take ancestral step i of a run's batch of images.
+
+    The batch is taken by microbatches where the whole would leave the cache or the memory.
+
+    Args:
+      spec: static description of the evaluation.
+      params: parameters of the run.
+      z: the batch [b, h, w, 3], b = queries x classes x samples: `start` at step 0, else the output of the step before.
+      prompts: what the run is asked for.
+      i: number of steps done, 0 to sampling_steps - 1; may be traced.
+
+    Returns:
+      The less noisy images [b, h, w, 3]; after the last step the samples, neither clipped nor rescaled.
+    """
     steps = spec.evaluate.sampling_steps
 
     def step(part: tuple[Any, ...]) -> tuple[tuple[()], jax.Array]:
@@ -41,7 +54,10 @@ def denoise(
 
 
 def draw(spec: EvalSpec, params: dict, prompts: Prompts) -> Float[Array, "b h w 3"]:
-    """Draw a run's batch of samples in one compiled loop: `start` and then every `denoise`."""
+    """Draw a run's batch of samples in one compiled loop: `start` and then every `denoise`.
+
+    Returns the samples [b, h, w, 3], unclipped.
+    """
     steps = spec.evaluate.sampling_steps
     return jax.lax.fori_loop(0, steps, lambda i, z: denoise(spec, params, z, prompts, i), start(spec, prompts))
 

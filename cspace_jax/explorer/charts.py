@@ -29,7 +29,7 @@ MUTED = "#888888"
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A figure with what a reader who cannot see it needs.
+    """A figure with its numbers and its words, for readers who cannot see it.
 
     Attributes:
       figure: Plotly's.
@@ -47,7 +47,13 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True)
 class RegisteredChart:
-    """A chart that pages can show: title of its tab, the function, and why a study has none ("" if it has)."""
+    """A chart that pages can show.
+
+    Attributes:
+      title: of its tab.
+      draw: from the labelled dataset and the summary to the chart.
+      cannot: says why a study has no such chart, "" if it has.
+    """
 
     title: str
     draw: Callable[[xr.Dataset, Mapping[str, Any]], Chart]
@@ -95,7 +101,10 @@ def line(
     fig: go.Figure, place: tuple[int, int], x: Real[np.ndarray, " n"], y: Float[np.ndarray, " n"], name: str,
     color: str, dash: str = "solid", legend: bool = True,
 ) -> None:  # fmt: skip
-    """Add a curve [n] to the panel `place` (row, column, from 1); curves of one name are switched on and off as one."""
+    """Add a curve [n] to the panel `place` (row, column, from 1).
+
+    Curves of one name are switched on and off as one.
+    """
     fig.add_scatter(
         x=x, y=np.asarray(y, dtype=float), name=name, legendgroup=name, showlegend=legend, mode="lines",
         line={"color": color, "dash": dash, "width": 2},

@@ -31,9 +31,10 @@ def shown_levels(found: list[Level]) -> list[Level]:
 
 
 def _scores(ds: xr.Dataset, level: Level, klass: int, name: str) -> dict[str, Any]:
-    """Return P(class asked for) under a protocol: of seeds without a broken query [r, t], mean, low, high [t] of them.
+    """Return P(class asked for) under a protocol, of the seeds without a broken query.
 
-    Unknown (NaN) where no seed is left.
+    "seeds" are their curves [r, t]; "mean", "low" and "high" are [t], with the 95 % interval over seeds, and unknown
+    (NaN) where no seed is left.
     """
     scores = elicitation.Row(klass, "capability_split").known(ds, level, name)
     low, high = intervals.share_interval(scores, samples_of(ds, battery=True))

@@ -111,7 +111,7 @@ def _draw_speeds(fig: Any, column: int, rows: list[dict[Any, Any]], klass: str, 
 
 
 def _told(row: Mapping[Any, Any]) -> str:
-    """Return what a row of the table says, such as "sep_col=0.2: 505 steps, 9 of 10 seeds"."""
+    """Return a row of the table in words, such as "sep_col=0.2: 505 steps, 9 of 10 seeds"."""
     median = row["median"]
     steps = f"{median:,.0f} steps" if median is not None and np.isfinite(median) else "never"
     return f"{row['level']}: {steps}, {row['learned']} of {row['seeds']} seeds"

@@ -31,9 +31,10 @@ def _masked(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
 
 @chart("masking", "Underspecification", _masked)
 def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
-    """Draw P of each concept, steps until it is learned and the mean colour at the last save, by masked fraction.
+    """Draw the held-out class against the masked fraction.
 
-    Pictures have no mean colour of an object, and so no panel of it.
+    The panels show P of each concept at the last save, the steps until it is learned, and the mean colour. Pictures
+    have no mean colour of an object, and so no panel of it.
     """
     found = summary["underspecification"]
     groups = found.get("groups", [found])

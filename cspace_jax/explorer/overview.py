@@ -68,9 +68,10 @@ def learning_times(ds: xr.Dataset, summary: Mapping[str, Any]) -> dict[str, Any]
 
 
 def facts(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return what was run, on what and how long, as pairs of a name and a text; unknown ones are left out.
+    """Return the facts of a study as pairs of a name and a text; unknown ones are left out.
 
-    Command, device, date, versions and commit are those of the first start; a line a later one says where it differs.
+    They tell what was run, on what and how long. Command, device, date, versions and commit are those of the first
+    start; a line a later one says where it differs.
     """
     runs, starts = summary["runs"], _starts(env)
     seconds, first = sum(times.values()), _told(starts[0])
@@ -91,7 +92,7 @@ def facts(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str
 
 
 def _starts(env: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what is recorded of every start that computed something, the first one first."""
+    """Return the records of all starts that computed something, the first one first."""
     earlier = env.get("earlier", ())
     return [*(one for one in earlier if isinstance(one, Mapping)), env] if isinstance(earlier, list) else [env]
 
@@ -107,7 +108,10 @@ def _told(start: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _later(starts: list[Mapping[str, Any]]) -> list[str]:
-    """Return a text for each later start, like ones in a row as one: its command, and in what it was not as before."""
+    """Return a text for each later start; equal starts in a row share one.
+
+    It tells the command, and in what the start differed from the one before.
+    """
     texts, before = [], _told(starts[0])
     for told, group in itertools.groupby(starts[1:], _told):
         dates = [str(one["time"]) for one in group if one.get("time")]
@@ -120,7 +124,7 @@ def _later(starts: list[Mapping[str, Any]]) -> list[str]:
 
 
 def _changed(before: Mapping[str, str], told: Mapping[str, str], name: str) -> str:
-    """Return what is new in a text of `_told`: of versions only those that differ."""
+    """Return the parts of a text of `_told` that are new, such as the versions that differ."""
     parts = [part for part in told[name].split(", ") if part not in before[name].split(", ")]
     return ", ".join(parts) or "unknown"
 
@@ -133,7 +137,7 @@ def _seeds(summary: Mapping[str, Any]) -> str:
 
 
 def run_line(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str, float]) -> str:
-    """Return in one line what was run."""
+    """Return scale, runs, device and time of a study in one line."""
     shown = dict(facts(summary, env, times))
     parts = [f"{shown['Scale']} scale", f"{shown['Runs']} runs", shown.get("Device", ""), minutes(sum(times.values()))]
     return ", ".join(part for part in parts[: 4 if times else 3] if part)

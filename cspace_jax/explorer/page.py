@@ -29,7 +29,7 @@ DARK = {
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a page is made from.
+    """The inputs of a page.
 
     Attributes:
       ds: the labelled dataset.

@@ -1,4 +1,4 @@
-"""What the live view of concept space holds: coordinates of every run at every save, and who the runs are."""
+"""The data of the live view of concept space: coordinates of every run at every save, and the runs' settings."""
 
 import base64
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def _signal(ds: xr.Dataset, level: Level) -> dict[str, float | None]:
 
 
 def _answers(ds: xr.Dataset) -> dict[str, Any]:
-    """Return the protocols and what each draws when asked for a held-out class; none where none were asked."""
+    """Return the protocols and their P(class asked for), [r, t, p, k]; none where none were asked."""
     if "capability_split" not in ds:
         return {"protocols": [], "answers": packed(np.zeros((ds.sizes["run"], ds.sizes["step"], 0, ds.sizes["klass"])))}
     values = ds["capability_split"].transpose("run", "step", "protocol", "klass").values

@@ -1,4 +1,7 @@
-"""Sample images of a study as a few pictures: all saves, classes and samples of a run in one sprite sheet."""
+"""Sample images of a study as a few pictures.
+
+One sprite sheet holds all saves, classes and samples of a run.
+"""
 
 import base64
 import dataclasses
@@ -22,7 +25,7 @@ TRIED = 4  # runs whose sheets tell about how large those of all are
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a sheet holds, and how.
+    """The content of a sheet and its arrangement.
 
     Attributes:
       steps: that are shown.

@@ -60,7 +60,10 @@ def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
 
 
 def _correlate(x: jax.Array, g: jax.Array) -> jax.Array:
-    """Slide x [b, h, w, m] over g [b, h, w, n], the batch in the place of the channels: [3, 3, m, n]."""
+    """Return the correlation [3, 3, m, n] of x [b, h, w, m] with g [b, h, w, n].
+
+    x slides over g, with the batch in the place of the channels.
+    """
     return _convolve(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)
 
 
@@ -132,7 +135,7 @@ _conv_3x3_matmul.defvjp(_forward, _backward)
 def conv_3x3(
     x: Float[Array, "b h w ci"], kernel: Float[Array, "3 3 ci co"], method: str = "matmul"
 ) -> Float[Array, "b h w co"]:
-    """Convolve with a 3x3 kernel, stride 1, zero padding."""
+    """Convolve with a 3x3 kernel, stride 1, zero padding; `method` is one of `METHODS`."""
     if method == "xla":
         return _convolve(x, kernel)
     if method == "winograd" and gains_by_winograd(*x.shape[1:3], *kernel.shape[2:]):
@@ -156,9 +159,9 @@ def conv_2x2_down(
 def conv_2x2_up(
     x: Float[Array, "b h w ci"], kernel: Float[Array, "2 2 ci co"], method: str = "matmul"
 ) -> Float[Array, "b 2*h 2*w co"]:
-    """Transposed convolution with a 2x2 kernel and stride 2: doubles height and width (no overlap, so one matmul).
+    """Convolve, transposed, with a 2x2 kernel and stride 2, which doubles height and width.
 
-    All methods use the matmul: every input pixel makes its own 2x2 block of outputs.
+    All methods use one matmul: every input pixel makes its own 2x2 block of outputs, and blocks do not overlap.
     """
     del method
     b, h, w, c = x.shape

@@ -15,15 +15,16 @@ NORM_EPS = 1e-6
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """GELU with the exact error function."""
+    """Return the GELU of every entry, with the exact error function."""
     # By erf, as PyTorch computes it: jax.nn.gelu takes erfc, which costs twice as much on a CPU.
     return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 def drop_out(keys: Key[Array, " b"], x: Float[Array, "b *s"], rate: float) -> Float[Array, "b *s"]:
-    """Set each entry to zero with probability `rate` in [0, 1), to 1/65536, and divide the others by 1 - rate.
+    """Set each entry to zero with probability `rate` in [0, 1), and divide the others by 1 - rate.
 
-    Every sample has a key of its own, so that its draw is the same in whatever part of a batch it is computed.
+    The probability is `rate` rounded to a multiple of 1/65536. Every sample has a key of its own, so that its draw is
+    the same in whatever part of a batch it is computed.
     """
     size = math.prod(x.shape[1:])
 
@@ -47,10 +48,10 @@ def group_norm(
 ) -> Float[Array, "b *s c"]:
     """Normalise x + added over space and channel groups; `added` is the same at every pixel.
 
-    Statistics are taken per channel first and then combined per group with the exact formula for pooled variance: no
-    transposition of the large tensor, and no cancellation, because each pass subtracts its own mean. The gradient is
-    written out: what is known per sample and channel is computed once and not again for every pixel, and the gradient
-    of `added` needs no sum over pixels.
+    `groups` divides c, and `eps` is added to the variance. Statistics are taken per channel first and then combined per
+    group with the exact formula for pooled variance: no transposition of the large tensor, and no cancellation, because
+    each pass subtracts its own mean. The gradient is written out: what is known per sample and channel is computed once
+    and not again for every pixel, and the gradient of `added` needs no sum over pixels.
     """
     return _group_norm_forward(x, added, scale, bias, groups, eps)[0]
 

@@ -57,9 +57,10 @@ class UNetSpec:
 
 
 def time_features(t: Float[Array, " b"]) -> Float[Array, "b 64"]:
-    """Sinusoidal features of the normalised time (0 to 1, may leave that range when the schedule is learned).
+    """Return sinusoidal features [b, 64] of the normalised time [b].
 
-    Frequencies run from 1 to 1e-4 with both ends included (reference implementation).
+    The time is in 0 to 1, and may leave that range when the schedule is learned. Frequencies run from 1 to 1e-4 with
+    both ends included (reference implementation).
     """
     exponents = jnp.arange(TIME_FREQUENCIES, dtype=jnp.float32) / (TIME_FREQUENCIES - 1)
     angles = (t * TIME_SCALE)[:, None] * jnp.power(10.0, -4.0 * exponents)
@@ -235,7 +236,9 @@ def block_features(spec: UNetSpec) -> dict[str, int]:
 
 
 def embed_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b d"]) -> Float[Array, "b e"]:
-    """Return what every block's projection reads: the shared embedding [b, 64], or `c` itself where none is shared.
+    """Return the input of every block's projection.
+
+    It is the shared embedding [b, 64], or `c` [b, d] itself where none is shared.
 
     Raises:
       UserError: the parameters hold no shared embedding but the network has one.
@@ -247,7 +250,9 @@ def embed_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b d"]) -> 
 
 
 def project_embedding(spec: UNetSpec, params: dict, embedding: Float[Array, "b e"]) -> dict[str, jax.Array]:
-    """Return what every residual block adds for what `embed_conditioning` gave: block name -> [b, width of the block].
+    """Return the summand of every residual block: block name -> [b, width of the block].
+
+    `embedding` is the result of `embed_conditioning`.
 
     Raises:
       ValueError: the network has no conditioning.
@@ -274,7 +279,7 @@ def _held(spec: UNetSpec, params: dict, *path: str) -> dict:
 
 
 def project_conditioning(spec: UNetSpec, params: dict, c: Float[Array, "b d"]) -> dict[str, jax.Array]:
-    """Return what every residual block adds for conditioning vectors `c`: block name -> [b, width of the block].
+    """Return the summand of every residual block for conditioning vectors: block name -> [b, width of the block].
 
     It depends on neither image nor time, so a sampler computes it once; and it is where latent interventions act and
     where one network's conditioning can be patched into another (reference implementation).

@@ -64,7 +64,7 @@ def init_params(vdm: Vdm, key: jax.Array, init_scale: jax.typing.ArrayLike = 1.0
 
 
 def schedule_scalars(vdm: Vdm, params: dict) -> tuple[jax.Array, jax.Array]:
-    """Return (b, |w|) of gamma(t) = b + |w| t."""
+    """Return the scalars (b, |w|) of gamma(t) = b + |w| t."""
     if vdm.diffusion.schedule == "learned_linear":
         return params["schedule"]["b"], jnp.abs(params["schedule"]["w"])
     low, high = vdm.diffusion.gamma_min, vdm.diffusion.gamma_max
@@ -72,13 +72,16 @@ def schedule_scalars(vdm: Vdm, params: dict) -> tuple[jax.Array, jax.Array]:
 
 
 def gamma(vdm: Vdm, params: dict, t: jax.typing.ArrayLike) -> jax.Array:
-    """Evaluate the noise schedule, minus the log signal-to-noise ratio, at times t in [0, 1]."""
+    """Return the noise schedule, minus the log signal-to-noise ratio, at times t in [0, 1], in their shape."""
     b, w = schedule_scalars(vdm, params)
     return b + w * jnp.asarray(t, jnp.float32)
 
 
 def alpha_sigma(gamma_t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return signal and noise amplitudes of a gamma."""
+    """Return the signal and the noise amplitude of gammas, in their shape.
+
+    Both are in 0..1, and their squares add up to 1.
+    """
     return jnp.sqrt(jax.nn.sigmoid(-gamma_t)), jnp.sqrt(jax.nn.sigmoid(gamma_t))
 
 
@@ -90,17 +93,28 @@ def eps_hat(
     c: Conditioning,
     dropout_keys: jax.Array | None = None,
 ) -> Float[Array, "b h w c"]:
-    """Predict the noise in z.
+    """Predict the noise in noisy images.
 
     The network's time is gamma rescaled by the schedule's INITIAL end points, also while the schedule is being learned,
     so it can leave [0, 1] (reference implementation).
+
+    Args:
+      vdm: static description.
+      params: parameters of one run.
+      z: noisy images [b, h, w, c].
+      gamma_t: minus the log signal-to-noise ratio of each image [b].
+      c: conditioning vectors [b, d], or their projections by block.
+      dropout_keys: switch dropout on, one an image [b]; None for evaluation and sampling.
+
+    Returns:
+      The predicted noise [b, h, w, c].
     """
     low, high = vdm.diffusion.gamma_min, vdm.diffusion.gamma_max
     return unet.apply(vdm.network, params["network"], z, (gamma_t - low) / (high - low), c, dropout_keys)
 
 
 def antithetic_times(key: jax.Array, batch: int) -> Float[Array, " b"]:
-    """Draw low-discrepancy times t0 + i / batch with one t0 ~ U(0, 1 / batch)."""
+    """Draw low-discrepancy times t0 + i / batch [b] in [0, 1), with one t0 ~ U(0, 1 / batch)."""
     t0 = jax.random.uniform(key, ()) / batch
     return t0 + jnp.arange(batch, dtype=jnp.float32) / batch
 
@@ -185,7 +199,7 @@ def _sum_pixels(x: jax.Array) -> jax.Array:
 
 
 def drop_conditioning(null_value: float, c: Float[Array, "b d"], dropped: Bool[Array, " b"]) -> Float[Array, "b d"]:
-    """Overwrite the whole vectors of the samples that are dropped with `null_value` (training for guidance)."""
+    """Return the vectors [b, d], those of dropped samples [b] filled with `null_value` (training for guidance)."""
     return jnp.where(dropped[:, None], null_value, c)
 
 
@@ -198,10 +212,10 @@ def guided_eps(
     guidance: jax.typing.ArrayLike | None,
     null: Conditioning | None = None,
 ) -> jax.Array:
-    """Predict noise with classifier-free guidance, eps_null + w (eps_cond - eps_null); None is plain conditional.
+    """Predict noise [b, h, w, c] with classifier-free guidance: eps_null + w (eps_cond - eps_null).
 
-    The weight is one number or one a sample, [b]. `null` stands in place of vectors filled with `diffusion.null_value`;
-    it must be given where conditionings are projected.
+    `guidance` is the weight w, and None is plain conditional. The weight is one number or one a sample, [b]. `null`
+    stands in place of vectors filled with `diffusion.null_value`; it must be given where conditionings are projected.
     """
     if guidance is None:
         return eps_hat(vdm, params, z, gamma_t, c)

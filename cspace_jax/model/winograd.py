@@ -27,12 +27,15 @@ _SUM_BYTES = 2**18  # of a kernel's transformed gradient, up to which it is summ
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return the convolution [b, h, w, c_out]."""
+    """Return the convolution [b, h, w, c_out] of x [b, h, w, c_in] with a kernel [3, 3, c_in, c_out]."""
     return _by_blocks(x, _transformed(kernel, _kernel_line), 1)
 
 
 def gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the gradients with respect to x and to the kernel, given that of the output [b, h, w, c_out]."""
+    """Return the gradients with respect to x [b, h, w, c_in] and to the kernel [3, 3, c_in, c_out].
+
+    g is the gradient with respect to the output [b, h, w, c_out].
+    """
     dx = _by_blocks(g, _transformed(kernel, _turned_kernel_line), 2)
     products = _kernel_products(x, g).reshape(4, 4, *kernel.shape[2:])
     return dx, _along(_along(products, 0, _kernel_line_transposed), 1, _kernel_line_transposed)
@@ -108,7 +111,10 @@ def _output_blocks(g: jax.Array) -> jax.Array:
 
 
 def _pixels(products: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return A' m A of every tile, each at its place: [b, h, w, c] for an input of that shape but for its channels."""
+    """Return A' m A of every tile, each at its place in the output [b, h, w, c].
+
+    `shape` is that of the input, which has the same b, h and w.
+    """
     b, h, w, _ = shape
     tiles = products.reshape(4, 4, b, h // 2, w // 2, -1)
     rows = [_output_line(*(tiles[i, j] for i in range(4))) for j in range(4)]

@@ -118,7 +118,10 @@ def to_gif(
     ds: xr.Dataset, samples: Samples, path: epath.PathLike, klass: int | None = None, protocol: str | None = None,
     frames: int = MAX_FRAMES, seconds: float = 0.14, hold: float = 2.0, dpi: int = 100,
 ) -> epath.Path:  # fmt: skip
-    """Write the animation over at most `frames` saves, `seconds` each and the last one for `hold`; returns the path."""
+    """Write the animation as a GIF, and return its path.
+
+    It shows at most `frames` saves for `seconds` each, and the last one for `hold` seconds.
+    """
     fig, update = dynamics(ds, samples, klass, protocol)
     fig.set_dpi(dpi)
     canvas = FigureCanvasAgg(fig)

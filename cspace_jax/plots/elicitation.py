@@ -60,7 +60,7 @@ def _level(ds: xr.Dataset) -> Level:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What a row of panels shows.
+    """A row of panels: the class and the score that it shows.
 
     Attributes:
       klass: index of the class asked for.
@@ -79,12 +79,15 @@ class Row:
         return chosen.transpose("run", "step").values
 
     def known(self, ds: xr.Dataset, level: Level, protocol: str) -> Float[np.ndarray, "r t"]:
-        """Return the curves [r, t] of the seeds that have no broken query: what means, bands and counts are of."""
+        """Return the curves [r, t] of the seeds that have no broken query.
+
+        Means, bands and counts are of these.
+        """
         found = self.scores(ds, level, protocol)
         return found[whole(found)]
 
     def label(self, ds: xr.Dataset) -> str:
-        """Return what is on the y axis."""
+        """Return the label of the y axis."""
         if self.concept is None:
             return f"P(class {style.class_label(ds, self.klass)})"
         name = str(ds["concept"].values[self.concept])
@@ -197,12 +200,12 @@ def _source(ds: xr.Dataset) -> str:
 
 
 def panel_size(rows: list[Row], panels: list[str]) -> tuple[float, float]:
-    """Return width and height in inches of panels of seeds."""
+    """Return the width and the height of panels of seeds, in inches."""
     return 3.0 * len(panels) + 1.5, 2.3 * len(rows) + 0.5
 
 
 def _seeds(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], panels: list[str]) -> np.ndarray:
-    """Draw what rows show over training, a line a seed; returns axes [row, protocol]."""
+    """Draw the scores of rows over training, a line a seed, and return the axes [row, protocol]."""
     axes = fig.subplots(len(rows), len(panels), sharex=True, sharey=True, squeeze=False)
     for (row, column), ax in np.ndenumerate(axes):
         _draw_seeds(ax, ds, level, rows[row].scores(ds, level, panels[column]))
@@ -218,7 +221,10 @@ def _seeds(fig: FigureBase, ds: xr.Dataset, level: Level, rows: list[Row], panel
 
 
 def _draw_seeds(ax: Axes, ds: xr.Dataset, level: Level, scores: Float[np.ndarray, "r t"]) -> None:
-    """Draw a line a seed; of more than `MOST_SEEDS` their mean with the band that holds the middle 90 % of them."""
+    """Draw the curves [r, t] of seeds, a line a seed.
+
+    Of more than `MOST_SEEDS` draw the mean, with the band that holds the middle 90 % of them.
+    """
     steps = ds["step"].values
     if len(scores) <= MOST_SEEDS:
         for i, one in enumerate(scores):
@@ -261,7 +267,10 @@ def overview(ds: xr.Dataset) -> Figure:
 
 
 def colors_of(names: list[str]) -> dict[str, str]:
-    """Return the colour of each protocol; controls have that of what they control, naive prompting is black."""
+    """Return the colour of each protocol.
+
+    A control has the colour of the protocol that it controls; naive prompting is black.
+    """
     bases = list(dict.fromkeys(map(controlled, names)))
     return {
         name: "#222222" if name == NAIVE else style.class_color(bases.index(controlled(name)) - 1) for name in names

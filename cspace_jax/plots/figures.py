@@ -40,7 +40,7 @@ MODULES = (
 
 
 class Inputs:
-    """What figures are drawn from: `FIGURES` take from it by the names of their parameters.
+    """The inputs of figures, which `FIGURES` take by the names of their parameters.
 
     Args:
       ds: labelled dataset.
@@ -122,7 +122,7 @@ def draw_all(
     show: Callable[[str], None] = print,
     verbose: bool = False,
 ) -> list[epath.Path]:
-    """Draw the named figures into OUTDIR/NAME.png and .pdf (gif: .gif); returns the files written.
+    """Draw the named figures into OUTDIR/NAME.png and .pdf (gif: .gif), and return the files written.
 
     A figure that this study cannot give is left out. One that was named, or any if `verbose`, gives a line to `show`
     that says why; of the others one line gives the number.

@@ -26,7 +26,9 @@ Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 def class_images(
     data: DataConfig, setting: Mapping[str, float], seed: int = 0
 ) -> tuple[Float[np.ndarray, "k h w 3"], concepts.ConceptVector]:
-    """Render one image per class at the class means: [k, h, w, 3] and its concepts [k].
+    """Render one image per class at the class means.
+
+    Returns images [k, h, w, 3] in [0, 1], with h the x coordinate, and their concepts [k].
 
     Objects are centred unless their position is a concept.
     """

@@ -26,10 +26,11 @@ def min_vlb(data_noise: float) -> float:
 
 
 def choose_level(found: list[Level], ds: xr.Dataset, protocol: str) -> int:
-    """Return the weakest level at which half of the seeds end with the held-out classes at 80 %; else the strongest.
+    """Return the position of the weakest level at which the held-out classes are learned, else of the strongest.
 
-    That is where memorisation and the later turn are seen best. "Weak" is by the swept concept's signal,
-    or by the order of the levels where none is known.
+    Learned means that at least half of the seeds end with each held-out class at 80 %. That is where memorisation and
+    the later turn are seen best. "Weak" is by the swept concept's signal, or by the order of the levels where none is
+    known. Return 0 where every run diverged.
     """
     order = by_signal(found, swept_concept(found))
     for i in order:

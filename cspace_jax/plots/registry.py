@@ -75,7 +75,10 @@ def names() -> tuple[str, ...]:
 
 
 def stored_samples(ds: xr.Dataset, samples: Samples) -> str:
-    """Need sample images, which may know why they are missing; last of what a figure needs, since files are opened."""
+    """Need sample images, which may know why they are missing.
+
+    A figure names this need last, since it opens files.
+    """
     return "" if samples else getattr(samples, "missing", "no sample images are stored")
 
 

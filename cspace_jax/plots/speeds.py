@@ -60,7 +60,7 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = N
 
 
 def seeds_words(found: Iterable[Level]) -> str:
-    """Return what a figure of medians over the seeds of levels says of them: how many, and where intervals are."""
+    """Return the words of a figure of medians over seeds: how many they are, and where intervals are drawn."""
     counts = [len(level.runs) for level in found if level.runs]
     least, most = min(counts, default=0), max(counts, default=0)
     number, needed = f"n = {least}" if least == most else f"n = {least} to {most}", intervals.LEAST_MEDIAN

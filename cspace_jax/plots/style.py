@@ -136,11 +136,11 @@ def signal_colors(found: list[Level]) -> tuple[list[Any], ScalarMappable, int]:
 
 
 def line_styles(ds: xr.Dataset, found: list[Level]) -> tuple[list[Any], dict[str, Any]]:
-    """Return the line style of each level, and what it tells as words -> style; {} where all lines are solid.
+    """Return the line style of each level, and the legend: words -> style.
 
-    The style tells the settings that change no concept's signal (mask, learning rate, weight decay, initial scale) and
-    therefore not the colour. All lines are solid where none varies, or where one of them varies alone, which the colour
-    then tells. More combinations than `LINES` start again.
+    The legend is {} where all lines are solid. The style tells the settings that change no concept's signal (mask,
+    learning rate, weight decay, initial scale) and therefore not the colour. All lines are solid where none varies, or
+    where one of them varies alone, which the colour then tells. More combinations than `LINES` start again.
     """
     signals = [SEPARATION[name] for name in map(str, ds["concept"].values) if name in SEPARATION]
     words = [
@@ -154,7 +154,7 @@ def line_styles(ds: xr.Dataset, found: list[Level]) -> tuple[list[Any], dict[str
 
 
 def line_legend(fig: FigureBase, lines: dict[str, Any]) -> None:
-    """Say below a figure what its line styles tell; nothing for {}."""
+    """Draw the legend of line styles (words -> style) below a figure; nothing for {}."""
     if lines:
         handles = [Line2D([], [], color="#444444", ls=line, lw=1.6, label=words) for words, line in lines.items()]
         fig.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), handlelength=3.4)
@@ -174,7 +174,10 @@ def signal_bar(fig: FigureBase, scale: ScalarMappable, ds: xr.Dataset, index: in
 
 
 def upright(image: Real[np.ndarray, "h w 3"]) -> Float[np.ndarray, "w h 3"]:
-    """Return an image [h, w, 3] (h = x coordinate; uint8 or 0..1) as rows for origin="lower", clipped to [0, 1]."""
+    """Return an image as rows for origin="lower", clipped to [0, 1].
+
+    The image is [h, w, 3], uint8 or in 0..1, with h the x coordinate; the rows are [w, h, 3].
+    """
     image = np.asarray(image)
     image = image / 255.0 if image.dtype == np.uint8 else image
     return np.clip(np.transpose(image, (1, 0, 2)), 0.0, 1.0)
@@ -211,7 +214,10 @@ def step_axis(ax: Axes) -> None:
 
 
 def band_words(counts: Iterable[int]) -> str:
-    """Return what a figure of means over so many seeds a level says of them: how many, and whether bands are drawn."""
+    """Return the words of a figure of means over seeds: how many they are, and whether bands are drawn.
+
+    `counts` are the numbers of seeds, one a level and at least one.
+    """
     least, most = min(counts := list(counts)), max(counts)
     number = f"n = {least}" if least == most else f"n = {least} to {most}"
     if least < intervals.LEAST_MEAN <= most:
@@ -223,7 +229,10 @@ def band_words(counts: Iterable[int]) -> str:
 def draw_band(
     ax: Axes, steps: Real[np.ndarray, " t"], values: Float[np.ndarray, "r t"], samples: int, color: Any
 ) -> None:
-    """Draw the 95 % interval over seeds of probabilities [r, t] as a band; the seeds as points where there is none."""
+    """Draw the 95 % interval over seeds of probabilities [r, t] as a band.
+
+    Where there is none, draw the seeds as points. `samples` is the number of samples of which each value is a mean.
+    """
     if len(values) < intervals.LEAST_MEAN:
         ax.plot(np.repeat([steps], len(values), axis=0).T, values.T, ".", color=color, ms=2.5, alpha=0.5, mew=0)
         return

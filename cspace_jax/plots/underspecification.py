@@ -40,7 +40,10 @@ def _common_groups(ds: xr.Dataset) -> list[list[Level]]:
 
 
 def _parts(width: float, heights: Sequence[float]) -> tuple[Figure, list[FigureBase]]:
-    """Return a figure of the given width with a part a group of levels, one above the other, of the given heights."""
+    """Return a figure with a part for each group of levels, and the parts, one above the other.
+
+    Width and heights are in inches.
+    """
     fig = style.new_figure(width, sum(heights))
     if len(heights) == 1:
         return fig, [fig]

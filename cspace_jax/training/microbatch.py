@@ -1,4 +1,7 @@
-"""A batch taken in microbatches: one after another on a device, some on each of several devices that share a run."""
+"""A batch taken in microbatches.
+
+They follow one after another on a device; of several devices that share a run, each takes some of them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +44,7 @@ def map_microbatches(
 
 
 def choose_shards(count: int, devices: int) -> int:
-    """Return how many of `devices` devices can take equally many of `count` microbatches: the largest divisor."""
+    """Return the largest number of devices, at most `devices`, that can take equally many of `count` microbatches."""
     return max(n for n in range(1, max(devices, 1) + 1) if count % n == 0)
 
 

@@ -17,7 +17,10 @@ MEDIAN_ENTRIES = 2**13
 
 
 def decay_factor(optim: OptimConfig) -> optax.Schedule:
-    """Return the learning-rate factor as a function of the number of updates done: constant 1 or half a cosine to 0."""
+    """Return the learning-rate factor as a function of the number of updates done.
+
+    It is constant 1, or for "cosine" half a cosine from 1 to 0 at `optim.steps`.
+    """
     if optim.decay == "cosine":
         return optax.cosine_decay_schedule(1.0, optim.steps)
     return optax.constant_schedule(1.0)
@@ -35,12 +38,14 @@ def make_optimizer(optim: OptimConfig, learning_rate: Any, weight_decay: Any) ->
 
 
 def global_norm(tree: Any) -> jax.Array:
-    """Return the L2 norm over all entries of all arrays."""
+    """Return the L2 norm over all entries of all arrays, a scalar."""
     return optax.tree.norm(tree)
 
 
 def clip_by_global_norm(grads: Any, max_norm: float) -> Any:
-    """Scale gradients down to a global norm of at most `max_norm`, dividing by (norm + 1e-6) as PyTorch does.
+    """Scale gradients down to a global norm of at most `max_norm`, and return them.
+
+    The divisor is norm + 1e-6, as in PyTorch.
 
     optax's own clip divides by the norm alone; at a clip of 0.01 the difference is visible in the golden step.
     """
@@ -49,7 +54,9 @@ def clip_by_global_norm(grads: Any, max_norm: float) -> Any:
 
 
 def median_entries(state: optax.OptState) -> jax.Array:
-    """Return AdamW's means at the entries that `clipped_median` looks at: every k-th of all, k odd, [at most 2^13].
+    """Return AdamW's means at the entries that `clipped_median` looks at, [at most 8,192].
+
+    They are every k-th of all entries, k odd.
 
     Up to 8,192 parameters these are all of them. An odd k meets every channel of an even number of them.
     """
@@ -61,7 +68,7 @@ def median_entries(state: optax.OptState) -> jax.Array:
 
 
 def clipped_median(optim: OptimConfig, before: jax.Array, after: jax.Array) -> jax.Array:
-    """Return the median of the absolute values of the clipped gradient's entries at one step.
+    """Return the median of the absolute values of the clipped gradient's entries at one step, a scalar.
 
     Compared with eps it tells how much of a step eps takes away. The gradient is taken from AdamW's means m, as
     (m' - b1 m) / (1 - b1), which rounds to about 1e-6 of it: asking for the gradient itself changes how XLA lays out
