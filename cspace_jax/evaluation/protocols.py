@@ -198,8 +198,9 @@ def pushed(name: str) -> list[str]:
 
 
 def expand(config: ElicitConfig, active: Sequence[str]) -> ElicitConfig:
-    """Return a battery with the concept "each" spelled out: what goes along a concept does so for each, then for all.
+    """Return a battery with the concept "each" spelled out.
 
+    A protocol that goes along a concept does so for each concept, then for all.
     Joined protocols push the same concept. Shuffled controls push each concept, not all.
     """
     if config.concept != EACH:
@@ -265,7 +266,11 @@ def check_network(config: ElicitConfig, conditioning: str) -> None:
 
 
 def check_source(config: ElicitConfig, source: Source) -> None:
-    """Raise UserError for a protocol that pushes a concept which the study does not have, or asks for one in vain."""
+    """Check that the source of a study has the concepts that its protocols push or ask for.
+
+    Raises:
+      UserError: a protocol pushes or asks for a concept that the study does not have.
+    """
     active = source.classes.active
     for name in config.protocols:
         # A flag of the protocol would say so better; it would change the text that its batteries are found by.
@@ -281,7 +286,7 @@ def check_source(config: ElicitConfig, source: Source) -> None:
 
 
 def fingerprint(config: ElicitConfig) -> str:
-    """Return a text that differs whenever a battery asks something else: names, values and code of its protocols."""
+    """Return the names, values and code of a battery's protocols, as a text that tells batteries apart."""
     found = {part for name, _ in layout(config) for part in parse(name)[0]}
     controlled = any(parse(name)[1] for name, _ in layout(config))
     return repr((layout(config), config.concept, sorted(map(_code, found)))) + (CONTROLS if controlled else "")

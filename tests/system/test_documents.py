@@ -44,8 +44,8 @@ def test_modules_and_functions_are_short():
 
 
 MOST_WORDS = 20  # of the first sentence of a docstring
-# The source text of this module is part of stored results: its docstrings stay as they are.
-UNTOUCHED = ROOT / "cspace_jax" / "evaluation" / "protocols.py"
+# Stored answers are found by the source text of these protocols (`protocols.fingerprint`): it stays as it is.
+HASHED = {"naive_repeats", "latent"}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -57,11 +57,11 @@ def first_sentences(file):
 
 @pytest.mark.parametrize("folder", ["cspace_jax", "experiments"])
 def test_first_sentences_of_docstrings_are_short(folder):
-    files = sorted(set((ROOT / folder).rglob("*.py")) - {UNTOUCHED})
+    files = sorted((ROOT / folder).rglob("*.py"))
     found = [(file, *one) for file in files for one in first_sentences(file)]
     assert len(found) > 100
-    long = [f"{file.relative_to(ROOT)}, {name}: {text}" for file, name, text in found if len(text.split()) > MOST_WORDS]
-    assert not long, "\n".join(long)
+    long = {name: f"{file}: {text}" for file, name, text in found if len(text.split()) > MOST_WORDS}
+    assert set(long) <= HASHED, "\n".join(long.values())
 
 
 def test_every_public_name_is_on_the_page_of_the_api():
