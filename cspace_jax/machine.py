@@ -1,4 +1,4 @@
-"""This module tells how many cores and how much memory this process may use.
+"""The cores and the memory that this process may use.
 
 A container, a job or a shell may limit both.
 
@@ -64,10 +64,9 @@ def _quotas(root: pathlib.Path) -> Iterator[float]:
 
 
 def _limits(root: pathlib.Path) -> Iterator[float]:
-    """Yield the bytes of memory that each control group above this process has left for new work.
+    """Yield the bytes of memory that this process's control group and each above it have left for new work.
 
-    The group's used memory counts, except for cached files, which the kernel gives up when somebody needs the memory.
-    What it uses counts, but for files that the kernel keeps in memory as long as nobody needs it.
+    Used memory counts, except for caches that the kernel gives up when somebody needs the memory.
     """
     kinds = (
         ("", "memory.max", "memory.current", "(?:inactive_file|active_file|slab_reclaimable)"),
@@ -85,7 +84,7 @@ def _groups(root: pathlib.Path, controller: str) -> Iterator[pathlib.Path]:
     """Yield the folder of this process's control group, then those above it.
 
     `controller` names a hierarchy of cgroup version 1; "" is the one hierarchy of version 2. In a container the path
-    that the kernel names may lie outside of what is mounted. Only the mount itself is yielded then.
+    that the kernel names may lie outside of what is mounted. Only the mount itself then has files to read.
     """
     mount = root / "sys/fs/cgroup" / controller
     for line in text_of(root / "proc/self/cgroup").splitlines():

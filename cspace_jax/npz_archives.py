@@ -1,6 +1,6 @@
-"""This module reads NumPy's .npz archives, which may come from elsewhere.
+"""Reading of NumPy's .npz archives, which may come from elsewhere.
 
-It executes nothing in them and reads nothing larger than memory.
+Nothing in them is executed, and nothing larger than memory is read.
 """
 
 import contextlib

@@ -1,11 +1,11 @@
-"""This module reads paths as people write them."""
+"""Expansion and comparison of paths as people write them."""
 
 import os
 import posixpath
 
 
 def expanded(path: str | os.PathLike[str]) -> str:
-    """Return a path as text, with the user's folder in place of "~". The path of an unknown user, "~nobody", stays."""
+    """Return a path as text, with "~" replaced by the user's folder. "~NAME" of an unknown user stays as it is."""
     return os.path.expanduser(os.fspath(path))
 
 

@@ -201,7 +201,7 @@ def first_then_others(function: Callable[[], T]) -> T:
 def leave(code: int) -> NoReturn:
     """End this process with an exit code after a failure, and with it the others.
 
-    JAX ends those that did not fail too.
+    JAX ends the others that have not failed themselves.
     """
     if _joined:
         with contextlib.suppress(UserError):

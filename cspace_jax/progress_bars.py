@@ -1,6 +1,6 @@
-"""This module shows progress as a bar in a terminal or notebook.
+"""Progress as a bar in a terminal or notebook, or as plain lines in a log file.
 
-Where a log file takes the output, it writes a plain line a minute.
+A log file gets a line a minute.
 """
 
 import math

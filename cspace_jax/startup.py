@@ -1,4 +1,4 @@
-"""This module makes the settings that must be in place before JAX starts.
+"""Settings that must be made before JAX starts.
 
 They concern memory allocation, CPU devices, numbers and the cache of compiled programs.
 """
@@ -264,10 +264,10 @@ def _setting(name: str) -> Any:
 
 
 def cache_folder() -> pathlib.Path:
-    """Return this user's folder for files that can be made again, such as compiled programs.
+    """Return this user's folder for files that can be made again: compiled programs, measured plans, pictures.
 
-    It need not exist. Without a home folder, as for a user without an entry in a container, it lies below the folder of
-    temporary files and is named by the user's number.
+    It need not exist. It lies below XDG_CACHE_HOME or ~/.cache. Without a home folder, as for a user without an entry
+    in a container, it lies below the folder of temporary files and is named by the user's number.
     """
     home = os.environ.get("XDG_CACHE_HOME")
     if home:

@@ -1,8 +1,8 @@
-"""Signals ask a command to end.
+"""Handling of the signals that ask a command to end.
 
-Training first saves a state. Everything else ends at once. SIGTERM, as a scheduler sends it before it takes a machine
-away, ends the command within `GRACE_SECONDS` with exit code 143. SIGINT (Ctrl-C) waits for the state and ends with 130;
-a second one ends at once.
+Training first saves a state. Everything else ends where it is. SIGTERM, as a scheduler sends it before it takes a
+machine away, ends the command within `GRACE_SECONDS` with exit code 143. SIGINT (Ctrl-C) waits for the state and ends
+with 130; a second one ends at once.
 
 Python carries out its own handlers between two of its instructions only, which may be minutes apart while a compiled
 program runs. A thread therefore hears of the signals too, and ends the process where the main thread does not come to
@@ -102,7 +102,7 @@ def finally_do(act: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def saves() -> Iterator[None]:
-    """Promise that the body asks `asked` again and again, and saves a state before it calls `leave`."""
+    """Promise that the body calls `asked` again and again, and saves a state before it calls `leave`."""
     with _marked(_saving):
         yield
 
@@ -111,7 +111,7 @@ def saves() -> Iterator[None]:
 def waits() -> Iterator[None]:
     """Mark a body that waits for other processes or loads modules, so that there is nothing to save.
 
-    A signal then ends the process at once, without an exception, at which modules in C++ crash while they are loaded.
+    A signal then ends the process at once. An exception would crash modules in C++ that are just being loaded.
     """
     with _marked(_waiting):
         yield
@@ -133,7 +133,7 @@ def asked() -> bool:
 
 
 def leave() -> None:
-    """End the command as the first signal asked for. Nothing happens if none came.
+    """End the command in the way that the first signal asks for. Nothing happens if none came.
 
     Raises:
       Stopped: one came.
@@ -177,7 +177,7 @@ def _hear(reader: int) -> None:
 def _end(number: int) -> None:
     """End the process at once.
 
-    The disk then holds what a kill leaves.
+    Files are left as a kill would leave them.
     """
     for act in _last_acts:
         with contextlib.suppress(Exception):

@@ -1,4 +1,4 @@
-"""This module words durations, sizes of memory and names for people."""
+"""Durations, sizes of memory and names in words for people."""
 
 import difflib
 import math
@@ -40,6 +40,11 @@ def minutes(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{math.ceil(seconds / 3600)} h"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count and its noun: "1 run", "1,200 runs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def in_words(size: float) -> str:

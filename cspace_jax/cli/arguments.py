@@ -1,4 +1,4 @@
-"""This module reads a command line before its flags are parsed, without any library."""
+"""Reading of a command line before its flags are parsed, without any library but Python's own."""
 
 import json
 import pathlib

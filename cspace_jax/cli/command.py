@@ -1,4 +1,4 @@
-"""The command goes from its flags to the pipeline."""
+"""The main command, from its flags to the call of the pipeline."""
 
 import logging as python_logging
 import sys
@@ -65,7 +65,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _check_together(mode: str) -> None:
-    """Raise UserError for a given flag that the mode does not know."""
+    """Raise UserError for a given flag that the mode does not know, and for --width or --count without --around."""
     for name, modes in _OF_MODES.items():
         if FLAGS[name].present and FLAGS[name].value and mode not in modes:
             given = name if name == "config" else f"{name} = {FLAGS[name].value!r}"

@@ -1,4 +1,4 @@
-"""This config file for --mode=extend holds a workdir's configuration with all that was added to it."""
+"""Config file for --mode=extend: the configuration of a workdir with all that was added to it."""
 
 from typing import Any
 

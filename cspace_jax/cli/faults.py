@@ -1,4 +1,4 @@
-"""An error that is our fault is reported with its traceback.
+"""Reports of errors that are our own fault.
 
 The traceback goes to standard error and, with the facts that a report needs, into a file.
 """
@@ -18,7 +18,7 @@ _KEPT = 20  # files; older ones are removed
 def report(error: BaseException) -> None:
     """Print the traceback of an error, and ask for a report.
 
-    The last line names the file that belongs to the report.
+    The last line names the file that belongs to the report, if one could be written.
     """
     shown = "".join(traceback.format_exception(error))
     print(shown, end="", file=sys.stderr)
@@ -43,7 +43,7 @@ def _write(shown: str) -> str:
 
 
 def _circumstances() -> list[str]:
-    """Return the command line, the versions and the variables that a report needs, a line each."""
+    """Return the lines of a report: command line, Python, package versions, and variables of JAX and XLA."""
     versions = [f"{name} {environment.version(name)}" for name in environment.PACKAGES]
     variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(("JAX", "XLA"))]
     return [

@@ -1,6 +1,6 @@
-"""This module defines the flags of the command line and reads them.
+"""The flags of the command line and their parsing.
 
-A mistake is one UserError instead of a traceback.
+A mistake becomes one UserError instead of a traceback.
 """
 
 import contextlib
@@ -108,10 +108,10 @@ NO_WORKDIR = "workdir is not given: must be the path of a folder, for example --
 
 
 def parse_flags(argv: Sequence[str], say: Callable[[str], None] | None = None) -> list[str]:
-    """Parse the command line, and return the arguments that are no flags.
+    """Parse the command line, and return the program's name and the arguments that are no flags.
 
     Mistakes that can be told without the study (unknown flags, fields and modes) are told first. `say` is then given
-    one line of what will be done, before anything is imported that takes long.
+    one line of what will be done, before anything is imported that takes long; with --distributed it is not called.
 
     Raises:
       UserError: the command line has a mistake, in one line instead of a traceback.
@@ -135,7 +135,8 @@ def expanded(argv: Sequence[str]) -> list[str]:
     """Return a command line with the flags of each --flagfile in its place.
 
     Raises:
-      absl.flags.Error: a file cannot be read.
+      absl.flags.Error: a file cannot be read, or --flagfile has no path.
+      UnicodeDecodeError: a file is not text in UTF-8.
     """
     return FLAGS.read_flags_from_files(list(argv), force_gnu=False)
 
@@ -246,9 +247,9 @@ def _check_fields(argv: Sequence[str]) -> None:
 
 
 def _check_config_arguments(argv: Sequence[str]) -> None:
+    """Raise UserError for a config file that cannot be used, or that lacks an overridden field."""
     # config_flags wraps what goes wrong inside a config file in a traceback, and names only the last part of an
     # unknown field; here both go wrong with their own message.
-    """Raise UserError for a config file that cannot be used, or that lacks an overridden field."""
     for value in arguments.values(argv, "config"):
         source = loading.fields(value)
         for path in arguments.overrides(argv):

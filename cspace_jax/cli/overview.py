@@ -1,4 +1,4 @@
-"""This module writes the one screen of `--help` and the line of `--version`.
+"""The one screen of `--help` and the line of `--version`.
 
 The screen is made of the first lines of the studies' files and of the table of modes.
 """

@@ -1,4 +1,4 @@
-"""All command lines share this module.
+"""The parsing and the reporting of errors that all command lines share.
 
 A mistake of the user is one line on standard error and exit code 2.
 """
@@ -17,7 +17,7 @@ from cspace_jax.text import one_line
 
 
 class Parser(argparse.ArgumentParser):
-    """This argument parser turns its errors into UserErrors and never abbreviates flags."""
+    """An argument parser that raises UserError for a mistake and accepts no abbreviated flags."""
 
     def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
@@ -45,7 +45,7 @@ def _value(text: str) -> Any:
     """Return the Python value of a text, or the text itself if it is a word."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):  # a word, such as the path of a folder
+    except (ValueError, SyntaxError, TypeError):  # a word, such as the path of a folder
         return text
 
 
@@ -67,8 +67,8 @@ def comma_separated(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ..
 def exit_on_user_error(function: Callable[[Sequence[str]], Any], arguments: Sequence[str]) -> Any:
     """Call a function and return its result.
 
-    Bad input prints one line on standard error and exits with code 2. Signals that ask for the end exit with 130
-    (SIGINT) and 143 (SIGTERM), a fault of ours with 1 and its traceback.
+    Bad input, a backend that cannot start and used-up memory print one line on standard error and exit with code 2.
+    Signals that ask for the end exit with 130 (SIGINT) and 143 (SIGTERM), a fault of ours with 1 and its traceback.
     """
     try:
         return function(arguments)

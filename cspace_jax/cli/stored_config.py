@@ -1,4 +1,4 @@
-"""This config file holds a workdir's configuration, so that its fields can be overridden."""
+"""Config file with the configuration of an existing workdir, so that its fields can be overridden."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Printing stops where output becomes impossible, and the work goes on."""
+"""Output streams that let the work go on once nobody can read them."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Patient:
-    """This text stream writes into nothing once its target cannot be written.
+    """A text stream that writes into nothing once its target cannot be written to.
 
     A pager or terminal may be closed, or a disk full.
 
@@ -42,7 +42,7 @@ class Patient:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Lead the stream's file descriptor into nothing."""
+        """Point the stream's file descriptor at the null device."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())  # what is still in the buffer goes there too
         os.close(nowhere)

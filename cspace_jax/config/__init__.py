@@ -1,4 +1,4 @@
-"""The configuration of one study is typed, checked, written to JSON and compared here."""
+"""The configuration of one study: its types, checks, conversion to JSON and comparison."""
 
 from cspace_jax.config.concepts import CONCEPTS
 from cspace_jax.config.conversion import (

@@ -1,4 +1,4 @@
-"""These checks find out whether a typed configuration makes sense.
+"""Checks that a typed configuration makes sense.
 
 Each failure is one line for the user.
 """
@@ -21,8 +21,8 @@ from cspace_jax.config.schema import (
 def check(config: Config) -> None:
     """Raise UserError for the first thing that is wrong with a configuration.
 
-    Its one line names the field, the value and what is allowed. Of a source other than the data-generating process,
-    `check_source` says the rest once it is opened.
+    Its one line names the field, the value and what is allowed. For a source other than the data-generating
+    process, `check_source` checks the rest once it is opened.
     """
     for step in (_declared, _grid, _data, _networks, _diffusion, _elicit, _save, _batches, _probe_data, _figures):
         step(config)
@@ -79,7 +79,7 @@ def _within(path: str, value: float, what: Declared) -> None:
 
 
 def _grid(config: Config) -> None:
-    """Check that every axis of the grid has distinct values that make runs differ."""
+    """Check that every axis of the grid has values, all distinct, and that they make runs differ."""
     for field in dataclasses.fields(config.grid):
         values = getattr(config.grid, field.name)
         if not values:
@@ -99,7 +99,7 @@ def _distinct(path: str, values: Sequence[object]) -> None:
 
 
 def _data(config: Config) -> None:
-    """Check the concepts, sizes and numbers of drawn images."""
+    """Check the names of concepts, and of drawn images the concepts, the blur and the numbers of images."""
     data = config.data
     _distinct("data.concepts", data.concepts)
     if data.source != DGP:
@@ -131,7 +131,7 @@ def _mask(config: Config, active: Sequence[str], trained: Sequence[str]) -> None
 
 
 def _networks(config: Config) -> None:
-    """Check the levels, groups and heads of the model's network and of the probe."""
+    """Check that the image can be halved from level to level and that groups divide the channels."""
     network, probe = config.network, config.probe
     _levels("network", network.channels, network.groups, config.data.image_size)
     _levels("probe", probe.channels, probe.groups, config.data.image_size)
@@ -172,7 +172,7 @@ def _diffusion(config: Config) -> None:
 
 
 def _elicit(config: Config) -> None:
-    """Check the battery's protocols and values."""
+    """Check that protocols and values are distinct, that there are values, and that the step of patching is saved."""
     elicit = config.elicit
     _distinct("elicit.protocols", elicit.protocols)
     saved = save_steps(config.save, config.optim.steps)
@@ -212,7 +212,7 @@ def _batches(config: Config) -> None:
 
 
 def _probe_data(config: Config) -> None:
-    """Check the rows of the probe's data."""
+    """Check that the probe has rows of data, all distinct, complete and within the limits of the grid."""
     if not config.probe.data:
         fail("probe.data", config.probe.data, f"needs at least one row ({', '.join(SEPARATIONS)}, narrow)")
     _distinct("probe.data", config.probe.data)

@@ -1,7 +1,9 @@
-"""This module loads config files by their path, from whatever folder the command was started in."""
+"""Loading of config files by their path, from whatever folder the command was started in."""
 
+import hashlib
 import importlib.util
 import pathlib
+import sys
 import traceback
 import types
 
@@ -30,9 +32,11 @@ def load(path: str | pathlib.Path) -> types.ModuleType:
       UserError: there is no such file.
     """
     file = pathlib.Path(path).resolve()
-    spec = importlib.util.spec_from_file_location(f"cspace_config_{file.stem}", file)
+    name = f"cspace_config_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None or not file.is_file():
         raise UserError(f"config = {str(path)!r}: no such Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses of the file look up what their annotations name
     spec.loader.exec_module(module)
     return module

@@ -1,4 +1,4 @@
-"""The configuration of one study is read from a ConfigDict, checked, written to JSON and compared here.
+"""Conversion of a study's configuration from a ConfigDict and to JSON, and its comparison with another.
 
 A ConfigDict is turned into frozen dataclasses once, by `from_config_dict`, and never travels further. Every field that
 changes a shape or a program lives here; numbers that vary over the grid of runs become a `Setting`.

@@ -1,4 +1,4 @@
-"""A configuration can ask for these definitions of "learned" (docs/statistics.md), name -> meaning."""
+"""The definitions of "learned" that a configuration can ask for (docs/statistics.md), name -> meaning."""
 
 STAYS_80 = "stays_80"
 THRESHOLD = 0.8  # of the accuracy (paper section 4)

@@ -65,7 +65,7 @@ def missing(wanted: GridConfig, there: Sequence[GridConfig]) -> list[GridConfig]
 
 
 def union(grids: Sequence[GridConfig]) -> GridConfig:
-    """Return the grid of all values of every axis. A value stands where it first appeared."""
+    """Return the grid of all values of every axis, in the order of their first appearance."""
     axes = {}
     for name, axis in zip(ORDER, AXES, strict=True):
         values: dict[float, float] = {}

@@ -42,8 +42,8 @@ class Plan:
         """Return the plan of a configuration on a backend ("cpu", "gpu" or "tpu").
 
         Fields left to us ("auto" or 0) take what was measured best there (docs/performance.md). On a CPU batched
-        convolutions are slow: each run has a program of its own, called for 25 steps so that its state stays in the
-        cache. Large batches pass through the network in microbatches that fit the cache, and wide convolutions take
+        convolutions are slow: the program of one run is called for each run, for 25 steps so that its state stays in
+        the cache. Large batches pass through the network in microbatches that fit the cache, and wide convolutions take
         Winograd's products. Elsewhere 50 steps a call hide the cost of launching.
         """
         given, cpu = config.engine, backend == "cpu"

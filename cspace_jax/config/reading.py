@@ -1,6 +1,6 @@
-"""This module reads nested mappings into typed dataclasses.
+"""Conversion of nested mappings into typed dataclasses.
 
-It words the errors of a bad field in one line.
+The error of a bad field is worded in one line.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def fail(path: str, value: object, allowed: str) -> typing.NoReturn:
 
 
 def one_of(path: str, value: str, names: Iterable[str]) -> None:
-    """Raise UserError unless `value` is one of `names`. The message names the nearest."""
+    """Raise UserError unless `value` is one of `names`. The message lists them all, and a near one as a guess."""
     names = tuple(names)
     if value not in names:
         fail(path, value, f"must be one of {', '.join(names)}{closest(value, names)}")
@@ -44,7 +44,7 @@ def read(kind: type[T], source: Any, path: str = "") -> T:
     that misses a closed bound of its field by no more than a rounding to float32 becomes the bound.
 
     Raises:
-      UserError: a field is unknown or missing, of a wrong type, NaN or infinite.
+      UserError: a field is unknown or missing, of a wrong type or length, NaN, infinite or too large.
     """
     if not isinstance(source, Mapping):
         fail(path or "config", source, f"must be a group of fields, not {_type_name(source)}")
@@ -56,7 +56,7 @@ def read(kind: type[T], source: Any, path: str = "") -> T:
 
 
 def _met(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with an interval, with numbers that miss an end by rounding put there."""
+    """Return the fields that have an interval. A number that misses a closed end by rounding becomes that end."""
     intervals = {one.name: one.metadata["declared"].interval for one in dataclasses.fields(kind) if one.metadata}
     found = {name: (values[name], interval) for name, interval in intervals.items() if interval and name in values}
     return {
@@ -182,7 +182,7 @@ def _int(value: Any, path: str) -> int:
 
 
 def _float(value: Any, path: str) -> float:
-    """Return a finite number of float32."""
+    """Return a finite number within the range of float32, not rounded to it."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         fail(path, value, f"must be a number, not {_type_name(value)}")
     try:

@@ -1,6 +1,6 @@
-"""This module writes the fields of a configuration as text from their declarations.
+"""The fields of a configuration as text, written from their declarations.
 
-docs/config.md and the command's help are made of it:
+The command's help shows them, and docs/config.md is made by
 
     python -m cspace_jax.config.reference > docs/config.md
 """

@@ -23,7 +23,7 @@ def save_steps(save: SaveConfig, total: int) -> tuple[int, ...]:
 
 
 def later_steps(saves: Sequence[int], total: int) -> tuple[int, ...]:
-    """Return the further saved steps of a longer training, from after the last of `saves` to `total`.
+    """Return the saved steps that a longer training adds: those after the last of `saves`, up to `total`.
 
     Their roots go on at the mean distance of the roots of `saves`, which is that of `save_steps`; the last is `total`.
     """

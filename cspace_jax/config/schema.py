@@ -51,7 +51,7 @@ def _num_runs(grid: Any) -> int:
 
 
 def _axis(one: dataclasses.Field) -> tuple[str, Any, Any]:
-    """Return the declaration of a grid's axis, made of a field of `Setting`."""
+    """Return name, type and dataclass field of a grid's axis, made of a field of `Setting`."""
     kind = int if one.name == "seed" else float
     default = (0, 100, 200, 300, 400) if one.name == "seed" else (one.default,)
     return axis_of(one.name), tuple[kind, ...], dataclasses.field(default=default, metadata=one.metadata)
@@ -382,7 +382,7 @@ def trained_of(concepts: int, held_out: Sequence[str] = ()) -> list[str]:
 
 
 def masked_of(active: Sequence[str], concept: str = "", klass: str = "") -> tuple[str, str]:
-    """Return the concept that is masked in training and the code of the masked class.
+    """Return the concept that is masked in training, and the code of the class in whose images it is masked.
 
     Empty names are filled in. By default colour (without it the first active concept), and the class whose only set bit
     is that of the last other concept: with shape and colour the red triangle "10", with colour and size the red small
@@ -394,5 +394,5 @@ def masked_of(active: Sequence[str], concept: str = "", klass: str = "") -> tupl
 
 
 def shares_embedding(conditioning: str) -> bool:
-    """Return whether all blocks read one embedding of the vector, not the vector itself, with this conditioning."""
+    """Return whether all blocks read one common embedding of the conditioning vector with this conditioning."""
     return conditioning.startswith("common")

@@ -1,7 +1,7 @@
-"""This module declares the numbers that differ between the runs of a grid.
+"""Declarations of the numbers that differ between the runs of a grid.
 
-It is light enough for every command to import. Code that computes with a `Setting` takes it from `config/setting.py`,
-which makes it a pytree.
+The module is light enough for every command to import. Code that computes with a `Setting` takes it from
+`config/setting.py`, which makes it a pytree.
 """
 
 import dataclasses
@@ -21,10 +21,10 @@ MAX_SEED = 2**32 - 1
 class Setting:
     """Hold the swept numbers of one run.
 
-    Stacked over runs, every field gains a leading axis [r]. It is a pytree of scalars, so a grid is vmapped over it:
-    changing a value never compiles a new program. The fields are the list of what can be swept: the axes of the grid,
-    the coordinates of the results, their limits and their flags derive from it. The defaults are the paper's (sep_col
-    .2 and sep_size .4 are one of its concept-signal levels).
+    Stacked over runs, every field gains a leading axis [r]. A Setting is a pytree of scalars, so a grid is vmapped over
+    it: changing a value never compiles a new program. The fields are the list of what can be swept: the axes of the
+    grid, the coordinates of the results, their limits and their flags derive from it. The defaults are the paper's
+    (sep_col .2 and sep_size .4 are one of its concept-signal levels).
 
     Units: separations are distances between two class means, colour and background in units of full brightness and size
     in grid units (the image spans [-1, 1]). The seed is a uint32, all others are float32.

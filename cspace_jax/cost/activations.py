@@ -1,4 +1,4 @@
-"""This module counts the memory of a training step beside the state, without tracing or compiling a program.
+"""The memory of a training step beside the state, counted without tracing or compiling a program.
 
 The forward pass stores what the backward pass reads; the backward pass frees it again while it makes gradients, which
 all stay until their common norm is known. The peak is where the sum is largest. Which tensors are stored was read off

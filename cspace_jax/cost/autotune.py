@@ -144,6 +144,7 @@ def start(config: Config, plan: Plan, settings: Any) -> tuple[Timing, Engine]:
 
     Raises:
       jax.errors.JaxRuntimeError: the device cannot carry it out.
+      NotImplementedError: the backend cannot lower it.
     """
     started = time.perf_counter()
     runner = Engine(TrainSpec.from_config(config, plan), settings, plan)
@@ -155,6 +156,9 @@ def speed(runner: Engine, seconds: float) -> float:
     """Measure the run-steps per second of a started engine for at least `seconds`.
 
     Its state is made anew and not kept.
+
+    Raises:
+      jax.errors.JaxRuntimeError: the device cannot carry it out.
     """
     state = jax.block_until_ready(runner.init())
     started = time.perf_counter()
@@ -244,7 +248,8 @@ def cache_file() -> epath.Path:
 def key(config: Config) -> str:
     """Return the fingerprint of everything that a measurement holds for.
 
-    That is device, processor, JAX, network, data, batch, runs at once and candidates.
+    That is device, processor, JAX, network, data, optimiser and batch, runs at once, candidates, and the user's steps
+    per call, precision, memory and microbatch.
     """
     devices = jax.local_devices()
     spec = TrainSpec.from_config(config)

@@ -1,4 +1,4 @@
-"""This module tells which saves keep their parameters (`save.keep`), and how much disk they take."""
+"""The saves that keep their parameters (`save.keep`), and the disk that they take."""
 
 from cspace_jax.config import Config, save_steps
 from cspace_jax.cost import memory, operations

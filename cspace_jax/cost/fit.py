@@ -1,6 +1,6 @@
-"""This module chooses how many runs go at once, and how many of their samples.
+"""The choice of how many runs go at once, and how many of their samples.
 
-It takes the largest wave that fits, then the largest microbatch. Microbatches come before waves, because they cost no
+Taken is the largest wave that fits, then the largest microbatch. Microbatches come before waves, because they cost no
 second pass over the grid. What fits is predicted from shapes (`memory.outline`); only where that refuses is a program
 compiled.
 """
@@ -16,7 +16,7 @@ from cspace_jax.config.plan import Plan
 from cspace_jax.cost import memory
 from cspace_jax.cost.memory import Footprint, Place
 from cspace_jax.errors import UserError
-from cspace_jax.text import in_words
+from cspace_jax.text import counted, in_words
 from cspace_jax.training.run import FEWEST_SAMPLES
 
 MARGIN = 1.15  # predictions from shapes are tested to be within 15 % of the compiler's where memory is filled
@@ -136,7 +136,7 @@ def describe(config: Config, parts: Sequence[tuple[Plan, int]]) -> str:
     places = [(memory.here(config, plan), plan, runs) for plan, runs in parts]
     peak = max(memory.peak_bytes(_outline(config, plan, place), place, runs) for place, plan, runs in places)
     sizes = [runs for _, runs in parts]
-    runs = f"{sum(sizes):,} run{'s' * (sum(sizes) > 1)}"
+    runs = counted(sum(sizes), "run")
     waves = "one wave" if len(sizes) == 1 else f"{len(sizes)} waves of at most {max(sizes)}"
     return f"{runs} in {waves} ({in_words(peak)} of {in_words(places[0][0].available)})"
 

@@ -1,4 +1,4 @@
-"""This module predicts how much memory training needs.
+"""The forecast of how much memory training needs.
 
 It takes the compiler's own analysis of programs, or a closed form, and scales it to the runs of a wave. Bytes
 throughout; a GB is 1e9 bytes. What is counted: states, training sets and settings of all runs of a wave, the working
@@ -111,6 +111,9 @@ def analyse(config: Config, plan: Plan) -> Footprint:
 
     The program is compiled once or twice. A layout that stacks runs is compiled for one run and for two: what the
     second adds is taken to be a run's share.
+
+    Raises:
+      UserError: the backend does not tell the memory of its programs, or the plan asks for too many devices.
     """
     state, pool = state_bytes(config), _bytes(TrainSpec.from_config(config).source.pool_shapes)
     resident, working = _program_bytes(config, plan, 1)

@@ -1,4 +1,4 @@
-"""This module counts the memory of training on a TPU.
+"""The memory of training on a TPU.
 
 Its compiler is another one than a CPU's, and arrays are padded (`tiles`). The numbers were read off the schedule and
 the layouts of programs that libtpu 0.0.52 compiled for a v5e (docs/devices.md). Of a norm the input is stored, and what
@@ -96,7 +96,7 @@ def _attention(spec: UNetSpec, parameters: int, pixels: int) -> Stage:
 
 
 def _arrays(tree: Any) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Yield the shape and the bytes of a number of each array. A random key is two words."""
+    """Yield each array's shape and the bytes of one of its numbers. A random key counts as two words."""
     for leaf in jax.tree.leaves(tree):
         key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         yield ((*leaf.shape, 2), _FLOAT) if key else (leaf.shape, leaf.dtype.itemsize)

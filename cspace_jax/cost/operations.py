@@ -1,4 +1,4 @@
-"""This module counts operations and parameters layer by layer, without tracing or compiling a program.
+"""Operations and parameters, counted layer by layer, without tracing or compiling a program.
 
 Counted as XLA counts a program that it has not optimised: a product and its addition are two operations, products with
 the zeros around an image are not computed, and functions such as `exp` are left out. A test holds the sums of a step
@@ -82,7 +82,7 @@ def entering_channels(spec: UNetSpec) -> dict[str, int]:
     """Return the channels that enter every residual block, name -> channels.
 
     These are the channels of its level. The first block of a level takes those of the finer level on the way down, and
-    on the way up those of the skip connection as well.
+    on the way up, except at the coarsest level, those of the skip connection as well.
     """
     found = {}
     for name, features in unet.block_features(spec).items():

@@ -1,4 +1,4 @@
-"""This module forecasts what a study will take, before it is started (`--mode=plan`).
+"""The forecast of what a study will take, before it is started (`--mode=plan`).
 
 It covers grid, operations, time, disk and memory.
 """
@@ -19,7 +19,7 @@ from cspace_jax.cost.memory import GB, Footprint, Place
 from cspace_jax.cost.time import describe_plan, describe_stages
 from cspace_jax.evaluation import probe as probe_network
 from cspace_jax.model.unet import count_params
-from cspace_jax.text import in_words, minutes
+from cspace_jax.text import counted, in_words, minutes
 
 Analyse = Callable[[Config, Plan], Footprint]
 # Reached by one run of the paper network on an H100 (docs/performance.md). Nothing else was measured, so the same share
@@ -58,6 +58,9 @@ def show(config: Config, plan: Plan, compile_programs: bool = False) -> None:
 
     It trains and writes nothing. Memory is predicted from shapes, in seconds; with `compile_programs` by the compiler,
     which takes minutes at paper scale on a CPU.
+
+    Raises:
+      UserError: the plan asks for too many devices, or the backend does not tell the memory of its programs.
     """
     started = time.monotonic()
     analyse = _compiled if compile_programs else memory.outline
@@ -70,7 +73,7 @@ def show(config: Config, plan: Plan, compile_programs: bool = False) -> None:
 def _computation(config: Config, plan: Plan) -> Iterator[str]:
     """Yield the lines on grid, parameters, operations, execution and time."""
     runs, steps = config.grid.num_runs, config.optim.steps
-    yield f"study {config.study}, scale {config.scale}: {runs} runs x {steps:,} steps"
+    yield f"study {config.study}, scale {config.scale}: {counted(runs, 'run')} x {steps:,} steps"
     values = {axis: getattr(config.grid, axis) for axis in grid.AXES}
     yield "grid: " + " x ".join(f"{axis} {_short(v)}" for axis, v in values.items() if len(v) > 1 or axis == "seeds")
     yield f"parameters: {operations.parameters(config):,} a run, probe {_probe_parameters(config):,}"
@@ -87,7 +90,7 @@ def _computation(config: Config, plan: Plan) -> Iterator[str]:
 
 
 def _short(values: tuple[Any, ...]) -> str:
-    """Return the values of an axis as text, many of them shortened."""
+    """Return the values of an axis as text, shortened if there are more than six."""
     return str(values) if len(values) <= 6 else f"({values[0]}, {values[1]}, ... {values[-1]}: {len(values)} values)"
 
 
@@ -98,7 +101,7 @@ def _probe_parameters(config: Config) -> int:
 
 
 def _disk(config: Config, plan: Plan) -> Iterator[str]:
-    """Yield the line on disk."""
+    """Yield the line on disk space."""
     parameters, states = len(disk.kept_steps(config)) * disk.save_bytes(config), disk.state_bytes(config)
     kept = len(config.save.keep_states)
     which = "two states to resume from, for a moment" + (f", and {kept} that are kept" if kept else "")
@@ -109,7 +112,7 @@ def _disk(config: Config, plan: Plan) -> Iterator[str]:
 
 
 def _memory_here(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
-    """Yield the lines on memory of this machine."""
+    """Yield the lines on the memory of this machine."""
     place = memory.here(config, plan)
     footprint = memory.outline(config, plan, place.tpu) if analyse is memory.outline else analyse(config, plan)
     source = "from shapes; --compile asks the compiler" if analyse is memory.outline else "as compiled here"
@@ -159,14 +162,16 @@ def _elsewhere(analyse: Analyse, config: Config, plan: Plan) -> Iterator[str]:
 def _waves(config: Config, plan: Plan, place: Place) -> str:
     """Return in words in how many waves the grid would be trained at a place.
 
-    Wave and microbatch are chosen as there.
+    Wave and microbatch are chosen as training at that place would choose them.
     """
     runs = config.grid.num_runs
     chosen = fit.choose(config, plan, runs, config.engine.wave, lambda _: place)
     if chosen is None:
         return "does not fit"
     wave, batch = chosen.wave or runs, config.optim.batch_size
-    waves = f"{runs} runs in " + ("one wave" if wave >= runs else f"{-(-runs // wave)} waves of at most {wave}")
+    waves = f"{counted(runs, 'run')} in " + (
+        "one wave" if wave >= runs else f"{-(-runs // wave)} waves of at most {wave}"
+    )
     return f"{waves}, gradients of {chosen.microbatch} of {batch} images at once" if chosen.microbatch else waves
 
 

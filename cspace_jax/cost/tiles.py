@@ -1,4 +1,4 @@
-"""This module counts an array's bytes in a TPU's memory, where two dimensions are padded to tiles.
+"""The bytes of an array in a TPU's memory, where two dimensions are padded to tiles.
 
 Read from the layouts that libtpu 0.0.52 gives a v5e's programs, such as `f32[8,11,64]{2,0,1:T(8,128)}`: the minor
 dimension fills rows of 128, the next one tiles of 8 rows (or 1, 2 or 4, where it is no longer), and the two are chosen
@@ -37,7 +37,7 @@ def padded(count: int, tile: int) -> int:
 def _rows(count: int, itemsize: int) -> int:
     """Return the number of rows that `count` rows are padded to.
 
-    Bytes lie in fours, one above the other.
+    Numbers of one byte are stored in fours, one above the other, so that they fill at least four rows.
     """
     small = (rows for rows in (1, 2, 4) if rows >= count and rows * itemsize >= 4)
     return next(small, padded(count, ROWS))

@@ -1,6 +1,6 @@
-"""This module forecasts how long a study will take on this machine.
+"""The forecast of how long a study will take on this machine.
 
-It divides operations in closed form by a measured matmul speed.
+The forecast divides operations in closed form by a measured matmul speed.
 """
 
 import time
@@ -64,12 +64,12 @@ def stage_seconds(configs: Sequence[Config], plan: Plan) -> dict[str, float]:
 
 
 def describe_time(configs: Sequence[Config], plan: Plan) -> str:
-    """Return in words the range of time of a study's grids on this machine (`estimate_seconds`)."""
+    """Return in words how long a study's grids may take on this machine, as a range (`estimate_seconds`)."""
     return _between(estimate_seconds(configs, plan))
 
 
 def _between(seconds: float) -> str:
-    """Return the range of a duration in words."""
+    """Return in words the range from `seconds` / `FACTOR` to `seconds` x `FACTOR`."""
     return f"{minutes(seconds / FACTOR)} to {minutes(seconds * FACTOR)}"
 
 

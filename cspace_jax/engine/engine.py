@@ -27,7 +27,7 @@ RunGroups = list[PyTree]  # one stacked tree per run group, each on its group's 
 
 @runtime_checkable
 class Trainable(Protocol):
-    """The engine asks this of the static description of a run, a hashable dataclass such as `TrainSpec`.
+    """The members that the engine needs of a run's static description, a hashable dataclass such as `TrainSpec`.
 
     `init`, `make_data` and `chunk` are pure functions of one run's arrays; `pool` are arrays on the host that all runs
     share; `shards` is how many devices share a run, each with some of its `microbatches`.
@@ -57,6 +57,9 @@ class Engine:
       settings: stacked over the wave's runs, every leaf [r, ...].
       plan: how runs execute.
       devices: where run groups go, in turn; None takes those of the plan.
+
+    Raises:
+      UserError: the plan asks for more devices than there are.
     """
 
     def __init__(self, spec: Trainable, settings: PyTree, plan: Plan, devices: Sequence[Any] | None = None):
@@ -159,7 +162,7 @@ class Engine:
 
 
 def _at(argument: Any, place: Sharding) -> Any:
-    """Return an argument at a place."""
+    """Return a place's copy of a `Shared` argument, and any other argument as it is."""
     return argument.at(place) if isinstance(argument, Shared) else argument
 
 
@@ -208,7 +211,7 @@ def _layout(plan: Plan) -> str:
 def _program(
     function: Callable, static: Any, layout: str, stacked: int, shared: int, donate: bool, mesh: Mesh | None
 ) -> Callable:
-    """Return the compiled program of a function of one run, lifted to stacked runs."""
+    """Return the jitted program of a function of one run, lifted to stacked runs."""
     lifted = over_runs(functools.partial(function, static), layout, stacked, shared)
     if mesh is not None:
         # All devices are given and return the same; only `map_microbatches` makes a difference between them.

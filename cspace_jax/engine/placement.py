@@ -1,4 +1,4 @@
-"""This module tells which devices a plan uses and in which context its programs are traced."""
+"""The devices that a plan uses, and the context in which its programs are traced."""
 
 import contextlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""This module cuts runs into waves and steps into compiled calls, with integers only."""
+"""The cutting of runs into waves and of steps into compiled calls, with integers only."""
 
 import bisect
 from collections.abc import Sequence

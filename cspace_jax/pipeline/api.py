@@ -1,4 +1,4 @@
-"""This module is the front door that the command, notebooks and experiments call.
+"""The front door that the command, notebooks and experiments call.
 
 Its names are public as `cspace_jax.NAME`.
 """
@@ -102,7 +102,7 @@ def run(
     """
     startup.set_up_jax()
     startup.start_backend()
-    preparation.check_outdir(mode, outdir)
+    preparation.check_arguments(mode, outdir, replay, export)
     log_writers.check(log, mode, workdir)
     scale = (config or workdirs.load(workdir)[1]).scale
     with startup.compiling(scale), lock.released_after():

@@ -1,4 +1,4 @@
-"""This module merges the measurements at the checkpoints of all runs into the labelled dataset."""
+"""Merging of the measurements at the checkpoints of all runs into the labelled dataset."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -34,9 +34,10 @@ STEPS_HELD = 16  # whose sample images are held in memory: as many as a figure s
 def collect(study: Study, probe: Probe | None = None) -> xr.Dataset:
     """Merge all evaluations and all complete batteries into the labelled dataset.
 
-    Its axes are run, step, protocol, klass and concept. Of pictures it also holds `reading` [klass, concept], the
-    probe's reading of the pictures that no run is trained on. It holds two stand-ins for the concept signal as well:
-    `mean_distance` [concept] (`Source.mean_distances`) and `exchange` [run, step, concept] (`losses.exchange_batch`).
+    Its main axes are run, step, protocol, klass and concept. Of pictures it also holds `reading` [klass, concept], the
+    probe's mean P(bit = 1) of the pictures that no run is trained on. It holds two stand-ins for the concept signal as
+    well: `mean_distance` [concept] (`Source.mean_distances`) and `exchange` [run, step, concept]
+    (`losses.exchange_batch`).
 
     Raises:
       UserError: an evaluation is missing or damaged.
@@ -71,7 +72,7 @@ def naive(study: Study, probe_accuracy: Mapping[str, float] | None) -> xr.Datase
 
 
 def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
-    """Add the measurements of embeddings, unless an older version evaluated that did not make them."""
+    """Add the measurements of embeddings, unless the evaluations are of an older version without them."""
     files = [wave.eval_file(step) for wave in study.waves for step in study.steps]
     if not all(holds(path, EMBEDDED) for path in files):
         return ds
@@ -83,8 +84,8 @@ def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
 def added(study: Study) -> xr.Dataset | None:
     """Merge the steps that were trained again into a dataset like that of the saves.
 
-    It is NaN where a run has no such step, and None if there are no such steps. It has one more variable, `exact` [run,
-    step]: whether the repeated training equalled the first as far as known.
+    Values are NaN where a run has no such step. Without any such step the result is None. The dataset has one more
+    variable, `exact` [run, step]: whether the repeated training equalled the first as far as known.
 
     Raises:
       UserError: a file is damaged.
@@ -128,8 +129,8 @@ class Samples(Mapping[int, np.ndarray]):
 
     An array is uint8 [r, k, n, h, w, 3]; axis h is x. The mapping is empty where no samples were kept, or some of them
     are gone; the files are looked into when that is first asked. The samples of a step are read when they are asked
-    for, since all of a large grid take more than the memory. Runs that were added to the study since the dataset was
-    written are left out.
+    for, since all of a large grid take more than the memory. Runs and steps that were added to the study since the
+    dataset was written are left out.
     """
 
     def __init__(self, study: Study, ds: xr.Dataset):

@@ -104,7 +104,7 @@ class Comparison:
         """Write comparison.json and the figures, PNG and PDF, into a folder, and return the files.
 
         Raises:
-          UserError: the folder lies in a workdir that is compared, or cannot be written.
+          UserError: as `numbers`, the folder lies in a workdir that is compared, or it cannot be written.
         """
         fields = [dataclasses.asdict(one) for one in self.differences]
         return _save({"differences": fields, **self.numbers}, self.figures, outdir, self.studies.values())
@@ -114,7 +114,7 @@ class Comparison:
 class PublishedComparison:
     """Put a study beside the published numbers (`analysis/published.py`).
 
-    It has what `Comparison` has.
+    It has `differences`, `numbers`, `times`, `figures`, `show` and `save`, as `Comparison` has.
 
     Attributes:
       study: of one's own.
@@ -129,7 +129,7 @@ class PublishedComparison:
         """The fields in which the study departs from the paper's setting, besides its levels and seeds.
 
         Raises:
-          UserError: as `parts`.
+          UserError: there are no results, or they are damaged.
         """
         found = differences(published.paper_setting(self._config), self._config)
         return [one for one in found if one.affects_results]
@@ -235,7 +235,7 @@ def compare(first: Study | PathLike, second: Study | PathLike) -> Comparison | P
       second: the same; one of both must be a study.
 
     Raises:
-      UserError: there is no such workdir, both are the same, or both are published.
+      UserError: there is no such workdir or published study, both are the same, or both are published.
     """
     sides = [one if isinstance(one, Study) else os.fspath(one) for one in (first, second)]
     named = [one.removeprefix(published.PREFIX) for one in sides if isinstance(one, str) and _is_published(one)]
@@ -258,7 +258,7 @@ def _is_published(one: str) -> bool:
 
 
 def _opened(one: Study | str) -> Study:
-    """Return an open study, opened by its path if it is none yet."""
+    """Return a study, opened if its path is given."""
     return one if isinstance(one, Study) else preparation.reopen(one, "figures")
 
 

@@ -92,9 +92,9 @@ def most_at_once(image_size: int) -> int:
 
 
 class Portion:
-    """Hold how many of a run's images pass through the network at once.
+    """Hold the number of a run's images that pass through the network at once.
 
-    The number is halved whenever a device's memory is used up.
+    It is halved whenever a device's memory is used up.
 
     Args:
       at_once: what is tried first; 0 = as the cache decides.

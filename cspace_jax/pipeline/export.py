@@ -1,4 +1,4 @@
-"""This module writes a study as a plain dataset of PNG and CSV, and the weights of a run.
+"""Export of a study as a plain dataset of PNG and CSV, and of the weights of a run.
 
 Others read both without this package.
 """

@@ -20,6 +20,7 @@ from cspace_jax.storage.extensions import Extensions
 from cspace_jax.storage.files import PathLike
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.studies import loading
+from cspace_jax.text import counted
 
 
 def grown(path: PathLike) -> Config:
@@ -92,7 +93,7 @@ def _require_same_saves(asked: Config, known: Sequence[Config]) -> None:
 
 
 def _saves(now: Config, asked: Config, made: Config) -> tuple[int, ...]:
-    """Return all saved steps of a longer training: the present ones, then those asked for or following."""
+    """Return all saved steps of a longer training: the present ones, then the requested or default later ones."""
     saved = save_steps(now.save, now.optim.steps)
     if asked.save.steps in (made.save.steps, now.save.steps):
         return (*saved, *later_steps(saved, asked.optim.steps))
@@ -150,6 +151,9 @@ def parts_of(config: Config, workdir: Workdir) -> list[tuple[Config, Workdir]]:
     Args:
       config: of the study, with the steps that were added.
       workdir: of the study.
+
+    Raises:
+      UserError: the record of the extensions is damaged or gone.
     """
     grids = extensions.read(workdir).grids
     return [(dataclasses.replace(config, grid=one), workdir.extension(i)) for i, one in enumerate(grids)]
@@ -158,7 +162,7 @@ def parts_of(config: Config, workdir: Workdir) -> list[tuple[Config, Workdir]]:
 def describe(before: Extensions, after: Extensions) -> str:
     """Return in words the runs and steps that a request adds."""
     runs = sum(one.num_runs for one in after.grids[len(before.grids) :])
-    parts = [f"{runs} runs"] if runs else []
+    parts = [counted(runs, "run")] if runs else []
     parts += [f"steps up to {after.steps:,}"] if after.steps != before.steps else []
     return f"adds {' and '.join(parts)}" if parts else "adds nothing new"
 

@@ -1,4 +1,4 @@
-"""This module opens and checks the source of a study's images.
+"""Opening and checking of the source of a study's images.
 
 The source must be the same as when the workdir was made.
 """

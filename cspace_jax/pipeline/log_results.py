@@ -1,6 +1,6 @@
-"""This module gives evaluations to a log.
+"""The evaluations that a log takes.
 
-It does so for each save as soon as it is evaluated, while a study trains or afterwards.
+It takes those of each save as soon as they are there, while a study trains or afterwards.
 """
 
 from collections.abc import Mapping, Sequence

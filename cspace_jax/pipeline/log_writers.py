@@ -104,7 +104,7 @@ class TensorBoard:
 class WeightsAndBiases:
     """Write one run of Weights & Biases for a study, in WORKDIR/wandb.
 
-    It is offline unless WANDB_MODE says otherwise. Of many processes each has one, in a group of the study's name.
+    It is offline unless WANDB_MODE says otherwise. Of many processes each has one, in a group with the workdir's name.
     """
 
     def __init__(self, folder: epath.Path, config: Mapping[str, Any]):

@@ -41,10 +41,10 @@ class Writer(Protocol):
 
 @dataclasses.dataclass
 class Curves:
-    """The known part of how the runs of a wave learn.
+    """The accuracies of a wave's runs at the saves that are evaluated so far.
 
     Attributes:
-      scores: accuracy by step, of each class by concept, and last of all concepts at once.
+      scores: accuracy by step, [r, k, c + 1], of each class by concept, and last of all concepts at once.
       timed: how many of the first saves have their learning times in the log.
       in_order: whether the log took its steps in increasing order.
     """

@@ -1,4 +1,4 @@
-"""This module joins the answers to all batteries of a workdir to one battery.
+"""The answers to all batteries of a workdir, joined into one battery.
 
 The results take from each battery what no earlier one has.
 """

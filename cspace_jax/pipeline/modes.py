@@ -1,6 +1,6 @@
-"""This module lists the modes of the command, with their work and their needs.
+"""The modes of the command, what each does and what it needs.
 
-It is light, so that the command can name them at once.
+The module is light, so that the command can name them at once.
 """
 
 import dataclasses

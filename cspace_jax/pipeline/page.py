@@ -1,4 +1,4 @@
-"""This module makes the page of a study from its workdir, writes it and shows it in a notebook."""
+"""The page of a study, made from its workdir, written and shown in a notebook."""
 
 import dataclasses
 import html

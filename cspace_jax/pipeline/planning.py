@@ -1,4 +1,4 @@
-"""This module chooses the plan of a study on this machine.
+"""The choice of a study's plan on this machine.
 
 Waves are as large as memory allows. A begun workdir keeps its own.
 """

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from cspace_jax import processes, startup
 from cspace_jax.config import ALL_FIGURES, Config, reading
@@ -91,7 +92,7 @@ def prepare_extension(asked: Config | None, path: PathLike, command_line: str | 
 def _check_added(study: Study, asked: Config, before: Extensions, added: Extensions) -> None:
     """Raise UserError for an extension that could not be trained, read or asked.
 
-    It is not written down yet.
+    To be called before the extension is written down.
     """
     image_source.require_same(study.workdir, image_source.open_and_check(asked))
     check(asked, "all")
@@ -114,7 +115,9 @@ def _check_added(study: Study, asked: Config, before: Extensions, added: Extensi
 
 
 def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
-    """Return the study of an existing workdir. It writes nothing of the study.
+    """Return the study of an existing workdir. Nothing of the study is written.
+
+    A mode that does not only read holds the workdir (`workdir.hold`).
 
     Args:
       path: the workdir.
@@ -139,9 +142,9 @@ def reopen(path: PathLike, mode: str, config: Config | None = None) -> Study:
 
 
 def check(config: Config, mode: str) -> None:
-    """Raise UserError for an unknown mode and for unusable figures and protocols.
+    """Raise UserError for an unknown mode, and for figures and protocols that it cannot use.
 
-    Nothing is written before.
+    Figures and protocols are checked for "elicit" and for modes that train. To be called before anything is written.
     """
     reading.one_of("mode", mode, OF_A_STUDY)
     if mode == "elicit" or MODES[mode].trains:
@@ -150,15 +153,18 @@ def check(config: Config, mode: str) -> None:
         raise UserError("elicit.protocols is empty: for example --config.elicit.protocols=\"('overprompt', 'latent')\"")
 
 
-def check_outdir(mode: str, outdir: PathLike | None) -> None:
-    """Raise UserError if another folder is given to a mode that writes into the workdir."""
+def check_arguments(mode: str, outdir: PathLike | None, replay: Any, export: Any) -> None:
+    """Raise UserError if another folder or a request is given to a mode that does not take it."""
     reading.one_of("mode", mode, OF_A_STUDY)
+    for name, request in (("replay", replay), ("export", export)):
+        if request is not None and mode != name:
+            raise UserError(f"{name}: this request only goes with mode={name!r}, this is mode={mode!r}")
     if outdir is not None and mode not in SHOWS:
         reading.fail("outdir", os.fspath(outdir), f"only goes with --mode={', '.join(SHOWS)}")
 
 
 def check_names(config: Config) -> None:
-    """Raise UserError for unknown figures, unusable protocols and places that are none."""
+    """Raise UserError for unknown figures, unusable protocols and unusable cache folders."""
     if config.probe.cache_dir:
         located(config.probe.cache_dir, "probe.cache_dir")
     if "://" in config.data.cache_dir:

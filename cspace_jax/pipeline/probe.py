@@ -179,7 +179,7 @@ def first_device() -> SingleDeviceSharding:
 
 
 def _settled(checks: list[_Check], steps: int) -> bool:
-    """Return whether the last checks allow to stop."""
+    """Return whether training may stop after the last checks."""
     last = [check.accuracy["joint"] for check in checks[-_CALM_CHECKS:]]
     return len(last) == _CALM_CHECKS and min(last) == 1.0 and checks[-1].step >= _LEAST_SHARE * steps
 

@@ -1,4 +1,4 @@
-"""This module keeps the trained probe in a cache, and deals with a probe that is gone."""
+"""The cache of the trained probe, and what is done if a probe is gone."""
 
 import io
 import json
@@ -105,7 +105,7 @@ def _train_and_save(study: Study, file: epath.Path) -> Probe:
 
 
 def _load(spec: ProbeSpec, config: Config, file: epath.Path) -> Probe | None:
-    """Return a cached probe, or None if there is none. A line tells that it is damaged.
+    """Return a cached probe, or None if there is none or it is damaged. A line tells of the damage.
 
     Raises:
       UserError: it cannot be read.
@@ -160,6 +160,6 @@ def _require_accuracy(probe: ProbeConfig, info: Info) -> None:
 
 
 def _say(line: str) -> None:
-    """Print a line of the first process."""
+    """Print a line, in the first process only."""
     if processes.is_first():
         print(f"probe: {line}")

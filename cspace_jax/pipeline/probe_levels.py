@@ -1,6 +1,6 @@
-"""This module measures whether the probe reads the images of the study's own levels.
+"""The check whether the probe reads the images of the study's own levels.
 
-The probe was trained and checked on other images.
+The probe was trained and checked on the rows of `probe.data`, which may be other levels.
 """
 
 import dataclasses
@@ -36,7 +36,8 @@ def check(study: Study, probe: Probe) -> None:
     (`probe.min_accuracy` = 0), and where levels do not differ in their images, as those of pictures without a tint.
 
     Raises:
-      UserError: a concept is read with less than `probe.min_accuracy` at the class means of a level.
+      UserError: a concept is read with less than `probe.min_accuracy` at the class means of a level, or the file
+        cannot be written.
     """
     limit = study.config.probe.min_accuracy
     levels = _levels(study) if limit > 0 else []
@@ -53,7 +54,7 @@ def check(study: Study, probe: Probe) -> None:
 
 
 def _levels(study: Study) -> list[dict[str, float]]:
-    """Return the different separations of the grid, axis -> value. Images that do not differ give []."""
+    """Return the distinct separations of the grid, axis -> value. Pictures without a tint give []."""
     source = source_of(study.config.data)
     if source.real and not study.config.data.tint:
         return []

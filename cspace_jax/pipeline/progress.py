@@ -1,4 +1,4 @@
-"""This module shows the progress of a stage, writes the training log and reports runs that diverge."""
+"""The progress of a stage, the training log and the report of runs that diverge."""
 
 import time
 from typing import Any
@@ -15,7 +15,7 @@ from cspace_jax.training.run import StepMetrics
 
 
 class Recorder:
-    """Write metrics.jsonl, show progress and report each run that diverges once.
+    """Write metrics.jsonl, show progress with ETA, and report each run that diverges once.
 
     Metrics are fetched one call late, so that the device never waits for the host.
     """
@@ -33,13 +33,16 @@ class Recorder:
     def advance(self, step: int, metrics: list[StepMetrics]) -> None:
         """Take the metrics of the call that ended at `step`.
 
-        Those of the call before are logged now.
+        Those of the call before are flushed (`flush`).
+
+        Raises:
+          UserError: the log cannot be written.
         """
         self.flush()
         self._pending = (step, metrics)
 
     def flush(self) -> None:
-        """Log the metrics that were taken last.
+        """Show the progress of the metrics that were taken last, and log them if their step is logged.
 
         Raises:
           UserError: the log cannot be written.
@@ -54,7 +57,7 @@ class Recorder:
             self._log(step, metrics)
 
     def sync(self) -> None:
-        """Log the metrics that were taken last, and flush the log to the disk.
+        """Flush the metrics that were taken last (`flush`), and the log to the disk.
 
         Raises:
           UserError: the log cannot be written.
@@ -106,6 +109,9 @@ def earlier_metrics(study: Study, wave: Wave, done: int) -> list[dict[str, Any]]
     """Return the logged rows of a wave up to step `done`, sorted by step and run.
 
     Of rows that were logged twice the later counts.
+
+    Raises:
+      UserError: a log cannot be read.
     """
     paths = dict.fromkeys((study.workdir.metrics, study.workdir.own_metrics))
     rows = [row for path in paths for row in read_metrics(path)]

@@ -1,4 +1,4 @@
-"""A replay trains steps that no save holds again, bit for bit, and evaluates them (`--mode=replay`).
+"""A replay repeats the training of steps that no save holds, bit for bit, and evaluates them (`--mode=replay`).
 
 Training repeats exactly, so a step between two saves is not lost: it lies on the way from an earlier state, or from the
 initial one, to a later save. What is known of the first training (logged metrics, parameters that were kept) is
@@ -82,7 +82,7 @@ def require_same_machine(workdir: Workdir) -> None:
     try:
         stored = json.loads(workdir.env.read_text())
         known = [stored, *stored.get("earlier", [])]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError):
         raise UserError(f"{workdir.env} is missing or damaged: nothing tells which device trained") from None
     here = _kind(environment())
     kinds = [_kind(one) for one in known if isinstance(one, dict)]
@@ -127,7 +127,7 @@ def wanted(study: Study, request: ReplayRequest) -> dict[int, list[int]]:
 def turns(study: Study) -> dict[int, float]:
     """Return the turning step of the first held-out class, run -> step, of runs that turn.
 
-    It is smoothed as in the summary.
+    The curves that it is found in are smoothed as in the summary.
 
     Raises:
       UserError: there are no results yet.
@@ -164,7 +164,8 @@ def replay(study: Study, probe: Probe, request: ReplayRequest) -> None:
     """Train the runs of this process again, and evaluate the requested steps that have no files yet.
 
     Raises:
-      UserError: a step is beyond what was trained, or a checkpoint that is needed is missing.
+      UserError: there are no results or no training, a step is beyond what was trained, a checkpoint that is needed is
+        missing, a file cannot be written, or a device's memory does not suffice.
     """
     steps = wanted(study, request)
     todo = []

@@ -1,4 +1,4 @@
-"""This module carries out a study stage after stage: probe, training, evaluation, elicitation, results, figures."""
+"""The stages of a study, one after another: probe, training, evaluation, elicitation, results, figures."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -35,6 +35,7 @@ from cspace_jax.pipeline.train import train
 from cspace_jax.storage import results
 from cspace_jax.storage.files import PathLike, located, writing
 from cspace_jax.storage.metrics import merge_metrics
+from cspace_jax.text import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def announce(study: Study, mode: str, scale_chosen: bool = False) -> None:
     runs, steps = study.first_runs[-1], config.optim.steps
     devices = jax.local_devices()
     reason = f" (chosen for a {jax.default_backend()})" if scale_chosen else ""
-    parts = [f"study {config.study}", f"scale {config.scale}{reason}", f"{runs} runs x {steps:,} steps"]
+    parts = [f"study {config.study}", f"scale {config.scale}{reason}", f"{counted(runs, 'run')} x {steps:,} steps"]
     many = f"{jax.process_count()} processes with " if processes.are_many() else ""
     parts.append(f"{many}{len(devices)} x {devices[0].device_kind}")
     if MODES[mode].trains:
@@ -119,7 +120,7 @@ def _read(parts: Sequence[Study], mode: str, probe: Probe, request: ReplayReques
                 evaluate(part, probe)
         if mode != "eval":
             _ask(parts, probe, times)
-    if request is not None:
+    if mode == "replay" and request is not None:
         with times.measure("replay"):
             for part in parts:
                 replay.replay(part, probe, request)
@@ -158,7 +159,7 @@ def _parts(study: Study, mode: str) -> list[Study]:
 def _begin(parts: Sequence[Study], mode: str) -> Probe:
     """Return the probe, which the first process trains.
 
-    It also puts the rest of the workdir in order for all processes.
+    The first process also puts the rest of the workdir in order for all processes.
     """
     study = parts[0]
     for part in parts if processes.is_first() else ():

@@ -55,6 +55,9 @@ class Study:
 
         They differ in their grid and folder alone, and number their runs from 0; `first_runs` has the numbers that the
         results give them.
+
+        Raises:
+          UserError: the record of the extensions is damaged or gone.
         """
         found = extension.parts_of(self.config, self.workdir)
         return [self, *(dataclasses.replace(self, config=config, workdir=folder) for config, folder in found)]
@@ -111,7 +114,7 @@ class Study:
 
     @property
     def dataset(self) -> xr.Dataset:
-        """The labelled dataset, read from the workdir, with the axes run, step, protocol, klass and concept.
+        """The labelled dataset of the workdir, with the main axes run, step, protocol, klass and concept.
 
         Raises:
           UserError: the study has no results yet, or they are damaged.

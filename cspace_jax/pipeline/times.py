@@ -30,6 +30,9 @@ class Times:
         """Add the time of the body to a stage, and store the sums.
 
         Of many processes those of the first are kept.
+
+        Raises:
+          UserError: the sums cannot be written.
         """
         started = time.monotonic()
         try:

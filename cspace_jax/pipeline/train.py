@@ -123,7 +123,7 @@ def mend(study: Study, wave: Wave) -> None:
 
 
 def _must_read(study: Study, wave: Wave, step: int) -> bool:
-    """Return whether a state is needed, to train on or because its step's parameters are missing."""
+    """Return whether a state is needed, to train on or because an unread save's parameters are missing."""
     unread = wave.unread(study.steps)
     return step < study.config.optim.steps or bool(set(unread) - set(checkpoint.steps(wave.params_folder)))
 
@@ -159,7 +159,7 @@ def require_files(study: Study, wave: Wave) -> None:
 
 
 def _found(study: Study, wave: Wave) -> tuple[int, set[int], list[int]]:
-    """Return a wave's last step, the steps with stored parameters, and the steps neither stored nor evaluated."""
+    """Return a wave's last trained step, the steps with stored parameters, and those neither stored nor evaluated."""
     done, stored = wave.trained_steps(study.config), set(checkpoint.steps(wave.params_folder))
     return done, stored, [s for s in wave.unread(study.steps) if s <= done and s not in stored]
 
@@ -246,9 +246,9 @@ class _Saver:
         self._saved = time.monotonic()
 
     def save(self, step: int, runner: Engine, state: RunGroups) -> None:
+        """Save or evaluate a step, and save its state when it is time."""
         # In this order: a state on disk promises that of its step and of all earlier ones the parameters are there, or
         # what was read of them.
-        """Save or evaluate a step, and save its state when it is time."""
         self._finish()
         if not checkpoint.steps(self._folder) and not self._unsaved.exists():
             write_atomic(self._unsaved, "")  # what is read from here on is of this training

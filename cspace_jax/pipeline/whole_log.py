@@ -1,4 +1,4 @@
-"""This module tells whether the training log of a workdir is whole.
+"""The check whether the training log of a workdir is whole.
 
 Lost lines cannot be made again, but must be reported.
 """
@@ -16,8 +16,8 @@ def tell(study: Study) -> None:
     """Print a line for each damage of the training log and each loss at its end.
 
     A whole log prints nothing. Every step up to a state on the disk was logged before that state (training flushes the
-    log first). So one of the last steps before the state must be there: of as many steps as lie between two lines, by
-    the commands so far.
+    log first). Lines lie at most `optim.log_every` steps apart, the largest of all commands so far. So at least one of
+    that many steps up to the state must be in the log.
     """
     files = log_files(study.workdir)
     for file in files:

@@ -1,1 +1,1 @@
-"""These modules read labelled pictures that a researcher brings, choose concepts and decode the pictures once."""
+"""Readers of labelled pictures that a researcher brings, the choice of concepts and the decoding of pictures."""

@@ -1,4 +1,4 @@
-"""This module reads pictures and labels from one .npz file."""
+"""Reader of pictures and labels in one .npz file."""
 
 import os
 import string
@@ -118,7 +118,7 @@ def _named(
 
 
 def _held(path: str | os.PathLike[str], split: np.ndarray, n: int) -> np.ndarray:
-    """Return which pictures are held, [n].
+    """Return which pictures are held, that is never trained on, bool [n].
 
     Raises:
       UserError: a value is unknown.

@@ -1,4 +1,4 @@
-"""This module reads CelebA as its authors, torchvision or Kaggle lay it out. It downloads nothing."""
+"""Reader of CelebA as its authors, torchvision or Kaggle lay it out. It downloads nothing."""
 
 import dataclasses
 import itertools
@@ -85,7 +85,7 @@ def words_of(attribute: str) -> tuple[str, str]:
 
 
 def _find(folder: str, names: Sequence[str]) -> str:
-    """Return the first of these files in the known folders. If there is none, it is ""."""
+    """Return the first of these files in the known folders. No such file gives ""."""
     files = (os.path.join(folder, below, name) for below, name in itertools.product(_FOLDERS, names))
     return next((file for file in files if os.path.isfile(file)), "")
 
@@ -121,7 +121,7 @@ def _attributes(folder: str, file: str) -> tuple[list[str], list[str], np.ndarra
 
 
 def _partition(folder: str, file: str, names: Sequence[str]) -> np.ndarray:
-    """Return which of the named pictures are of the validation or the test part."""
+    """Return which of the named pictures are of the validation or the test part, bool [n]."""
     lines, data = _opened(folder, file)
     file_name = os.path.basename(file)
     skipped = 1 if lines[0].split()[:1] == [b"image_id"] else 0
@@ -136,7 +136,7 @@ def _partition(folder: str, file: str, names: Sequence[str]) -> np.ndarray:
 
 
 def _opened(folder: str, file: str) -> tuple[list[bytes], bytes]:
-    """Return the first two lines and the whole of a text file, with blanks for commas and quotes."""
+    """Return the first two lines and the whole of a text file, with blanks for commas, semicolons and quotes."""
     data = read_bounded(folder, file, "labels", MOST_LABEL_BYTES)
     data = data.removeprefix(b"\xef\xbb\xbf").translate(_SEPARATORS)
     return (data.split(b"\n", 2) + [b"", b""])[:2], data
@@ -249,7 +249,7 @@ def _in_archive(folder: str, file: str) -> _Pictures:
     """Return the pictures of an archive.
 
     Raises:
-      UserError: it is damaged, empty or holds too large a picture.
+      UserError: it is damaged, empty, a link that leads out of the folder, or holds too large a picture.
     """
     if not within(folder, file):
         refuse(folder, f"{os.path.relpath(file, folder)!r} is a link that leads out of the folder")

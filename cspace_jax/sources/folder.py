@@ -1,6 +1,6 @@
-"""This module reads pictures in a folder.
+"""Reader of pictures in a folder.
 
-Their labels stand in labels.csv or in the names of the folders below it.
+Their labels stand in labels.csv or in the names of its subfolders.
 """
 
 import csv
@@ -195,7 +195,7 @@ def _refuse_absent(folder: str, names: Sequence[str], files: _Files) -> None:
 
 
 def _held(folder: str, split: Sequence[str]) -> np.ndarray:
-    """Return which pictures are held, [n].
+    """Return which pictures are held, that is never trained on, bool [n].
 
     Raises:
       UserError: a part is unknown.

@@ -1,4 +1,4 @@
-"""Every reader of labelled pictures gives a listing. This module has it and the parts that readers share."""
+"""The listing that every reader of labelled pictures gives, and the functions that readers share."""
 
 import contextlib
 import dataclasses
@@ -201,7 +201,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _digest(*parts: str | np.ndarray) -> str:
-    """Return 16 hex digits over texts and arrays. No two of them run into each other."""
+    """Return 16 hex digits over texts and arrays. The length of each counts, so that no two run into each other."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):

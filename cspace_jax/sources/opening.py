@@ -1,7 +1,7 @@
-"""This module opens the source of a configuration once, at the front door.
+"""Opening of the source of a configuration, once, before a study starts.
 
-It reads the source's labels or its Python file. What is opened is remembered, and all that has the configuration finds
-it (`data.opened.source_of`). Pixels are decoded later, when the first program needs them.
+Opening reads the source's labels or its Python file. What is opened is remembered, and all that has the configuration
+finds it (`data.opened.source_of`). Pixels are decoded later, when the first program needs them.
 """
 
 import dataclasses
@@ -91,8 +91,8 @@ def refuse_ignored(data: DataConfig, shipped: DataConfig) -> None:
 def describe(source: Source) -> dict[str, Any]:
     """Return the facts that a workdir keeps of a source, for JSON.
 
-    The configuration describes the renderer, which gives {}. The facts of pictures hold the digest of their pixels, if
-    it is known or can be: they are decoded for it.
+    The renderer gives {}: the configuration describes it. A user's generator gives its fingerprint. Pictures give their
+    labels and the digest of their pixels, for which they are decoded; those of older workdirs have no digest.
     """
     if isinstance(source, Pictures):
         pixels = {PIXELS: source.digest} if source.digest else {}
@@ -113,6 +113,9 @@ def reopen_closed(data: DataConfig, described: Mapping[str, Any]) -> Source | No
 
     Other sources give None. Results are collected and drawn from such pictures. A part that needs a pixel raises
     UserError.
+
+    Raises:
+      UserError: a kept concept or word cannot be shown as a name.
     """
     if not set(_DESCRIBED) <= described.keys():
         return None
@@ -247,8 +250,8 @@ def _own(data: DataConfig) -> Source:
         _try(source, data)
     except UserError:
         raise
-    except Exception as error:  # whatever the file does
-        fail("data.source", data.source, f"cannot be used, {config_files.reason(error)}")
+    except (Exception, SystemExit) as error:  # whatever the file does
+        fail("data.source", data.source, f"cannot be used, {config_files.reason(error, expanded(path))}")
     if not source.fingerprint:
         object.__setattr__(source, "fingerprint", digest)  # it may be frozen
     return source
@@ -262,7 +265,7 @@ def _module(path: str, digest: str) -> Any:
 
 
 def _try(source: Any, data: DataConfig) -> None:
-    """Raise UserError unless a user's source makes images and vectors of the right shapes."""
+    """Raise UserError unless a user's object is a `Source` with usable concepts, images and conditioning vectors."""
     from cspace_jax.config.setting import Setting
 
     if not isinstance(source, Source):
@@ -280,7 +283,7 @@ def _try(source: Any, data: DataConfig) -> None:
 
 
 def _one_image(source: Source, setting: Any) -> tuple[jax.Array, jax.Array]:
-    """Return one image and its conditioning vector, each with a leading axis of 1."""
+    """Return one image [1, x, y, 3] and its conditioning vector [1, entries]."""
     items = source.training(setting, jax.random.key(0)).take(jnp.zeros(1, jnp.int32))
     return source.images(source.pool_shapes, items), source.conditionings(items)
 
@@ -288,7 +291,7 @@ def _one_image(source: Source, setting: Any) -> tuple[jax.Array, jax.Array]:
 def check_axes(source: Source, grid: Any, axes: Sequence[str] = SEPARATIONS) -> None:
     """Raise UserError where several values of an axis would give equal runs.
 
-    Pictures differ by a tint alone, which only `sep_col` scales.
+    Pictures depend on `sep_col` alone, and only with `data.tint`. Other sources are not checked.
     """
     if not isinstance(source, Pictures):
         return

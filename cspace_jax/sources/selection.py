@@ -1,4 +1,4 @@
-"""This module chooses the concepts of a study among the labels of its pictures."""
+"""The choice of a study's concepts among the labels of its pictures."""
 
 import dataclasses
 import typing

@@ -147,7 +147,7 @@ def checksums(path: PathLike, step: int) -> np.ndarray:
 
 
 def put_aside(path: PathLike, step: int) -> epath.Path:
-    """Rename the checkpoint of a step, so that it no longer counts, and return its new place."""
+    """Rename the checkpoint of a step, and return its new place. UserError is raised if the disk refuses it."""
     directory = _absolute(path) / str(step)
     names = (directory.with_name(f"{step}.damaged{'' if i == 0 else i}") for i in itertools.count())
     target = next(name for name in names if not name.exists())
@@ -281,9 +281,10 @@ def _absolute(path: PathLike) -> epath.Path:
 
 
 def _marks(directory: epath.Path, contents: packing.Contents) -> tuple[str, ...]:
-    """Return the possible first texts of a checkpoint's checksums, that of older versions last.
+    """Return the texts that a checkpoint's checksums may begin with, the likeliest first.
 
-    Each names the wave, the step and the index. Outside of a workdir there is no wave.
+    They are the wave and the step, then the step alone (older versions), each with the index; the last is "" without
+    one. Outside of a workdir there is no wave.
     """
     wave = place_of(directory, _WAVE)
     marks = (*((f"{wave} {directory.name}",) if wave else ()), directory.name)

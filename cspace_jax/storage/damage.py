@@ -1,4 +1,4 @@
-"""This module tells damage of a checkpoint from errors of the disk or of this process."""
+"""Damage of a checkpoint, told from errors of the disk or of this process."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""This module puts host arrays on devices as arrays that nothing else refers to."""
+"""Host arrays put on devices as arrays that nothing else refers to."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""This module records the versions, devices and settings that a result may depend on."""
+"""The versions, devices and settings that a result may depend on."""
 
 import datetime
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""This module writes files that are never seen half written, and words errors of the disk."""
+"""Files that are never seen half written, and errors of the disk in plain words."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""This module turns a stacked state into the named arrays of a checkpoint, and checks them."""
+"""The named arrays of a checkpoint, made of a stacked state, and their check."""
 
 import math
 import zlib

@@ -1,7 +1,7 @@
-"""The training log metrics.jsonl is appended to, read, truncated and merged here.
+"""The training log metrics.jsonl: append, read, truncate and merge.
 
-A line ends with the CRC-32 of its row, so that a damaged one is told from a true one; that of added runs counts in its
-place, `extensions/NNN`, since both number their runs from 0.
+A line ends with the CRC-32 of its row, so that a damaged one is told from a true one. The checksum of added runs
+covers their place too, `extensions/NNN`, since the study and its extensions both number their runs from 0.
 """
 
 import json
@@ -71,10 +71,13 @@ def sync(path: PathLike) -> None:
 def truncate_metrics(
     path: PathLike, after_step: int, runs: Collection[int] | None = None, then: Iterable[Mapping[str, Any]] = ()
 ) -> None:
-    """Drop torn lines and the rows beyond `after_step`, so that a resumed run logs each step once.
+    """Drop damaged lines and the rows beyond `after_step`, so that a resumed run logs each step once.
 
     With `runs`, only rows of those runs are dropped (runs trained in an earlier wave keep theirs). The rows `then` are
     appended at once: a kill leaves the old file or the new one.
+
+    Raises:
+      UserError: the file cannot be read or written.
     """
     file = epath.Path(path)
     if not file.exists():

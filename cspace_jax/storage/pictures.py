@@ -1,4 +1,4 @@
-"""This module turns images into pictures that others read: PNG, rows from the top."""
+"""Images as pictures that others read: PNG, rows from the top."""
 
 import io
 
@@ -23,6 +23,6 @@ def png(rows: UInt8[np.ndarray, "row column 3"]) -> bytes:
 
 
 def sheet(images: UInt8[np.ndarray, "k n h w 3"]) -> UInt8[np.ndarray, "row column 3"]:
-    """Return one picture of the images of all classes, a row a class and a column an image."""
+    """Return one picture of the images of all classes, with a row per class and a column per image."""
     k, n, columns, rows, _ = images.shape
     return upright(images).transpose(0, 2, 1, 3, 4).reshape(k * rows, n * columns, 3)

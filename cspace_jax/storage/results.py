@@ -126,7 +126,7 @@ def _write(ds: xr.Dataset, table: Iterable[pd.DataFrame], dataset: epath.Path, c
 def open_results(path: epath.PathLike) -> xr.Dataset:
     """Read the dataset, wholly into memory, from a concept_space.nc or from its workdir.
 
-    Its axes are run, step, protocol, klass and concept.
+    Its main axes are run, step, protocol, klass and concept.
 
     Raises:
       UserError: there is none, it is damaged, was not written by this tool, or is larger than memory.

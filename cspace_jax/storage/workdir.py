@@ -48,7 +48,7 @@ class Workdir:
 
     @property
     def source(self) -> epath.Path:
-        """Return the file of a source, such as pictures, that the configuration does not describe, JSON."""
+        """Return the file that describes a source, such as pictures, where the configuration does not, JSON."""
         return self.root / "source.json"
 
     @property
@@ -181,7 +181,7 @@ def wave_name(index: int) -> str:
 
 
 def step_file(folder: epath.Path, step: int) -> epath.Path:
-    """Return the measurements of a step, .npz, in the folder of a wave or of a run's added steps."""
+    """Return the file of a step's measurements, .npz, in the folder of a wave or of a run's added steps."""
     return folder / f"step_{step:08d}.npz"
 
 
@@ -378,7 +378,7 @@ def _read_config(workdir: Workdir, text: str) -> Config:
 
 
 def _with_earlier(path: epath.Path, env: dict[str, Any]) -> dict[str, Any]:
-    """Return `env` with the earlier invocations recorded at `path`, oldest first. Damaged records give none."""
+    """Return `env` with those recorded at `path` as "earlier": the first and the latest, at most `MAX_EARLIER`."""
     last = stored_json(path)
     before = last.pop("earlier", [])
     earlier = [*before, last] if last and isinstance(before, list) else []

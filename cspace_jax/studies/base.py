@@ -22,7 +22,7 @@ def get_config(study: str, scale: str | None = None) -> Any:
     """Return the shared configuration of a study at a scale, a ConfigDict. None takes `default_scale()`.
 
     Raises:
-      UserError: the scale does not exist.
+      UserError: the scale does not exist, or without one JAX's backend cannot be started.
     """
     scale = default_scale() if scale is None else scale
     reading.one_of("scale", scale, SCALES)
@@ -68,6 +68,9 @@ def default_scale() -> str:
     """Return `quick` where JAX computes on a CPU and `paper` on an accelerator.
 
     Asking starts JAX's backend, so a program that must first set up several processes names its scale.
+
+    Raises:
+      UserError: JAX's backend cannot be started, or a setting of `startup.FIXED` is held at another value.
     """
     startup.set_up_jax()
     return "quick" if startup.start_backend() == "cpu" else "paper"

@@ -39,7 +39,7 @@ def get_config(scale: str | None = None) -> Any:
     None takes quick on a CPU and paper on an accelerator.
 
     Raises:
-      UserError: the scale does not exist.
+      UserError: the scale does not exist, or without one JAX's backend cannot be started.
     """
     config = base.get_config("hidden", scale)
     config.grid.sep_col = (0.2,)  # weak enough to be memorised as 01 first, strong enough to turn
@@ -57,8 +57,8 @@ def get_config(scale: str | None = None) -> Any:
 def published_steps() -> tuple[int, ...]:
     """Return the 220 save steps of the published run.
 
-    Of them 20 lie at squares of even roots below 4,000, then 200 are evenly spaced. At `paper` scale the battery then
-    costs more than three times the training, so 60 saves are the default.
+    The first 20 lie at squares of evenly spaced roots below 4,000, the other 200 are evenly spaced. At `paper` scale
+    the battery then costs more than three times the training, so 60 saves are the default.
     """
     early = np.linspace(math.sqrt(50), math.sqrt(3999), 20) ** 2
     return tuple(int(step) for step in np.unique([*early.astype(int), *np.linspace(4000, 20_000, 200).astype(int)]))

@@ -1,4 +1,4 @@
-"""This module finds a study by its name or its file, and reads it at a scale."""
+"""Finding a study by its name or its file, and reading it at a scale."""
 
 import ast
 import importlib
@@ -141,7 +141,7 @@ def require_field(path: str, source: Any) -> None:
 def _nearest(path: str, beside: str) -> str:
     """Return a hint at the field that is probably meant.
 
-    It is one of that name in another group, the one `beside` it, or one with a similar name.
+    It names one of that name in another group, else it is `beside`, the hint within the group, or a similar name.
     """
     known = [field for field, _, _ in declared(Config)]
     last = path.partition("[")[0].rpartition(".")[2]

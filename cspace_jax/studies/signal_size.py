@@ -32,7 +32,7 @@ def get_config(scale: str | None = None) -> Any:
     None takes quick on a CPU and paper on an accelerator.
 
     Raises:
-      UserError: the scale does not exist.
+      UserError: the scale does not exist, or without one JAX's backend cannot be started.
     """
     config = base.get_config("signal_size", scale)
     config.grid.sep_col = (0.4,)  # colour signal of the reference implementation's size sweep

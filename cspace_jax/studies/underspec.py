@@ -27,7 +27,7 @@ def get_config(scale: str | None = None) -> Any:
     None takes quick on a CPU and paper on an accelerator.
 
     Raises:
-      UserError: the scale does not exist.
+      UserError: the scale does not exist, or without one JAX's backend cannot be started.
     """
     config = base.get_config("underspec", scale)
     config.data.active = ("shape", "color")  # size and position vary and are not given
@@ -44,7 +44,7 @@ def get_config(scale: str | None = None) -> Any:
 
 
 def _shrink_to_quick(config: Any) -> None:
-    """Change the base's quick setting where colours, shapes and time ask for it."""
+    """Change the base's quick setting where colours, shapes and the time on 2 CPU cores ask for it."""
     config.grid.sep_size = (0.05,)  # radii of .4 to .5; with .2 the effect of masking was smaller
     config.grid.sep_col = (0.4,)  # with .8 colour comes first, and no triangle (docs/quick-settings.md)
     config.data.images_per_class = 1000
