@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cspace_jax.config.concepts import CONCEPTS
 from cspace_jax.config.definitions import LEARNED, STAYS_80
 from cspace_jax.config.fields import Declared, field
+from cspace_jax.config.protocol_names import NAIVE, RANDOM, REPEATED, SHUFFLED  # noqa: F401 (for protocols.py)
 from cspace_jax.config.swept import MAX_SEED, SWEPT, Setting
 
 SCALES = ("smoke", "quick", "paper")
@@ -27,10 +28,6 @@ PLANS = ("known", "auto")
 DGP = "dgp"  # the source that renders images of concepts
 KEEPS = ("auto", "all", "last")
 PRECISIONS = ("default", "float32", "tensorfloat32", "bfloat16")
-NAIVE = "naive"  # the protocol that asks for a class by its own conditioning
-REPEATED = "naive_repeats"  # the protocol that does so several times, with other noise
-RANDOM = "_random"  # suffix of a control: directions of the same length, drawn at random
-SHUFFLED = "_shuffled"  # suffix of a control: the same change along another concept
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
 ALL_FIGURES = "all"  # every figure of the registry (plots/registry.py)
 MAX_STEPS = 2**31 - 1
