@@ -13,7 +13,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
-from cspace_jax.analysis import capability, curves, stability
+from cspace_jax.analysis import capability, curves, reasons, stability
 from cspace_jax.analysis.learning import (
     battery_field,
     default_sigma,
@@ -38,7 +38,7 @@ from cspace_jax.config.protocol_names import (
     controlled,
 )
 from cspace_jax.plots import progress, style
-from cspace_jax.plots.registry import Samples, figure, further_protocols
+from cspace_jax.plots.registry import Samples, figure
 from cspace_jax.plots.trajectories import concept_square, draw_path
 
 PANELS = (NAIVE, LATENT, LATENT_SHARED, OVERPROMPT)  # in the order of the paper's Fig. 6
@@ -102,7 +102,7 @@ class Row:
         return f"P({style.bit_label(ds, name, int(ds['bit'].values[self.klass, self.concept]))})"
 
 
-@figure("fig6", paper="Fig. 6", needs=(further_protocols,))
+@figure("fig6", paper="Fig. 6", needs=(reasons.further_protocols,))
 @style.styled()
 def fig6(ds: xr.Dataset) -> Figure:
     """Draw P(class asked for) of every seed for naive prompting, latent intervention and overprompting (paper Fig. 6).
@@ -244,7 +244,7 @@ def _draw_seeds(ax: Axes, ds: xr.Dataset, level: Level, scores: Float[np.ndarray
     ax.plot(steps, scores.mean(0), color=color, lw=1.6, label="mean over seeds")
 
 
-@figure("elicitation", needs=(further_protocols,))
+@figure("elicitation", needs=(reasons.further_protocols,))
 @style.styled()
 def overview(ds: xr.Dataset) -> Figure:
     """Draw every protocol and its controls: capability over training, and the step at which it emerges in each seed.

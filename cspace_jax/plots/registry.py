@@ -82,9 +82,3 @@ def stored_samples(ds: xr.Dataset, samples: Samples) -> str:
 def rendered_images(ds: xr.Dataset, samples: Samples) -> str:
     """Need images of the data-generating process, whose objects have a colour and a size."""
     return "" if is_rendered(ds) else "only drawn for the data-generating process"
-
-
-def further_protocols(ds: xr.Dataset, samples: Samples) -> str:
-    """Need a battery of protocols."""
-    measured = "capability" in ds
-    return "" if measured else "no protocols besides naive prompting were measured (elicit.protocols)"
