@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cspace_jax.config.concepts import CONCEPTS
+from cspace_jax.config.concepts import CONCEPTS, SEPARATIONS, TABLE
 from cspace_jax.config.definitions import LEARNED, STAYS_80
 from cspace_jax.config.fields import Declared, field
 from cspace_jax.config.protocol_names import NAIVE, RANDOM, REPEATED, SHUFFLED  # noqa: F401 (for protocols.py)
@@ -301,7 +301,8 @@ class ProbeConfig:
     )
     data: tuple[tuple[float, float, float, bool], ...] = field(
         ((0.2, 0.1, 0.2, False), (0.8, 0.4, 0.2, False), (0.2, 0.2, 0.2, True), (0.8, 0.4, 0.2, True)),
-        "rows (sep_col, sep_size, sep_bg, narrow); narrow sizes spread by sep_size / 8 instead of 3 sep_size / 8",
+        f"rows ({', '.join(SEPARATIONS)}, narrow); narrow: sizes spread by {TABLE['size'].narrow_spread:g} sep_size, "
+        f"not {TABLE['size'].spread:g} sep_size",
     )
     min_accuracy: float = field(
         0.995, "held-out accuracy below which evaluation stops with an error", at_least=0, at_most=1
