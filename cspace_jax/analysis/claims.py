@@ -22,6 +22,7 @@ from cspace_jax.analysis import intervals
 from cspace_jax.analysis.levels import unseen
 from cspace_jax.analysis.summary_blocks import summary_block
 from cspace_jax.analysis.testing import ALPHA, Outcome
+from cspace_jax.registering import check_name
 
 EVERY, LAST = "every", "last"
 SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD = "shown", "not shown", "contradicted", "cannot be told"
@@ -80,6 +81,7 @@ def claim(
     """Register a function ds -> Verdict as the answer to a claim."""
 
     def register(ask: Callable[[xr.Dataset], Verdict]) -> Callable[[xr.Dataset], Verdict]:
+        check_name("claim", letter, ask, CLAIMS[letter].ask if letter in CLAIMS else None)
         CLAIMS[letter] = Claim(text, statistic, ask, of)
         return ask
 

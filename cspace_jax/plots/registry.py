@@ -25,6 +25,7 @@ import xarray as xr
 from jaxtyping import UInt8
 
 from cspace_jax.analysis.underspecification import is_rendered
+from cspace_jax.registering import check_name
 
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 Need = Callable[[xr.Dataset, Samples], str]  # why a figure cannot be drawn, "" if it can
@@ -58,6 +59,7 @@ def figure(
     """Register a drawing function as the figure `name`; the module's docstring tells what it may take."""
 
     def register(draw: Callable[..., Any]) -> Callable[..., Any]:
+        check_name("figure", name, draw, FIGURES[name].draw if name in FIGURES else None)
         FIGURES[name] = RegisteredFigure(draw, paper, tuple(needs))
         return draw
 
