@@ -27,7 +27,7 @@ TRACED: dict[str, dict[str, str | None]] = {
     f"{_IN}train": {"_train_wave": stages.TRAINING},
     "cspace_jax.storage.checkpoint": {"CheckpointWriter.save": None, "CheckpointWriter.wait": None},
     f"{_IN}evaluate": {"evaluate": stages.EVALUATION},
-    f"{_IN}passing": {"Reader.read": stages.EVALUATION},
+    f"{_IN}online_evaluation": {"Reader.read": stages.EVALUATION},
     f"{_IN}elicit": {"ask": stages.BATTERY},
     f"{_IN}stages": {"_write_results": stages.MERGE, "draw": stages.FIGURES},
     f"{_IN}page": {"write": stages.REPORT},

@@ -54,7 +54,7 @@ class Study:
         """Return the study and one more for each grid of runs that was added, in the order of the numbers of runs.
 
         They differ in their grid and folder alone, and number their runs from 0; `first_runs` has the numbers that the
-        results give them.
+        results give them. Which plan suits each depends on the mode: `stages` asks for it before it executes them.
         """
         found = extension.parts_of(self.config, self.workdir)
         return [self, *(dataclasses.replace(self, config=config, workdir=folder) for config, folder in found)]
