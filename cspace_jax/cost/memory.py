@@ -87,7 +87,7 @@ def outline(config: Config, plan: Plan, tpu: bool = False) -> Footprint:
     """Return a footprint from shapes alone, without compiling: what stays exactly, what a step needs by a closed form.
 
     The closed form (`activations.step_bytes`) is within 15 % of the compiler's analysis on a CPU, and with `tpu` of
-    that of a compiler for TPUs where a device's memory is filled (docs/devices.md). What stays is padded there.
+    that of a compiler for TPUs where a device's memory is filled (docs/memory.md). What stays is padded there.
     """
     spec, setting = TrainSpec.from_config(config, plan), _abstract(config)
     state = abstract_run(spec, setting)
