@@ -36,6 +36,7 @@ from experiments import device_table, golden
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PARTS = ("kill", "memory", "golden", "train", "sample", "save", "auto")
+ANSWERS, TABLE = "device_check.json", "device_check.md"  # in WORKDIR
 OWN_PROCESS = ("device", "kill", "memory")  # a peak of memory is that of a process; a killed training needs the device
 WORKER = (sys.executable, "-m", "experiments.device_parts")
 LONGEST_SHARE = 0.4  # of the time, for one task
@@ -182,7 +183,7 @@ class Check:
         self.report["options"] = {"peak": options.peak}
 
     def _read(self) -> dict[str, Any]:
-        file = self._folder / "device_check.json"
+        file = self._folder / ANSWERS
         if not file.exists():
             return {}
         try:
@@ -263,9 +264,9 @@ class Check:
 
     def write(self) -> str:
         """Write the report and its table, and return the table."""
-        write_atomic(self._folder / "device_check.json", json.dumps(self.report, indent=1))
+        write_atomic(self._folder / ANSWERS, json.dumps(self.report, indent=1))
         text = device_table.markdown(self.report)
-        write_atomic(self._folder / "device_check.md", text)
+        write_atomic(self._folder / TABLE, text)
         return text
 
     def close(self) -> None:

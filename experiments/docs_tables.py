@@ -9,7 +9,7 @@ import xarray as xr
 from cspace_jax.analysis.learning import default_sigma, memories, trajectory
 from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.verdict_tables import interval_words, known, p_value, time_words, with_interval
-from cspace_jax.config.schema import NAIVE
+from cspace_jax.config.protocol_names import NAIVE
 from cspace_jax.plots import landscapes
 from experiments import false_alarms, source_tables
 from experiments.docs_results import Results, markdown

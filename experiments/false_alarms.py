@@ -43,8 +43,7 @@ from cspace_jax.analysis import (
 from cspace_jax.analysis.claims import CLAIMS, CONTRADICTED, SHOWN, UNTOLD
 from cspace_jax.analysis.report import wide_console
 from cspace_jax.cli import scripts
-from cspace_jax.config.protocol_names import is_control
-from cspace_jax.config.schema import NAIVE
+from cspace_jax.config.protocol_names import NAIVE, is_control
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline.progress import progress
 from cspace_jax.storage import results

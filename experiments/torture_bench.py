@@ -18,6 +18,7 @@ import numpy as np
 import cspace_jax as cs
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checkpoint, results
+from cspace_jax.storage.file_names import CONFIG, DATASET, METRICS, TABLE
 from cspace_jax.storage.metrics import read_metrics
 from experiments import narrow
 from experiments.torture_stages import Trace
@@ -39,7 +40,6 @@ STUDY = (
     "--config.elicit.samples=2",
     "--config.elicit.overprompt=(1.0,)",
 )
-TABLE = "concept_space.csv"
 PAIR = "experiments.torture_pair"  # carries out a command in two processes
 ADDED = {"seeds": (100,), "steps": 48}
 STEPS = (6, 10, 33)
@@ -140,10 +140,10 @@ def compare(folder: pathlib.Path, straight: pathlib.Path, table: str = TABLE, lo
     """
     if _content(folder / table) != _content(straight / table):
         raise Failure(f"{table} differs")
-    stored = table == TABLE and (straight / "concept_space.nc").exists()
+    stored = table == TABLE and (straight / DATASET).exists()
     if stored and not results.open_results(folder).identical(results.open_results(straight)):
-        raise Failure("concept_space.nc differs")
-    for log in straight.rglob("metrics.jsonl") if logs else ():
+        raise Failure(f"{DATASET} differs")
+    for log in straight.rglob(METRICS) if logs else ():
         if _log(folder / log.relative_to(straight)) != _log(log):
             raise Failure(f"{log.relative_to(straight)} differs")
     if rests := [path.name for path in folder.rglob("*.tmp")]:
@@ -211,7 +211,7 @@ def _jobs_that_begin(root: pathlib.Path) -> dict[str, Job]:
     return {
         "study": Job(arguments, study, None, straight, weight=2.0),
         "study and its probe": Job(STUDY, lambda one: cs.run(_config(own), one), None, own),
-        "train": Job(("--mode=train", *arguments), train, None, root / "trained", "config.json"),
+        "train": Job(("--mode=train", *arguments), train, None, root / "trained", CONFIG),
         "in two processes": Job(arguments, study, None, root / "in_two", module=PAIR),
     }
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from cspace_jax.storage.file_names import CONFIG
+
 
 def _flip(path: pathlib.Path, rng: np.random.Generator) -> None:
     content = bytearray(path.read_bytes())
@@ -19,7 +21,7 @@ def _flip(path: pathlib.Path, rng: np.random.Generator) -> None:
 
 def _swap(path: pathlib.Path, rng: np.random.Generator) -> None:
     """Take the content of another file of the same kind in the workdir, such as that of the next step."""
-    root = path.parent if (path.parent / "config.json").exists() else path.parent.parent
+    root = path.parent if (path.parent / CONFIG).exists() else path.parent.parent
     others = [p for p in sorted(root.rglob(f"*{path.suffix}")) if p.is_file() and p != path]
     path.write_bytes(others[int(rng.integers(len(others)))].read_bytes() if others else b"")
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from cspace_jax.storage import file_names
+
 START, BETWEEN = "start", "between stages"
 PARAMS, STATE = "saving parameters", "saving a state"
 TRAINING, PROBE, EVALUATION, BATTERY, MERGE = "training", "probe", "evaluation", "battery", "merge"
@@ -17,29 +19,29 @@ STAGES = (PROBE, TRAINING, PARAMS, STATE, EVALUATION, BATTERY, MERGE, FIGURES, R
 NONE = "none"  # the fault came after the end, or not at all
 ALL = (*STAGES, START, BETWEEN, NONE)
 _OF_FILES = {
-    "probe": PROBE,
-    "checkpoints": TRAINING,
-    "metrics.jsonl": TRAINING,
-    "eval": EVALUATION,
-    "elicit": BATTERY,
-    "concept_space.nc": MERGE,
-    "concept_space.csv": MERGE,
-    "summary.json": MERGE,
-    "figures": FIGURES,
-    "report.html": REPORT,
-    "extensions": EXTENSION,
-    "extensions.json": EXTENSION,
-    "replay": REPLAY,
-    "added_steps.nc": REPLAY,
-    "added_steps.csv": REPLAY,
+    file_names.PROBE: PROBE,
+    file_names.CHECKPOINTS: TRAINING,
+    file_names.METRICS: TRAINING,
+    file_names.EVAL: EVALUATION,
+    file_names.ELICIT: BATTERY,
+    file_names.DATASET: MERGE,
+    file_names.TABLE: MERGE,
+    file_names.SUMMARY: MERGE,
+    file_names.FIGURES: FIGURES,
+    file_names.REPORT: REPORT,
+    file_names.ADDED_RUNS: EXTENSION,
+    file_names.EXTENSIONS: EXTENSION,
+    file_names.REPLAY: REPLAY,
+    file_names.ADDED_DATASET: REPLAY,
+    file_names.ADDED_TABLE: REPLAY,
 }
-_OF_CHECKPOINTS = {"params": PARAMS, "state": STATE, "kept_states": STATE}
+_OF_CHECKPOINTS = {file_names.PARAMS: PARAMS, file_names.STATE: STATE, file_names.KEPT_STATES: STATE}
 
 
 def of_file(path: pathlib.PurePath) -> str:
     """Return the stage that writes a file of a workdir, which is given by its place in it."""
     parts = list(path.parts)
-    if parts[0] == "checkpoints" and len(parts) > 2:
+    if parts[0] == file_names.CHECKPOINTS and len(parts) > 2:
         return _OF_CHECKPOINTS.get(parts[2], TRAINING)
     return _OF_FILES.get(parts[0], START)
 

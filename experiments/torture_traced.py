@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from cspace_jax.storage import file_names
 from experiments import torture_stages as stages
 
 _IN = "cspace_jax.pipeline."
@@ -26,7 +27,7 @@ TRACED: dict[str, dict[str, str | None]] = {
     f"{_IN}train": {"_train_wave": stages.TRAINING},
     "cspace_jax.storage.checkpoint": {"CheckpointWriter.save": None, "CheckpointWriter.wait": None},
     f"{_IN}evaluate": {"evaluate": stages.EVALUATION},
-    f"{_IN}passing": {"Reader.read": stages.EVALUATION},
+    f"{_IN}online_evaluation": {"Reader.read": stages.EVALUATION},
     f"{_IN}elicit": {"ask": stages.BATTERY},
     f"{_IN}stages": {"_write_results": stages.MERGE, "draw": stages.FIGURES},
     f"{_IN}page": {"write": stages.REPORT},
@@ -59,7 +60,7 @@ def _wrapped(function: Callable[..., Any], name: str | None) -> Callable[..., An
     def call(*args: Any, **kwargs: Any) -> Any:
         if function.__name__ == "wait" and args[0]._pending is None:  # there is no save to wait for
             return function(*args, **kwargs)
-        of_folder = stages.PARAMS if name is None and args[0]._folder.name == "params" else stages.STATE
+        of_folder = stages.PARAMS if name is None and args[0]._folder.name == file_names.PARAMS else stages.STATE
         with _stage(name or of_folder):
             return function(*args, **kwargs)
 

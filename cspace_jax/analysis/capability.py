@@ -28,7 +28,7 @@ from cspace_jax.analysis.learning import (
 from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.analysis.summary_blocks import summary_block
 from cspace_jax.config.definitions import STAYS_80
-from cspace_jax.config.schema import NAIVE, REPEATED
+from cspace_jax.config.protocol_names import NAIVE, REPEATED
 
 VARIABLES = ("capability", "capability_split", "capability_product", "naive_split", "best_query")
 CONCEPT = "capability_concept"  # the one variable with an axis of concepts

@@ -22,6 +22,7 @@ from cspace_jax.analysis import intervals
 from cspace_jax.analysis.levels import unseen
 from cspace_jax.analysis.summary_blocks import summary_block
 from cspace_jax.analysis.testing import ALPHA, Outcome
+from cspace_jax.registering import check_name
 
 EVERY, LAST = "every", "last"
 SHOWN, NOT_SHOWN, CONTRADICTED, UNTOLD = "shown", "not shown", "contradicted", "cannot be told"
@@ -80,7 +81,7 @@ def claim(
     """Register a function ds -> Verdict as the answer to a claim.
 
     Args:
-      letter: that of the claim in docs/claims.md; a letter registered before is replaced.
+      letter: that of the claim in docs/claims.md; no other claim may have it (`registering.check_name`).
       text: the claim in words.
       statistic: what is measured, in words.
       of: which held-out classes are asked: `EVERY`, `LAST`, or "" where that says nothing.
@@ -90,6 +91,7 @@ def claim(
     """
 
     def register(ask: Callable[[xr.Dataset], Verdict]) -> Callable[[xr.Dataset], Verdict]:
+        check_name("claim", letter, ask, CLAIMS[letter].ask if letter in CLAIMS else None)
         CLAIMS[letter] = Claim(text, statistic, ask, of)
         return ask
 

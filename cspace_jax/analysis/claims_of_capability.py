@@ -29,9 +29,9 @@ from cspace_jax.analysis.learning import (
     whole,
 )
 from cspace_jax.analysis.levels import levels, ok_runs, unseen
-from cspace_jax.config.schema import NAIVE, RANDOM, SHUFFLED
+from cspace_jax.config.protocol_names import GUIDANCE, LATENT, LATENT_SHARED, NAIVE, OVERPROMPT, PATCH, RANDOM, SHUFFLED
 
-LATENT = ("latent", "latent_shared")
+LATENTS = (LATENT, LATENT_SHARED)
 DRAWS = 0.5  # P(class) from which a protocol is said to draw the class
 MARGIN = 0.1  # difference of P(class) up to which two protocols do the same
 LEAST_EMERGED = 5  # seeds of which a spread can be compared
@@ -139,7 +139,7 @@ def _first_of(ds: xr.Dataset, names: Sequence[str]) -> str:
 )  # fmt: skip
 def intervention(ds: xr.Dataset) -> Verdict:
     """Ask whether the latent intervention draws the class at the turn, against naive prompting and its controls."""
-    name = _first_of(ds, LATENT) if "capability" in ds else ""
+    name = _first_of(ds, LATENTS) if "capability" in ds else ""
     return _elicits(ds, name) if name else untold("no latent intervention was measured (elicit.protocols)")
 
 
@@ -153,16 +153,16 @@ def overprompting(ds: xr.Dataset) -> Verdict:
     Shown also takes it to be less than `MARGIN` behind the latent intervention. That is a test of its own
     (`not_behind`), so that too few seeds to tell the two apart do not make them alike.
     """
-    there = "capability" in ds and "overprompt" in ds["protocol"].values
-    found = _elicits(ds, "overprompt") if there else untold("no overprompting was measured (elicit.protocols)")
-    name = _first_of(ds, LATENT)
+    there = "capability" in ds and OVERPROMPT in ds["protocol"].values
+    found = _elicits(ds, OVERPROMPT) if there else untold("no overprompting was measured (elicit.protocols)")
+    name = _first_of(ds, LATENTS)
     if not (there and found.details):
         return found
     if not name:
         why = "no latent intervention was measured that it could be compared with"
         return untold(why, seeds=found.seeds, details=found.details) if found.verdict == SHOWN else found
-    at = at_turn(ds, {"overprompt": scores_of(ds, "overprompt"), name: scores_of(ds, name)})
-    behind = seed_means(ds, at["overprompt"] - at[name])
+    at = at_turn(ds, {OVERPROMPT: scores_of(ds, OVERPROMPT), name: scores_of(ds, name)})
+    behind = seed_means(ds, at[OVERPROMPT] - at[name])
     p = not_behind(behind).greater
     found.details["minus_intervention"] = {"protocol": name, **describe_difference(behind), "p_not_behind": p}
     if found.verdict == SHOWN and not p <= testing.ALPHA:
@@ -195,7 +195,7 @@ def same_step(ds: xr.Dataset) -> Verdict:
     which one of them never emerges has no part in the spreads, and stands against what leaving it out would favour.
     Shown takes the intervention to emerge in every run, contradicted naive prompting.
     """
-    name = _first_of(ds, (*LATENT, "overprompt")) if "capability" in ds else ""
+    name = _first_of(ds, (*LATENTS, OVERPROMPT)) if "capability" in ds else ""
     if not name:
         return untold("no intervention and no overprompting were measured (elicit.protocols)")
     steps, definition, scores = ds["step"].values, definition_of(ds), (naive_of(ds, name), scores_of(ds, name))
@@ -250,7 +250,7 @@ def guided(ds: xr.Dataset, weight: float) -> Float[np.ndarray, "k r t c"] | None
     """
     if "query_protocol" not in ds.coords:
         return None
-    asked = ds["query_protocol"].values == "guidance"
+    asked = ds["query_protocol"].values == GUIDANCE
     rows = [i for i in np.flatnonzero(asked) if float(ds["query_value"].values[i]) == weight]
     if not rows:
         return None
@@ -268,7 +268,7 @@ def guidance(ds: xr.Dataset) -> Verdict:
     Shown also takes it to end below one half, by the same test. P(class) is the product of the concepts' means over
     samples, as published: single samples are kept of protocols alone, not of every query.
     """
-    weights = [float(v) for v, name in queries_of(ds) if name == "guidance"]
+    weights = [float(v) for v, name in queries_of(ds) if name == GUIDANCE]
     at = min((weight for weight in weights if weight >= 1), default=None)
     without, within = guided(ds, 0.0), guided(ds, at) if at is not None else None
     if without is None or within is None:
@@ -304,13 +304,13 @@ def patching(ds: xr.Dataset) -> Verdict:
 
     The paper claims it of seeds whose learning is stable: how many are is said (`analysis/stability.py`).
     """
-    if "capability" not in ds or "patch" not in ds["protocol"].values:
+    if "capability" not in ds or PATCH not in ds["protocol"].values:
         return untold("patching was not measured (elicit.protocols)")
     steps = ds["step"].values
-    before = steps < (battery_field(ds, "patch", "patch_step") or steps[-1])
+    before = steps < (battery_field(ds, PATCH, "patch_step") or steps[-1])
     if before.sum() < 2:
         return untold("fewer than two saves before the patch's own")
-    parts = zip(scores_of(ds, "patch"), naive_of(ds, "patch"), strict=True)
+    parts = zip(scores_of(ds, PATCH), naive_of(ds, PATCH), strict=True)
     areas = [[area(steps[before], one[:, before]) for one in part] for part in parts]  # [k][patch, naive]
     difference = seed_means(ds, np.stack([patched - naive for patched, naive in areas]))
     described = describe_difference(difference)

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int, Shaped
 
-from cspace_jax.analysis import censored, curves, intervals, testing
+from cspace_jax.analysis import censored, curves, intervals, reasons, testing
 from cspace_jax.analysis.claims import EVERY, Verdict, claim, judge, untold
 from cspace_jax.analysis.learning import (
     accuracy_curves,
@@ -89,7 +89,6 @@ def _groups(ds: xr.Dataset) -> tuple[int, list[list[Level]]]:
 
 
 NO_LEVELS = "one level of concept signal: it takes two"
-NO_SIGNAL = "the concept signal was not measured"
 
 
 @claim(
@@ -103,7 +102,7 @@ def speed(ds: xr.Dataset) -> Verdict:
     over these places; "never" is later than any time. Of each place alone the correlation is in the details.
     """
     if np.isnan(ds["signal"].values).all():
-        return untold(NO_SIGNAL)
+        return untold(reasons.NO_SIGNAL)
     concept, groups = _groups(ds)
     if not groups:
         return untold(NO_LEVELS)
@@ -163,7 +162,7 @@ def memorised_as(ds: xr.Dataset) -> Verdict:
     if len(found) < 2:
         return untold(NO_LEVELS)
     if not np.isfinite(ds["signal"].values).all():
-        return untold(NO_SIGNAL)
+        return untold(reasons.NO_SIGNAL)
     classes = unseen(ds)
     runs = range(ds.sizes["run"])
     parts = [(first_drawn(ds, klass), np.array([expected_class(ds, run, klass) for run in runs])) for klass in classes]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from cspace_jax.analysis import censored, intervals, testing, underspecification
 from cspace_jax.analysis.claims import LAST, Verdict, claim, untold
-from cspace_jax.analysis.claims_of_learning import Block, blocks_of, judged_trend, times_of, where
+from cspace_jax.analysis.claims_of_learning import blocks_of, judged_trend, times_of, where
 from cspace_jax.analysis.learning import definition_of, describe_times
 from cspace_jax.analysis.levels import Level, held_out, setting_label
 
@@ -42,7 +42,7 @@ def masking(ds: xr.Dataset) -> Verdict:
     told = next((i for i, one in enumerate(prevented) if np.isfinite(one)), 0)
     named = setting_label(underspecification.group_setting(groups[told])) if len(groups) > 1 else ""
     blocks = blocks_of(ds, groups)
-    at = [_shares(block) for block in blocks]
+    at = [np.array([level.setting["mask"] for level in block.levels]) for block in blocks]
     delays = proportion([times[block.runs] for block in blocks], at, [block.seed for block in blocks],
                         float(ds["step"].values[-1]))  # fmt: skip
     details: dict[str, Any] = {
@@ -57,10 +57,6 @@ def masking(ds: xr.Dataset) -> Verdict:
     why = _prevented(details) + f" at {named}" * bool(named) if known else "prevented at no share"
     found = judged_trend(tested, blocks, definition_of(ds), needs=(bool(known), why), details=details)
     return dataclasses.replace(found, why="; ".join((found.why or why, _in_words(delays))))
-
-
-def _shares(block: Block) -> Float[np.ndarray, " level"]:
-    return np.array([level.setting["mask"] for level in block.levels])
 
 
 def _learned(times: Float[np.ndarray, " r"], level: Level) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from cspace_jax.analysis.capability import emergence, score_curve
 from cspace_jax.analysis.learning import definition_of, describe_difference
 from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.analysis.summary_blocks import summary_block
-from cspace_jax.config.protocol_names import is_control
-from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
+from cspace_jax.config.protocol_names import NAIVE, RANDOM, REPEATED, SHUFFLED, is_control
 
 
 def area(steps: Real[np.ndarray, " t"], scores: Float[np.ndarray, "r t"]) -> Float[np.ndarray, " r"]:

@@ -10,10 +10,18 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
-from cspace_jax.config.definitions import EARLY, EARLY_STEPS, THRESHOLD
+from cspace_jax.config.definitions import (
+    EARLY,
+    EARLY_STEPS,
+    NOTEBOOKS,
+    NOTEBOOKS_SAVES,
+    NOTEBOOKS_SIGMA,
+    THRESHOLD,
+)
 
 SIGMA_TRAJECTORY = 2.0  # in saves; the published smoothing of the 2x2 trajectories
-SIGMA_NOTEBOOK = 1.5  # in saves; smoothing of the notebooks' learning time
+TURN_DEGREES, TURN_WINDOW, TURN_LASTS = 60.0, 3, 2  # of our own detector of turns; the last two in saves
+MEMORISED_WITHIN = 0.5  # of a training class's corner
 
 
 def smooth(
@@ -79,9 +87,9 @@ def _first_of_row(above: Bool[np.ndarray, " t"], persistence: int | None) -> int
 def notebook_time(
     steps: Real[np.ndarray, " t"],
     curve: Real[np.ndarray, " t"],
-    threshold: float = 0.9,
-    row: int = 3,
-    sigma: float = SIGMA_NOTEBOOK,
+    threshold: float = NOTEBOOKS,
+    row: int = NOTEBOOKS_SAVES,
+    sigma: float = NOTEBOOKS_SIGMA,
 ) -> float:
     """Return the learning time of the authors' notebooks, in steps; NaN if never.
 
@@ -110,7 +118,7 @@ def speed(
 
 
 def turn_angles(
-    trajectory: Real[np.ndarray, "t c"], window: int = 3, min_move: float = 0.05
+    trajectory: Real[np.ndarray, "t c"], window: int = TURN_WINDOW, min_move: float = 0.05
 ) -> Float[np.ndarray, " t"]:
     """Return the turn [t] at each save of a trajectory [t, c], in degrees; NaN where it is undefined.
 
@@ -152,8 +160,8 @@ class Turn:
 
 
 def find_turn(
-    steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"], threshold: float = 60.0, persistence: int = 2,
-    early: float = EARLY, window: int = 3, min_move: float = 0.05,
+    steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"], threshold: float = TURN_DEGREES,
+    persistence: int = TURN_LASTS, early: float = EARLY, window: int = TURN_WINDOW, min_move: float = 0.05,
 ) -> Turn:  # fmt: skip
     """Find the first turn sharper than `threshold` degrees that lasts for `persistence` saves in a row.
 
@@ -194,7 +202,8 @@ class Memorisation:
 
 def find_memorisation(
     steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"], bits: Int[np.ndarray, "k c"], klass: int,
-    trained: Bool[np.ndarray, " k"], early: float = EARLY, departure: float = 0.1, radius: float = 0.5,
+    trained: Bool[np.ndarray, " k"], early: float = EARLY, departure: float = 0.1,
+    radius: float = MEMORISED_WITHIN,
 ) -> Memorisation:  # fmt: skip
     """Describe how a class is first mistaken for a training class.
 

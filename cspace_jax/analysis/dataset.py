@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
-from cspace_jax.config.schema import NAIVE
+from cspace_jax.config.protocol_names import NAIVE
 from cspace_jax.config.setting import SWEPT
 from cspace_jax.data.classes import Classes
 from cspace_jax.errors import UserError

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Real
 from cspace_jax.analysis import censored, curves, intervals
 from cspace_jax.analysis.levels import Level
 from cspace_jax.config.definitions import LEARNED, STAYS_80, THRESHOLD
-from cspace_jax.config.schema import NAIVE, ElicitConfig, EvaluateConfig
+from cspace_jax.config.protocol_names import NAIVE
+from cspace_jax.config.schema import ElicitConfig, EvaluateConfig
 from cspace_jax.storage import results
 
 BATTERIES = "batteries"  # attribute: by protocol the fields of its battery, as JSON

@@ -14,7 +14,7 @@ from cspace_jax.analysis.intervals import LEAST_MEDIAN, missing
 from cspace_jax.analysis.turning_steps import RunTurn
 from cspace_jax.analysis.verdict_tables import known, print_claims, print_comparisons, time_words
 from cspace_jax.config.definitions import LEARNED
-from cspace_jax.config.schema import NAIVE
+from cspace_jax.config.protocol_names import NAIVE
 from cspace_jax.storage.files import write_atomic
 from cspace_jax.storage.workdir import Workdir
 

@@ -16,9 +16,8 @@ from cspace_jax.analysis.learning import whole
 from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.analysis.summary_blocks import summary_block
 from cspace_jax.config.definitions import THRESHOLD
-from cspace_jax.config.schema import NAIVE
+from cspace_jax.config.protocol_names import NAIVE, PATCH
 
-PATCH = "patch"
 KINDS = STABLE, UNSTABLE, NEVER = "stable", "unstable", "never learned"
 
 

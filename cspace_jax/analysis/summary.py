@@ -14,7 +14,9 @@ from cspace_jax.analysis import (
     claims_of_learning,
     claims_of_masking,
     comparison,
+    curves,
     definition2,
+    intervals,
     pictures,
     stability,
     underspecification,
@@ -41,19 +43,21 @@ MODULES = (
     unseen_classes, capability, claims, claims_of_capability, claims_of_learning, claims_of_masking, comparison,
     definition2, pictures, stability, underspecification,
 )  # fmt: skip
+_EXACT = f"{intervals.LEAST_MEDIAN} seeds and more"
 DEFINITIONS = {
     **LEARNED,
     "median": "Kaplan-Meier median over seeds that did not diverge; a seed that never learned is censored at the last "
     "step; null = never",
-    "interval": "95 % over seeds: of a median between two order statistics (exact, 6 seeds and more), of a probability "
-    "Student's on the logit scale joined with the exact interval of the share of seeds above one half (3 seeds and "
-    "more), of paired differences that of their median (6 seeds and more), of another mean Student's; null = open end, "
-    "or none for so few seeds (`no_interval`)",
+    "interval": f"{100 * intervals.LEVEL:g} % over seeds: of a median between two order statistics (exact, {_EXACT}), "
+    "of a probability Student's on the logit scale joined with the exact interval of the share of seeds above one half "
+    f"({intervals.LEAST_MEAN} seeds and more), of paired differences that of their median ({_EXACT}), of another mean "
+    "Student's; null = open end, or none for so few seeds (`no_interval`)",
     "memorisation": "trajectory of P(bit = 1) smoothed with `sigma`, after the first "
     f"{100 * EARLY:g} % of the steps (at most {EARLY_STEPS:,}): class = the training class approached most closely "
-    "(memorised: within 0.5 of its corner); weak concept = the one held back; turning step = its minimum, if the "
-    "class was memorised and leaves again; depth = 1 - that minimum, mean of the seeds' own",
-    "turn": "first turn of at least 60 degrees over 3 saves before and after that lasts 2 saves (own detector)",
+    f"(memorised: within {curves.MEMORISED_WITHIN} of its corner); weak concept = the one held back; turning step = "
+    "its minimum, if the class was memorised and leaves again; depth = 1 - that minimum, mean of the seeds' own",
+    "turn": f"first turn of at least {curves.TURN_DEGREES:g} degrees over {curves.TURN_WINDOW} saves before and after "
+    f"that lasts {curves.TURN_LASTS} saves (own detector)",
     "momentary": f"seeds with accuracy of at least {THRESHOLD} on all concepts at one save or more",
     "persistent": f"seeds with accuracy of at least {THRESHOLD} on all concepts at every save from some save to the "
     "last",

@@ -11,6 +11,8 @@ from typing import Any
 
 import xarray as xr
 
+from cspace_jax.registering import check_name
+
 
 @dataclasses.dataclass(frozen=True)
 class SummaryBlock:
@@ -34,6 +36,7 @@ def summary_block(
     """Register a function (ds) -> plain dicts and lists as the block `name` of the summary of datasets with `when`."""
 
     def register(make: Callable[..., Any]) -> Callable[..., Any]:
+        check_name("summary block", name, make, BLOCKS[name].make if name in BLOCKS else None)
         BLOCKS[name] = SummaryBlock(make, when)
         return make
 

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 
 from cspace_jax.paths import expanded
+from cspace_jax.storage.file_names import CONFIG
 
 HELP = ("help", "h", "helpshort")
 VERSION = ("version",)
@@ -65,6 +66,6 @@ def is_smoke(argv: Sequence[str]) -> bool:
         return any(value.endswith(":smoke") for value in configs)
     try:
         folder = pathlib.Path(expanded(folders[-1]))
-        return json.loads((folder / "config.json").read_text())["scale"] == "smoke"
+        return json.loads((folder / CONFIG).read_text())["scale"] == "smoke"
     except (OSError, ValueError, KeyError, TypeError):  # said later, in one line
         return False

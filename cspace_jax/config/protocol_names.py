@@ -1,6 +1,18 @@
-"""A protocol is named `NAME`, its controls `NAME_random` and `NAME_shuffled`."""
+"""A protocol is named `NAME`, its controls `NAME_random` and `NAME_shuffled`.
 
-from cspace_jax.config.schema import RANDOM, SHUFFLED
+What each protocol does stands where it is registered (evaluation/protocols.py).
+"""
+
+NAIVE = "naive"  # asks for a class by its own conditioning
+REPEATED = "naive_repeats"  # does so several times, with other noise
+OVERPROMPT = "overprompt"
+OVERPROMPT_PUBLISHED = "overprompt_published"
+LATENT = "latent"
+LATENT_SHARED = "latent_shared"
+GUIDANCE = "guidance"
+PATCH = "patch"
+RANDOM = "_random"  # suffix of a control: directions of the same length, drawn at random
+SHUFFLED = "_shuffled"  # suffix of a control: the same change along another concept
 
 
 def control_of(name: str) -> str:

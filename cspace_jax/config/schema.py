@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cspace_jax.config.concepts import CONCEPTS
+from cspace_jax.config.concepts import CONCEPTS, SEPARATIONS, TABLE
 from cspace_jax.config.definitions import LEARNED, STAYS_80
 from cspace_jax.config.fields import Declared, field
 from cspace_jax.config.swept import MAX_SEED, SWEPT, Setting
@@ -27,10 +27,6 @@ PLANS = ("known", "auto")
 DGP = "dgp"  # the source that renders images of concepts
 KEEPS = ("auto", "all", "last")
 PRECISIONS = ("default", "float32", "tensorfloat32", "bfloat16")
-NAIVE = "naive"  # the protocol that asks for a class by its own conditioning
-REPEATED = "naive_repeats"  # the protocol that does so several times, with other noise
-RANDOM = "_random"  # suffix of a control: directions of the same length, drawn at random
-SHUFFLED = "_shuffled"  # suffix of a control: the same change along another concept
 RUN_PLANS = ("auto", "vmap", "map", "unroll", "loop")
 ALL_FIGURES = "all"  # every figure of the registry (plots/registry.py)
 MAX_STEPS = 2**31 - 1
@@ -305,7 +301,8 @@ class ProbeConfig:
     )
     data: tuple[tuple[float, float, float, bool], ...] = field(
         ((0.2, 0.1, 0.2, False), (0.8, 0.4, 0.2, False), (0.2, 0.2, 0.2, True), (0.8, 0.4, 0.2, True)),
-        "rows (sep_col, sep_size, sep_bg, narrow); narrow sizes spread by sep_size / 8 instead of 3 sep_size / 8",
+        f"rows ({', '.join(SEPARATIONS)}, narrow); narrow: sizes spread by {TABLE['size'].narrow_spread:g} sep_size, "
+        f"not {TABLE['size'].spread:g} sep_size",
     )
     min_accuracy: float = field(
         0.995, "held-out accuracy below which evaluation stops with an error", at_least=0, at_most=1

@@ -7,6 +7,7 @@ The module is light enough for every command to import. Code that computes with 
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from cspace_jax.config.concepts import TABLE
 from cspace_jax.config.fields import field
 
 if TYPE_CHECKING:
@@ -15,6 +16,18 @@ else:
     ArrayLike = Any  # JAX takes a second to import
 
 MAX_SEED = 2**32 - 1
+
+
+def _apart(concept: str) -> dict[str, Any]:
+    """Return how far apart a concept's class means may be and why, as arguments of `field`."""
+    one = TABLE[concept]
+    if one.least is not None:
+        mean = f"{one.center:g} - {one.separation}/2"
+        reason = f"the mean {one.quantity} {mean} of the {one.words[1]} class must be at least {one.least:g}"
+        return {"at_most": 2 * (one.center - one.least), "reason": reason}
+    ends = f"{one.center:g} +- {one.separation}/2 +- {one.separation}/{1 / one.spread:g}"
+    most = min(one.center, 1 - one.center) / (0.5 + one.spread)
+    return {"at_most": most, "reason": f"the class {one.title}s {ends} must stay within [0, 1]"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +50,19 @@ class Setting:
         0.2,
         "colour signal: red-blue distance per channel",
         above=0,
-        at_most=0.8,
-        reason="the class colours 0.5 +- sep_col/2 +- sep_col/8 must stay within [0, 1]",
+        **_apart("color"),
     )
     sep_size: ArrayLike = field(
         0.4,
         "size signal: large-small distance of the radius (the image spans [-1, 1])",
         above=0,
-        at_most=0.7,
-        reason="the mean radius 0.45 - sep_size/2 of the small class must be at least 0.1",
+        **_apart("size"),
     )
     sep_bg: ArrayLike = field(
         0.2,
         "background signal: light-dark distance; used when bg_color is active",
         above=0,
-        at_most=0.8,
-        reason="the class backgrounds 0.5 +- sep_bg/2 +- sep_bg/8 must stay within [0, 1]",
+        **_apart("bg_color"),
     )
     learning_rate: ArrayLike = field(1e-3, "of AdamW", above=0)
     weight_decay: ArrayLike = field(0.01, "of AdamW, on every parameter", at_least=0)

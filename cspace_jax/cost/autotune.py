@@ -74,7 +74,7 @@ def _decided(config: Config, may_measure: bool) -> Config:
     known = _remembered(config)
     if known is not None or not may_measure:
         return config if known is None else with_plan(config, known.chosen)
-    timings = measure(candidates(config), _settings(config))
+    timings = measure(candidates(config), grid.stack(grid.grid_settings(config.grid)[: _at_once(config)]))
     chosen = best(timings)
     _remember(config, chosen)
     print(table(timings), flush=True)
@@ -228,11 +228,6 @@ def table(timings: list[Timing]) -> str:
         result = timing.note or f"{timing.rate:,.1f} (first call {timing.compile_seconds:.0f} s)"
         lines.append(f"  {fields}: {result}{'  <- chosen' if timing is chosen else ''}")
     return "\n".join(lines)
-
-
-def _settings(config: Config) -> Any:
-    """Return the stacked settings of the runs that go at once."""
-    return grid.stack(grid.grid_settings(config.grid)[: _at_once(config)])
 
 
 def _at_once(config: Config) -> int:

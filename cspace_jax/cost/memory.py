@@ -92,7 +92,7 @@ def outline(config: Config, plan: Plan, tpu: bool = False) -> Footprint:
 
     What stays between calls is counted exactly, the memory of a step by a closed form. The closed form
     (`activations.step_bytes`) is within 15 % of the compiler's analysis on a CPU, and with `tpu` of that of a compiler
-    for TPUs where a device's memory is filled (docs/devices.md). What stays is padded there.
+    for TPUs where a device's memory is filled (docs/memory.md). What stays is padded there.
     """
     spec, setting = TrainSpec.from_config(config, plan), _abstract(config)
     state = abstract_run(spec, setting)

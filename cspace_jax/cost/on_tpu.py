@@ -1,7 +1,7 @@
 """The memory of training on a TPU.
 
 Its compiler is another one than a CPU's, and arrays are padded (`tiles`). The numbers were read off the schedule and
-the layouts of programs that libtpu 0.0.52 compiled for a v5e (docs/devices.md). Of a norm the input is stored, and what
+the layouts of programs that libtpu 0.0.52 compiled for a v5e (docs/memory.md). Of a norm the input is stored, and what
 is computed element by element between it and a convolution is computed again where it is read. Channels, and pixels
 where attention makes them the minor dimension, fill rows of 128 numbers. Before its loop the program copies kernels,
 with their moments and averages, and the training set into other layouts; with microbatches the moments and averages

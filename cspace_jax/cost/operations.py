@@ -206,7 +206,7 @@ def image_flops(config: Config) -> float:
 def evaluation_flops(config: Config) -> float:
     """Return the operations of sampling all classes, for one run at one checkpoint."""
     images = source_of(config.data).classes.num * config.evaluate.samples_per_class
-    return images * (1 + _is_guided(config)) * config.evaluate.sampling_steps * image_flops(config)
+    return images * (1 + (config.evaluate.guidance != 1.0)) * config.evaluate.sampling_steps * image_flops(config)
 
 
 def loss_flops(config: Config) -> float:
@@ -246,8 +246,3 @@ def study_flops(config: Config) -> dict[str, float]:
         "evaluation": runs * saves * (evaluation_flops(config) + loss_flops(config)),
         **battery,
     }
-
-
-def _is_guided(config: Config) -> bool:
-    """Return whether naive prompting is guided, so that each step takes two passes."""
-    return config.evaluate.guidance != 1.0

@@ -21,13 +21,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cspace_jax.config.protocol_names import control_of
+from cspace_jax.config.protocol_names import NAIVE, RANDOM, REPEATED, SHUFFLED, control_of
 from cspace_jax.config.schema import (
     CONDITIONINGS,
-    NAIVE,
-    RANDOM,
-    REPEATED,
-    SHUFFLED,
     ElicitConfig,
     shares_embedding,
 )

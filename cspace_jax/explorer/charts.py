@@ -21,6 +21,7 @@ from plotly.subplots import make_subplots
 
 from cspace_jax.analysis.levels import Level
 from cspace_jax.plots import style
+from cspace_jax.registering import check_name
 
 PANEL_HEIGHT = 230  # pixels
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")  # Plotly's words for `style.LINES`
@@ -74,6 +75,7 @@ def chart(
     """Register (ds, summary) -> Chart as the tab `title`; `needs` says why a study has none, "" if it has."""
 
     def register(draw: Callable[..., Chart]) -> Callable[..., Chart]:
+        check_name("chart", name, draw, CHARTS[name].draw if name in CHARTS else None)
         CHARTS[name] = RegisteredChart(title, draw, needs)
         return draw
 

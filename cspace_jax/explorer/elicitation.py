@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cspace_jax.analysis import intervals
+from cspace_jax.analysis import intervals, reasons
 from cspace_jax.analysis.learning import samples_of
 from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.config.definitions import THRESHOLD
@@ -17,11 +17,6 @@ from cspace_jax.explorer.charts import PANEL_HEIGHT, Chart, band, chart, line, l
 from cspace_jax.plots import elicitation, style
 
 MOST_LEVELS = 4  # panels beside each other
-
-
-def asked(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    """Need a battery of protocols."""
-    return "" if "capability_split" in ds else "no protocols besides naive prompting were asked (elicit.protocols)"
 
 
 def shown_levels(found: list[Level]) -> list[Level]:
@@ -53,7 +48,7 @@ def _numbers(ds: xr.Dataset, found: list[Level], held_out: list[int], names: lis
     return pd.concat(rows)
 
 
-@chart("protocols", "Protocols", asked)
+@chart("protocols", "Protocols", reasons.further_protocols)
 def protocols(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw P(class asked for) under every protocol over training: mean over seeds with its 95 % interval.
 

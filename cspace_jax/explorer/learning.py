@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cspace_jax.analysis import intervals, tables
+from cspace_jax.analysis import intervals, reasons, tables
 from cspace_jax.analysis.learning import samples_of
 from cspace_jax.analysis.levels import levels, unseen
 from cspace_jax.explorer.charts import (
@@ -60,14 +60,10 @@ def _finish_curves(fig: Any, ds: xr.Dataset, names: list[str]) -> None:
     fig.update_xaxes(title_text="training step", row=len(names))
 
 
-def _signals_known(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    return "" if speeds.known_signals(ds) else "the concept signal was not measured"
-
-
-@chart("speeds", "Speed against signal", _signals_known)
+@chart("speeds", "Speed against signal", reasons.signal)
 def learning_speeds(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw learning speed (1,000 / median steps) against the measured signal of each concept, with intervals."""
-    names = [str(ds["concept"].values[c]) for c in speeds.known_signals(ds)]
+    names = [str(ds["concept"].values[c]) for c in reasons.known_signals(ds)]
     definition = summary["learned"]
     held_out = ds["klass"].values[unseen(ds)].astype(str).tolist()
     places = ["seen", *held_out]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from cspace_jax.analysis import reasons
 from cspace_jax.explorer.charts import Chart, chart, listed, number, panels
 from cspace_jax.plots import style
 from cspace_jax.plots.underspecification import CHANNEL_COLORS
@@ -25,11 +26,7 @@ class Look(NamedTuple):
     symbol: str = "circle"
 
 
-def _masked(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    return "" if summary.get("underspecification") else "the masked fraction does not vary (grid.mask)"
-
-
-@chart("masking", "Underspecification", _masked)
+@chart("masking", "Underspecification", reasons.masked_fractions)
 def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw the held-out class against the masked fraction.
 

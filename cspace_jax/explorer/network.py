@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.colors import to_hex
 
-from cspace_jax.analysis import intervals
+from cspace_jax.analysis import intervals, reasons
 from cspace_jax.analysis.levels import levels
 from cspace_jax.explorer.charts import Chart, band, chart, level_looks, line, listed, number, panels
 from cspace_jax.plots import embeddings, progress, style
@@ -43,11 +43,7 @@ def losses(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     return Chart(fig, pd.concat(rows), f"{words}. At the last save: {listed(ends)}.")
 
 
-def _measured(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
-    return "" if "embedding_cosine" in ds else "embeddings were not measured by the version that evaluated"
-
-
-@chart("embeddings", "Embeddings", _measured)
+@chart("embeddings", "Embeddings", reasons.embeddings)
 def similarities(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
     """Draw cosines between embeddings of concepts over training, a line a block, at one level; mean over its seeds."""
     found = levels(ds)

@@ -21,6 +21,7 @@ from cspace_jax import rng
 from cspace_jax.analysis import plain_dataset
 from cspace_jax.analysis.plain_dataset import Images
 from cspace_jax.config import Config, grid, to_dict
+from cspace_jax.config.protocol_names import NAIVE
 from cspace_jax.config.reading import fail
 from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.data.generated import Generated
@@ -177,7 +178,7 @@ def _samples(study: Study, ds: xr.Dataset, folder: epath.Path) -> Iterator[pd.Da
                 images = Images(names, klass, asked[row][klass, sample], prob)
                 facts = {
                     "run": run, "seed": setting["seed"], **plain_dataset.setting_facts(setting),
-                    "status": status, "step": step, "protocol": "naive", "sample": sample,
+                    "status": status, "step": step, "protocol": NAIVE, "sample": sample,
                 }  # fmt: skip
                 yield plain_dataset.rows(images, source.classes, source.layout, facts)
 

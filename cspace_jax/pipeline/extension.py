@@ -11,6 +11,7 @@ from typing import Any
 
 from cspace_jax import processes
 from cspace_jax.config import Config, differences, from_config_dict, grid, later_steps, save_steps, to_dict
+from cspace_jax.config.protocol_names import PATCH
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import waves
@@ -140,7 +141,7 @@ def _require_states(found: Sequence[tuple[waves.Wave, Config]], steps: int, othe
 def _refuse_patching(folder: Workdir, steps: int) -> None:
     """Raise UserError if answers were taken with the projections of the last save, which would change."""
     for root in folder.batteries():
-        if any("patch" in re.split("[+_]", name) for name in batteries.description(root)["protocols"]):
+        if any(PATCH in re.split("[+_]", name) for name in batteries.description(root)["protocols"]):
             fail("optim.steps", steps, f"the answers in {root} use the last save (elicit.patch_step), "
                  "which would no longer be the last; remove the folder, and ask again afterwards")  # fmt: skip
 

@@ -54,7 +54,7 @@ class Study:
         """Return the study and one more for each added grid of runs, in the order of the runs' numbers.
 
         They differ in their grid and folder alone, and number their runs from 0; `first_runs` has the numbers that the
-        results give them.
+        results give them. Which plan suits each depends on the mode: `stages` asks for it before it executes them.
 
         Raises:
           UserError: the record of the extensions is damaged or gone.

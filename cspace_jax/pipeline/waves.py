@@ -21,13 +21,11 @@ from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checked_json, checkpoint
+from cspace_jax.storage.file_names import KEPT_STATES, PARAMS, STATE
 from cspace_jax.storage.files import not_its_fault, quoted, write_atomic, writing
 from cspace_jax.storage.workdir import (
-    KEPT_STATES,
     MICROBATCH,
-    PARAMS,
     PLAN,
-    STATE,
     UNSAVED,
     Workdir,
     step_file,

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
-from cspace_jax.analysis import capability, curves, stability
+from cspace_jax.analysis import capability, curves, reasons, stability
 from cspace_jax.analysis.learning import (
     battery_field,
     default_sigma,
@@ -24,20 +24,31 @@ from cspace_jax.analysis.learning import (
 )
 from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.config.definitions import THRESHOLD
-from cspace_jax.config.protocol_names import control_of, controlled
-from cspace_jax.config.schema import NAIVE, RANDOM, REPEATED, SHUFFLED
+from cspace_jax.config.protocol_names import (
+    GUIDANCE,
+    LATENT,
+    LATENT_SHARED,
+    NAIVE,
+    OVERPROMPT,
+    PATCH,
+    RANDOM,
+    REPEATED,
+    SHUFFLED,
+    control_of,
+    controlled,
+)
 from cspace_jax.plots import progress, style
-from cspace_jax.plots.registry import Samples, figure, further_protocols
+from cspace_jax.plots.registry import Samples, figure
 from cspace_jax.plots.trajectories import concept_square, draw_path
 
-PANELS = (NAIVE, "latent", "latent_shared", "overprompt")  # in the order of the paper's Fig. 6
-FIG10 = (NAIVE, "overprompt", "overprompt" + RANDOM, "latent", "latent" + RANDOM)  # the paper's Fig. 10 has two
+PANELS = (NAIVE, LATENT, LATENT_SHARED, OVERPROMPT)  # in the order of the paper's Fig. 6
+FIG10 = (NAIVE, OVERPROMPT, OVERPROMPT + RANDOM, LATENT, LATENT + RANDOM)  # the paper's Fig. 10 has two
 TITLES = {
     NAIVE: "naive prompting",
-    "latent": "latent intervention",
-    "latent_shared": "shared latent intervention",
-    "overprompt": "overprompting",
-    "patch": "patching",
+    LATENT: "latent intervention",
+    LATENT_SHARED: "shared latent intervention",
+    OVERPROMPT: "overprompting",
+    PATCH: "patching",
     REPEATED: "naive, repeated",
 }
 MOST_SEEDS = 20  # drawn as a line each
@@ -94,7 +105,7 @@ class Row:
         return f"P({style.bit_label(ds, name, int(ds['bit'].values[self.klass, self.concept]))})"
 
 
-@figure("fig6", paper="Fig. 6", needs=(further_protocols,))
+@figure("fig6", paper="Fig. 6", needs=(reasons.further_protocols,))
 @style.styled()
 def fig6(ds: xr.Dataset) -> Figure:
     """Draw P(class asked for) of every seed for naive prompting, latent intervention and overprompting (paper Fig. 6).
@@ -141,7 +152,7 @@ def fig17(ds: xr.Dataset) -> Figure:
     `progress.choose_level`. Below, a table a held-out class says which seeds learn stably (`analysis.stability`) and
     when each way reaches 80 % for good.
     """
-    panels, level, rows = [NAIVE, "patch"], _level(ds), _rows(ds, "capability")
+    panels, level, rows = [NAIVE, PATCH], _level(ds), _rows(ds, "capability")
     width, height = panel_size(rows, panels)
     many = len(level.runs) > MOST_SEEDS
     lines = (2 + (len(stability.KINDS) if many else len(level.runs))) * len(rows)
@@ -195,7 +206,7 @@ def _medians(found: list[dict[str, Any]]) -> list[float]:
 
 
 def _source(ds: xr.Dataset) -> str:
-    step = battery_field(ds, "patch", "patch_step")
+    step = battery_field(ds, PATCH, "patch_step")
     return f"step {step:,}" if step else "the last checkpoint"
 
 
@@ -239,7 +250,7 @@ def _draw_seeds(ax: Axes, ds: xr.Dataset, level: Level, scores: Float[np.ndarray
     ax.plot(steps, scores.mean(0), color=color, lw=1.6, label="mean over seeds")
 
 
-@figure("elicitation", needs=(further_protocols,))
+@figure("elicitation", needs=(reasons.further_protocols,))
 @style.styled()
 def overview(ds: xr.Dataset) -> Figure:
     """Draw every protocol and its controls: capability over training, and the step at which it emerges in each seed.
@@ -319,7 +330,7 @@ def _draw_emergence(ax: Axes, ds: xr.Dataset, level: Level, row: Row, names: lis
 
 def guided(ds: xr.Dataset) -> bool:
     """Return whether the dataset holds guidance at several weights."""
-    return "query_protocol" in ds.coords and "guidance" in ds["query_protocol"].values
+    return "query_protocol" in ds.coords and GUIDANCE in ds["query_protocol"].values
 
 
 def _asked_guidance(ds: xr.Dataset, samples: Samples) -> str:
@@ -336,7 +347,7 @@ def fig16(ds: xr.Dataset) -> Figure:
     found = [level for level in levels(ds) if level.runs]
     shown = [found[i] for i in sorted({0, len(found) // 2, len(found) - 1})]
     classes = unseen(ds)
-    rows = np.flatnonzero(ds["query_protocol"].values == "guidance")
+    rows = np.flatnonzero(ds["query_protocol"].values == GUIDANCE)
     fig = style.new_figure(3.1 * len(shown) + 1.0, 3.0 * len(classes) + 0.3)
     axes = fig.subplots(len(classes), len(shown), squeeze=False)
     weights = [float(value) for value in ds["query_value"].values[rows]]

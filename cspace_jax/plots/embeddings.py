@@ -7,17 +7,13 @@ from jaxtyping import Float, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cspace_jax.analysis import reasons
 from cspace_jax.analysis.levels import levels, unseen
 from cspace_jax.plots import progress, style
-from cspace_jax.plots.registry import Samples, figure
+from cspace_jax.plots.registry import figure
 
 
-def _measured_embeddings(ds: xr.Dataset, samples: Samples) -> str:
-    again = "embeddings were not measured; remove WORKDIR/eval and run --mode=eval to measure them"
-    return "" if "embedding_cosine" in ds else again
-
-
-@figure("embeddings", needs=(_measured_embeddings,))
+@figure("embeddings", needs=(reasons.embeddings,))
 @style.styled()
 def similarities(ds: xr.Dataset) -> Figure:
     """Draw cosines between embeddings over training, a line a block from the first (dark) to the last (bright).

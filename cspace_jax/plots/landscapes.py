@@ -14,6 +14,7 @@ from cspace_jax.analysis import levels as signal_levels
 from cspace_jax.analysis.learning import default_sigma, trajectory
 from cspace_jax.analysis.levels import Level
 from cspace_jax.analysis.shared_landscape import SharedFit
+from cspace_jax.config.protocol_names import NAIVE
 from cspace_jax.errors import UserError
 from cspace_jax.plots import style
 from cspace_jax.plots.trajectories import draw_path
@@ -90,7 +91,7 @@ def surface(a: float = 2.0) -> Figure:
 
 @style.styled()
 def measured(
-    ds: xr.Dataset, protocol: str = "naive"
+    ds: xr.Dataset, protocol: str = NAIVE
 ) -> tuple[Figure, list[tuple[Level, landscape.Fit]], SharedFit | None]:
     """Fit Eq. 1 to the measured trajectory of the last held-out class at every level and draw both.
 

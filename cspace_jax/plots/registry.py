@@ -25,6 +25,7 @@ import xarray as xr
 from jaxtyping import UInt8
 
 from cspace_jax.analysis.underspecification import is_rendered
+from cspace_jax.registering import check_name
 
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 Need = Callable[[xr.Dataset, Samples], str]  # why a figure cannot be drawn, "" if it can
@@ -58,6 +59,7 @@ def figure(
     """Register a drawing function as the figure `name`; the module's docstring tells what it may take."""
 
     def register(draw: Callable[..., Any]) -> Callable[..., Any]:
+        check_name("figure", name, draw, FIGURES[name].draw if name in FIGURES else None)
         FIGURES[name] = RegisteredFigure(draw, paper, tuple(needs))
         return draw
 
@@ -85,9 +87,3 @@ def stored_samples(ds: xr.Dataset, samples: Samples) -> str:
 def rendered_images(ds: xr.Dataset, samples: Samples) -> str:
     """Need images of the data-generating process, whose objects have a colour and a size."""
     return "" if is_rendered(ds) else "only drawn for the data-generating process"
-
-
-def further_protocols(ds: xr.Dataset, samples: Samples) -> str:
-    """Need a battery of protocols."""
-    measured = "capability" in ds
-    return "" if measured else "no protocols besides naive prompting were measured (elicit.protocols)"

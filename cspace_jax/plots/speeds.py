@@ -9,25 +9,16 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cspace_jax.analysis import censored, intervals
+from cspace_jax.analysis import censored, intervals, reasons
 from cspace_jax.analysis.learning import accuracy_curves, definition_of, times_by
 from cspace_jax.analysis.levels import Level, levels, unseen
 from cspace_jax.plots import style
-from cspace_jax.plots.registry import Samples, figure
+from cspace_jax.plots.registry import figure
 
 PER = 1000.0  # speeds are shown per 1,000 steps
 
 
-def _measured_signal(ds: xr.Dataset, samples: Samples) -> str:
-    return "" if known_signals(ds) else "the concept signal was not measured"
-
-
-def known_signals(ds: xr.Dataset) -> list[int]:
-    """Return the concepts whose signal is known in every run; of tinted pictures the tint alone."""
-    return np.flatnonzero(np.isfinite(ds["signal"].values).all(axis=0)).tolist()
-
-
-@figure("fig3", paper="Fig. 3", needs=(_measured_signal,))
+@figure("fig3", paper="Fig. 3", needs=(reasons.signal,))
 @style.styled()
 def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = None) -> Figure:
     """Draw learning speed (1 / learning time) against concept signal, one panel a concept (paper Fig. 3).
@@ -45,7 +36,7 @@ def fig3(ds: xr.Dataset, protocol: str | None = None, definition: str | None = N
     for order, klass in enumerate(unseen(ds)):
         color = style.HELD_OUT_COLOR if order == 0 else style.class_color(klass)
         series.append((f"held-out {style.class_label(ds, klass)}", [klass], color, "Ds^v"[order % 4]))
-    known = known_signals(ds)
+    known = reasons.known_signals(ds)
     fig = style.new_figure(3.6 * len(known) + 0.4, 3.5)
     for index, ax in zip(known, np.ravel(fig.subplots(1, len(known), squeeze=False)), strict=True):
         times = timer(ds, index, protocol, definition)

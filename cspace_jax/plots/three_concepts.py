@@ -47,15 +47,11 @@ def _ends(found: list[Level]) -> list[Level]:
     return ordered[:1] if len(ordered) == 1 else [ordered[0], ordered[-1]]
 
 
-def _color(bits: int) -> Any:
-    return style.OKABE_ITO[(0, 5, 1, 3)[bits]]
-
-
 def _box(axes: Any, ds: xr.Dataset, level: Level, protocol: str) -> None:
     bits, trained = ds["bit"].values, ds["trained"].values
     for klass in range(ds.sizes["klass"]):
         path = curves.smooth(trajectory(ds, level.runs, klass, protocol).mean(axis=0), default_sigma(ds))
-        color = _color(int(bits[klass].sum()))
+        color = style.OKABE_ITO[(0, 5, 1, 3)[int(bits[klass].sum())]]
         axes.plot(*path.T, color=color, lw=1.6, ls="-" if not trained[klass] else "--", zorder=3)
         axes.plot(*path[0], "o", color="white", mec=color, ms=4)
         axes.plot(*path[-1], "s", color=color, mec="white", ms=5)

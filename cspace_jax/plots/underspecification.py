@@ -8,11 +8,11 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
-from cspace_jax.analysis import capability, curves, intervals, underspecification
+from cspace_jax.analysis import capability, curves, intervals, reasons, underspecification
 from cspace_jax.analysis.learning import default_sigma, definition_of, trajectory
 from cspace_jax.analysis.levels import Level, held_out, levels, setting_label
 from cspace_jax.plots import elicitation, speeds, style
-from cspace_jax.plots.registry import figure, further_protocols, rendered_images, stored_samples
+from cspace_jax.plots.registry import figure, rendered_images, stored_samples
 from cspace_jax.plots.trajectories import concept_square, draw_path
 
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
@@ -25,10 +25,6 @@ SAMPLES_SHOWN = 4
 def percent(level: Level) -> str:
     """Return a level's masked fraction as printed in figures."""
     return f"{level.setting['mask']:.3g}" if level.setting["mask"] * 100 % 1 else f"{level.setting['mask']:.0%}"
-
-
-def _mask_varies(ds: xr.Dataset, samples: Samples) -> str:
-    return "" if underspecification.is_swept(ds) else "the masked fraction does not vary (grid.mask)"
 
 
 def _seeds_in_common(ds: xr.Dataset, samples: Samples) -> str:
@@ -55,7 +51,7 @@ def _title(found: list[Level], *words: str) -> str:
     return ", ".join(filter(None, (setting_label(underspecification.group_setting(found)), *words)))
 
 
-@figure("fig7", paper="Fig. 7", needs=(_mask_varies, _seeds_in_common, stored_samples))
+@figure("fig7", paper="Fig. 7", needs=(reasons.masked_fractions, _seeds_in_common, stored_samples))
 @style.styled()
 def fig7(ds: xr.Dataset, samples: Samples) -> Figure:
     """Draw samples of the held-out class at the last save, a row for each masked fraction (paper Fig. 7).
@@ -100,7 +96,7 @@ def _masked_words(ds: xr.Dataset) -> str:
     return f"{style.class_label(ds, klass)} without {style.concept_title(str(ds['concept'].values[concept]))}"
 
 
-@figure("fig8", paper="Fig. 8", needs=(_mask_varies,))
+@figure("fig8", paper="Fig. 8", needs=(reasons.masked_fractions,))
 @style.styled()
 def fig8(ds: xr.Dataset, protocol: str | None = None) -> Figure:
     """Draw the speed at which each concept is learned against the masked fraction (paper Fig. 8).
@@ -144,7 +140,7 @@ def _fraction_axis(ax: Axes, found: list[Level]) -> None:
     ax.set_xticks(underspecification.fractions(found), [percent(level) for level in found])
 
 
-@figure("fig9", paper="Fig. 9", needs=(_mask_varies, rendered_images))
+@figure("fig9", paper="Fig. 9", needs=(reasons.masked_fractions, rendered_images))
 @style.styled()
 def fig9(ds: xr.Dataset, protocol: str | None = None, sigma: float | None = None) -> Figure:
     """Draw where the held-out class goes at each masked fraction: in concept space and in colour (paper Fig. 9a).
@@ -207,7 +203,7 @@ def _draw_final(ax: Axes, ds: xr.Dataset, found: list[Level], klass: int, protoc
     _fraction_axis(ax, found)
 
 
-@figure("fig10", paper="Fig. 10", needs=(_mask_varies, further_protocols))
+@figure("fig10", paper="Fig. 10", needs=(reasons.masked_fractions, reasons.further_protocols))
 @style.styled()
 def fig10(ds: xr.Dataset) -> Figure:
     """Draw what protocols elicit in every seed at the masked fraction closest to 50 %: naive, overprompting, controls.

@@ -15,8 +15,9 @@ from typing import Any
 from etils import epath
 
 from cspace_jax.errors import UserError
+from cspace_jax.storage.file_names import PARTS_OF_LOG
 from cspace_jax.storage.files import PathLike, quoted, write_atomic, writing
-from cspace_jax.storage.workdir import PARTS_OF_LOG, Workdir, added
+from cspace_jax.storage.workdir import Workdir, added
 
 _CHECKSUM = re.compile(r', "([^"]*)": "([^"]*)"}$')  # the only value that is text
 

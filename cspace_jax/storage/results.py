@@ -18,7 +18,7 @@ import xarray as xr
 from etils import epath
 
 from cspace_jax import machine
-from cspace_jax.config.schema import REPEATED
+from cspace_jax.config.protocol_names import REPEATED
 from cspace_jax.config.setting import SWEPT, Setting
 from cspace_jax.errors import UserError
 from cspace_jax.storage.files import not_its_fault, write_atomic

@@ -15,8 +15,9 @@ from etils import epath
 from cspace_jax import processes, startup
 from cspace_jax.config import Config, differing_fields, fingerprint, from_config_dict, to_dict
 from cspace_jax.errors import UserError
-from cspace_jax.storage import lock
+from cspace_jax.storage import file_names, lock
 from cspace_jax.storage.environment import environment, require_same
+from cspace_jax.storage.file_names import KEPT_STATES, PARAMS, PARTS_OF_LOG, STATE
 from cspace_jax.storage.files import PathLike, is_rest, located, quoted, write_atomic, writing
 
 CONFIG_DIGEST = "config_digest"  # in env.json: of config.json as it was written
@@ -24,10 +25,8 @@ LOG_EVERY = "log_every"  # in env.json: steps between lines of the log
 MAX_EARLIER = 20  # invocations kept in env.json
 DESCRIPTION = "battery.json"  # in the folder of a battery: what it asked
 # In the folder of a wave's checkpoints.
-PARAMS, STATE, KEPT_STATES = "params", "state", "kept_states"
 UNSAVED = "no_state_yet"  # there from the first save to the first state
 MICROBATCH, PLAN = "microbatch.json", "plan.json"  # that memory, and measurement (engine.plan=auto), decided
-PARTS_OF_LOG = "metrics.part_*.jsonl"  # of several processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Workdir:
     @property
     def config(self) -> epath.Path:
         """Return the file of the resolved configuration, JSON."""
-        return self.root / "config.json"
+        return self.root / file_names.CONFIG
 
     @property
     def env(self) -> epath.Path:
@@ -59,14 +58,14 @@ class Workdir:
     @property
     def metrics(self) -> epath.Path:
         """Return the training log, one JSON line per run and logging step."""
-        return self.root / "metrics.jsonl"
+        return self.root / file_names.METRICS
 
     @property
     def own_metrics(self) -> epath.Path:
         """Return the training log that this process may write. Each of many processes has a part of its own."""
         if jax.process_count() == 1:
             return self.metrics
-        return self.root / f"metrics.part_{jax.process_index():03d}.jsonl"
+        return self.root / PARTS_OF_LOG.replace("*", f"{jax.process_index():03d}")
 
     @property
     def waves(self) -> epath.Path:
@@ -76,27 +75,27 @@ class Workdir:
     @property
     def checkpoints(self) -> epath.Path:
         """Return the folder of checkpoints, stacked over runs."""
-        return self.root / "checkpoints"
+        return self.root / file_names.CHECKPOINTS
 
     @property
     def probe(self) -> epath.Path:
         """Return the folder of the trained probe."""
-        return self.root / "probe"
+        return self.root / file_names.PROBE
 
     @property
     def eval(self) -> epath.Path:
         """Return the folder of raw evaluations, one file a checkpoint."""
-        return self.root / "eval"
+        return self.root / file_names.EVAL
 
     @property
     def elicit(self) -> epath.Path:
         """Return the folder of batteries of protocols, each in a folder of its own."""
-        return self.root / "elicit"
+        return self.root / file_names.ELICIT
 
     @property
     def replay(self) -> epath.Path:
         """Return the folder of steps that were trained again, each run in a folder of its own."""
-        return self.root / "replay"
+        return self.root / file_names.REPLAY
 
     @property
     def aside(self) -> epath.Path:
@@ -106,12 +105,12 @@ class Workdir:
     @property
     def added_dataset(self) -> epath.Path:
         """Return the labelled dataset of added steps, netCDF."""
-        return self.root / "added_steps.nc"
+        return self.root / file_names.ADDED_DATASET
 
     @property
     def added_table(self) -> epath.Path:
         """Return the tidy table of added steps, CSV."""
-        return self.root / "added_steps.csv"
+        return self.root / file_names.ADDED_TABLE
 
     @property
     def times(self) -> epath.Path:
@@ -121,36 +120,36 @@ class Workdir:
     @property
     def dataset(self) -> epath.Path:
         """Return the labelled dataset, netCDF."""
-        return self.root / "concept_space.nc"
+        return self.root / file_names.DATASET
 
     @property
     def table(self) -> epath.Path:
         """Return the tidy table of the dataset, CSV."""
-        return self.root / "concept_space.csv"
+        return self.root / file_names.TABLE
 
     @property
     def summary(self) -> epath.Path:
         """Return the file of learning times, final accuracies, turning points and wall times, JSON."""
-        return self.root / "summary.json"
+        return self.root / file_names.SUMMARY
 
     @property
     def report(self) -> epath.Path:
         """Return the page that shows the study, HTML."""
-        return self.root / "report.html"
+        return self.root / file_names.REPORT
 
     @property
     def extensions(self) -> epath.Path:
         """Return the file of the extensions (`storage.extensions`): grids of further runs, and more steps, JSON."""
-        return self.root / "extensions.json"
+        return self.root / file_names.EXTENSIONS
 
     def extension(self, number: int) -> "Workdir":
         """Return the folder of the runs of one added grid, laid out as a workdir without a configuration."""
-        return Workdir(self.root / "extensions" / f"{number:03d}")
+        return Workdir(self.root / file_names.ADDED_RUNS / f"{number:03d}")
 
     @property
     def figures(self) -> epath.Path:
         """Return the folder of figures and sample images."""
-        return self.root / "figures"
+        return self.root / file_names.FIGURES
 
     @property
     def tensorboard(self) -> epath.Path:

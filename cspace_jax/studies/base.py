@@ -15,7 +15,11 @@ from ml_collections import ConfigDict
 
 from cspace_jax import startup
 from cspace_jax.config import SCALES, Config, reading, to_dict
+from cspace_jax.config.protocol_names import LATENT, OVERPROMPT, RANDOM, REPEATED
 from cspace_jax.text import closest
+
+# Both interventions with their random controls, and as many plain queries.
+INTERVENTIONS = (REPEATED, OVERPROMPT, OVERPROMPT + RANDOM, LATENT, LATENT + RANDOM)
 
 
 def get_config(study: str, scale: str | None = None) -> Any:

@@ -15,7 +15,7 @@ More: docs/studies.md; numbers: docs/results-sources.md.
 from collections.abc import Iterator
 from typing import Any
 
-from cspace_jax.studies import images
+from cspace_jax.studies import base, images
 
 
 def get_config(scale: str | None = None) -> Any:
@@ -43,7 +43,4 @@ def sweep() -> Iterator[dict[str, Any]]:
     yield {**stroke, "grid.sep_col": (0.4,)}  # stroke width instead of a colour
     yield {"data.held_out": ("10",)}  # the red one is held out instead of the blue one
     yield {"grid.seeds": (0, 100, 200, 300, 400)}
-    yield {
-        "elicit.protocols": ("naive_repeats", "overprompt", "overprompt_random", "latent", "latent_random"),
-        "elicit.concept": "color",
-    }
+    yield {"elicit.protocols": base.INTERVENTIONS, "elicit.concept": "color"}

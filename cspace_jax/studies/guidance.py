@@ -15,6 +15,7 @@ Time: docs/studies.md; numbers: docs/results.md.
 from collections.abc import Iterator
 from typing import Any
 
+from cspace_jax.config.protocol_names import GUIDANCE, OVERPROMPT, REPEATED
 from cspace_jax.studies import base
 
 SEP_COL = {
@@ -35,7 +36,7 @@ def get_config(scale: str | None = None) -> Any:
     config = base.get_config("guidance", scale)
     config.grid.sep_col = SEP_COL[config.scale]
     config.diffusion.p_uncond = 0.1  # of the published runs; the paper's text says 0.2
-    config.elicit.protocols = ("naive_repeats", "guidance")
+    config.elicit.protocols = (REPEATED, GUIDANCE)
     config.figures = ("fig16", "elicitation", "fig12")
     if config.scale == "quick":
         config.optim.steps = 3_000
@@ -47,6 +48,6 @@ def get_config(scale: str | None = None) -> Any:
 
 def sweep() -> Iterator[dict[str, Any]]:
     """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
-    yield {"elicit.protocols": ("naive_repeats", "guidance", "overprompt+guidance")}  # stronger prompts at every weight
+    yield {"elicit.protocols": (REPEATED, GUIDANCE, f"{OVERPROMPT}+{GUIDANCE}")}  # stronger prompts at every weight
     yield {"diffusion.p_uncond": 0.2}  # the paper's text
     yield {"diffusion.null_value": 0.0}  # null conditioning of zeros

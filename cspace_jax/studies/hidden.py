@@ -18,18 +18,27 @@ from typing import Any
 
 import numpy as np
 
-from cspace_jax.config.schema import RANDOM, REPEATED, SHUFFLED
+from cspace_jax.config.protocol_names import (
+    LATENT,
+    LATENT_SHARED,
+    OVERPROMPT,
+    OVERPROMPT_PUBLISHED,
+    PATCH,
+    RANDOM,
+    REPEATED,
+    SHUFFLED,
+)
 from cspace_jax.studies import base
 
 PROTOCOLS = (
-    "naive_repeats",
-    "overprompt",
-    "overprompt_random",
-    "overprompt_shuffled",
-    "latent",
-    "latent_random",
-    "latent_shuffled",
-    "patch",
+    REPEATED,
+    OVERPROMPT,
+    OVERPROMPT + RANDOM,
+    OVERPROMPT + SHUFFLED,
+    LATENT,
+    LATENT + RANDOM,
+    LATENT + SHUFFLED,
+    PATCH,
 )
 
 
@@ -50,7 +59,7 @@ def get_config(scale: str | None = None) -> Any:
         config.optim.steps = 3_000
     if config.scale == "paper":
         config.grid.sep_col = (0.174,)
-        config.elicit.protocols = (*PROTOCOLS, "overprompt_published", "overprompt_published_random")
+        config.elicit.protocols = (*PROTOCOLS, OVERPROMPT_PUBLISHED, OVERPROMPT_PUBLISHED + RANDOM)
     return config
 
 
@@ -69,9 +78,9 @@ def sweep() -> Iterator[dict[str, Any]]:
     # Every save of the published run; patching needs their parameters (47 GB at `paper`).
     yield {"optim.steps": 20_000, "save.steps": published_steps(), "save.keep": "all"}
     yield {"grid.sep_col": (0.174, 0.2, 0.25, 0.3), "save.keep": "all"}  # the levels of the published comparison
-    shared = [f"{name}{kind}" for name in ("latent_shared", "latent") for kind in ("", RANDOM, SHUFFLED)]
+    shared = [f"{name}{kind}" for name in (LATENT_SHARED, LATENT) for kind in ("", RANDOM, SHUFFLED)]
     one_embedding = {"network.conditioning": "common_linear"}  # shared by all blocks
-    yield {**one_embedding, "elicit.protocols": (REPEATED, *shared, "patch")}
+    yield {**one_embedding, "elicit.protocols": (REPEATED, *shared, PATCH)}
     yield {"elicit.alpha": (0.5, 1.0, 2.0, 4.0), "elicit.beta": (0.1, 0.5, 1.0)}  # a wider sweep of strengths
-    joined = [f"overprompt+{name}{kind}" for name in ("latent", "patch") for kind in ("", RANDOM)]
+    joined = [f"{OVERPROMPT}+{name}{kind}" for name in (LATENT, PATCH) for kind in ("", RANDOM)]
     yield {"elicit.protocols": (REPEATED, *joined)}  # joined protocols

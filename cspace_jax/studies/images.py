@@ -38,5 +38,5 @@ def sweep() -> Iterator[dict[str, Any]]:
     """Yield variants of this study, each as the overrides {"X": Y} of --config.X=Y."""
     yield {"data.flip": True, "data.jitter": (0.1, 0.1, 0.1, 0.0)}  # augmentation in training
     yield {"data.tint": True, "grid.sep_col": (0.2, 0.4, 0.8)}  # a graded signal on real shapes
-    yield {"elicit.protocols": ("naive_repeats", "overprompt", "overprompt_random", "latent", "latent_random")}
+    yield {"elicit.protocols": base.INTERVENTIONS}
     yield {"diffusion.p_uncond": 0.1, "evaluate.guidance": 2.0}  # classifier-free guidance

@@ -52,5 +52,4 @@ def sweep() -> Iterator[dict[str, Any]]:
     yield {"grid.sep_col": (0.2, 0.6), "grid.sep_size": (0.2, 0.35), "grid.sep_bg": (0.2, 0.6)}  # also published
     yield {"optim.steps": 80_000}  # as long as the text says of Fig. 15b
     yield {"data.active": ("shape", "color", "size", "bg_color")}  # sixteen classes
-    asked = ("naive_repeats", "overprompt", "overprompt_random", "latent", "latent_random")
-    yield {"elicit.protocols": asked, "elicit.concept": "each"}  # every concept pushed in turn, then all
+    yield {"elicit.protocols": base.INTERVENTIONS, "elicit.concept": "each"}  # every concept pushed in turn, then all

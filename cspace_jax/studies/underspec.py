@@ -16,6 +16,7 @@ Time: docs/studies.md; numbers: docs/results.md.
 from collections.abc import Iterator
 from typing import Any
 
+from cspace_jax.config.protocol_names import OVERPROMPT, RANDOM, REPEATED
 from cspace_jax.studies import base
 
 MASK = {"smoke": (0.0, 0.5, 1.0), "quick": (0.0, 0.25, 0.5, 0.75, 1.0), "paper": (0.0, 0.25, 0.5, 0.75, 1.0)}
@@ -33,7 +34,7 @@ def get_config(scale: str | None = None) -> Any:
     config.data.active = ("shape", "color")  # size and position vary and are not given
     config.grid.mask = MASK[config.scale]
     config.grid.sep_col = (0.8,)
-    config.elicit.protocols = ("naive_repeats", "overprompt", "overprompt_random")
+    config.elicit.protocols = (REPEATED, OVERPROMPT, OVERPROMPT + RANDOM)
     config.figures = ("fig2", "fig7", "fig8", "fig9", "fig10", "product", "fig4", "curves", "samples")
     if config.scale == "paper":
         config.data.images_per_class = 1000  # of the paper's section 5

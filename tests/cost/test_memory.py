@@ -24,7 +24,7 @@ def place(layout, devices=1, shared=True, available=float("inf"), parts=1):
     return Place(layout, devices, shared, available, parts)
 
 
-# Compiled with libtpu 0.0.52 for a v5e, 2026-11-26 and 2026-11-30 (docs/devices.md), bytes of a program's arguments,
+# Compiled with libtpu 0.0.52 for a v5e, 2026-11-26 and 2026-11-30 (docs/memory.md), bytes of a program's arguments,
 # temporaries and results. Of few narrow runs much lies in the chip's fast memory, which is not counted.
 @pytest.mark.parametrize(
     ("study", "runs", "microbatch", "compiled"),

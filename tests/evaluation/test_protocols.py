@@ -9,6 +9,7 @@ import pytest
 from batteries import ACTIVE, KEY, SETTING, means, rows_of, with_protocols
 
 import cspace_jax as cs
+from cspace_jax.config import protocol_names
 from cspace_jax.config.schema import CONDITIONINGS, DataConfig, ElicitConfig
 from cspace_jax.data.concepts import SLICES, classes
 from cspace_jax.data.renderer import Renderer
@@ -220,3 +221,8 @@ def test_each_concept_is_pushed_in_turn_and_then_all_at_once():
 def test_a_concept_behind_a_colon_must_make_sense(name, words):
     with pytest.raises(UserError, match=words):
         protocols.parse(name)
+
+
+def test_every_named_protocol_is_registered():
+    named = {value for name, value in vars(protocol_names).items() if name.isupper() and not value.startswith("_")}
+    assert named == set(protocols.PROTOCOLS)

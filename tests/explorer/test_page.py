@@ -11,7 +11,7 @@ import pytest
 import synthetic
 from PIL import Image
 
-from cspace_jax.analysis import capability, intervals, summary
+from cspace_jax.analysis import capability, intervals, reasons, summary
 from cspace_jax.analysis.learning import samples_of
 from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.report import to_json
@@ -339,4 +339,4 @@ def test_speeds_of_tinted_pictures_go_by_the_tint_alone(ds):
     found = learning.learning_speeds(tinted, summarised(tinted))
     assert set(found.numbers["concept"]) == {"color"} and np.isfinite(found.numbers["signal"]).all()
     unknown = ds.assign(signal=ds["signal"] * np.nan)
-    assert learning._signals_known(unknown, {}) == "the concept signal was not measured"
+    assert reasons.signal(unknown, {}) == "the concept signal was not measured"

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from cspace_jax.config import SCALES, Config, config_files, from_config_dict, reading, save_steps, to_dict
-from cspace_jax.config.schema import DGP, REPEATED
+from cspace_jax.config.protocol_names import REPEATED
+from cspace_jax.config.schema import DGP
 from cspace_jax.cost import memory, operations
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation import protocols
