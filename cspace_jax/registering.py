@@ -1,4 +1,4 @@
-"""Registration of figures, charts, claims and blocks of the summary: each name is taken once."""
+"""Registration of protocols, figures, charts, claims and blocks of the summary: each name is taken once."""
 
 from collections.abc import Callable
 from typing import Any

@@ -4,6 +4,7 @@ import pytest
 
 import cspace_jax as cs
 from cspace_jax.analysis import claims, summary_blocks
+from cspace_jax.evaluation import protocols
 from cspace_jax.explorer import charts
 from cspace_jax.plots import registry
 
@@ -12,6 +13,7 @@ KINDS = {
     "claim": (claims, "CLAIMS", lambda name: claims.claim(name, "a text", "a number")),
     "summary block": (summary_blocks, "BLOCKS", summary_blocks.summary_block),
     "figure": (registry, "FIGURES", registry.figure),
+    "protocol": (protocols, "PROTOCOLS", protocols.protocol),
     "chart": (charts, "CHARTS", lambda name: charts.chart(name, "A title")),
 }
 

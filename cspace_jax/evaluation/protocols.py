@@ -32,6 +32,7 @@ from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES
 from cspace_jax.data.source import Source
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation.query import ALL, Query, Target, make_target, plain_query, random_direction
+from cspace_jax.registering import check_name
 from cspace_jax.text import closest
 
 PUBLISHED_BLUE = (0.6, 0.65, 0.75, 0.85, 0.95)  # blue channel of the published prompts; red and green are 1 - blue
@@ -72,9 +73,13 @@ def protocol(
     """Register a function (query, target, value) -> query as the protocol `name`, tried with `values(config)`.
 
     `kind` holds the flags of `Protocol`; one that changes `query.guidance` must say guides=True.
+
+    Raises:
+      UserError: another function is the protocol of this name.
     """
 
     def register(change: Callable[[Query, Target, Any], Query]) -> Callable[[Query, Target, Any], Query]:
+        check_name("protocol", name, change, PROTOCOLS[name].change if name in PROTOCOLS else None)
         PROTOCOLS[name] = Protocol(change, values, **kind)
         return change
 

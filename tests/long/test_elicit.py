@@ -281,12 +281,19 @@ def test_a_redefined_protocol_is_measured_anew(finished, monkeypatch):
     before = elicit.folder(tiny.in_workdir(finished, CONFIG))
     assert elicit.folder(tiny.in_workdir(finished, tiny.changed(CONFIG, elicit={"images_per_call": 3}))) == before
     monkeypatch.setattr(protocols, "PROTOCOLS", dict(protocols.PROTOCOLS))
+    study = tiny.in_workdir(finished, tiny.changed(CONFIG, elicit={"protocols": ("mine",)}))
 
-    @protocols.protocol("overprompt", values=lambda config: config.overprompt)
-    def overprompt(query, target, value):
+    @protocols.protocol("mine")
+    def mine(query, target, value):
         return query
 
-    assert elicit.folder(tiny.in_workdir(finished, CONFIG)) != before
+    first = elicit.folder(study)
+
+    @protocols.protocol("mine")
+    def mine(query, target, value):  # noqa: F811 (a notebook's cell that was edited and run again)
+        return query.replace(conditioning=target.mean)
+
+    assert len({before, first, elicit.folder(study)}) == 3
 
 
 def test_a_missing_checkpoint_is_one_line_whose_advice_works(finished, reader, tmp_path):
