@@ -13,7 +13,16 @@ from cspace_jax.analysis.learning import accuracy_curves, default_sigma, describ
 from cspace_jax.analysis.levels import levels
 from cspace_jax.config import Config, DataConfig
 from cspace_jax.errors import UserError
-from cspace_jax.plots import animation, elicitation, figures, pictures, progress, speeds, style, trajectories
+from cspace_jax.plots import (
+    animation,
+    elicitation,
+    figures,
+    pictures,
+    progress,
+    speeds,
+    style,
+    trajectories,
+)
 from cspace_jax.plots import embeddings as similarity_plots
 from cspace_jax.plots.figures import Inputs, draw_all
 
@@ -380,3 +389,13 @@ def test_the_users_own_settings_of_matplotlib_change_nothing():
         with style.styled():
             assert dict(matplotlib.rcParams) == usual
         assert matplotlib.rcParams["figure.dpi"] == 17  # theirs again
+
+
+def test_figures_of_masking_need_several_fractions(tmp_path):
+    lines = []
+    names = ("fig7", "fig8", "fig9", "fig10")
+    single = synthetic.dataset()
+    study = Config(study="signal", scale="quick")
+    samples = synthetic.sample_images(single)
+    assert figures.draw_all(figures.Inputs(single, samples, study.data), tmp_path, names, show=lines.append) == []
+    assert len(lines) == 4 and all("masked fraction does not vary" in line for line in lines)
