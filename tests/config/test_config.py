@@ -22,7 +22,6 @@ from cspace_jax.config.concepts import SEPARATIONS, TABLE
 from cspace_jax.config.fields import declared
 from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
-from cspace_jax.plots.figures import names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -299,10 +298,6 @@ def test_waves_are_part_of_a_workdir():
 def test_precision_is_part_of_a_workdir():
     other = from_config_dict(make({"engine.precision": "bfloat16"}))
     assert differing_fields(changed(), other) == ["engine.precision"]
-
-
-def test_figure_names_are_free_of_repetitions():
-    assert len(set(names())) == len(names()) == 21
 
 
 def test_a_closed_bound_is_met_by_its_float32_rounding_and_an_open_one_is_not():
