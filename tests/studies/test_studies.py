@@ -137,17 +137,6 @@ def test_config_file_loads_by_absolute_path_beside_another_package_named_configs
     assert "study='signal_size', scale='quick'" in done.stdout
 
 
-def test_a_copied_study_works_from_anywhere(tmp_path):
-    text = (ROOT / "cspace_jax" / "studies" / "signal.py").read_text()
-    (tmp_path / "mine.py").write_text(text.replace('"smoke": (0.2, 0.8)', '"smoke": (0.3,)'))
-    assert config_files.load(tmp_path / "mine.py").get_config("smoke").grid.sep_col == (0.3,)
-
-
-def test_missing_config_file_is_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match="no such Python file"):
-        config_files.load(tmp_path / "absent.py")
-
-
 def own_file(tmp_path: pathlib.Path, *lines: str) -> str:
     """The study of a user in another folder, as the README shows it."""
     head = ["import numpy as np", "from cspace_jax.studies import base", "", "", "def get_config(scale=None):"]
