@@ -1,8 +1,18 @@
 """Configurations at their defaults with some fields changed, checked or not."""
 
+import pathlib
+
 import ml_collections
 
-from cspace_jax.config import Config, from_config_dict, to_dict
+from cspace_jax.config import Config, config_files, from_config_dict, to_dict
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STUDIES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "base")
+
+
+def study(name: str):
+    """The config file of a study, as a module."""
+    return config_files.load(ROOT / "configs" / f"{name}.py")
 
 
 def make(overrides: dict | None = None) -> ml_collections.ConfigDict:
