@@ -6,7 +6,7 @@ import cspace_jax as cs
 from cspace_jax.analysis import claims, summary_blocks
 from cspace_jax.evaluation import protocols
 from cspace_jax.explorer import charts
-from cspace_jax.plots import registry
+from cspace_jax.plots import figures, registry
 
 pytestmark = pytest.mark.unit
 KINDS = {
@@ -40,5 +40,6 @@ def test_a_name_is_taken_once_and_a_cell_may_run_again(kind, monkeypatch):
 
 
 def test_own_figures_do_not_replace_those_of_the_package():
+    assert "fig4" in figures.names()
     with pytest.raises(cs.UserError, match="figure 'fig4': fig4 in the module cspace_jax.plots.trajectories"):
         cs.figure("fig4")(lambda ds: ds)

@@ -3,8 +3,6 @@
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +13,7 @@ from jax._src import compiler
 from cspace_jax import startup
 from cspace_jax.errors import UserError
 from cspace_jax.storage import workdir
-from cspace_jax.storage.environment import environment
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 OTHER = {
     "jax_enable_x64": True,
     "jax_default_prng_impl": "rbg",
@@ -52,21 +48,6 @@ def _restored():
 def draw():
     key = jax.random.key(3)
     return jax.random.key_data(key), jax.random.normal(key, (7,)), jax.random.gumbel(key, (5,))
-
-
-@pytest.mark.parametrize(
-    ("variables", "count"),
-    [({}, 2), ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3), ({"JAX_NUM_CPU_DEVICES": "4"}, 4)],
-)
-def test_a_number_of_devices_that_the_user_gave_is_taken(variables, count):
-    code = (
-        "import os; os.sched_getaffinity = lambda pid: set(range(8))\n"
-        "from cspace_jax import startup; startup.set_up_jax(); import jax; print(jax.device_count())"
-    )
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_NUM", "XLA_FLAGS"))}
-    environment = {**bare, "PYTHONPATH": str(ROOT), **variables}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{count}\n"
 
 
 @pytest.mark.usefixtures("_restored")
@@ -151,18 +132,6 @@ def test_a_workdir_of_a_version_that_knew_fewer_flags_goes_on_under_the_same(tmp
     workdir.require_same_numerics(folder)
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda", "cpuu"])
-def test_a_backend_that_cannot_start_is_one_line(platform):
-    code = "from cspace_jax.cli import scripts\nfrom cspace_jax.studies import base\n"
-    code += "scripts.exit_on_user_error(lambda _: base.default_scale(), ())"
-    environment = {**os.environ, "JAX_PLATFORMS": platform, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: JAX_PLATFORMS = '{platform}': the backend cannot be started (")
-    assert line.endswith("JAX_PLATFORMS=cpu takes the CPU")
-
-
 def test_without_a_home_folder_caches_are_elsewhere_or_nowhere(tmp_path, monkeypatch):
     def nobody():
         raise RuntimeError("Could not determine home directory.")
@@ -215,10 +184,3 @@ def test_flags_in_a_file_are_known_too(tmp_path, monkeypatch):
     assert startup.numerics() == {"xla_gpu_ftz": "true"}
     monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "none"))
     assert startup.numerics() == {}
-
-
-def test_variables_that_jax_reads_are_recorded_and_no_others(monkeypatch):
-    monkeypatch.setenv("JAX_ENABLE_PGLE", "1")
-    monkeypatch.setenv("TF_VAR_password", "secret")
-    found = environment()["variables"]
-    assert found["JAX_ENABLE_PGLE"] == "1" and "TF_VAR_password" not in found and "HOME" not in found

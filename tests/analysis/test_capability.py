@@ -2,10 +2,13 @@
 
 import math
 
+import asked
 import numpy as np
 import pytest
 
-from cspace_jax.analysis import capability
+from cspace_jax.analysis import (
+    capability,
+)
 
 BITS = np.array([[1, 1]])
 
@@ -46,3 +49,20 @@ def test_emergence_is_persistent_and_never_is_nan():
     steps = np.array([10, 20, 30, 40])
     times = capability.emergence(steps, np.array([[0.0, 0.9, 0.0, 1.0], [0.9, 0.9, 0.9, 0.9], [0.0, 0.9, 0.9, 0.7]]))
     assert times[0] == pytest.approx(38.0) and times[1] == 10 and np.isnan(times[2])
+
+
+def test_a_broken_query_leaves_its_seed_out_of_the_table_of_protocols():
+    ds = asked.battery(asked.HIDDEN)
+    for name in ("capability", "capability_split"):
+        ds[name].values[0, 3, asked.PROTOCOLS.index("latent"), 3] = np.nan
+    ds["naive_split"].values[1, 3, asked.PROTOCOLS.index("latent"), 3] = np.nan
+    (level,) = capability.summarise(ds)
+    block = level["classes"]["11"]["latent"]
+    assert (block["emergence"]["seeds"], block["emergence"]["learned"], block["emergence_max"]["seeds"]) == (5, 5, 5)
+    assert (block["sooner_than_naive"], block["compared"]) == (4, 4)
+    assert np.isnan(block["gap_to_naive"]).tolist() == [True, True, False, False, False, False]
+    assert math.isfinite(block["final"]) and math.isfinite(block["final_split"]) and math.isfinite(block["best_split"])
+    assert level["classes"]["11"]["naive"]["emergence"]["seeds"] == 6
+    ds["capability_split"].values[:, 3, asked.PROTOCOLS.index("latent"), 3] = np.nan
+    nothing = capability.summarise(ds)[0]["classes"]["11"]["latent"]
+    assert nothing["emergence"]["seeds"] == 0 and math.isnan(nothing["best_split"])

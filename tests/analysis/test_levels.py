@@ -1,11 +1,13 @@
 """Levels of signal: which numbers differ by rounding alone, and labels that tell levels apart."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import synthetic
 
 from cspace_jax.analysis import claims_of_learning
-from cspace_jax.analysis.levels import levels, told_apart
+from cspace_jax.analysis.levels import levels, normalise, signal_varies, swept_concept, told_apart
 
 NAN = np.nan
 
@@ -43,3 +45,29 @@ def test_levels_that_three_digits_do_not_tell_apart_have_labels_of_their_own():
     usual = synthetic.dataset(levels=(0.12345, 0.8), seeds=(0,))
     assert [one.label for one in levels(usual)] == ["sep_col=0.123", "sep_col=0.8"]
     assert [one.label for one in levels(usual.isel(run=[0]))] == ["the one setting"]
+
+
+def test_levels_group_runs_and_leave_diverged_ones_out(ds):
+    found = levels(ds)
+    assert [level.label for level in found] == ["sep_col=0.1", "sep_col=0.2", "sep_col=0.4", "sep_col=0.8"]
+    assert found[1].runs == (3, 5) and found[1].diverged == (4,)
+    np.testing.assert_allclose(np.linalg.norm([level.normalised for level in found], axis=1), 1)
+    assert swept_concept(found) == 0
+
+
+def test_a_grid_over_two_settings_has_a_level_for_each_pair():
+    one = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 1))
+    two = one.assign_coords(sep_size=("run", [0.2, 0.2, 0.4, 0.4]))
+    assert [level.label for level in levels(two)] == ["sep_col=0.2, sep_size=0.2", "sep_col=0.8, sep_size=0.4"]
+
+
+def test_the_swept_concept_is_one_whose_signal_is_known(ds):
+    found = levels(ds)
+    unknown = [dataclasses.replace(level, signal=(np.nan, 0.1 * i)) for i, level in enumerate(found)]
+    assert swept_concept(unknown) == 1 and signal_varies(unknown, 1) and not signal_varies(unknown, 0)
+    assert swept_concept([dataclasses.replace(level, signal=(np.nan, np.nan)) for level in found]) == 0
+
+
+def test_normalized_signal_has_unit_length_and_zero_stays_zero():
+    normalized = normalise(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(normalized, [[0.6, 0.8], [0.0, 0.0]], atol=1e-6)

@@ -1,4 +1,4 @@
-"""What masked conditionings do to learning: the summary, the figures and the two toy models."""
+"""What masked conditionings do to learning: the numbers and the report."""
 
 import io
 import json
@@ -6,19 +6,14 @@ import json
 import numpy as np
 import pytest
 import synthetic
-import xarray as xr
 from etils import epath
 from rich.console import Console
-from scipy import ndimage
+from synthetic import answers_of_groups
 
-from cspace_jax.analysis import identity_mapping, landscape, report, underspecification
 from cspace_jax.analysis import levels as signal_levels
-from cspace_jax.analysis.levels import Level, ok_runs
+from cspace_jax.analysis import report, underspecification
+from cspace_jax.analysis.levels import Level
 from cspace_jax.analysis.summary import summarise
-from cspace_jax.config import Config
-from cspace_jax.plots import figures, landscapes, style, trajectories
-from cspace_jax.plots import underspecification as masked_figures
-from cspace_jax.storage import results
 from cspace_jax.storage.workdir import Workdir
 
 
@@ -73,12 +68,7 @@ def test_report_tells_what_masking_does(ds, tmp_path):
 
 @pytest.fixture
 def asked(ds):
-    """Two protocols: overprompting draws the masked colour from the third save on, naive prompting and shape never."""
-    both = xr.concat([ds, ds.assign_coords(protocol=["overprompt"])], "protocol", data_vars="minimal", join="override")
-    elicited = np.zeros((*(both.sizes[name] for name in ("run", "step", "protocol", "klass", "concept")),))
-    elicited[:, 2:, 1, 3, 0] = 1.0
-    dims = ("run", "step", "protocol", "klass", "concept")
-    return both.assign(capability_concept=(dims, elicited), capability_split=(dims[:-1], elicited[..., 1]))
+    return synthetic.masked_answers(ds)
 
 
 def test_pictures_have_no_colour_of_an_object(ds):
@@ -118,106 +108,57 @@ def test_numbers_of_what_is_elicited_at_one_half(asked, tmp_path):
     assert "Elicited at a masked share of 0.5" in text and row[2:] == ["1.00", "never", "0/3", "0.00"]
 
 
-def test_fig10_shows_the_class_and_the_masked_concept(asked):
-    axes = panels(masked_figures.fig10(asked))
-    assert [ax.get_ylabel() for ax in axes[::2]] == ["P(class 11 (blue, small))", "P(blue)"]
-    assert axes[3].lines[0].get_ydata()[-1] == 1.0 and axes[2].lines[0].get_ydata()[-1] == 0.0
-    older = panels(masked_figures.fig10(asked.drop_vars("capability_concept")))
-    assert len(older) == 2
+@pytest.fixture(scope="module")
+def two_groups():
+    return synthetic.masked_groups()
 
 
-def panels(fig):
-    return [ax for ax in fig.axes if ax.get_label() != "<colorbar>" and ax.axison]
+def test_groups_differ_in_the_masked_fraction_alone_and_the_largest_is_first(two_groups):
+    groups = underspecification.mask_groups(two_groups)
+    assert [underspecification.fractions(found).tolist() for found in groups] == [[0, 0.25, 0.5, 1], [0, 0.5]]
+    assert [underspecification.group_setting(found) for found in groups] == [{"sep_size": 0.4}, {"sep_size": 0.2}]
+    assert [underspecification.common_seeds(two_groups, found) for found in groups] == [[0, 200], [0, 100, 200]]
+    runs = [run for found in groups for level in found for run in level.runs]
+    assert sorted(runs) == [run for run in range(two_groups.sizes["run"]) if run != 6 + 4]  # it diverged
+    assert underspecification.group_setting(underspecification.mask_groups(synthetic.masked())[0]) == {}
 
 
-def test_fig7_shows_the_unseen_class_of_the_last_save(ds):
-    samples = synthetic.sample_images(ds)
-    axes = panels(masked_figures.fig7(ds, samples))
-    assert len(axes) == 4 * 2 * 3  # fractions x seeds that are alive at all of them x kept samples
-    assert [ax.get_ylabel() for ax in axes[::6]] == ["0%", "25%", "50%", "100%"]
-    first = underspecification.mask_groups(ds)[0][0].runs[0]
-    shown = style.upright(samples[max(samples)][first, 3, 0])
-    np.testing.assert_array_equal(axes[0].images[0].get_array(), shown)
-    assert [ax.get_title(loc="left") for ax in axes[:6:3]] == ["seed 0", "seed 200"]  # 100 diverged at 25 %
-    last = underspecification.mask_groups(ds)[0][3].runs[2]  # of seed 200
-    np.testing.assert_array_equal(axes[21].images[0].get_array(), style.upright(samples[max(samples)][last, 3, 0]))
+def test_each_group_has_the_numbers_it_has_alone(two_groups):
+    found = underspecification.summarise(answers_of_groups(two_groups))
+    assert [group["label"] for group in found["groups"]] == ["sep_size=0.4", "sep_size=0.2"]
+    for size, group in zip((0.4, 0.2), found["groups"], strict=True):
+        alone = answers_of_groups(two_groups).isel(run=np.flatnonzero(two_groups["sep_size"].values == size))
+        expected = underspecification.summarise(alone)
+        for name in ("levels", "slower", "redness", "elicited"):
+            np.testing.assert_equal(group[name], expected[name])
+    for name in ("levels", "slower", "redness", "elicited"):
+        assert found[name] is found["groups"][0][name]  # as in summaries of older versions
 
 
-def test_fig8_marks_concepts_that_are_never_learned(ds):
-    unseen, masked_class = panels(masked_figures.fig8(ds))
-    assert unseen.get_title() == "held out: 11 (blue, small)" and masked_class.get_title() == "masked: 01 (red, small)"
-    never = [line for line in unseen.lines if line.get_gid() == "never"]
-    assert len(never) == 1 and never[0].get_xdata()[0] == pytest.approx(1.0, abs=0.02)
-    color = next(line for line in unseen.lines if line.get_label() == "colour")
-    medians = [level["steps_to_80"]["color"]["median"] for level in underspecification.summarise(ds)["levels"][:3]]
-    np.testing.assert_allclose(color.get_ydata(), [1000 / one for one in medians])
+def printed(summary):
+    console = Console(width=100, file=io.StringIO())
+    report.print_summary(summary, console)
+    return console.file.getvalue()
 
 
-def test_fig9_shows_trajectories_and_colours(ds):
-    space, over_training, final = panels(masked_figures.fig9(ds))
-    assert (space.get_xlabel(), space.get_ylabel()) == ("P(blue)", "P(small)")
-    path = next(line for line in space.lines if line.get_label() == "50%")
-    runs = list(underspecification.mask_groups(ds)[0][2].runs)
-    mean = ds["prob"].sel(protocol="naive", klass="11").isel(run=runs).mean("run").values
-    np.testing.assert_allclose(path.get_xydata(), ndimage.gaussian_filter1d(mean, 2, axis=0, truncate=6), atol=1e-6)
-    np.testing.assert_allclose(over_training.collections[3].get_facecolor()[-1][:3], [1.0, 0.21, 0.01], atol=1e-6)
-    red = next(line for line in final.lines if line.get_label() == "R")
-    np.testing.assert_allclose(red.get_ydata(), [0.01, 0.26, 0.51, 1.01], atol=1e-6)
+def test_the_report_has_a_table_and_sentences_a_group(two_groups):
+    summary = summarise(answers_of_groups(two_groups))
+    text = printed(summary)
+    tables = [text.index(f"whose color is hidden at sep_size={size}") for size in (0.4, 0.2)]
+    first, second = text[tables[0] : tables[1]], text[tables[1] : text.index("to: steps until learned")]
+    rows = [[line.split()[0] for line in part.splitlines() if line.strip()[:1].isdigit()] for part in (first, second)]
+    assert rows == [["0", "0.25", "0.5", "1"], ["0", "0.5"]]
+    for size, end in ((0.4, "0.00"), (0.2, "1.00")):
+        table = text.split(f"Elicited at a masked share of 0.5 at sep_size={size}")[1]
+        row = next(line.split() for line in table.splitlines() if line.startswith("overprompt"))
+        assert row[-1] == end
+    flat = " ".join(text.split())
+    for size in (0.4, 0.2):
+        assert f"red minus blue of class 11 at sep_size={size} at the end: rises with the masked fraction." in flat
 
 
-def test_masked_fraction_gives_the_colours_of_other_figures(ds):
-    colors, _, index = style.signal_colors(signal_levels.levels(ds))
-    assert index == -1 and len(set(colors)) == 4
-    bar = next(ax for ax in trajectories.fig4(ds).axes if ax.get_label() == "<colorbar>")
-    assert bar.get_ylabel() == "masked fraction"
-
-
-def test_product_of_accuracies(ds):
-    left, right = panels(masked_figures.product(ds))
-    held_out = next(line for line in left.lines if line.get_label() == "held out")
-    alive = np.flatnonzero(ok_runs(ds))
-    naive = ds.isel(run=alive, klass=[3]).sel(protocol="naive")
-    assert sorted(held_out.get_ydata()) == sorted(naive["joint_accuracy"].values.ravel())
-    np.testing.assert_allclose(sorted(held_out.get_xdata()), sorted(naive["accuracy"].prod("concept").values.ravel()))
-    assert right.get_title() == "11 (blue, small)" and len(right.lines) == 5
-
-
-def test_figures_of_masking_need_several_fractions(tmp_path):
-    lines = []
-    names = ("fig7", "fig8", "fig9", "fig10")
-    single = synthetic.dataset()
-    study = Config(study="signal", scale="quick")
-    samples = synthetic.sample_images(single)
-    assert figures.draw_all(figures.Inputs(single, samples, study.data), tmp_path, names, show=lines.append) == []
-    assert len(lines) == 4 and all("masked fraction does not vary" in line for line in lines)
-
-
-def test_measured_trajectories_are_fitted_by_eq2(ds):
-    fig, fits, shared = landscapes.measured(ds)
-    assert [level.setting["mask"] for level, _ in fits] == [0.0, 0.25, 0.5, 1.0] and shared is None
-    labels = {line.get_label() for line in fig.axes[1].lines}
-    assert {"measured", "Eq. 2", "identity mapping"} <= labels
-
-
-def test_eq2_is_recovered_from_its_own_trajectory():
-    steps = np.linspace(0.0, 25.0, 40)
-    path = landscape.trajectory(landscape.eq2(0.75, a=1.5, t1=9.0), steps)
-    found = landscape.fit(steps, path, actual=(0.25, 1.0))
-    assert found.residual < 1e-3 and found.biased == (0.0, 1.0)
-    assert found.a == pytest.approx(1.5, rel=0.02) and found.t1 == pytest.approx(9.0, abs=0.1)
-    assert landscape.fit(steps, path).residual > 3 * found.residual
-
-
-def test_identity_mapping_learns_the_stronger_signal_first():
-    path = identity_mapping.prediction(np.array([0.02, 0.1]))
-    np.testing.assert_allclose(path[0], 0.5, atol=0.01)
-    np.testing.assert_allclose(path[-1], 1.0, atol=0.01)
-    assert path[:, 1].mean() > path[:, 0].mean() + 0.05
-
-
-def test_results_older_than_a_setting_are_read_at_its_default(tmp_path):
-    old = synthetic.dataset(levels=(0.2,), seeds=(0,)).drop_vars("mask")
-    results.write_results(old.assign_coords(mask=("run", [0.0])), Workdir(epath.Path(tmp_path)))
-    assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]
-    old.to_netcdf(tmp_path / "concept_space.nc", engine="h5netcdf")
-    assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]
+def test_summaries_of_older_versions_are_printed(two_groups):
+    summary = summarise(answers_of_groups(two_groups))
+    summary["underspecification"].pop("groups")
+    text = printed(summary)
+    assert "whose color is hidden at" not in text and text.count("whose color is hidden") == 1

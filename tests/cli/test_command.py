@@ -1,18 +1,13 @@
 """The front door of the command: one screen of help, mistakes told at once, flags from files."""
 
 import os
-import platform
 import subprocess
 import sys
 
-import jax
 import pytest
 from commands import ROOT, assert_one_line, command
 
-from cspace_jax.cli import flags, overview
-from cspace_jax.config import schema
 from cspace_jax.pipeline import api, modes
-from cspace_jax.studies import loading
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 
@@ -27,23 +22,6 @@ except SystemExit:
     pass
 print("LOADED", [name for name in {heavy} if name in sys.modules])
 """
-
-
-def test_help_is_one_screen_that_names_every_study_and_mode():
-    lines = overview.screen().splitlines()
-    assert len(lines) <= 45 and max(map(len, lines)) <= 100
-    starts = [line.split()[0] for line in lines if line.startswith("  ")]
-    assert {*loading.STUDIES, *modes.MODES} <= set(starts)
-
-
-def test_overrides_that_the_help_shows_are_fields():
-    shown = [word.partition("=")[0] for word in overview.screen().split() if word.startswith("--config.grid")]
-    assert len(shown) >= 3 and {name.removeprefix("--config.grid.") for name in shown} <= set(schema.AXES)
-    flags._check_fields([f"{name}=0" for name in shown])
-
-
-def test_the_version_is_that_of_the_package_of_jax_and_of_python():
-    assert overview.version() == f"cspace_jax 0.1.0 (jax {jax.__version__}, python {platform.python_version()})"
 
 
 @pytest.mark.system
@@ -67,18 +45,6 @@ def test_help_and_mistakes_load_nothing_heavy(arguments, words, tmp_path):
     done = subprocess.run(line, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=1200)
     assert words in done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "LOADED []", done.stdout + done.stderr
-
-
-def test_the_first_words_come_before_the_study_is_read(capsys):
-    said = []
-
-    def say(text):
-        said.append(text)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        flags.parse_flags(["m", "--config=no_such_study", "--workdir=w"], say)
-    assert said == ["cspace_jax: mode all, no_such_study, workdir w; loading JAX"]
 
 
 @pytest.fixture
@@ -128,7 +94,3 @@ def test_a_workdir_alone_is_enough_for_the_modes_that_say_so(tmp_path, carried_o
         done = command(f"--mode={name}", "--workdir=w")
         assert (done.code == 0) == mode.of_a_workdir, (name, done.err)
     assert [given[2] for given, _ in carried_out] == [name for name, mode in modes.MODES.items() if mode.of_a_workdir]
-
-
-def test_the_mode_help_is_made_from_the_table_of_modes():
-    assert all(f"{name}: {mode.does}." in flags.FLAGS["mode"].help for name, mode in modes.MODES.items())

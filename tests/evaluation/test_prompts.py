@@ -277,13 +277,6 @@ def test_weights_0_and_1_take_one_evaluation_of_the_network_and_give_what_both_b
     assert np.abs(plain - weighted)[~needs_one].max() > 1e-3
 
 
-def test_batches_of_a_battery_are_of_equal_length():
-    config = dataclasses.replace(CONFIG, elicit=with_protocols("overprompt", samples=4))
-    reader, trained = probe_network.ProbeSpec.from_config(config), TrainSpec.from_config(config)
-    shapes = [EvalSpec.of_battery(config, trained, reader, most).shape for most in (0, 17, 1)]
-    assert shapes == [(6, 1, 4), (3, 1, 4), (1, 1, 4)]  # 6 queries in 2 calls are 3 and 3, not 4 and 2
-
-
 def test_repeats_have_noise_of_their_own_and_the_first_that_of_naive_prompting():
     config = battery_of("naive_repeats", "overprompt", overprompt=(0.0, 1.0, 2.0))
     params = parameters(3, spec_of(config))

@@ -11,11 +11,8 @@ import pytest
 from commands import NARROW, SHARED, command, process, real_command, study
 
 import cspace_jax as cs
-from cspace_jax import processes
-from cspace_jax.errors import UserError
-from cspace_jax.pipeline.waves import cut, load_cut, record
 from cspace_jax.storage import workdir
-from cspace_jax.storage.metrics import append_metrics, merge_metrics, read_metrics
+from cspace_jax.storage.metrics import read_metrics
 
 # How ml_collections loads config files.
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
@@ -168,62 +165,3 @@ def test_no_cluster_is_one_line(tmp_path, monkeypatch):
     done = command(study(), f"--workdir={tmp_path / 'w'}", "--distributed")
     assert done.code == 2 and done.err.count("\n") == 1, done.err
     assert "coordinator_address should be defined" in done.err and "give --coordinator=HOST:PORT" in done.err
-
-
-@pytest.mark.parametrize(
-    ("runs", "size", "count", "expected"),
-    [
-        (5, 0, 2, [(0, 3), (3, 5)]),
-        (5, 2, 2, [(0, 2), (2, 3), (3, 5)]),
-        (2, 0, 3, [(0, 1), (1, 2)]),
-        (4, 1, 1, [(0, 1), (1, 2), (2, 3), (3, 4)]),
-    ],
-)
-def test_the_grid_is_cut_by_processes_and_by_size(runs, size, count, expected):
-    assert [(one.start, one.stop) for one in cut(runs, size, count)] == expected
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_every_item_is_in_one_share(count):
-    shares = [processes.share(range(5), i, count) for i in range(count)]
-    assert [item for one in shares for item in one] == list(range(5))
-    lengths = [len(one) for one in shares]
-    assert max(lengths) - min(lengths) <= 1 and lengths[0] == max(lengths)
-
-
-@pytest.fixture
-def kept(tmp_path):
-    config = cs.load_config("signal:smoke")
-    return workdir.prepare(tmp_path / "w", config), config
-
-
-def test_a_cut_holds_once_there_are_files_of_waves(kept):
-    folder, config = kept
-    record(folder, config, 0, 3)
-    assert [one.stop for one in load_cut(folder, config)] == [2, 3, 4]
-    record(folder, config, 0, 1)
-    assert [one.stop for one in load_cut(folder, config)] == [4] and not folder.waves.exists()
-    record(folder, config, 0, 2)
-    folder.checkpoints.mkdir()
-    record(folder, config, 0, 4)
-    record(folder, config, 1, 1)
-    assert [one.stop for one in load_cut(folder, config)] == [2, 4]
-
-
-@pytest.mark.parametrize("text", ["{", "[[0, 2], [3, 4]]", "[[0, 4], [4, 4]]", "[1, 2]", "[[0, 2]]"])
-def test_a_damaged_cut_is_one_line(text, kept):
-    folder, config = kept
-    folder.waves.write_text(text)
-    with pytest.raises(UserError, match=r"waves.json' is damaged"):
-        load_cut(folder, config)
-
-
-def test_logs_of_many_processes_are_merged_and_the_later_of_two_rows_is_kept(kept):
-    folder, _ = kept
-    append_metrics(folder.metrics, [{"run": 0, "step": 0, "loss": 1.0}, {"run": 1, "step": 0, "loss": 1.0}])
-    append_metrics(folder.root / "metrics.part_000.jsonl", [{"run": 0, "step": 2, "loss": 0.5}])
-    append_metrics(folder.root / "metrics.part_001.jsonl", [{"run": 1, "step": 0, "loss": 2.0}])
-    merge_metrics(folder)
-    rows = [tuple(row.values()) for row in read_metrics(folder.metrics)]
-    assert rows == [(0, 0, 1.0), (1, 0, 2.0), (0, 2, 0.5)]
-    assert not list(folder.root.glob("metrics.part_*"))

@@ -1,11 +1,16 @@
 """How long a step takes, as the calls before tell; the rows of the log that earlier starts wrote."""
 
+import numpy as np
 import pytest
 import tiny
+from tiny import logged
 
 from cspace_jax.pipeline import progress
+from cspace_jax.pipeline import waves as study_waves
+from cspace_jax.pipeline.progress import Recorder
 from cspace_jax.storage.metrics import append_metrics
 from cspace_jax.storage.workdir import Workdir
+from cspace_jax.training.run import StepMetrics
 
 
 def test_calls_are_as_long_as_the_last_one_allows(monkeypatch):
@@ -33,3 +38,29 @@ def test_of_rows_that_two_starts_of_a_process_logged_the_later_counts(monkeypatc
     rows = progress.earlier_metrics(study, study.waves[0], 6)
     found = [(row["step"], row["run"], row["loss"]) for row in rows]
     assert found == [(2, 0, 1.0), (2, 1, 1.0), (4, 0, 1.0), (4, 1, 2.0), (6, 1, 2.0)]
+
+
+CONFIG = tiny.study(network=tiny.NARROW, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0})
+
+
+def test_metrics_are_written_a_call_late_and_at_logged_steps_only(workdir):
+    wave = study_waves.load(workdir, CONFIG)[0]
+    names = StepMetrics.__dataclass_fields__
+
+    def metrics(step):
+        return [StepMetrics(**{name: np.full(1, 10.0 * r + step, np.float32) for name in names}) for r in range(4)]
+
+    def steps():
+        return sorted({step for _, step in logged(workdir)})
+
+    with Recorder(tiny.in_workdir(workdir, CONFIG), wave, 0) as recorder:
+        recorder.advance(2, metrics(2))
+        assert steps() == []
+        recorder.advance(3, metrics(3))
+        assert steps() == [2]
+        recorder.advance(4, metrics(4))
+        recorder.flush()
+        assert steps() == [2, 4]
+        recorder.advance(6, metrics(6))
+    assert steps() == [2, 4, 6]
+    assert logged(workdir)[3, 4]["loss"] == 34.0

@@ -4,55 +4,19 @@ import contextlib
 import dataclasses
 
 import jax
-import numpy as np
 import pytest
 import tiny
 from kills import Killed, killed_at
 from tiny import logged
 
 from cspace_jax.config.plan import Plan
-from cspace_jax.engine import schedule
 from cspace_jax.engine.engine import Engine
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline import planning
 from cspace_jax.pipeline import train as training
-from cspace_jax.pipeline import waves as study_waves
-from cspace_jax.pipeline.progress import Recorder
 from cspace_jax.pipeline.train import train
-from cspace_jax.training.run import StepMetrics
 
 CONFIG = tiny.study(network=tiny.NARROW, diffusion={"schedule": "fixed_linear"}, optim={"clip": 1.0})
-
-
-def test_waves_have_their_own_folders_and_rows(workdir):
-    waves = study_waves.load(workdir, tiny.changed(CONFIG, engine={"wave": 3}))
-    assert [list(wave.rows) for wave in waves] == [[0, 1, 2], [3]]
-    assert len({wave.params_folder for wave in waves} | {wave.state_folder for wave in waves}) == 4
-    assert waves[1].eval_file(7).name == "step_00000007.npz"
-    assert schedule.waves(4, 3) == [slice(0, 3), slice(3, 4)]
-
-
-def test_metrics_are_written_a_call_late_and_at_logged_steps_only(workdir):
-    wave = study_waves.load(workdir, CONFIG)[0]
-    names = StepMetrics.__dataclass_fields__
-
-    def metrics(step):
-        return [StepMetrics(**{name: np.full(1, 10.0 * r + step, np.float32) for name in names}) for r in range(4)]
-
-    def steps():
-        return sorted({step for _, step in logged(workdir)})
-
-    with Recorder(tiny.in_workdir(workdir, CONFIG), wave, 0) as recorder:
-        recorder.advance(2, metrics(2))
-        assert steps() == []
-        recorder.advance(3, metrics(3))
-        assert steps() == [2]
-        recorder.advance(4, metrics(4))
-        recorder.flush()
-        assert steps() == [2, 4]
-        recorder.advance(6, metrics(6))
-    assert steps() == [2, 4, 6]
-    assert logged(workdir)[3, 4]["loss"] == 34.0
 
 
 @pytest.mark.parametrize(("enough", "tried"), [(16, [0, 16]), (8, [0, 16, 8]), (4, [0, 16, 8])])

@@ -7,11 +7,14 @@ import stat
 import fsspec
 import numpy as np
 import pytest
+from disks import fail_with, one_line
 from etils import epath
 from etils.epath import backend as epath_backend
 
 from cspace_jax.errors import UserError
 from cspace_jax.storage import checked_json, evaluations, files, metrics
+from cspace_jax.storage.files import located, write_atomic, writing
+from cspace_jax.storage.workdir import Workdir
 
 FULL = "no space left on the disk"
 
@@ -114,35 +117,6 @@ def test_a_place_in_the_workdir_is_refused_by_its_own_name(path, root, words, tm
         files.require_outside(path.format(tmp_path), root.format(tmp_path), "to")
 
 
-def test_a_small_file_with_a_checksum_notices_another_value(tmp_path):
-    path = epath.Path(tmp_path / "a.json")
-    checked_json.write(path, {"seeds": [1, 2], "steps": 7})
-    assert checked_json.read(path) == {"seeds": [1, 2], "steps": 7}
-    path.write_text(path.read_text().replace("7", "5"))
-    with pytest.raises(ValueError, match="its checksum differs"):
-        checked_json.read(path)
-    path.write_text('{"steps": 5}')  # of an older version
-    assert checked_json.read(path) == {"steps": 5}
-    path.write_text("[5]")
-    with pytest.raises(ValueError, match="holds no fields"):
-        checked_json.read(path)
-
-
-def test_lines_of_added_runs_are_not_taken_for_those_of_the_study(tmp_path):
-    """Both number their runs from 0."""
-    (tmp_path / "config.json").touch()
-    study, added = tmp_path / "metrics.jsonl", tmp_path / "extensions" / "000" / "metrics.jsonl"
-    added.parent.mkdir(parents=True)
-    for path in (study, added):
-        metrics.append_metrics(path, [{"run": 0, "step": 5, "loss": 1.0}])
-        assert len(metrics.read_metrics(path)) == 1
-    study.write_bytes(added.read_bytes())
-    assert metrics.read_metrics(study) == [] and metrics.damaged_lines(study) == [1]
-    metrics.append_metrics(study, [{"run": 0, "step": 5, "loss": 1.0}])
-    added.write_bytes(study.read_bytes())
-    assert metrics.damaged_lines(added) == [2]
-
-
 def test_small_files_of_a_study_work_in_cloud_storage(monkeypatch):
     """Through fsspec, with its file system in memory in the place of the bucket."""
 
@@ -170,3 +144,51 @@ def test_small_files_of_a_study_work_in_cloud_storage(monkeypatch):
     place = root / "eval" / "wave_000" / "step_00000001.npz"
     evaluations.write_npz(place, {"a": np.arange(3)})
     assert evaluations.read_evaluation(place, ("a",))["a"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("text", ["/gs/scratch/run", "/s3/run", "/az", "/hf/x/y", "/gsx/y", "//gs/run"])
+def test_a_path_that_starts_with_a_slash_is_of_this_machine(text):
+    found = located(text)
+    assert "://" not in os.fspath(found)
+    assert os.fspath(found).lstrip("/") == text.lstrip("/")
+    assert os.fspath(Workdir(found).checkpoints / "a").lstrip("/") == f"{text.lstrip('/')}/checkpoints/a"
+
+
+@pytest.mark.parametrize("data", ["text\n", b"\x00\xff"])
+def test_write_atomic_replaces_and_makes_parents(tmp_path, data):
+    target = tmp_path / "a" / "b" / "f.bin"
+    write_atomic(target, "old")
+    write_atomic(target, data)
+    assert target.read_bytes() == (data.encode() if isinstance(data, str) else data)
+    assert [p.name for p in target.parent.iterdir()] == ["f.bin"]
+
+
+@pytest.mark.parametrize("place", ["fsync", "rename"])
+def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch, place):
+    target = tmp_path / "f.json"
+    write_atomic(target, "old")
+    if place == "fsync":
+        monkeypatch.setattr(os, "fsync", fail_with(errno.ENOSPC))
+    else:
+        monkeypatch.setattr(type(epath.Path(tmp_path)), "replace", fail_with(errno.ENOSPC))
+    with pytest.raises(UserError, match="no space left on the disk") as error:
+        write_atomic(target, "new")
+    assert str(target) in one_line(error)
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_interrupt_during_a_write_leaves_the_old_file(tmp_path, monkeypatch):
+    def interrupt(_fd):
+        raise KeyboardInterrupt
+
+    write_atomic(tmp_path / "f", "old")
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "f", "new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("f", "old")]
+
+
+def test_writing_leaves_other_errors_alone():
+    with pytest.raises(ZeroDivisionError), writing("x"):
+        _ = 1 / 0

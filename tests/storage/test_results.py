@@ -1,3 +1,5 @@
+"""Results in NetCDF and CSV: what was written comes back, and what is damaged is one line."""
+
 import json
 
 import h5netcdf
@@ -8,11 +10,8 @@ import synthetic
 import xarray as xr
 from etils import epath
 
-from cspace_jax.analysis.dataset import Measurements, build_dataset, measure
-from cspace_jax.data import concepts
 from cspace_jax.errors import UserError
 from cspace_jax.storage import results
-from cspace_jax.storage.evaluations import holds, read_evaluation, write_npz
 from cspace_jax.storage.workdir import Workdir
 from experiments import load
 
@@ -22,43 +21,6 @@ def written(ds, folder):
     workdir = Workdir(epath.Path(folder))
     results.write_results(ds, workdir)
     return workdir
-
-
-def test_measure_against_loops():
-    rng = np.random.default_rng(0)
-    bits = concepts.classes(("color", "size")).bits
-    probs = rng.random((2, 1, 4, 8, 2)).astype(np.float32)
-    probs[0, 0, 3, 0] = 0.5  # a tie goes to bit 0, as argmax does
-    measured = measure(probs, bits)
-    for r, k in np.ndindex(2, 4):
-        right = [
-            [int(np.argmax([1 - p, p])) == bit for p, bit in zip(one, bits[k], strict=True)] for one in probs[r, 0, k]
-        ]
-        correct = [
-            np.prod([p if bit else 1 - p for p, bit in zip(one, bits[k], strict=True)]) for one in probs[r, 0, k]
-        ]
-        np.testing.assert_allclose(measured["accuracy"][r, 0, k], np.mean(right, axis=0), atol=1e-6)
-        np.testing.assert_allclose(measured["joint_accuracy"][r, 0, k], np.mean(np.all(right, axis=1)), atol=1e-6)
-        np.testing.assert_allclose(measured["joint_prob"][r, 0, k], np.mean(correct), atol=1e-6)
-        np.testing.assert_allclose(measured["prob"][r, 0, k], probs[r, 0, k].mean(axis=0), atol=1e-6)
-
-
-def test_nan_is_never_counted_as_wrong_or_right():
-    probs = np.full((1, 1, 4, 3, 2), np.nan)
-    measured = measure(probs, concepts.classes(("color", "size")).bits)
-    assert all(np.isnan(value).all() for value in measured.values())
-
-
-def test_dataset_follows_the_schema_and_marks_diverged_runs():
-    ds = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 100), diverged=(1,))
-    assert ds["prob"].dims == ("run", "step", "protocol", "klass", "concept")
-    assert ds["loss"].dims == ("run", "step", "split", "term")
-    assert ds["status"].values.tolist() == ["ok", "diverged", "ok", "ok"]
-    assert ds["klass"].values.tolist() == ["00", "01", "10", "11"]
-    assert ds["trained"].values.tolist() == [True, True, True, False]
-    assert ds["bit"].values[2].tolist() == [1, 0]
-    assert ds["seed"].values.tolist() == [0, 100, 0, 100]
-    assert np.isfinite(ds["prob"].values[[0, 2, 3]]).all()
 
 
 def test_netcdf_round_trip_keeps_values_types_and_attributes(tmp_path):
@@ -87,41 +49,6 @@ def test_csv_is_equal_for_equal_runs_and_reads_back_exactly(tmp_path):
     joint = first["joint_accuracy"].sel(run=0, step=20000, klass="11").item()
     assert row.joint_accuracy.item() == pytest.approx(joint, abs=1e-7)
     assert table.sep_col.iloc[0] == pytest.approx(0.1 + 0.7 / 19, abs=1e-10)
-
-
-def test_an_evaluation_without_an_array_names_it(tmp_path):
-    np.savez(tmp_path / "step_00000500.npz", prob_samples=np.zeros((1, 1, 4, 2, 2)))
-    assert set(read_evaluation(tmp_path / "step_00000500.npz", ("prob_samples",))) == {"prob_samples"}
-    with pytest.raises(UserError, match="holds no array 'mean_rgb'"):
-        read_evaluation(tmp_path / "step_00000500.npz")
-
-
-@pytest.mark.parametrize("other", ["eval/wave_000/step_00000250.npz", "eval/wave_001/step_00000500.npz",
-    "extensions/001/eval/wave_000/step_00000500.npz", "elicit/0123456789ab/wave_000/step_00000500.npz",
-    "replay/run_00001/step_00000500.npz"])  # fmt: skip
-def test_an_evaluation_in_the_place_of_another_is_named(tmp_path, other):
-    own, taken = tmp_path / "eval/w/eval/wave_000/step_00000500.npz", tmp_path / "eval/w" / other
-    (tmp_path / "eval/w").mkdir(parents=True)
-    (tmp_path / "eval/w/config.json").touch()
-    for path in (own, taken):
-        write_npz(path, {"prob_samples": np.zeros(2)})
-        read_evaluation(path, ("prob_samples",))
-    own.write_bytes(taken.read_bytes())
-    with pytest.raises(UserError, match=f"{own} holds that of {other}; delete the file to measure it again"):
-        read_evaluation(own, ("prob_samples",))
-    (tmp_path / "eval/w").rename(tmp_path / "moved")
-    read_evaluation(tmp_path / "moved" / other, ("prob_samples",))  # a workdir may be moved
-
-
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", b"\x93NUMPY"])
-def test_damaged_evaluation_is_one_clear_line(tmp_path, damage):
-    path = tmp_path / "step_00000500.npz"
-    path.write_bytes(damage)
-    with pytest.raises(UserError, match="cannot be read") as caught:
-        read_evaluation(path)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="cannot be read"):
-        holds(path, ("prob_samples",))
 
 
 def test_the_table_in_parts_is_the_table_in_one(monkeypatch):
@@ -205,11 +132,9 @@ def test_results_that_announce_more_than_the_memory_are_not_read(tmp_path):
         results.open_results(path)
 
 
-def test_evaluation_of_another_grid_is_refused():
-    evaluation, classes = {"prob_samples": np.zeros((3, 1, 4, 2, 2))}, concepts.classes(("color", "size"))
-    with pytest.raises(UserError, match=r"step 500 .*\(3, 1, 4, 2\)"):
-        build_dataset(
-            Measurements({500: evaluation}, synthetic.grid((0.2,), (0,)), concepts.classes(("color", "size")))
-        )
-    with pytest.raises(UserError, match="no evaluation"):
-        build_dataset(Measurements({}, synthetic.grid((0.2,), (0,)), classes))
+def test_results_older_than_a_setting_are_read_at_its_default(tmp_path):
+    old = synthetic.dataset(levels=(0.2,), seeds=(0,)).drop_vars("mask")
+    results.write_results(old.assign_coords(mask=("run", [0.0])), Workdir(epath.Path(tmp_path)))
+    assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]
+    old.to_netcdf(tmp_path / "concept_space.nc", engine="h5netcdf")
+    assert results.open_results(tmp_path)["mask"].values.tolist() == [0.0]

@@ -1,4 +1,4 @@
-"""The workdir: created or refused, written atomically, read back, its log cut on resume."""
+"""The workdir: created or refused, entered again, read back."""
 
 import dataclasses
 import errno
@@ -6,32 +6,16 @@ import json
 import os
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
+from disks import fail_with, one_line
 from etils import epath
 
 from cspace_jax.config import Config, EngineConfig, GridConfig, OptimConfig
 from cspace_jax.errors import UserError
 from cspace_jax.storage import lock
-from cspace_jax.storage.files import located, write_atomic, writing
-from cspace_jax.storage.metrics import append_metrics, damaged_lines, read_metrics, truncate_metrics
 from cspace_jax.storage.workdir import Workdir, load, prepare
 
 CONFIG = Config(study="signal", scale="paper", grid=GridConfig(sep_col=(0.1, 0.174)))
-
-
-def one_line(error: pytest.ExceptionInfo) -> str:
-    message = str(error.value)
-    assert len(message.splitlines()) == 1
-    return message
-
-
-def fail_with(number: int):
-    def raise_it(*_args, **_kwargs):
-        raise OSError(number, os.strerror(number))
-
-    return raise_it
 
 
 def test_new_workdir_holds_config_and_environment(tmp_path):
@@ -120,14 +104,6 @@ def test_logs_and_other_files_may_lie_in_a_new_workdir(tmp_path):
         (tmp_path / name).write_text("x")
     assert prepare(tmp_path, CONFIG).config.exists()
     assert all((tmp_path / name).read_text() == "x" for name in others)
-
-
-@pytest.mark.parametrize("text", ["/gs/scratch/run", "/s3/run", "/az", "/hf/x/y", "/gsx/y", "//gs/run"])
-def test_a_path_that_starts_with_a_slash_is_of_this_machine(text):
-    found = located(text)
-    assert "://" not in os.fspath(found)
-    assert os.fspath(found).lstrip("/") == text.lstrip("/")
-    assert os.fspath(Workdir(found).checkpoints / "a").lstrip("/") == f"{text.lstrip('/')}/checkpoints/a"
 
 
 def test_folder_left_by_a_kill_before_the_config_was_written_is_taken(tmp_path):
@@ -223,51 +199,6 @@ def test_bucket_paths_are_kept():
     assert os.fspath(Workdir(epath.Path("gs://bucket/w")).metrics) == "gs://bucket/w/metrics.jsonl"
 
 
-@pytest.mark.parametrize("data", ["text\n", b"\x00\xff"])
-def test_write_atomic_replaces_and_makes_parents(tmp_path, data):
-    target = tmp_path / "a" / "b" / "f.bin"
-    write_atomic(target, "old")
-    write_atomic(target, data)
-    assert target.read_bytes() == (data.encode() if isinstance(data, str) else data)
-    assert [p.name for p in target.parent.iterdir()] == ["f.bin"]
-
-
-@pytest.mark.parametrize("place", ["fsync", "rename"])
-def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch, place):
-    target = tmp_path / "f.json"
-    write_atomic(target, "old")
-    if place == "fsync":
-        monkeypatch.setattr(os, "fsync", fail_with(errno.ENOSPC))
-    else:
-        monkeypatch.setattr(type(epath.Path(tmp_path)), "replace", fail_with(errno.ENOSPC))
-    with pytest.raises(UserError, match="no space left on the disk") as error:
-        write_atomic(target, "new")
-    assert str(target) in one_line(error)
-    assert target.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
-
-
-def test_interrupt_during_a_write_leaves_the_old_file(tmp_path, monkeypatch):
-    def interrupt(_fd):
-        raise KeyboardInterrupt
-
-    write_atomic(tmp_path / "f", "old")
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomic(tmp_path / "f", "new")
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("f", "old")]
-
-
-def test_writing_leaves_other_errors_alone():
-    with pytest.raises(ZeroDivisionError), writing("x"):
-        _ = 1 / 0
-
-
-def test_a_full_device_is_reported():
-    with pytest.raises(UserError, match="cannot write '/dev/full': no space left on the disk"):
-        append_metrics("/dev/full", [{"step": 1}])
-
-
 def test_a_configuration_that_was_changed_is_said_once(tmp_path, capsys):
     prepare(tmp_path / "w", CONFIG)
     load(tmp_path / "w")
@@ -278,73 +209,3 @@ def test_a_configuration_that_was_changed_is_said_once(tmp_path, capsys):
         assert load(tmp_path / "w")[1].optim.log_every == 101
     said = capsys.readouterr().out
     assert said.startswith(f"{file} is not what the last command wrote: ") and said.count("\n") == 1
-
-
-def test_metrics_are_json_lines_of_plain_numbers(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    append_metrics(path, [{"run": np.int64(0), "step": 5, "loss": jnp.float32(0.5), "seed": 100}])
-    append_metrics(path, [{"run": 1, "loss": float("nan")}, {"run": 2, "loss": np.float32("inf")}])
-    rows = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
-    assert [{k: v for k, v in row.items() if k != "crc32"} for row in rows] == read_metrics(path)
-    assert read_metrics(path)[0] == {"run": 0, "step": 5, "loss": 0.5, "seed": 100}
-    assert [row["loss"] for row in rows] == [0.5, None, None]
-
-
-def test_a_log_that_is_a_folder_is_one_line(tmp_path):
-    (tmp_path / "metrics.jsonl").mkdir()
-    for call in (read_metrics, damaged_lines):
-        with pytest.raises(UserError, match="cannot read .*metrics.jsonl': Is a directory"):
-            call(tmp_path / "metrics.jsonl")
-
-
-def test_every_flipped_bit_of_a_log_is_seen(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    rows = [{"run": 0, "step": step, "loss": 0.125 * step, "steps_per_second": 2.5} for step in (1, 2, 3)]
-    append_metrics(path, rows)
-    assert read_metrics(path) == rows and not damaged_lines(path)
-    content = path.read_bytes()
-    for bit in range(8 * content.index(b"\n")):
-        flipped = bytearray(content)
-        flipped[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(flipped)
-        assert read_metrics(path) == rows[1:] and damaged_lines(path)[0] == 1, f"bit {bit}"
-    path.write_bytes(content[:-10])  # torn by a kill, which is no damage
-    assert read_metrics(path) == rows[:2] and not damaged_lines(path)
-    old = "".join(json.dumps(row) + "\n" for row in rows)  # of a version that wrote no checksums
-    path.write_text(old)
-    assert read_metrics(path) == rows and not damaged_lines(path)
-
-
-def test_read_metrics_of_an_absent_file_is_empty(tmp_path):
-    assert read_metrics(tmp_path / "metrics.jsonl") == []
-
-
-def test_truncation_drops_later_steps_and_a_torn_last_line(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    append_metrics(path, [{"run": r, "step": s} for s in (5, 10, 15) for r in (0, 1)])
-    with path.open("a") as file:
-        file.write('{"run": 0, "st')
-    truncate_metrics(path, 10)
-    assert [(row["step"], row["run"]) for row in read_metrics(path)] == [(5, 0), (5, 1), (10, 0), (10, 1)]
-    append_metrics(path, [{"run": 0, "step": 15}])
-    assert len(read_metrics(path)) == 5
-
-
-def test_truncation_completes_a_last_line_that_lacks_only_its_end(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"run": 0, "step": 5}\n{"run": 1, "step": 5}')
-    truncate_metrics(path, 5)
-    append_metrics(path, [{"run": 0, "step": 10}])
-    assert [row["step"] for row in read_metrics(path)] == [5, 5, 10]
-
-
-def test_truncation_of_one_wave_keeps_the_others(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    append_metrics(path, [{"run": r, "step": s} for r in (0, 1) for s in (5, 10)])
-    truncate_metrics(path, 5, runs=(1,))
-    assert [(row["run"], row["step"]) for row in read_metrics(path)] == [(0, 5), (0, 10), (1, 5)]
-
-
-def test_truncation_of_an_absent_file_makes_none(tmp_path):
-    truncate_metrics(tmp_path / "metrics.jsonl", 5)
-    assert list(tmp_path.iterdir()) == []

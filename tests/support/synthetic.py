@@ -25,6 +25,11 @@ def logistic(steps, time, width):
     return special.expit((np.asarray(steps, float) - time) / width)
 
 
+def logistic_crossing(time, width, value):
+    """When a logistic curve reaches a value."""
+    return time + width * np.log(value / (1 - value))
+
+
 def blue_path(steps, time, depth, width=350.0):
     """P(bit = 1) of a concept that is held back: from .5 down to about `depth`, then up around `time`."""
     dip = 0.5 - (0.5 - depth) * logistic(steps, 1500, 300)
@@ -149,3 +154,21 @@ def workdir(folder, name="signal:quick", levels=(0.1, 0.8), seeds=(0, 100, 200),
     ds = dataset(levels, seeds, config=to_dict(config), **more)
     results.write_results(ds, Workdir(epath.Path(folder)))
     return ds
+
+
+def masked_answers(ds):
+    """Two protocols: overprompting draws the masked colour from the third save on, naive prompting and shape never."""
+    both = xr.concat([ds, ds.assign_coords(protocol=["overprompt"])], "protocol", data_vars="minimal", join="override")
+    elicited = np.zeros((*(both.sizes[name] for name in ("run", "step", "protocol", "klass", "concept")),))
+    elicited[:, 2:, 1, 3, 0] = 1.0
+    dims = ("run", "step", "protocol", "klass", "concept")
+    return both.assign(capability_concept=(dims, elicited), capability_split=(dims[:-1], elicited[..., 1]))
+
+
+def answers_of_groups(ds):
+    """Two protocols, of which overprompting alone draws the masked colour; it draws it in the group at .2 alone."""
+    both = xr.concat([ds, ds.assign_coords(protocol=["overprompt"])], "protocol", data_vars="minimal", join="override")
+    dims = ("run", "step", "protocol", "klass", "concept")
+    elicited = np.zeros(tuple(both.sizes[name] for name in dims))
+    elicited[both["sep_size"].values == 0.2, :, 1, 3, 0] = 1.0
+    return both.assign(capability_concept=(dims, elicited), capability_split=(dims[:-1], elicited[..., 0]))

@@ -1,4 +1,4 @@
-"""Figs. 14 and 15: their lines are the dataset's numbers, their boxes the signals', their marks what was learned."""
+"""Fig. 15: its lines are the dataset's numbers, its boxes the signals', its marks what was learned."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import synthetic
 from cspace_jax.analysis import curves, unseen_classes
 from cspace_jax.analysis.learning import trajectory
 from cspace_jax.analysis.levels import levels
-from cspace_jax.plots import faces, three_concepts
+from cspace_jax.plots import three_concepts
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +64,3 @@ def test_one_level_is_one_box_and_no_convergence_is_said():
     one["accuracy"] = one["accuracy"].clip(0.1, 0.9)
     axes = three_concepts.fig15(one).axes
     assert len(axes) == 2 and "training classes" in axes[1].texts[0].get_text()
-
-
-def test_fig14_draws_paths_their_turn_and_the_samples_of_one_run():
-    ds = synthetic.dataset(levels=(0.2,), seeds=(0, 100))
-    samples = synthetic.sample_images(ds, every=2)
-    fig = faces.fig14(ds, samples, run=1)
-    left, right = fig.axes[:2]
-    mean = trajectory(ds, (0, 1), 3, "naive").mean(axis=0)
-    path = curves.smooth(mean, 1.0)
-    assert any(len(line.get_xdata()) == len(path) and np.allclose(line.get_xydata(), path) for line in right.lines)
-    turn = curves.find_turn(ds["step"].values, path)
-    stars = [line.get_xydata()[0] for line in right.lines if line.get_marker() == "*"]
-    at = path[int(np.flatnonzero(ds["step"].values == turn.step)[0])]
-    np.testing.assert_allclose(stars, [at])
-    assert not [line for line in left.lines if line.get_marker() == "*"]
-    shown = [ax.images[0].get_array() for ax in fig.axes if ax.images]
-    last = samples[max(samples)][1, 3, 0].swapaxes(0, 1) / 255  # axis h of a sample is x
-    assert len(shown) == 2 * min(10, len(samples)) and any(np.allclose(one, last) for one in shown)

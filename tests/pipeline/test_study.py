@@ -1,0 +1,46 @@
+"""A study with added runs: its parts, their numbers, and the configuration of what was evaluated."""
+
+from types import SimpleNamespace
+
+import pytest
+import synthetic
+import tiny
+
+from cspace_jax.config import GridConfig, to_dict
+from cspace_jax.pipeline.study import Study
+from cspace_jax.storage import extensions
+
+ADDED = (GridConfig(seeds=(5, 6), sep_col=(0.5,)), GridConfig(seeds=(9,), sep_col=(0.2,)))
+
+
+@pytest.fixture
+def extended(study):
+    extensions.write(study.workdir, extensions.Extensions(ADDED))
+    return Study(study.config, study.workdir, study.plan)
+
+
+def test_a_study_to_which_nothing_was_added_is_its_only_part(study):
+    assert study.parts == [study] and study.first_runs == [0, 4] and study.steps == (2, 5, 6)
+
+
+def test_added_runs_come_after_those_of_the_study(extended):
+    assert extended.first_runs == [0, 4, 6, 7]
+    assert [part.config.grid for part in extended.parts] == [extended.config.grid, *ADDED]
+    folders = [part.workdir.root for part in extended.parts]
+    assert folders == [extended.workdir.root, *(extended.workdir.extension(i).root for i in (0, 1))]
+    assert all(part.plan is extended.plan for part in extended.parts)
+
+
+@pytest.mark.parametrize(("runs", "parts"), [(4, 1), (5, 1), (6, 2), (7, 3), (9, 3)])
+def test_parts_that_were_added_since_are_not_in_a_dataset(runs, parts, extended):
+    found = extended.parts_in(SimpleNamespace(sizes={"run": runs}))
+    assert found == extended.parts[:parts]
+
+
+def test_what_was_evaluated_has_the_grid_and_the_steps_of_the_dataset(extended):
+    stored = tiny.changed(extended.config, optim={"steps": 9}, save={"steps": (2, 5, 6, 9)})
+    ds = synthetic.dataset(levels=(0.2, 0.8), seeds=(0, 1, 2), config=to_dict(stored))
+    found = extended.as_evaluated(ds)
+    assert (found.optim.steps, found.save.steps) == (9, (2, 5, 6, 9))
+    assert set(found.grid.seeds) == {*extended.config.grid.seeds, 5, 6}  # not those of the last part
+    assert set(found.grid.sep_col) == {*extended.config.grid.sep_col, 0.5}
