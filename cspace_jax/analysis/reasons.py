@@ -1,6 +1,7 @@
-"""Reasons why a dataset lacks the data of a figure, a chart of the page or a claim; "" if it has them.
+"""Reasons why a dataset lacks the data of a figure, a chart of the page or a claim.
 
-Figures and charts call a need with a second argument, their samples or their summary, which these functions ignore.
+They are "" if it lacks nothing. Figures and charts call a need with a second argument, their samples or their summary,
+which these functions ignore.
 """
 
 from typing import Any

@@ -84,14 +84,17 @@ class Generator(Generated):
         classes = Classes(tuple(self.concepts), words, self.data.held_out)
         check_concepts(classes, self.data.source)
 
-        def one() -> Mapping[str, Array]:
+        def one() -> list[Array]:
             bits = jnp.zeros(len(self.concepts), jnp.int32)
-            return self.condition(self.sample(Setting(), bits, jax.random.key(0), False), bits)
+            entries = self.condition(self.sample(Setting(), bits, jax.random.key(0), False), bits)
+            names[:] = entries
+            return list(entries.values())  # a dict would come back in the order of the alphabet
 
+        names: list[str] = []
         entries = jax.eval_shape(one)
-        if list(entries) != list(self.concepts):
-            fail("data.source", self.data.source, f"condition returns {list(entries)}, must be {list(self.concepts)}")
-        return classes, Layout.of({name: max(leaf.size, 1) for name, leaf in entries.items()})
+        if names != list(self.concepts):
+            fail("data.source", self.data.source, f"condition returns {names}, must be {list(self.concepts)}")
+        return classes, Layout.of({name: max(leaf.size, 1) for name, leaf in zip(names, entries, strict=True)})
 
     @property
     def classes(self) -> Classes:

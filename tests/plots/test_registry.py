@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cspace_jax.analysis import reasons
 from cspace_jax.plots import registry
 from cspace_jax.plots.figures import names
 
@@ -43,8 +44,8 @@ def test_missing_samples_and_protocols_are_said(ds, elicited):
     assert registry.stored_samples(ds, {}) == "no sample images are stored"
     assert registry.stored_samples(ds, Removed()) == "they were removed"
     assert registry.stored_samples(ds, {1: np.zeros((1, 1, 1, 2, 2, 3), np.uint8)}) == ""
-    assert "naive prompting" in registry.further_protocols(ds, {})
-    assert registry.further_protocols(elicited[0], {}) == ""
+    assert "naive prompting" in reasons.further_protocols(ds, {})
+    assert reasons.further_protocols(elicited[0], {}) == ""
     pictures = ds.assign_attrs(config='{"data": {"source": "folder"}}')
     assert registry.rendered_images(ds, {}) == "" and "data-generating process" in registry.rendered_images(
         pictures, {}
