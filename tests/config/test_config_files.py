@@ -19,3 +19,13 @@ def test_a_copied_study_works_from_anywhere(tmp_path):
 def test_missing_config_file_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="no such Python file"):
         config_files.load(tmp_path / "absent.py")
+
+
+def test_dataclasses_with_postponed_annotations_may_stand_in_a_file(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        text = "from __future__ import annotations\nimport dataclasses\n@dataclasses.dataclass\n"
+        text += f"class A:\n    x: str = {folder!r}"
+        (tmp_path / folder / "mine.py").write_text(text)
+    first, second = (config_files.load(tmp_path / folder / "mine.py") for folder in ("one", "two"))
+    assert (first.A().x, second.A().x) == ("one", "two") and first.__name__ != second.__name__

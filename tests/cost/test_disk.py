@@ -6,8 +6,7 @@ import pytest
 import tiny
 
 import cspace_jax as cs
-from cspace_jax.config.plan import Plan
-from cspace_jax.cost import disk, memory, operations, preview
+from cspace_jax.cost import disk, memory, operations
 from cspace_jax.text import in_words
 
 CONFIG = tiny.study(network=tiny.NARROW)  # four runs, saves 2, 5, 6
@@ -42,14 +41,6 @@ def test_the_disk_of_a_study_with_added_runs_counts_them_all():
     limit = {"limit_gb": 2 * SAVE / 1e9}  # all saves of two runs, not of four
     words = f"parameters of 1 or 3 of 3 saves kept ({in_words(2.5 * SAVE)} instead of {in_words(4.5 * SAVE)})"
     assert disk.describe(*(tiny.changed(config, save=limit) for config in (CONFIG, one))) == words
-
-
-def test_the_disk_is_counted_by_what_a_study_leaves():
-    state = 4 * memory.state_bytes(CONFIG)
-    for save, saves, states in (({}, 3, 2), ({"keep": "last"}, 1, 2), ({"keep_states": (2,)}, 3, 3)):
-        (line,) = preview._disk(tiny.changed(CONFIG, save=save), Plan())
-        assert line.startswith(f"disk at most: {in_words(saves * SAVE + states * state)}: ")
-        assert in_words(states * state) in line and ("1 that are kept" in line) == ("keep_states" in save)
 
 
 def test_the_papers_grid_keeps_the_last_save_and_small_studies_all():

@@ -166,12 +166,6 @@ def test_a_protocol_that_changes_the_form_of_a_query_is_one_line(monkeypatch):
         rows_of(with_protocols("short"), "short")
 
 
-# The sampler.
-
-
-# Capability.
-
-
 def test_each_concept_is_pushed_in_turn_and_then_all_at_once():
     asked = ElicitConfig(protocols=("overprompt", "latent_shuffled", "patch", "overprompt+patch"), concept="each")
     found = protocols.expand(asked, ("color", "size", "bg_color"))

@@ -265,9 +265,10 @@ def test_another_machine_is_refused(change, finished, tmp_path):
     with_earlier = environment() | change | {"earlier": [environment()]}  # the training was one of several commands
     study.workdir.env.write_text(json.dumps(with_earlier))
     preparation.check_replay(study.workdir.root, ReplayRequest(steps=(3,)))
-    study.workdir.env.write_text("{")
-    with pytest.raises(UserError, match=r"env.json is missing or damaged"):
-        preparation.check_replay(study.workdir.root, ReplayRequest(steps=(3,)))
+    for damaged in ("{", json.dumps(environment() | {"earlier": None})):
+        study.workdir.env.write_text(damaged)
+        with pytest.raises(UserError, match=r"env.json is missing or damaged"):
+            preparation.check_replay(study.workdir.root, ReplayRequest(steps=(3,)))
 
 
 def test_a_kept_state_that_differs_is_noticed(finished, reader, tmp_path, capsys):

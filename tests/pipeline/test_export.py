@@ -1,12 +1,10 @@
 """A study as a plain dataset and a run's weights, from a workdir with random evaluations; nothing is trained."""
 
 import ast
-import io
 import json
 import shlex
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -24,8 +22,6 @@ from cspace_jax.evaluation import prompts
 from cspace_jax.evaluation.probe import ProbeSpec
 from cspace_jax.evaluation.reading import object_color
 from cspace_jax.evaluation.spec import EvalSpec
-from cspace_jax.model import torch_weights, vdm
-from cspace_jax.pipeline.model import Model
 from cspace_jax.storage.evaluations import write_npz
 from cspace_jax.storage.workdir import Workdir
 from cspace_jax.studies import loading
@@ -213,21 +209,3 @@ def test_an_export_from_inside_the_workdir_says_how_to_name_another_place(
     done = command("--mode=export", "--workdir=..", *arguments)
     assert_one_line(done, f"to is not given: '{target}' in the current folder would lie in the workdir '{tmp_path}/")
     assert done.err.rstrip().endswith(way) and "to =" not in done.err and snapshot(tmp_path) == before
-
-
-def test_weights_of_a_run_are_a_file_that_is_read_back_bit_for_bit(tmp_path):
-    train, draw = TrainSpec.from_config(CONFIG), np.random.default_rng(0)
-    spec = EvalSpec.from_config(CONFIG, train, ProbeSpec.from_config(CONFIG))
-    shapes = jax.eval_shape(lambda key: vdm.init_params(train.vdm, key), jax.random.key(0))
-    params = jax.tree.map(lambda leaf: draw.standard_normal(leaf.shape).astype(np.float32), shapes)
-    model = Model(spec, params, Setting(seed=np.uint32(7)), 3, 5)
-    file = model.save(tmp_path / "w" / "run.safetensors")
-    back = torch_weights.vdm_params(train.vdm.network, torch_weights.read_state_dict(str(file)), "learned_linear")
-    tiny.assert_same_bits(back, params)
-    size = int.from_bytes(file.read_bytes()[:8], "little")  # of the header
-    facts = json.load(io.BytesIO(file.read_bytes()[8 : 8 + size]))["__metadata__"]
-    assert (facts["run"], facts["step"], json.loads(facts["setting"])["seed"]) == ("3", "5", 7)
-    with pytest.raises(cs.UserError, match="exists; choose another name"):
-        model.save(file)
-    with pytest.raises(cs.UserError, match="must end in .safetensors"):
-        model.save(tmp_path / "run.pt")
