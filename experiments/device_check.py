@@ -168,7 +168,7 @@ def _kill_group(process: subprocess.Popen) -> None:
 
 
 class Check:
-    """The answers so far, kept on disk after every answer.
+    """The answers of a check so far, written to disk after each of them.
 
     Args:
       folder: of the report.

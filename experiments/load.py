@@ -1,6 +1,6 @@
 """How long do the results of a large grid take?
 
-Timed are merge, table, summary, figures and page of a study of its size.
+Timed are the merge, table, summary, figures and page of a study as large.
 
     python -m experiments.load --results=docs/data/hidden.nc --runs=512 --saves=220
     python -m experiments.load --workdir=runs/load --runs=512 --saves=220

@@ -43,7 +43,8 @@ def main(arguments: Sequence[str]) -> None:
     for runs in flags.runs:
         line = [sys.executable, "-m", "experiments.memory_check", f"--config={flags.config}", f"--runs={runs}"]
         line += [argument for argument in arguments if is_override(argument)]
-        subprocess.run([*line, "--inside"], check=True)
+        if code := subprocess.run([*line, "--inside"]).returncode:
+            raise UserError(f"runs = {runs}: measuring ended with exit code {code}")
 
 
 def measure(path: str, runs: int, overrides: Mapping[str, Any]) -> None:

@@ -72,6 +72,9 @@ def interrupted(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) ->
     """Send one to three signals to a command, and to the commands that go on.
 
     They come at any moments, or into rare stages.
+
+    Raises:
+      Failure: a command ends as it must not.
     """
     name, job = _job_to_aim_at(bench, rng)
     job.begin(folder)
@@ -138,6 +141,9 @@ def full(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[
     """Give the workdir a disk of its own of drawn size, then one that is large enough.
 
     Most drawn sizes are too small for the command.
+
+    Raises:
+      Failure: a command ends as it must not.
     """
     name, job = _any_job(bench, rng)
     with _disk_of_its_own(folder):
@@ -199,7 +205,7 @@ def _refused_or_done(running: subprocess.Popen, job: Job, bench: Bench) -> str:
     """Wait for a command and return what came of it: its one line of refusal, or `DONE`.
 
     Raises:
-      Failure: its exit code is neither 0 nor 2, or it says more than one line a process.
+      Failure: its exit code is neither 0 nor 2, or its refusal is not one line a process.
     """
     _, err = running.communicate()
     if running.returncode:
@@ -210,7 +216,11 @@ def _refused_or_done(running: subprocess.Popen, job: Job, bench: Bench) -> str:
 
 
 def failing_disk(bench: Bench, rng: np.random.Generator, folder: pathlib.Path) -> tuple[str, str]:
-    """Let calls that write, or read, the workdir fail with an input/output error: one, some or all from one on."""
+    """Let calls that write, or read, the workdir fail with an input/output error: one, some or all from one on.
+
+    Raises:
+      Failure: a command ends as it must not.
+    """
     name, job = _any_job(bench, rng)
     job.begin(folder)
     reads, count = bool(rng.integers(2)), int(rng.choice((1, 10, 10**9)))

@@ -1,8 +1,8 @@
-"""Turn the raw battery of protocols into capability: the best score that a protocol's queries elicit.
+"""Turn the raw battery of protocols into capability: how well a protocol's queries can draw a class.
 
-The plain maximum over queries is measured beside it. NumPy only. Axis letters: r run, q query, k held-out class, s
-sample, c concept, p protocol. The score of a query is the probability that the probe gives to the class asked for: the
-mean over samples of the product over concepts.
+`capability` is the largest score over queries; `capability_split` is the same without the gain of the maximum. NumPy
+only. Axis letters: r run, q query, k held-out class, s sample, c concept, p protocol. The score of a query is the
+probability that the probe gives to the class asked for: the mean over samples of the product over concepts.
 """
 
 import json
@@ -160,8 +160,8 @@ def _of_step(
 ) -> dict[str, Real[np.ndarray, "r ..."]]:
     """Return what is kept of a step.
 
-    That is `measure` without its samples, the coordinates and mean colours of the elicited protocols [r, p, k, ...],
-    which are those of their best query, and "query_prob" [r, q, k, c].
+    That is `measure` without its samples, for all protocols; coordinates and mean colours of the best query of each
+    protocol but naive prompting [r, p - 1, k, ...]; and "query_prob" [r, q, k, c].
     """
     found = measure(raw["prob_samples"], bits, names)
     place = dataset.measure(found.pop("prob_samples")[:, 1:], bits)

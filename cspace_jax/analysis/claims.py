@@ -88,6 +88,9 @@ def claim(
 
     Returns:
       The decorator, which returns the function unchanged.
+
+    Raises:
+      UserError: another function is the claim of this letter.
     """
 
     def register(ask: Callable[[xr.Dataset], Verdict]) -> Callable[[xr.Dataset], Verdict]:

@@ -208,7 +208,7 @@ def same_step(ds: xr.Dataset) -> Verdict:
     details = {"protocol": name, "emerged": len(pair[0]), "std_naive": _std(pair[0]), "std": _std(pair[1]),
                "asked": int(asked.sum()), "never_naive": never[0], "never": never[1]}  # fmt: skip
     if len(pair[0]) < LEAST_EMERGED:
-        why = f"both emerge in {len(pair[0])} seeds; a spread takes {LEAST_EMERGED}"
+        why = f"both emerge in {len(pair[0])} seed{'s' * (len(pair[0]) != 1)}; a spread takes {LEAST_EMERGED}"
         return untold(why, seeds=len(pair[0]), details=details)
     needs = [(not count, f"{who} never emerges in {count} of {asked.sum()} {counted(ds)}")
              for who, count in zip(("naive prompting", name), never, strict=True)]  # fmt: skip
@@ -300,9 +300,8 @@ def queries_of(ds: xr.Dataset) -> list[tuple[Any, str]]:
 def patching(ds: xr.Dataset) -> Verdict:
     """Ask whether patching elicits the class earlier than naive prompting, over the saves before the patch's own.
 
-    At that save patched and naive prompting are the same network.
-
-    The paper claims it of seeds whose learning is stable: how many are is said (`analysis/stability.py`).
+    At that save patched and naive prompting are the same network. The paper claims it of seeds whose learning is
+    stable: how many are is said (`analysis/stability.py`).
     """
     if "capability" not in ds or PATCH not in ds["protocol"].values:
         return untold("patching was not measured (elicit.protocols)")

@@ -77,10 +77,10 @@ def _prevented_from(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> f
 def prevented_interval(times: Float[np.ndarray, " r"], found: Sequence[Level]) -> list[float]:
     """Return the 95 % bounds [low, high] of the masked share at which learning comes to be prevented.
 
-    Both are asked shares, and learning is prevented above `low` and at `high` at the latest. `low` is the largest share
-    up to which, at it and all smaller ones, the exact interval of the share of seeds that learn lies above one half.
-    `high` is the smallest share from which on, at it and all larger ones, that interval lies below one half. So each
-    bound errs in at most 2.5 % of studies, where masks never help. A bound is NaN where no share fits.
+    Both are shares of the study: the share searched for lies above `low` and is at most `high`. `low` is the largest
+    share up to which, at it and all smaller ones, the exact interval of the share of seeds that learn lies above one
+    half. `high` is the smallest share from which on, at it and all larger ones, that interval lies below one half. If a
+    larger share never helps learning, each bound errs in at most 2.5 % of studies. A bound is NaN where no share fits.
     """
     ends = []
     for level in found:

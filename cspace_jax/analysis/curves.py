@@ -141,8 +141,9 @@ def turn_angles(
 def late_saves(steps: Real[np.ndarray, " t"], early: float = EARLY) -> int:
     """Return the position of the first save after the early phase.
 
-    In that phase the model has not settled on any image yet. It lasts for the share `early` of the training, of longer
-    trainings for that share of 20,000 steps: by default 1,500 steps, as published. At least one save is left.
+    In that phase the model has not settled on any image yet. It lasts for the share `early` of the training. A training
+    of more than 20,000 steps counts as one of 20,000, which gives 1,500 steps by default, as published. At least one
+    save is left.
     """
     phase = early * min(float(steps[-1]), EARLY_STEPS / EARLY)
     return min(int(np.searchsorted(steps, phase)), len(steps) - 1)
@@ -163,10 +164,13 @@ def find_turn(
     steps: Real[np.ndarray, " t"], trajectory: Real[np.ndarray, "t c"], threshold: float = TURN_DEGREES,
     persistence: int = TURN_LASTS, early: float = EARLY, window: int = TURN_WINDOW, min_move: float = 0.05,
 ) -> Turn:  # fmt: skip
-    """Find the first turn sharper than `threshold` degrees that lasts for `persistence` saves in a row.
+    """Find the first turn of at least `threshold` degrees that lasts for `persistence` saves in a row.
 
     Saves of the early phase are left out (`late_saves`). Our own detector, for any number of concepts; the published
     definition of the turning point is that of `find_memorisation`.
+
+    Raises:
+      ValueError: `persistence` is below 1.
     """
     angles = turn_angles(trajectory, window, min_move)
     sharp = np.nan_to_num(angles, nan=0.0) >= threshold
@@ -211,11 +215,11 @@ def find_memorisation(
     corners of the classes, trained [k] marks the training classes. Saves of the early phase are left out (`late_saves`;
     1,500 of 20,000 steps as published). The memorised class is the training class whose corner the trajectory comes
     closest to; the weak concept is, among the concepts in which that class differs from `klass`, the one with the
-    lowest probability of the correct bit at that closest approach. It counts as memorised if the closest approach is
-    nearer than `radius` and nearer than the class's own corner. The turning point is the save at which this probability
-    is smallest, counted only if the class was memorised, if the minimum is an interior one and if the probability later
-    rises by at least `departure` above it. Source: the published table of minima of P(blue), here generalised to any
-    classes.
+    lowest probability of the correct bit at that closest approach. The class counts as memorised if the closest
+    approach is nearer than `radius` and nearer than the class's own corner. The turning point is the save at which the
+    weak concept's probability is smallest, counted only if the class was memorised, if the minimum is an interior one
+    and if the probability later rises by at least `departure` above it. Source: the published table of minima of
+    P(blue), here generalised to any classes.
     """
     start = late_saves(steps, early)
     bits = np.asarray(bits, dtype=float)

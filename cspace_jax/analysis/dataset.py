@@ -108,7 +108,7 @@ def require_fit(
     Raises:
       UserError: it is of another grid, or an array is missing or has another shape.
     """
-    shape = np.shape(arrays["prob_samples"])
+    shape = np.shape(arrays.get("prob_samples", ()))
     if len(shape) != 5 or (*shape[:3], shape[4]) != expected:
         raise UserError(
             f"results: the evaluation of step {step} has runs, protocols, classes, concepts = "
@@ -139,7 +139,7 @@ def variables(measurements: Measurements) -> dict[str, Any]:
     """Return the variables of the dataset: name -> (dimensions, values).
 
     Raises:
-      UserError: an evaluation was made for another grid.
+      UserError: an evaluation was made for another grid, or lacks an array that the first one has.
     """
     bits, others = np.asarray(measurements.classes.bits), MEASURED[1:]
     kept = [measure(raw["prob_samples"], bits) | {one: raw[one] for one in others} for raw in _read(measurements)]

@@ -95,7 +95,7 @@ def _split(
 
 @functools.cache  # curves ask for few pairs many times, and each takes 10 ms
 def count_interval(count: int, seeds: int) -> tuple[float, float]:
-    """Return Clopper and Pearson's exact 95 % interval of a share of which `count` of `seeds` were seen.
+    """Return Clopper and Pearson's exact 95 % interval of a share that `count` of `seeds` showed.
 
     It is NaN, NaN without a seed.
     """

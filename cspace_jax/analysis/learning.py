@@ -100,7 +100,7 @@ def describe_times(times: Float[np.ndarray, " r"], steps: Real[np.ndarray, " t"]
 
     Told are the Kaplan-Meier median and its interval, and how many learned and the interval of that share.
     `no_interval` says why there is none. An open end of an interval is NaN. A time at `first_save`, the first of the
-    saves [t] (NaN where they are not known), may have come before it: it is no more than that.
+    saves [t] (NaN where they are not known), may have come earlier: it is an upper bound.
     """
     learned, seeds = int(np.isfinite(times).sum()), len(times)
     return {
@@ -181,7 +181,7 @@ def product_check(ds: xr.Dataset, level: Level, klass: int, protocol: str) -> di
 def reached(ds: xr.Dataset, level: Level, klass: int, protocol: str, threshold: float = THRESHOLD) -> dict[str, int]:
     """Count seeds whose accuracy is at least `threshold` on all concepts.
 
-    momentary: at some save; persistent: at the last save; seeds: of all.
+    momentary: at some save; persistent: at the last save; seeds: how many there are.
     """
     above = np.all(accuracy_curves(ds, level.runs, [klass], protocol) >= threshold, axis=-1)  # [r, t]
     return {"momentary": int(above.any(axis=1).sum()), "persistent": int(above[:, -1].sum()), "seeds": len(above)}

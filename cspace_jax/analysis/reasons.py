@@ -15,27 +15,27 @@ NO_SIGNAL = "the concept signal was not measured"
 
 
 def known_signals(ds: xr.Dataset) -> list[int]:
-    """Return the concepts whose signal is known in every run; of tinted pictures the tint alone."""
+    """Return the indices of the concepts whose signal is known in every run; of tinted pictures the tint alone."""
     return np.flatnonzero(np.isfinite(ds["signal"].values).all(axis=0)).tolist()
 
 
 def signal(ds: xr.Dataset, more: Any = None) -> str:
-    """Need a concept whose signal is known."""
+    """Return why no concept has a known signal, "" if one has."""
     return "" if known_signals(ds) else NO_SIGNAL
 
 
 def further_protocols(ds: xr.Dataset, more: Any = None) -> str:
-    """Need a battery of protocols."""
+    """Return why there is no battery of protocols, "" if there is one."""
     measured = "capability" in ds
     return "" if measured else "no protocols besides naive prompting were measured (elicit.protocols)"
 
 
 def embeddings(ds: xr.Dataset, more: Any = None) -> str:
-    """Need cosines between embeddings, which early versions did not measure."""
+    """Return why there are no cosines between embeddings, "" if there are. Early versions did not measure them."""
     again = "embeddings were not measured; remove WORKDIR/eval and run --mode=eval to measure them"
     return "" if "embedding_cosine" in ds else again
 
 
 def masked_fractions(ds: xr.Dataset, more: Any = None) -> str:
-    """Need several masked fractions."""
+    """Return why there are not several masked fractions, "" if there are."""
     return "" if is_swept(ds) else "the masked fraction does not vary (grid.mask)"

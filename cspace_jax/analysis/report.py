@@ -291,7 +291,8 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     lines += _mask_sentences(summary.get("underspecification"))
     lines += _product_sentences(summary)
     if summary["runs"]["diverged"]:
-        lines.append(f"{summary['runs']['diverged']} of {summary['runs']['total']} runs diverged and are left out.")
+        diverged, total = summary["runs"]["diverged"], summary["runs"]["total"]
+        lines.append(f"{diverged} of {total} runs diverged and {'is' if diverged == 1 else 'are'} left out.")
     return lines
 
 

@@ -41,9 +41,7 @@ class Pair:
 def match(both: Sequence[xr.Dataset]) -> tuple[list[Pair], list[list[str]]]:
     """Return the shared levels of two studies, and the labels of each study's own ones.
 
-    Shared levels stand in the order of the first study.
-
-    A level whose runs all diverged is shared with none.
+    Shared levels stand in the order of the first study. A level whose runs all diverged is shared with none.
     """
     names = [name for name in SWEPT if any(len(set(ds[name].values.tolist())) > 1 for ds in both)]
     found = [{_place(level, names): level for level in levels(ds) if level.runs} for ds in both]

@@ -11,6 +11,7 @@ from typing import Any
 
 import xarray as xr
 
+from cspace_jax.errors import UserError
 from cspace_jax.registering import check_name
 
 
@@ -27,15 +28,27 @@ class SummaryBlock:
     when: Callable[[xr.Dataset], bool]
 
 
+OWN = (  # parts of every summary
+    "study", "scale", "protocol", "sigma", "definitions", "learned", "runs", "probe_accuracy", "swept_concept",
+    "levels", "order", "wall_times",
+)  # fmt: skip
 BLOCKS: dict[str, SummaryBlock] = {}
 
 
 def summary_block(
     name: str, when: Callable[[xr.Dataset], bool] = lambda ds: True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function (ds) -> plain dicts and lists as the block `name` of the summary of datasets with `when`."""
+    """Register a function (ds) -> plain dicts and lists as a block of the summary.
+
+    `name` is its name in summary.json. It is made of the datasets for which `when` holds.
+
+    Raises:
+      UserError: another function is the block of this name, or every summary has a part of this name.
+    """
 
     def register(make: Callable[..., Any]) -> Callable[..., Any]:
+        if name in OWN:
+            raise UserError(f"summary block {name!r}: every summary has a part of this name, choose another")
         check_name("summary block", name, make, BLOCKS[name].make if name in BLOCKS else None)
         BLOCKS[name] = SummaryBlock(make, when)
         return make

@@ -57,10 +57,11 @@ def nearest_trained(ds: xr.Dataset, run: int, klass: int, protocol: str) -> int:
 
 @summary_block("approach", when=has_three_concepts)
 def approach(ds: xr.Dataset) -> list[dict[str, Any]]:
-    """Return the learned step of each unseen class, and its distance to its corner when training has converged.
+    """Return the learned step of each unseen class, and its distance to its corner at convergence.
 
-    Both are by level, class and seed. A step that never comes is infinite, and its distance NaN; summary.json has null
-    for both. `approached` is the training class whose corner each seed's path comes closest to.
+    Convergence is the first save at which all concepts of all training classes are above .95. Both are by level, class
+    and seed. A step that never comes is infinite, and its distance NaN; summary.json has null for both. `approached` is
+    the training class whose corner each seed's path comes closest to.
     """
     protocol = str(ds["protocol"].values[0])
     return [_level_block(ds, level, protocol) for level in levels(ds) if level.runs]

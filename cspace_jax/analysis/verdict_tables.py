@@ -98,10 +98,13 @@ def time_words(
 def with_interval(found: Mapping[str, Any], form: str = "+.2f") -> str:
     """Return a mean and its interval as text, or why there is no interval.
 
-    Of paired differences it is the median.
+    Where a median is known, as of paired differences, it stands in place of the mean.
     """
     low, high = found["interval"]
-    middle = f"{found.get('median', found['mean']):{form}}"
+    value = found.get("median", found["mean"])
+    if not known(value):
+        return "unknown"
+    middle = f"{value:{form}}"
     if known(low) and known(high):
         return f"{middle} [{low:{form}}, {high:{form}}]"
     return f"{middle} ({found.get('no_interval') or missing(len(found['per_seed']), LEAST_MEAN)})"

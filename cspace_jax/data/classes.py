@@ -78,7 +78,7 @@ def check_concepts(found: Classes, source: str) -> None:
       source: the value of `data.source`, for the message.
 
     Raises:
-      UserError: it has fewer than 2 or more than 6 concepts, or one of them has not two different words.
+      UserError: it has fewer than 2 or more than 6 concepts, or a concept lacks two different words.
     """
     if not FEWEST <= len(found.active) <= MOST:
         names = ", ".join(map(str, found.active)) or "none"

@@ -41,7 +41,7 @@ class PictureItems(Items):
 
 @dataclasses.dataclass(frozen=True)
 class Pictures(Source):
-    """Labelled pictures: rows of the pool hold the training part by class, then the part that is never trained on.
+    """Labelled pictures; the pool's rows hold the training part, then the part never trained on, each by class.
 
     Attributes:
       data: configuration of the images.

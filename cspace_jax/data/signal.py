@@ -46,7 +46,7 @@ def concept_distances(classes: Classes, distances: Float[Array, "k k"], trained_
     """Average d[i, j] over the pairs of classes that differ in one concept alone; returns [concept].
 
     `trained_only` keeps the pairs of classes seen in training, as the reference implementation's "concept gradient"
-    does; otherwise all pairs count.
+    does. All pairs count otherwise, and for a concept in which no two training classes differ alone.
     """
     differ = classes.bits[:, None] != classes.bits[None, :]  # [k, k, concept]
     pairs = differ & (differ.sum(axis=-1, keepdims=True) == 1)
@@ -89,8 +89,8 @@ def pixel_signal(
 ) -> Float[Array, "concept"]:
     """Return the concept signal as paired pixel MSE at the class means, one number an active concept.
 
-    Units are squared brightness, 0 to 1. Averaged over the pairs of training classes that differ in the concept, or
-    over all such pairs.
+    Units are squared brightness, 0 to 1. Averaged over the pairs of training classes that differ in the concept alone;
+    over all such pairs without `trained_only` or where there are none.
     """
     return concept_distances(source.classes, pixel_distances(source, setting, key, n), trained_only)
 

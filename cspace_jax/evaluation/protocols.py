@@ -72,13 +72,17 @@ def protocol(
 ) -> Callable[[Callable[[Query, Target, Any], Query]], Callable[[Query, Target, Any], Query]]:
     """Register a function (query, target, value) -> query as the protocol `name`, tried with `values(config)`.
 
-    `kind` holds the flags of `Protocol`; one that changes `query.guidance` must say guides=True.
+    `kind` holds the flags of `Protocol`; a protocol that changes `query.guidance` must say guides=True.
 
     Raises:
-      UserError: another function is the protocol of this name.
+      UserError: another function is the protocol of this name, the name cannot be asked for, or it is no function.
     """
 
     def register(change: Callable[[Query, Target, Any], Query]) -> Callable[[Query, Target, Any], Query]:
+        if not inspect.isfunction(inspect.unwrap(change)):
+            raise UserError(f"protocol {name!r}: must be a function, not {type(change).__name__}")
+        if "+" in name or ":" in name or control_of(name):
+            raise UserError(f"protocol {name!r}: must hold no '+' or ':' and not end in {RANDOM} or {SHUFFLED}")
         check_name("protocol", name, change, PROTOCOLS[name].change if name in PROTOCOLS else None)
         PROTOCOLS[name] = Protocol(change, values, **kind)
         return change
@@ -201,8 +205,8 @@ def pushed(name: str) -> list[str]:
 def expand(config: ElicitConfig, active: Sequence[str]) -> ElicitConfig:
     """Return a battery with the concept "each" spelled out.
 
-    A protocol that goes along a concept does so for each concept, then for all.
-    Joined protocols push the same concept. Shuffled controls push each concept, not all.
+    A protocol that goes along a concept does so for each concept, then for all. Joined protocols push the same concept.
+    Shuffled controls push each concept, not all.
     """
     if config.concept != EACH:
         return config
@@ -270,12 +274,13 @@ def check_source(config: ElicitConfig, source: Source) -> None:
     """Check that the source of a study has the concepts that its protocols push or ask for.
 
     Raises:
-      UserError: a protocol pushes or asks for a concept that the study does not have.
+      UserError: a protocol pushes or asks for a concept that the study does not have, or its images are not drawn.
     """
     active = source.classes.active
     for name in config.protocols:
         # A flag of the protocol would say so better; it would change the text that its batteries are found by.
-        if PROTOCOLS["overprompt_published"] in parse(name)[0] and not source.far_ends:
+        published = source.far_ends and {"color", "size"} <= {*active}
+        if PROTOCOLS["overprompt_published"] in parse(name)[0] and not published:
             needs = "asks for colour and size of the data-generating process"
             raise UserError(f"elicit.protocols = {name!r}: overprompt_published {needs}")
         for concept in pushed(name):

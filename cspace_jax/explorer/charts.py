@@ -72,7 +72,11 @@ def always(ds: xr.Dataset, summary: Mapping[str, Any]) -> str:
 def chart(
     name: str, title: str, needs: Callable[[xr.Dataset, Mapping[str, Any]], str] = always
 ) -> Callable[[Callable[..., Chart]], Callable[..., Chart]]:
-    """Register (ds, summary) -> Chart as the tab `title`; `needs` says why a study has none, "" if it has."""
+    """Register (ds, summary) -> Chart as the tab `title`; `needs` says why a study has none, "" if it has.
+
+    Raises:
+      UserError: another function is the chart of this name.
+    """
 
     def register(draw: Callable[..., Chart]) -> Callable[..., Chart]:
         check_name("chart", name, draw, CHARTS[name].draw if name in CHARTS else None)

@@ -10,7 +10,7 @@ import xarray as xr
 from cspace_jax.analysis import reasons
 from cspace_jax.explorer.charts import Chart, chart, listed, number, panels
 from cspace_jax.plots import style
-from cspace_jax.plots.underspecification import CHANNEL_COLORS
+from cspace_jax.plots.underspecification import CHANNEL_COLORS, percent
 
 SHIFT = 0.015  # between the points of two concepts, so that their intervals can be told apart
 SYMBOLS = ("circle", "square", "diamond")  # of the channels, whose colours alone not everyone can tell apart
@@ -53,7 +53,7 @@ def underspecification(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
                 low, high = one["interval"]
                 rows.append({"group": where[2:], "mask": level["mask"], "concept": concept, "mean": one["mean"],
                              "low": low, "high": high, "median_steps": median})  # fmt: skip
-                ends.append(f"{concept} at {level['mask']:.0%}{where}: {number(one['mean'])}")
+                ends.append(f"{concept} at {percent(level['mask'])}{where}: {number(one['mean'])}")
         colors = CHANNEL_COLORS.items() if "redness" in group else ()  # not of pictures
         for (channel, color), symbol in zip(colors, SYMBOLS, strict=False):
             values = [level["rgb"][channel] for level in group["levels"]]

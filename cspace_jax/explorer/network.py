@@ -12,6 +12,7 @@ from cspace_jax.analysis import intervals, reasons
 from cspace_jax.analysis.levels import levels
 from cspace_jax.explorer.charts import Chart, band, chart, level_looks, line, listed, number, panels
 from cspace_jax.plots import embeddings, progress, style
+from cspace_jax.text import counted
 
 LOSS = "diffusion"  # the term that depends on the network at every noise schedule
 SPLITS = {"validation": "validation (seen classes)", "test": "test (unseen classes)"}
@@ -67,5 +68,5 @@ def similarities(ds: xr.Dataset, summary: Mapping[str, Any]) -> Chart:
         ends.append(f"{title}: {number(float(np.mean(values[-1])))}")
     fig.update_xaxes(title_text="training step", row=lines)
     fig.update_yaxes(range=[-1.05, 1.05])
-    words = f"Cosines between embeddings at {level.label}, mean of {len(level.runs)} seeds, a line a block. "
+    words = f"Cosines between embeddings at {level.label}, mean of {counted(len(level.runs), 'seed')}, a line a block. "
     return Chart(fig, pd.concat(rows), f"{words}Mean over blocks at the last save: {listed(ends)}.")

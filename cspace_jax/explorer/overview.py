@@ -71,7 +71,7 @@ def facts(summary: Mapping[str, Any], env: Mapping[str, Any], times: Mapping[str
     """Return the facts of a study as pairs of a name and a text; unknown ones are left out.
 
     They tell what was run, on what and how long. Command, device, date, versions and commit are those of the first
-    start; a line a later one says where it differs.
+    start. Each later start has a line that says where it differs.
     """
     runs, starts = summary["runs"], _starts(env)
     seconds, first = sum(times.values()), _told(starts[0])

@@ -159,7 +159,7 @@ def conv_2x2_down(
 def conv_2x2_up(
     x: Float[Array, "b h w ci"], kernel: Float[Array, "2 2 ci co"], method: str = "matmul"
 ) -> Float[Array, "b 2*h 2*w co"]:
-    """Convolve, transposed, with a 2x2 kernel and stride 2, which doubles height and width.
+    """Return the transposed convolution with a 2x2 kernel and stride 2, which doubles height and width.
 
     All methods use one matmul: every input pixel makes its own 2x2 block of outputs, and blocks do not overlap.
     """

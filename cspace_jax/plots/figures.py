@@ -29,9 +29,11 @@ from cspace_jax.plots import (
     trajectories,
     underspecification,
 )
-from cspace_jax.plots.registry import FIGURES, Samples, names
+from cspace_jax.plots.registry import FIGURES, OFFERED, PATH, Samples, names
 from cspace_jax.text import closest
 
+WITHOUT_RUNS = ("fig2", "classes")  # figures that show no run
+ALL_DIVERGED = "all runs diverged, only the classes can be drawn"
 # Importing a module registers its figures.
 MODULES = (
     animation, elicitation, embeddings, faces, pictures, progress, speeds, three_concepts, trajectories,
@@ -83,8 +85,8 @@ class Inputs:
 
     def arguments(self, draw: Callable[..., Any]) -> dict[str, Any]:
         """Return the arguments that a registered function asks for by name."""
-        offered = ("ds", "samples", "data", "setting", "corner_images", "examples", "run")
-        return {name: getattr(self, name) for name in inspect.signature(draw).parameters if name in offered}
+        asked = set(inspect.signature(draw).parameters) - {PATH}
+        return {name: getattr(self, name) for name in OFFERED if name in asked}
 
 
 def expand(chosen: Sequence[str]) -> tuple[str, ...]:
@@ -107,9 +109,9 @@ def draw(name: str, inputs: Inputs) -> Figure:
       UserError: the name is unknown, or the study does not hold what the figure needs.
     """
     (name,) = expand((name,)) if name != ALL_FIGURES else ("",)
-    if not name or "path" in inspect.signature(FIGURES[name].draw).parameters:
+    if not name or PATH in inspect.signature(FIGURES[name].draw).parameters:
         fail("figure", name or ALL_FIGURES, "must be one figure that is not an animation; see WORKDIR/figures")
-    reason = inputs.cannot(name)
+    reason = inputs.cannot(name) if name in WITHOUT_RUNS or ok_runs(inputs.ds).any() else ALL_DIVERGED
     if reason:
         raise UserError(f"figure {name}: {reason}")
     return FIGURES[name].draw(**inputs.arguments(FIGURES[name].draw))
@@ -132,8 +134,8 @@ def draw_all(
     """
     wanted, outdir = expand(chosen), epath.Path(outdir)
     if not ok_runs(inputs.ds).any():
-        show("figures: all runs diverged, only the classes can be drawn")
-        wanted = tuple(name for name in wanted if name in ("fig2", "classes"))
+        show(f"figures: {ALL_DIVERGED}")
+        wanted = tuple(name for name in wanted if name in WITHOUT_RUNS)
     left_out = {name: reason for name in wanted if (reason := inputs.cannot(name))}
     told = [name for name in left_out if verbose or name in chosen]
     for name in told:
@@ -146,6 +148,6 @@ def draw_all(
 def _write(name: str, inputs: Inputs, outdir: epath.Path) -> list[epath.Path]:
     function = FIGURES[name].draw
     arguments = inputs.arguments(function)
-    if "path" in inspect.signature(function).parameters:
+    if PATH in inspect.signature(function).parameters:
         return [function(**arguments, path=outdir / f"{name}.gif")]
     return list(style.save(function(**arguments), outdir / name))

@@ -47,10 +47,10 @@ def fig2(data: DataConfig, setting: Mapping[str, float], seed: int = 0) -> Figur
     """Draw one rendered image per class with its concept values (paper Fig. 2).
 
     setting gives sep_col, sep_size and sep_bg. With two concepts the images stand at the corners of concept space, else
-    in rows of four. Training classes have a blue frame, held-out classes a pink one.
+    in rows of four. Training classes have a blue frame, held-out classes an orange-red one.
     """
     images, cv = class_images(data, setting, seed)
-    classes = concepts.classes(data.active)
+    classes = concepts.classes(data.active, data.held_out)
     square = len(data.active) == 2
     columns = 2 if square else min(4, classes.num)
     rows = -(-classes.num // columns)

@@ -16,6 +16,7 @@ from cspace_jax.plots import style
 from cspace_jax.plots.registry import figure
 from cspace_jax.plots.trajectories import concept_square
 from cspace_jax.storage import results
+from cspace_jax.text import counted
 
 SPLIT_COLORS = {"validation": "#222222", "test": style.HELD_OUT_COLOR}
 
@@ -63,7 +64,7 @@ def fig12(ds: xr.Dataset, level: int | None = None, protocol: str | None = None,
     pair = (0, min(1, ds.sizes["concept"] - 1))
     concept_square(right, ds, pair)
     right.set_title("(c) concept space")
-    fig.suptitle(f"{chosen.label}, mean of {len(chosen.runs)} seeds", fontsize=10)
+    fig.suptitle(f"{chosen.label}, mean of {counted(len(chosen.runs), 'seed')}", fontsize=10)
     return fig
 
 

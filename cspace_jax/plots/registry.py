@@ -16,6 +16,7 @@ function's parameters say what it is given:
 """
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -25,9 +26,13 @@ import xarray as xr
 from jaxtyping import UInt8
 
 from cspace_jax.analysis.underspecification import is_rendered
+from cspace_jax.config import ALL_FIGURES
+from cspace_jax.errors import UserError
 from cspace_jax.registering import check_name
 
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
+PATH = "path"
+OFFERED = ("ds", "samples", "data", "setting", "corner_images", "examples", "run", PATH)  # arguments of figures
 Need = Callable[[xr.Dataset, Samples], str]  # why a figure cannot be drawn, "" if it can
 
 
@@ -56,9 +61,19 @@ FIGURES: dict[str, RegisteredFigure] = {}
 def figure(
     name: str, *, paper: str = "", needs: Iterable[Need] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a drawing function as the figure `name`; the module's docstring tells what it may take."""
+    """Register a drawing function as the figure `name`. The module's docstring tells what it may take.
+
+    Raises:
+      UserError: another figure has the name, or the function needs an argument that is not offered.
+    """
 
     def register(draw: Callable[..., Any]) -> Callable[..., Any]:
+        if name == ALL_FIGURES:
+            raise UserError(f"figure {name!r}: the name stands for all figures, choose another")
+        arguments = inspect.signature(draw).parameters.values()
+        asked = [one for one in arguments if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+        if other := [one.name for one in asked if one.name not in OFFERED]:
+            raise UserError(f"figure {name!r}: its argument {other[0]!r} must be one of {', '.join(OFFERED)}")
         check_name("figure", name, draw, FIGURES[name].draw if name in FIGURES else None)
         FIGURES[name] = RegisteredFigure(draw, paper, tuple(needs))
         return draw
@@ -77,7 +92,7 @@ def names() -> tuple[str, ...]:
 
 
 def stored_samples(ds: xr.Dataset, samples: Samples) -> str:
-    """Need sample images, which may know why they are missing.
+    """Return why there are no sample images, "" if there are. Samples may know why they are missing.
 
     A figure names this need last, since it opens files.
     """
@@ -85,5 +100,5 @@ def stored_samples(ds: xr.Dataset, samples: Samples) -> str:
 
 
 def rendered_images(ds: xr.Dataset, samples: Samples) -> str:
-    """Need images of the data-generating process, whose objects have a colour and a size."""
+    """Return why images are not of the data-generating process, "" if they are."""
     return "" if is_rendered(ds) else "only drawn for the data-generating process"

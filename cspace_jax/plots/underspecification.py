@@ -22,9 +22,10 @@ SEEDS_SHOWN = 3
 SAMPLES_SHOWN = 4
 
 
-def percent(level: Level) -> str:
-    """Return a level's masked fraction as printed in figures."""
-    return f"{level.setting['mask']:.3g}" if level.setting["mask"] * 100 % 1 else f"{level.setting['mask']:.0%}"
+def percent(fraction: float) -> str:
+    """Return a masked fraction as printed in figures: whole per cents with their sign, others as they are."""
+    share = round(100 * fraction, 6)  # 0.29 * 100 is not 29
+    return f"{share:.0f}%" if share == round(share) else f"{fraction:.3g}"
 
 
 def _seeds_in_common(ds: xr.Dataset, samples: Samples) -> str:
@@ -88,7 +89,7 @@ def _draw_samples(
                 style.show_image(ax, images[run_of[seed], klass, number])
             if level is found[0]:
                 axes[0].set_title(f"seed {seed}", fontsize=8, loc="left")
-        row[0, 0].set_ylabel(percent(level), rotation=0, ha="right", va="center")
+        row[0, 0].set_ylabel(percent(level.setting["mask"]), rotation=0, ha="right", va="center")
 
 
 def _masked_words(ds: xr.Dataset) -> str:
@@ -137,7 +138,7 @@ def _draw_speeds(part: FigureBase, ds: xr.Dataset, found: list[Level], protocol:
 
 def _fraction_axis(ax: Axes, found: list[Level]) -> None:
     ax.set_xlabel("masked fraction")
-    ax.set_xticks(underspecification.fractions(found), [percent(level) for level in found])
+    ax.set_xticks(underspecification.fractions(found), [percent(level.setting["mask"]) for level in found])
 
 
 @figure("fig9", paper="Fig. 9", needs=(reasons.masked_fractions, rendered_images))
@@ -170,7 +171,7 @@ def _draw_paths(ax: Axes, ds: xr.Dataset, found: list[Level], protocol: str, sig
     shades = dict(zip(every.tolist(), style.shades(len(every)), strict=True))  # the same in all groups
     for level in found:
         path = curves.smooth(trajectory(ds, level.runs, klass, protocol).mean(0), sigma)
-        draw_path(ax, path[:, list(pair)], shades[level.setting["mask"]], percent(level))
+        draw_path(ax, path[:, list(pair)], shades[level.setting["mask"]], percent(level.setting["mask"]))
     concept_square(ax, ds, pair)
     ax.set_title(f"{style.class_label(ds, klass)} by masked fraction")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=min(6, len(found)), fontsize=7, columnspacing=1.2)
@@ -180,7 +181,7 @@ def _draw_colors(ax: Axes, ds: xr.Dataset, found: list[Level], klass: int, proto
     for row, level in enumerate(found):
         rgb = underspecification.colors(ds, level, klass, protocol).mean(0)
         ax.scatter(ds["step"].values, np.full(len(rgb), row), s=95, c=np.clip(rgb, 0, 1), edgecolor="#888888", lw=0.4)
-    ax.set_yticks(range(len(found)), [percent(level) for level in found])
+    ax.set_yticks(range(len(found)), [percent(level.setting["mask"]) for level in found])
     ax.set(ylim=(-0.6, len(found) - 0.4), title="mean colour of the object", ylabel="masked fraction")
     style.step_axis(ax)
 
@@ -223,7 +224,7 @@ def fig10(ds: xr.Dataset) -> Figure:
     for part, found in zip(parts, groups, strict=True):
         level = underspecification.nearest_half(found)
         elicitation.seed_panels(part, ds, level, rows, names)
-        part.suptitle(_title(found, f"{percent(level)} masked"), fontsize=9)
+        part.suptitle(_title(found, f"{percent(level.setting['mask'])} masked"), fontsize=9)
     return fig
 
 

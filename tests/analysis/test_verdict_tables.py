@@ -62,3 +62,8 @@ def test_the_terminal_shows_comparisons_and_verdicts():
     low, high = row["interval"]
     assert f"{row['value']:.2f}, median {row['median']:.2f} [{low:.2f}, {high:.2f}]" in text
     assert "no 95 % interval: e: a ratio of variances of so few seeds" in text and "learned: e: stays_80." in text
+
+
+def test_a_number_that_no_seed_has_is_unknown():
+    found = {"mean": float("nan"), "interval": [float("nan")] * 2, "per_seed": []}
+    assert verdict_tables.with_interval(found) == "unknown"

@@ -38,6 +38,10 @@ def test_the_published_prompts():
     published = [(0.4, 0.4, 0.6), (0.35, 0.35, 0.65), (0.25, 0.25, 0.75), (0.15, 0.15, 0.85), (0.05, 0.05, 0.95)]
     np.testing.assert_allclose(query.conditioning[:, SLICES["color"]], published, atol=1e-6)
     np.testing.assert_allclose(query.conditioning[:, SLICES["size"]], 0.3, atol=1e-6)
+    asks = with_protocols("overprompt_published")
+    protocols.check_source(asks, Renderer(DataConfig()))
+    with pytest.raises(UserError, match="overprompt_published asks for colour and size"):
+        protocols.check_source(asks, Renderer(DataConfig(active=("shape", "size"))))
 
 
 def test_overprompting_goes_along_the_chosen_concept_only():

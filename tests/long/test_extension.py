@@ -228,7 +228,7 @@ def test_the_command_takes_the_values_that_are_there_for_the_other_axes(wider, t
     folder = copied(wider, tmp_path / "w").workdir.root
     done = command("--mode=extend", f"--workdir={folder}", "--config.grid.sep_col=(0.5,)")
     assert done.code == 0, done.err
-    assert "extend: adds 1 runs" in done.out  # seeds 0 and 9 are there
+    assert "extend: adds 1 run\n" in done.out  # seeds 0 and 9 are there
     assert done.out.count("probe: held-out accuracy") == 1
     ds = cs.open_study(folder).dataset
     assert (int(ds["seed"][-1]), float(ds["sep_col"][-1])) == (7, 0.5)

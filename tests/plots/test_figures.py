@@ -11,7 +11,7 @@ from cspace_jax.errors import UserError
 from cspace_jax.plots import (
     figures,
 )
-from cspace_jax.plots.figures import Inputs, draw_all
+from cspace_jax.plots.figures import Inputs, draw, draw_all
 
 CONFIG = Config(study="signal", scale="quick", data=DataConfig(image_size=16))
 
@@ -80,3 +80,11 @@ def test_figures_of_masking_need_several_fractions(tmp_path):
     samples = synthetic.sample_images(single)
     assert figures.draw_all(figures.Inputs(single, samples, study.data), tmp_path, names, show=lines.append) == []
     assert len(lines) == 4 and all("masked fraction does not vary" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["curves", "product", "fig16", "elicitation", "samples"])
+def test_a_figure_of_runs_that_all_diverged_is_one_line(name):
+    ds = synthetic.dataset(levels=(0.2, 0.4), seeds=(0,), diverged=(0, 1))
+    with pytest.raises(UserError, match=f"^figure {name}: all runs diverged, only the classes can be drawn$"):
+        draw(name, Inputs(ds, {}, CONFIG.data))
+    assert draw("fig2", Inputs(ds, {}, CONFIG.data)).axes

@@ -35,3 +35,9 @@ def test_sample_grid_shows_the_asked_run(ds, samples):
 def test_choose_steps_keeps_both_ends():
     assert pictures.choose_steps(list(range(100)), 3) == [0, 50, 99]
     assert pictures.choose_steps([5, 7], 8) == [5, 7]
+
+
+def test_fig2_marks_the_classes_that_the_study_holds_out():
+    fig = pictures.fig2(DataConfig(held_out=("10",)), {"sep_col": 0.8, "sep_size": 0.4, "sep_bg": 0.2})
+    titles = [ax.get_title() for ax in fig.axes]
+    assert [title[:2] for title in titles if "held out" in title] == ["10"] and len(titles) == 4

@@ -123,3 +123,9 @@ def test_fig10_shows_the_fraction_closest_to_one_half_of_each_group(two_groups):
     assert titles(fig) == ["sep_size=0.4, 50% masked", "sep_size=0.2, 50% masked"]
     ends = [panels(part)[3].lines[0].get_ydata()[-1] for part in fig.subfigs]
     assert ends == [0.0, 1.0]
+
+
+def test_whole_per_cents_have_their_sign_whatever_their_floats_are():
+    shares = [number / 100 for number in range(101)]
+    assert [masked_figures.percent(share) for share in shares] == [f"{number}%" for number in range(101)]
+    assert masked_figures.percent(0.125) == "0.125"
