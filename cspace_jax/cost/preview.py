@@ -22,7 +22,7 @@ from cspace_jax.model.unet import count_params
 from cspace_jax.text import counted, in_words, minutes
 
 Analyse = Callable[[Config, Plan], Footprint]
-# Reached by one run of the paper network on an H100 (docs/performance.md). Nothing else was measured, so the same share
+# Reached by one run of the paper network on an H100 (docs/devices.md). Nothing else was measured, so the same share
 # is taken for all.
 SHARE_OF_PEAK = 0.07
 
