@@ -11,6 +11,16 @@ from cspace_jax.errors import UserError
 Function = Callable[..., Any]
 
 
+def require_name(kind: str, name: Any) -> None:
+    """Check that a decorator was given a name, as one without parentheses is not.
+
+    Raises:
+      UserError: it is no text, empty, or holds a slash.
+    """
+    if not isinstance(name, str) or not name.strip() or "/" in name:
+        raise UserError(f"{kind}: needs a name without '/', such as @cs.{kind.replace(' ', '_')}(\"mine\")")
+
+
 def check_name(kind: str, name: str, function: Function, before: Function | None) -> None:
     """Check that a function may be registered under a name.
 

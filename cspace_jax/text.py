@@ -9,6 +9,8 @@ MAX_NAME = 80  # characters of a name that tables and figures show
 
 def closest(name: str, known: Iterable[str]) -> str:
     """Return ", did you mean 'X'?" for the known name nearest to `name`. No near name gives ""."""
+    if not isinstance(name, str):
+        return ""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]!r}?" if near else ""
 

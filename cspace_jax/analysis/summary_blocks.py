@@ -12,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from cspace_jax.errors import UserError
-from cspace_jax.registering import check_name
+from cspace_jax.registering import check_name, require_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ OWN = (  # parts of every summary
     "study", "scale", "protocol", "sigma", "definitions", "learned", "runs", "probe_accuracy", "swept_concept",
     "levels", "order", "wall_times",
 )  # fmt: skip
+OF_TABLES = ("learning_times", "memorisation")  # tables that `Study.summary` gives, of no block of the summary
 BLOCKS: dict[str, SummaryBlock] = {}
 
 
@@ -46,8 +47,10 @@ def summary_block(
       UserError: another function is the block of this name, or every summary has a part of this name.
     """
 
+    require_name("summary block", name)
+
     def register(make: Callable[..., Any]) -> Callable[..., Any]:
-        if name in OWN:
+        if name in (*OWN, *OF_TABLES):
             raise UserError(f"summary block {name!r}: every summary has a part of this name, choose another")
         check_name("summary block", name, make, BLOCKS[name].make if name in BLOCKS else None)
         BLOCKS[name] = SummaryBlock(make, when)

@@ -6,6 +6,8 @@ Each failure is one line for the user.
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from cspace_jax.config.concepts import CONCEPTS, SEPARATION, SEPARATIONS, TABLE
 from cspace_jax.config.fields import Declared, declared
 from cspace_jax.config.reading import fail, flatten, one_of, plain
@@ -85,6 +87,8 @@ def _grid(config: Config) -> None:
         if not values:
             fail(f"grid.{field.name}", values, "an axis of the grid needs at least one value")
         _distinct(f"grid.{field.name}", values)
+        if field.name != "seeds":
+            _distinct_as_trained(f"grid.{field.name}", values)
     for name, axis in SEPARATION.items() if config.data.source == DGP else ():
         values = getattr(config.grid, axis)
         if len(values) > 1 and TABLE[name].neutral and name not in config.data.active:
@@ -96,6 +100,15 @@ def _distinct(path: str, values: Sequence[object]) -> None:
     repeated = [value for i, value in enumerate(values) if value in values[:i]]
     if repeated:
         fail(path, values, f"values must be distinct, {repeated[0]!r} is repeated")
+
+
+def _distinct_as_trained(path: str, values: Sequence[float]) -> None:
+    """Raise UserError if two values are one float32, or a value that is not 0 becomes 0 in it."""
+    trained = [float(np.float32(value)) for value in values]
+    if len(set(trained)) < len(trained):
+        fail(path, values, "values must differ as they are trained, in float32")
+    if any(value and not one for value, one in zip(values, trained, strict=True)):
+        fail(path, values, "values must not become 0 as they are trained, in float32")
 
 
 def _data(config: Config) -> None:

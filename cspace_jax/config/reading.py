@@ -70,8 +70,8 @@ def sequence(value: Any) -> Any:
 
     A NumPy scalar becomes a plain one. All else stays as it is.
     """
-    if isinstance(value, np.ndarray | np.generic):
-        return _as_tuples(value.tolist())
+    if hasattr(value, "__array__"):  # of NumPy, JAX or pandas
+        return _as_tuples(np.asarray(value).tolist())
     return tuple(value) if isinstance(value, range) else value
 
 

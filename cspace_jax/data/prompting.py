@@ -4,6 +4,7 @@ from jaxtyping import Array, Float
 
 from cspace_jax.config import Config
 from cspace_jax.config.grid import example_setting
+from cspace_jax.config.reading import fail
 from cspace_jax.config.setting import Setting
 from cspace_jax.data.opened import source_of
 
@@ -17,6 +18,11 @@ def prompt(config: Config, words: str, setting: Setting | None = None) -> Float[
       setting: of the run that is asked; None takes the first run of the study.
 
     Raises:
-      UserError: a word is unknown, or the words do not name one value of every active concept.
+      UserError: a word is unknown, or the words do not name one value of every active concept, or an argument is of
+        another kind.
     """
+    if not isinstance(config, Config):
+        fail("config", config, "must be a Config, as cs.load_config returns it")
+    if setting is not None and not isinstance(setting, Setting):
+        fail("setting", setting, "must be a cs.Setting")
     return source_of(config.data).prompt(words, example_setting(config.grid) if setting is None else setting)

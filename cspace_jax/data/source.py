@@ -210,6 +210,8 @@ class Source(abc.ABC):
           UserError: as `prompt`.
         """
         found = self.classes
+        if not isinstance(words, str):
+            fail("prompt", words, "must be text, such as 'blue small'")
         if words in found.names:
             return found.names.index(words)
         known = [word for pair in found.words for value in pair for word in value.split()]

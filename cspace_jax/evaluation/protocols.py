@@ -32,7 +32,7 @@ from cspace_jax.data.concepts import CONDITIONING_DIM, SLICES
 from cspace_jax.data.source import Source
 from cspace_jax.errors import UserError
 from cspace_jax.evaluation.query import ALL, Query, Target, make_target, plain_query, random_direction
-from cspace_jax.registering import check_name
+from cspace_jax.registering import check_name, require_name
 from cspace_jax.text import closest
 
 PUBLISHED_BLUE = (0.6, 0.65, 0.75, 0.85, 0.95)  # blue channel of the published prompts; red and green are 1 - blue
@@ -78,9 +78,10 @@ def protocol(
       UserError: another function is the protocol of this name, the name cannot be asked for, or it is no function.
     """
 
+    require_name("protocol", name)
+
     def register(change: Callable[[Query, Target, Any], Query]) -> Callable[[Query, Target, Any], Query]:
-        if not inspect.isfunction(inspect.unwrap(change)):
-            raise UserError(f"protocol {name!r}: must be a function, not {type(change).__name__}")
+        _check_form(name, change, values, kind)
         if "+" in name or ":" in name or control_of(name):
             raise UserError(f"protocol {name!r}: must hold no '+' or ':' and not end in {RANDOM} or {SHUFFLED}")
         check_name("protocol", name, change, PROTOCOLS[name].change if name in PROTOCOLS else None)
@@ -88,6 +89,21 @@ def protocol(
         return change
 
     return register
+
+
+def _check_form(name: str, change: Any, values: Any, kind: dict[str, Any]) -> None:
+    """Raise UserError unless a protocol is a function of three arguments, with values and known flags."""
+    if not inspect.isfunction(inspect.unwrap(change)):
+        raise UserError(f"protocol {name!r}: must be a function, not {type(change).__name__}")
+    if not callable(values):
+        raise UserError(f"protocol {name!r}: values must be a function of the group elicit, not {values!r}")
+    flags = [field.name for field in dataclasses.fields(Protocol)][2:]
+    if unknown := sorted(set(kind) - set(flags)):
+        raise UserError(f"protocol {name!r}: has no flag {unknown[0]!r}{closest(unknown[0], flags)}")
+    try:
+        inspect.signature(change).bind(None, None, None)
+    except TypeError as error:
+        raise UserError(f"protocol {name!r}: must take (query, target, value): {error}") from error
 
 
 @protocol(NAIVE, moves=False)
@@ -225,8 +241,15 @@ def expand(config: ElicitConfig, active: Sequence[str]) -> ElicitConfig:
 
 
 def settings(config: ElicitConfig, name: str) -> list[tuple[Any, ...]]:
-    """Return the combinations of values that a protocol is tried with."""
-    return list(itertools.product(*(one.values(config) for one in parse(name)[0])))
+    """Return the combinations of values that a protocol is tried with.
+
+    Raises:
+      UserError: there are none.
+    """
+    found = list(itertools.product(*(one.values(config) for one in parse(name)[0])))
+    if not found:
+        raise UserError(f"protocol {name!r}: has no values to be tried with")
+    return found
 
 
 def layout(config: ElicitConfig) -> list[tuple[str, tuple[Any, ...]]]:
@@ -338,6 +361,8 @@ def _query(
         for one, concept, value in zip(parts, pushed(name), values, strict=True):
             target = make_target(source, klass, concept or config.concept, means, shuffled)
             query = one.change(query, target, value)
+            if not isinstance(query, Query):
+                raise UserError(f"protocol {name!r}: must return a query, not {type(query).__name__}")
         return query
 
     query = change(shuffled=False)

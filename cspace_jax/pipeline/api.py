@@ -10,6 +10,7 @@ from typing import Any, overload
 
 from cspace_jax import startup
 from cspace_jax.config import Config
+from cspace_jax.config.reading import fail
 from cspace_jax.cost import autotune
 from cspace_jax.cost import preview as forecast
 from cspace_jax.evaluation import protocols
@@ -25,7 +26,7 @@ from cspace_jax.storage.files import PathLike
 from cspace_jax.studies import loading
 
 
-def load_config(name: str, **overrides: Any) -> Config:
+def load_config(name: str | os.PathLike[str], **overrides: Any) -> Config:
     """Return the checked configuration of a study.
 
         cs.load_config("signal:quick", seeds=(0, 1, 2), sep_col=(0.2, 0.8))
@@ -43,6 +44,12 @@ def load_config(name: str, **overrides: Any) -> Config:
     return loading.configure(name, overrides)
 
 
+def _require_config(config: Any) -> None:
+    """Raise UserError unless an argument is a configuration."""
+    if not isinstance(config, Config):
+        fail("config", config, "must be a Config, as cs.load_config returns it")
+
+
 def preview(config: Config, compile_programs: bool = False) -> None:
     """Print how much computation, time, disk and memory a study will take. It trains and writes nothing.
 
@@ -51,6 +58,7 @@ def preview(config: Config, compile_programs: bool = False) -> None:
     Raises:
       UserError: the study cannot be carried out as it is configured.
     """
+    _require_config(config)
     startup.set_up_jax()
     startup.start_backend()
     image_source.refuse_ignored(config)
@@ -100,6 +108,8 @@ def run(
     Raises:
       UserError: anything the user can put right, one line; nothing of another study is overwritten.
     """
+    if config is not None or not MODES.get(mode, MODES["all"]).of_a_workdir:
+        _require_config(config)
     startup.set_up_jax()
     startup.start_backend()
     preparation.check_arguments(mode, outdir, replay, export)
@@ -140,6 +150,8 @@ def open_study(workdir: Any) -> Study | Studies:
     Raises:
       UserError: there is no such workdir, or one is damaged.
     """
+    if not isinstance(workdir, str | os.PathLike | list | tuple):
+        fail("workdir", workdir, "must be a path, a pattern or a list of them")
     if isinstance(workdir, str | os.PathLike) and not joined_studies.is_several(workdir):
         return preparation.reopen(workdir, "figures")
     return joined_studies.open_several(workdir)

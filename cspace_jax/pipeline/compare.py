@@ -237,6 +237,9 @@ def compare(first: Study | PathLike, second: Study | PathLike) -> Comparison | P
     Raises:
       UserError: there is no such workdir or published study, both are the same, or both are published.
     """
+    for one in (first, second):
+        if not isinstance(one, Study | str | os.PathLike):
+            raise UserError(f"compare: {one!r} must be a workdir, an open study or published numbers")
     sides = [one if isinstance(one, Study) else os.fspath(one) for one in (first, second)]
     named = [one.removeprefix(published.PREFIX) for one in sides if isinstance(one, str) and _is_published(one)]
     for name in named:

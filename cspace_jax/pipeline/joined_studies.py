@@ -5,7 +5,7 @@ import functools
 import glob
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ from etils import epath
 
 from cspace_jax.analysis import joining
 from cspace_jax.config import to_dict
+from cspace_jax.config.reading import one_of
 from cspace_jax.errors import UserError
 from cspace_jax.paths import expanded, real_path
 from cspace_jax.pipeline import preparation
@@ -37,7 +38,14 @@ class Studies:
     by_name: Mapping[str, Study]
 
     def __getitem__(self, name: str) -> Study:
+        one_of("study", name, self.by_name)
         return self.by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_name)
+
+    def __len__(self) -> int:
+        return len(self.by_name)
 
     @property
     def names(self) -> list[str]:

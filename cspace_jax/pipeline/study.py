@@ -12,6 +12,7 @@ from cspace_jax import processes
 from cspace_jax.analysis import tables
 from cspace_jax.config import Config, from_config_dict, grid, save_steps, to_dict
 from cspace_jax.config.plan import Plan
+from cspace_jax.config.reading import fail
 from cspace_jax.cost import disk
 from cspace_jax.engine.engine import Engine
 from cspace_jax.pipeline import extension, waves
@@ -211,6 +212,8 @@ class Study:
         """
         from cspace_jax.pipeline import api
 
+        if "protocols" in values:
+            fail("protocols", values["protocols"], "must be given as arguments: study.elicit('latent')")
         fields = to_dict(self.config)
         fields["elicit"] |= {"protocols": protocols, **values}
         config = from_config_dict({**fields, "figures": ()})

@@ -28,7 +28,7 @@ from jaxtyping import UInt8
 from cspace_jax.analysis.underspecification import is_rendered
 from cspace_jax.config import ALL_FIGURES
 from cspace_jax.errors import UserError
-from cspace_jax.registering import check_name
+from cspace_jax.registering import check_name, require_name
 
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 PATH = "path"
@@ -59,13 +59,15 @@ FIGURES: dict[str, RegisteredFigure] = {}
 
 
 def figure(
-    name: str, *, paper: str = "", needs: Iterable[Need] = ()
+    name: str, *, paper: str = "", needs: Need | Iterable[Need] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a drawing function as the figure `name`. The module's docstring tells what it may take.
 
     Raises:
       UserError: another figure has the name, or the function needs an argument that is not offered.
     """
+
+    require_name("figure", name)
 
     def register(draw: Callable[..., Any]) -> Callable[..., Any]:
         if name == ALL_FIGURES:
@@ -75,7 +77,7 @@ def figure(
         if other := [one.name for one in asked if one.name not in OFFERED]:
             raise UserError(f"figure {name!r}: its argument {other[0]!r} must be one of {', '.join(OFFERED)}")
         check_name("figure", name, draw, FIGURES[name].draw if name in FIGURES else None)
-        FIGURES[name] = RegisteredFigure(draw, paper, tuple(needs))
+        FIGURES[name] = RegisteredFigure(draw, paper, (needs,) if callable(needs) else tuple(needs))
         return draw
 
     return register

@@ -49,8 +49,10 @@ def located(path: PathLike, name: str = "") -> epath.Path:
       name: of the flag or field that holds it, for the message.
 
     Raises:
-      UserError: a kind of storage that is not known, or whose package is not installed, or "gs:/x".
+      UserError: no path, a kind of storage that is not known, or whose package is not installed, or "gs:/x".
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{name or 'path'} = {path!r}: must be the path of a file or folder")
     text = expanded(path)
     scheme, separator, _ = text.partition("://")
     if not separator and text.partition(":/")[0] in _PACKAGES:

@@ -317,8 +317,8 @@ def _tell_changed(config: epath.Path, _: str) -> None:
 
 
 def _root(path: PathLike) -> epath.Path:
-    if not os.fspath(path).strip():
-        raise UserError(f"workdir = {os.fspath(path)!r}: must be the path of a folder")
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path).strip():
+        raise UserError(f"workdir = {path!r}: must be the path of a folder")
     return located(path, "workdir")
 
 

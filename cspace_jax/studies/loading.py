@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import pathlib
 import shlex
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ _FILES = {file.stem for file in pathlib.Path(__file__).parent.glob("*.py")} - {"
 STUDIES = (*_OF_THE_PAPER, *sorted(_FILES.difference(_OF_THE_PAPER)))
 
 
-def fields(name: str) -> Any:
+def fields(name: str | os.PathLike[str]) -> Any:
     """Return the ConfigDict of a study.
 
     `name` is "NAME", "NAME:SCALE", "FILE.py" or "FILE.py:SCALE". Without a scale it takes `quick` on a CPU and `paper`
@@ -28,6 +29,9 @@ def fields(name: str) -> Any:
     Raises:
       UserError: there is no such study, or its file cannot be used.
     """
+    if not isinstance(name, str | os.PathLike):
+        fail("config", name, "must be the name of a study or the path of a Python file")
+    name = os.fspath(name)
     path, _, scale = name.rpartition(":") if ":" in name else (name, "", "")
     try:
         module = _module(path)
@@ -66,7 +70,7 @@ def question(name: str) -> str:
     return text.partition("\n")[0]
 
 
-def configure(name: str, overrides: Mapping[str, Any]) -> Config:
+def configure(name: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Config:
     """Return the checked configuration of a study with fields overridden.
 
     Args:
