@@ -103,12 +103,10 @@ def _distinct(path: str, values: Sequence[object]) -> None:
 
 
 def _distinct_as_trained(path: str, values: Sequence[float]) -> None:
-    """Raise UserError if two values are one float32, or a value that is not 0 becomes 0 in it."""
+    """Raise UserError if two values are one float32."""
     trained = [float(np.float32(value)) for value in values]
     if len(set(trained)) < len(trained):
         fail(path, values, "values must differ as they are trained, in float32")
-    if any(value and not one for value, one in zip(values, trained, strict=True)):
-        fail(path, values, "values must not become 0 as they are trained, in float32")
 
 
 def _data(config: Config) -> None:

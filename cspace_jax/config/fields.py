@@ -5,9 +5,10 @@ Defaults, checks, the help text, docs/config.md and "does it change a stored res
 
 import dataclasses
 import math
-import operator
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +35,11 @@ class Interval:
         return self._holds(self.met(value))
 
     def _holds(self, value: float) -> bool:
-        """Return whether a value lies in the interval, without tolerance."""
-        above = operator.gt if self.open_low else operator.ge
-        below = operator.lt if self.open_high else operator.le
-        return above(value, self.low) and below(value, self.high)
+        """Return whether a value lies in the interval, without tolerance; at open ends as float32, as it is used."""
+        rounded = float(np.float32(value)) if isinstance(value, float) else value
+        above = rounded > self.low if self.open_low else value >= self.low
+        below = rounded < self.high if self.open_high else value <= self.high
+        return above and below
 
     def __str__(self) -> str:
         lower = f"{'above' if self.open_low else 'at least'} {self.low:g}"

@@ -78,14 +78,18 @@ def check_concepts(found: Classes, source: str) -> None:
       source: the value of `data.source`, for the message.
 
     Raises:
-      UserError: it has fewer than 2 or more than 6 concepts, or a concept lacks two different words.
+      UserError: it has fewer than 2 or more than 6 concepts, or a concept lacks a name or two different words.
     """
     if not FEWEST <= len(found.active) <= MOST:
         names = ", ".join(map(str, found.active)) or "none"
         fail("data.source", source, f"must have {FEWEST} to {MOST} concepts, not {len(found.active)} ({names})")
     for name, words in zip(found.active, found.words, strict=True):
+        if not isinstance(name, str) or not name.strip():
+            fail("data.source", source, f"concept {name!r} must have a name in text")
+        if not isinstance(words, tuple):  # a set has no order
+            fail("data.source", source, f"concept {name!r} must have two different words, not {words!r}")
         texts = {word.strip() for word in words if isinstance(word, str)} - {""}
-        if isinstance(words, str) or len(words) != 2 or len(texts) != 2:
+        if len(words) != 2 or len(texts) != 2:
             fail("data.source", source, f"concept {name!r} must have two different words, not {words!r}")
 
 

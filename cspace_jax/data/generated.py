@@ -1,6 +1,7 @@
 """Sources that draw their images: everything that follows from one function, `draw`."""
 
 import abc
+import math
 from typing import Any
 
 import jax
@@ -26,12 +27,17 @@ class Generated(Source):
         """
 
     @property
+    def pool_images(self) -> int:
+        """The number of images of the training and the validation set, of this source's own training classes."""
+        return len(self.classes.train_ids) * self.data.images_per_class
+
+    @property
     def train_images(self) -> int:
-        return self.data.train_images
+        return math.floor(self.data.train_ratio * self.pool_images)
 
     @property
     def validation_images(self) -> int:
-        return self.data.pool_images - self.data.train_images
+        return self.pool_images - self.train_images
 
     @property
     def test_images(self) -> int:
@@ -46,7 +52,7 @@ class Generated(Source):
         pool_key, split_key = jax.random.split(jax.random.fold_in(key, 0))
         klass = repeat(self.classes.train_ids, self.data.images_per_class)
         pool = self.draw(setting, klass, pool_key, at_mean=False)
-        order = jax.random.permutation(split_key, self.data.pool_images)
+        order = jax.random.permutation(split_key, self.pool_images)
         return pool.take(order[: self.train_images]), pool.take(order[self.train_images :])
 
     def training(self, setting: Setting, key: Key[Array, ""]) -> Any:

@@ -80,7 +80,9 @@ class Generator(Generated):
 
     @functools.cached_property
     def _description(self) -> tuple[Classes, Layout]:
-        words: Any = tuple(one if isinstance(one, str) else tuple(one) for one in self.concepts.values())
+        if not isinstance(self.concepts, Mapping):
+            fail("data.source", self.data.source, f"concepts must be a dict of names and words, not {self.concepts!r}")
+        words: Any = tuple(tuple(one) if isinstance(one, list) else one for one in self.concepts.values())
         classes = Classes(tuple(self.concepts), words, self.data.held_out)
         check_concepts(classes, self.data.source)
 
@@ -111,7 +113,10 @@ class Generator(Generated):
         return GeneratedItems(klass=klass, values=values)
 
     def images(self, pool: Any, items: GeneratedItems, keys: Key[Array, "b"] | None = None) -> Float[Array, "b h w 3"]:
-        return jnp.clip(jax.vmap(self.render)(items.values), 0.0, 1.0)
+        rendered = jax.vmap(self.render)(items.values)
+        if not jnp.issubdtype(rendered.dtype, jnp.floating):
+            fail("data.source", self.data.source, f"render gives {rendered.dtype}, must be floating point in [0, 1]")
+        return jnp.clip(rendered, 0.0, 1.0)
 
     def conditionings(self, items: GeneratedItems) -> Float[Array, "b d"]:
         bits = jnp.asarray(self.classes.bits)[items.klass]

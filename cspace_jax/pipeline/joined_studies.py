@@ -14,7 +14,7 @@ from etils import epath
 
 from cspace_jax.analysis import joining
 from cspace_jax.config import to_dict
-from cspace_jax.config.reading import one_of
+from cspace_jax.config.reading import fail, one_of
 from cspace_jax.errors import UserError
 from cspace_jax.paths import expanded, real_path
 from cspace_jax.pipeline import preparation
@@ -108,6 +108,9 @@ def open_several(workdirs: PathLike | Sequence[PathLike]) -> Studies:
       UserError: a pattern finds no workdir, a path is none, or one is named twice, perhaps in two ways.
     """
     several = [workdirs] if isinstance(workdirs, str | os.PathLike) else list(workdirs)
+    for one in several:
+        if not isinstance(one, str | os.PathLike):
+            fail("workdir", one, "must be the path of a file or folder")
     paths = [path for one in several for path in (_matching(one) if is_several(one) else [os.fspath(one)])]
     if not paths:
         raise UserError("workdirs is empty: must hold the path of at least one workdir")

@@ -127,6 +127,8 @@ def _labelled(folder: str) -> Listing:
     concepts = [name for name, value in read_as.items() if not isinstance(value, str)]
     usable = [value for value in read_as.values() if not isinstance(value, str)]
     notes = [] if split else [_NO_SPLIT]
+    unusable = {name: value for name, value in read_as.items() if isinstance(value, str)}
+    notes += [f"{folder!r}: column {name!r} of {LABELS} is not used, {why}" for name, why in unusable.items()]
     labelled = set(names)
     if extra := sorted(name for name in files.inside if name not in labelled and is_picture(name)):
         notes.append(f"{folder!r} has pictures without a label, which are not used: {len(extra)} ({some(extra)})")
@@ -139,7 +141,7 @@ def _labelled(folder: str) -> Listing:
         _held(folder, split) if split else own_split(names),
         read=_reader(folder),
         stamp=[_stamp(files.inside[name]) for name in names],
-        unusable={name: value for name, value in read_as.items() if isinstance(value, str)},
+        unusable=unusable,
         notes=notes,
     )
 

@@ -21,6 +21,7 @@ from cspace_jax.config.concepts import SEPARATIONS
 from cspace_jax.config.reading import fail
 from cspace_jax.config.schema import DGP
 from cspace_jax.data.classes import FEWEST, Classes, check_concepts, check_held_out
+from cspace_jax.data.generated import Generated
 from cspace_jax.data.opened import remember
 from cspace_jax.data.pictures import TINT, Pictures
 from cspace_jax.data.renderer import Renderer
@@ -247,6 +248,9 @@ def _own(data: DataConfig) -> Source:
     digest = hashlib.sha256(text).hexdigest()[:16]
     try:
         source = getattr(_module(path, digest), name)(data)
+        if isinstance(source, Generated) and source.train_images in (0, source.pool_images):
+            field = "train_ratio" if data.images_per_class else "images_per_class"
+            fail(f"data.{field}", getattr(data, field), f"must leave images on both sides of {source.pool_images}")
         _try(source, data)
     except UserError:
         raise

@@ -285,7 +285,7 @@ def require_same_numerics(workdir: Workdir) -> None:
 
 def is_workdir(path: PathLike) -> bool:
     """Return whether a path is a folder with a configuration."""
-    return bool(os.fspath(path).strip()) and Workdir(_root(path)).config.exists()
+    return not (isinstance(path, str) and not path.strip()) and Workdir(_root(path)).config.exists()
 
 
 def load(path: PathLike) -> tuple[Workdir, Config]:

@@ -62,3 +62,9 @@ def test_groups_are_declared_under_their_dotted_names_in_order():
     assert [default for default, _ in found.values()] == [0.5, 1, "a"]
     assert [what.allowed for _, what in found.values()] == ["in (0, 1)", "at least 0", "a, b"]
     assert [what.affects_results for _, what in found.values()] == [True, False, True]
+
+
+def test_open_ends_are_kept_as_float32():
+    below, above = fields.Interval(0.0, 1.0, open_high=True), fields.Interval(0.0, open_low=True)
+    assert 0.9999999 in below and 0.99999999999 not in below
+    assert 1e-40 in above and 1e-46 not in above

@@ -75,3 +75,44 @@ def test_concepts_need_not_be_in_the_order_of_the_alphabet():
     source = Turned(DATA)
     assert [name for name, _, _ in source.layout.entries] == ["tone", "tilt"] and source.classes.active[0] == "tone"
     np.testing.assert_array_equal(source.means(Setting()), [[2, 0, 0], [2, 1, 1], [3, 0, 0], [3, 1, 1]])
+
+
+class Three(Bars):
+    concepts = {**Bars.concepts, "side": ("left", "right")}
+
+
+@pytest.mark.parametrize("held_out", [(), ("111",)])
+def test_every_training_class_of_three_concepts_is_trained_on(held_out):
+    source = Three(DataConfig(source="bars.py:Three", image_size=4, images_per_class=20, held_out=held_out))
+    training, validation = source.split(Setting(), jax.random.key(0))
+    trained = len(source.classes.train_ids)
+    counts = [np.bincount(part.klass, minlength=8) for part in (training, validation)]
+    np.testing.assert_array_equal(sum(counts), np.where(source.classes.trained, 20, 0))
+    assert (trained, len(training.klass)) == (7 if held_out else 4, source.train_images)
+    assert source.train_images + source.validation_images == 20 * trained
+
+
+@pytest.mark.parametrize(
+    ("concepts", "words"),
+    [
+        ({"tilt": {"flat", "upright"}, "tone": ("dark", "bright")}, "concept 'tilt' must have two different words"),
+        ({1: ("flat", "upright"), "tone": ("dark", "bright")}, "concept 1 must have a name in text"),
+        ({"": ("flat", "upright"), "tone": ("dark", "bright")}, "concept '' must have a name in text"),
+        (["tilt", "tone"], "concepts must be a dict of names and words"),
+    ],
+)
+def test_concepts_are_names_in_text_with_two_words_in_order(concepts, words):
+    kind = type("Odd", (Bars,), {"concepts": concepts})
+    with pytest.raises(UserError, match=words):
+        _ = kind(DATA).classes
+
+
+def test_images_of_whole_numbers_are_refused():
+    class Whole(Bars):
+        def render(self, values):
+            return (255 * super().render(values)).astype(jnp.uint8)
+
+    source = Whole(DATA)
+    items = source.draw(Setting(), jnp.array([2]), jax.random.key(0), at_mean=True)
+    with pytest.raises(UserError, match="render gives uint8, must be floating point in"):
+        source.images((), items)
