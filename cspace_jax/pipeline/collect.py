@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from cspace_jax import rng
-from cspace_jax.analysis import capability
+from cspace_jax.analysis import capability, joining
 from cspace_jax.analysis.dataset import Measurements, build_dataset
 from cspace_jax.analysis.embeddings import extend_embeddings
 from cspace_jax.config import Config, grid, to_dict
@@ -84,8 +84,10 @@ def _embedded(study: Study, ds: xr.Dataset) -> xr.Dataset:
 def added(study: Study) -> xr.Dataset | None:
     """Merge the steps that were trained again into a dataset like that of the saves.
 
-    Values are NaN where a run has no such step. Without any such step the result is None. The dataset has one more
-    variable, `exact` [run, step]: whether the repeated training equalled the first as far as known.
+    Values are NaN where a run has no such step, and those of protocols where it was not asked there. Without any such
+    step the result is None. Runs keep their numbers; axes and attributes are those of `joining.stack`, naive prompting
+    first. The dataset has one more variable, `exact` [run, step]: whether the repeated training equalled the first as
+    far as known.
 
     Raises:
       UserError: a file is damaged.
@@ -96,11 +98,15 @@ def added(study: Study) -> xr.Dataset | None:
         runs += [one.assign_coords(run=[run]) for run, one in found.items() if one is not None]
     if not runs:
         return None
-    return xr.concat(runs, "run", data_vars="all", coords="minimal", compat="override", join="outer").sortby("step")
+    labels = [int(one["run"].values[0]) for one in runs]
+    return joining.stack(runs).assign_coords(run=labels)
 
 
 def _added_run(study: Study, run: int) -> xr.Dataset | None:
-    """Return the dataset of one run's added steps, None if it has none."""
+    """Return the dataset of one run's added steps, None if it has none.
+
+    It has the protocols of the battery if the run was asked at any of the steps, NaN at the others.
+    """
     config = study.config
     files = step_files(replay.folder(study, run))
     if not files:
@@ -109,11 +115,23 @@ def _added_run(study: Study, run: int) -> xr.Dataset | None:
     settings = grid.grid_settings(config.grid)[run : run + 1]
     ds = build_dataset(Measurements(raw, settings, source_of(config.data).classes), to_dict(config))
     ds["exact"] = (("run", "step"), np.array([[float(raw[step]["exact"][0]) for step in sorted(raw)]]))
-    answers = {step: replay.answer_file(study, run, step) for step in raw}
-    if config.elicit.protocols and all(path.exists() for path in answers.values()):
-        asked = {step: read_evaluation(path, ELICITED) for step, path in answers.items()}
-        ds = capability.extend(ds, asked | {0: _initial_answers(study, run)}, *elicit.names_and_values(config))
-    return ds
+    return _with_answers(study, run, ds) if config.elicit.protocols else ds
+
+
+def _with_answers(study: Study, run: int, ds: xr.Dataset) -> xr.Dataset:
+    """Add the answers of a run's added steps to their dataset, NaN where a step was not asked.
+
+    A dataset of which no step was asked stays as it is.
+    """
+    files = {int(step): replay.answer_file(study, run, int(step)) for step in ds["step"].values}
+    answered = {step: read_evaluation(path, ELICITED) for step, path in files.items() if path.exists()}
+    if not answered:
+        return ds
+    initial = _initial_answers(study, run)
+    unknown = {name: np.full_like(values, np.nan) for name, values in initial.items()}
+    asked = dict.fromkeys(files, unknown) | answered | {0: initial}
+    ds = capability.extend(ds, asked, *elicit.names_and_values(study.config))
+    return ds.assign(best_query=ds["best_query"].where(ds["step"].isin(list(answered))))
 
 
 def _initial_answers(study: Study, run: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import xarray as xr
 from etils import epath
 from rich.console import Console
 
-from cspace_jax.analysis import published, published_tables, report, side_by_side, side_by_side_tables
+from cspace_jax.analysis import learning, published, published_tables, report, side_by_side, side_by_side_tables
 from cspace_jax.config import Config, Difference, differences
 from cspace_jax.config.reading import one_of
 from cspace_jax.errors import UserError
@@ -31,6 +31,8 @@ NUMBERS = "comparison.json"
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """Put two studies side by side.
+
+    "Learned" is defined as in the configurations (`learned`) of both; where these differ, by the default, "stays_80".
 
     Attributes:
       studies: by name, the first and the second.
@@ -64,7 +66,8 @@ class Comparison:
 
     @functools.cached_property
     def _datasets(self) -> dict[str, xr.Dataset]:
-        return {name: study.dataset for name, study in self.studies.items()}
+        shown = learning.with_definition
+        return {name: shown(study.dataset, study.config.learned) for name, study in self.studies.items()}
 
     @property
     def times(self) -> pd.DataFrame:

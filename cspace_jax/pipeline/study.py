@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from cspace_jax import processes
-from cspace_jax.analysis import tables
+from cspace_jax.analysis import learning, tables
 from cspace_jax.config import Config, from_config_dict, grid, save_steps, to_dict
 from cspace_jax.config.plan import Plan
 from cspace_jax.config.reading import fail
 from cspace_jax.cost import disk
 from cspace_jax.engine.engine import Engine
+from cspace_jax.errors import UserError
 from cspace_jax.pipeline import extension, waves
 from cspace_jax.pipeline.logs import Log
 from cspace_jax.pipeline.modes import COUNT, WIDTH
@@ -123,14 +124,24 @@ class Study:
         return results.open_results(self.workdir.root)
 
     @property
+    def _shown(self) -> xr.Dataset:
+        """Return the dataset under the configuration's definition of "learned".
+
+        The stored one may have been written under another.
+        """
+        return learning.with_definition(self.dataset, self.config.learned)
+
+    @property
     def added(self) -> xr.Dataset:
         """The labelled dataset of steps that were trained again (`replay`).
 
         It is NaN where a run has no such step.
 
         Raises:
-          UserError: no steps were added yet.
+          UserError: no steps were added yet, or their dataset is damaged.
         """
+        if not self.workdir.added_dataset.exists():
+            raise UserError("added: no steps were added; study.replay((...)) adds some")
         return results.open_results(self.workdir.added_dataset)
 
     def replay(self, steps: Sequence[int] = (), *, around: str = "", width: int = WIDTH, count: int = COUNT) -> "Study":
@@ -154,7 +165,7 @@ class Study:
         return self
 
     def summary(self, name: str = "") -> Any:
-        """Return the numbers of the study.
+        """Return the numbers of the study, by the definition of "learned" of its configuration (`learned`).
 
         Args:
           name: "learning_times" or "memorisation" as a pandas table by level and class; a block of the summary, such
@@ -163,10 +174,12 @@ class Study:
         Raises:
           UserError: there is nothing of that name, or there are no results.
         """
-        return tables.select(self.dataset, name)
+        return tables.select(self._shown, name)
 
     def figure(self, name: str) -> Any:
         """Return one figure, such as "fig4", as a Matplotlib figure. A notebook shows it.
+
+        It shows the definition of "learned" of the configuration (`learned`), as drawn files and the page do.
 
         Raises:
           UserError: there is no such figure, or the study does not hold what it needs.
@@ -174,7 +187,7 @@ class Study:
         from cspace_jax.pipeline import collect
         from cspace_jax.plots import figures
 
-        ds, data, examples = self.dataset, self.config.data, collect.examples(self)
+        ds, data, examples = self._shown, self.config.data, collect.examples(self)
         return figures.draw(name, figures.Inputs(ds, collect.Samples(self, ds), data, examples))
 
     def page(self) -> "Page":

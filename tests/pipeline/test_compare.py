@@ -1,5 +1,6 @@
 """Workdirs compared from Python and by the command, with each other and with published numbers; nothing is trained."""
 
+import dataclasses
 import json
 
 import pytest
@@ -42,6 +43,15 @@ def test_from_python_it_takes_studies_and_paths(runs):
     assert found.names == ["a", "b"]
     assert found.times.loc["sep_col=0.8", "11", "joint"]["shared_seeds"] == 3
     assert set(found.figures) == {"curves", "times"}
+
+
+def test_a_definition_counts_where_both_studies_show_it(runs):
+    stored = [cs.open_study(runs / name) for name in "ab"]
+    first, second = (
+        dataclasses.replace(one, config=dataclasses.replace(one.config, learned="first_80")) for one in stored
+    )
+    assert cs.compare(first, second).numbers["learned"] == "first_80"
+    assert cs.compare(first, stored[1]).numbers["learned"] == "stays_80"
 
 
 def test_published_numbers_stand_beside_a_study_of_either_scale(runs, tmp_path, capsys, monkeypatch):

@@ -1,13 +1,17 @@
 """A study with added runs: its parts, their numbers, and the configuration of what was evaluated."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
 import synthetic
 import tiny
 
+import cspace_jax as cs
+from cspace_jax.analysis import learning
 from cspace_jax.config import GridConfig, to_dict
 from cspace_jax.pipeline.study import Study
+from cspace_jax.plots import figures
 from cspace_jax.storage import extensions
 
 ADDED = (GridConfig(seeds=(5, 6), sep_col=(0.5,)), GridConfig(seeds=(9,), sep_col=(0.2,)))
@@ -44,3 +48,17 @@ def test_what_was_evaluated_has_the_grid_and_the_steps_of_the_dataset(extended):
     assert (found.optim.steps, found.save.steps) == (9, (2, 5, 6, 9))
     assert set(found.grid.seeds) == {*extended.config.grid.seeds, 5, 6}  # not those of the last part
     assert set(found.grid.sep_col) == {*extended.config.grid.sep_col, 0.5}
+
+
+def test_numbers_and_figures_show_the_definition_of_the_configuration(tmp_path, monkeypatch):
+    synthetic.workdir(tmp_path / "a")
+    stored = cs.open_study(tmp_path / "a")
+    study = dataclasses.replace(stored, config=dataclasses.replace(stored.config, learned="first_80"))
+    monkeypatch.setattr(figures, "draw", lambda name, inputs: learning.definition_of(inputs.ds))
+    for one, definition in ((stored, "stays_80"), (study, "first_80")):
+        assert one.summary()["learned"] == one.figure("fig4") == definition
+
+
+def test_a_study_without_added_steps_says_how_to_add_some(study):
+    with pytest.raises(cs.UserError, match=r"^added: no steps were added; study\.replay\(\(\.\.\.\)\) adds some$"):
+        _ = study.added
