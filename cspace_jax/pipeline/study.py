@@ -10,7 +10,7 @@ import xarray as xr
 
 from cspace_jax import processes
 from cspace_jax.analysis import learning, tables
-from cspace_jax.config import Config, from_config_dict, grid, save_steps, to_dict
+from cspace_jax.config import Config, from_config_dict, grid, reading, save_steps, to_dict
 from cspace_jax.config.plan import Plan
 from cspace_jax.config.reading import fail
 from cspace_jax.cost import disk
@@ -156,11 +156,13 @@ class Study:
           count: number of steps.
 
         Raises:
-          UserError: the steps make no sense, or this is another kind of device or version than the one that trained.
+          UserError: a value is of a wrong type, the steps make no sense, or this is another kind of device or version
+            than the one that trained.
         """
         from cspace_jax.pipeline import api
 
-        request = api.ReplayRequest(tuple(steps), around, width, count)
+        asked = {"steps": steps, "around": around, "width": width, "count": count}
+        request = reading.read(api.ReplayRequest, asked)
         api.run(None, self.workdir.root, "replay", command_line="Study.replay", replay=request)
         return self
 
@@ -255,7 +257,8 @@ class Study:
         """Return the model of one run at a saved step (default: the last), ready to be sampled.
 
         Raises:
-          UserError: there is no such run, the step was not saved, or its checkpoint is missing or damaged.
+          UserError: there is no such run, the step was not saved, one of them is no whole number, or the checkpoint is
+            missing or damaged.
         """
         from cspace_jax.pipeline import model
 

@@ -3,6 +3,7 @@
 import dataclasses
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import synthetic
 import tiny
@@ -10,6 +11,9 @@ import tiny
 import cspace_jax as cs
 from cspace_jax.analysis import learning
 from cspace_jax.config import GridConfig, to_dict
+from cspace_jax.errors import UserError
+from cspace_jax.pipeline import api, model
+from cspace_jax.pipeline.replay import ReplayRequest
 from cspace_jax.pipeline.study import Study
 from cspace_jax.plots import figures
 from cspace_jax.storage import extensions
@@ -62,3 +66,52 @@ def test_numbers_and_figures_show_the_definition_of_the_configuration(tmp_path, 
 def test_a_study_without_added_steps_says_how_to_add_some(study):
     with pytest.raises(cs.UserError, match=r"^added: no steps were added; study\.replay\(\(\.\.\.\)\) adds some$"):
         _ = study.added
+
+
+@pytest.mark.parametrize("run", ["0", None, [0], 1.5, 1.0, True, np.True_])
+def test_a_run_or_step_that_is_no_whole_number_is_one_line(run, study):
+    with pytest.raises(UserError, match="run = .*: must be a whole number"):
+        study.model(run=run)
+    if run is not None:
+        with pytest.raises(UserError, match="step = .*: must be a whole number"):
+            study.model(step=run)
+
+
+def test_a_model_has_plain_numbers_and_the_folder_of_its_study(study, monkeypatch):
+    monkeypatch.setattr(model, "require_checkpoints", lambda *_: None)
+    monkeypatch.setattr(model.checkpoint, "restore_run", lambda *_: {})
+    found = study.model(run=np.int64(2), step=np.int32(5))
+    assert (type(found.run), found.run, type(found.step), found.step) == (int, 2, int, 5)
+    assert found.workdir == study.workdir.root and study.model(run=3).step == 6
+
+
+@pytest.mark.parametrize(
+    ("asked", "request_"),
+    [
+        ({"steps": 100}, ReplayRequest((100,))),
+        ({"steps": np.array([3, 4])}, ReplayRequest((3, 4))),
+        ({"steps": range(3, 5)}, ReplayRequest((3, 4))),
+        ({"steps": [3.0, np.int64(4)]}, ReplayRequest((3, 4))),
+        ({"around": "turn", "width": 8.0, "count": np.int32(3)}, ReplayRequest((), "turn", 8, 3)),
+    ],
+)
+def test_steps_to_replay_become_plain_whole_numbers(asked, request_, study, monkeypatch):
+    seen = []
+    monkeypatch.setattr(api, "run", lambda *_, replay, **__: seen.append(replay))
+    assert study.replay(**asked) is study and seen == [request_]
+    assert all(type(step) is int for step in (*seen[0].steps, seen[0].width, seen[0].count))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"steps": steps} for steps in (None, "100", ("3",), (1.5,), (True,), (None,), ((3, 4),))),
+        *({"around": "turn", "count": count} for count in ("3", 2.5, None)),
+        {"around": "turn", "width": float("nan")},
+        {"around": 1},
+    ],
+)
+def test_steps_to_replay_of_a_wrong_type_are_one_line(asked, study):
+    with pytest.raises(UserError, match=r"^(steps(\[0\])?|around|count|width) = .*: must be") as error:
+        study.replay(**asked)
+    assert "\n" not in str(error.value)
