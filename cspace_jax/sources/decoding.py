@@ -189,6 +189,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image)
         if values.size and not 0 <= values.min() <= values.max() < 2**16:
             raise _Unfit("has pixels of more than 16 bits, must have 8 or 16")
+        if values.size and 0 < values.max() < 2**8:
+            raise _Unfit("has 16 bits a pixel and no value above 255, store it with 8 bits or scale it to 65,535")
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise _Unfit("has pixels of floating point, must have 8 or 16 bits")

@@ -225,6 +225,7 @@ JPEG = encoded(faces.face(True, True, 0), "JPEG")
         (png(20_000, 20_000), 0, "picture 'bad' is too large, at most 64,000,000 pixels are read"),
         (JPEG, 179, "data.crop = 179: picture 'bad' of 'here' has only 178 x 218 pixels"),
         (encoded(Image.new("F", (4, 4)), "TIFF"), 0, "picture 'bad' has pixels of floating point"),
+        (encoded(Image.new("I;16", (4, 4), 200), "PNG"), 0, "picture 'bad' has 16 bits a pixel and no value above 255"),
         (encoded(Image.new("I", (4, 4), 70_000), "TIFF"), 0, "picture 'bad' has pixels of more than 16 bits"),
     ],
 )
