@@ -82,7 +82,7 @@ def _compare() -> None:
 
     comparison = compare.compare(*workdirs)
     comparison.show()
-    outdir = FLAGS.outdir or compare.default_outdir(comparison)
+    outdir = compare.default_outdir(comparison) if FLAGS.outdir is None else FLAGS.outdir
     print(f"{len(comparison.save(outdir))} files in {outdir}")
 
 
