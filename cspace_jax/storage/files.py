@@ -84,7 +84,7 @@ def require_outside_all(path: PathLike, name: str) -> epath.Path:
         raise UserError(f"{name} = {os.fspath(path)!r}: must be the path of a folder")
     place = located(real_path(path))
     for root in (place, *place.parents):
-        if _holds_study(root):
+        if within(root, place) and _holds_study(root):  # a bucket's parents are no places of the storage
             require_outside(path, root, name)
     return folder
 

@@ -151,6 +151,10 @@ def test_small_files_of_a_study_work_in_cloud_storage(monkeypatch):
     for content in ("old", "new"):
         files.write_atomic(root / "deep" / "a.json", content)
     assert (root / "deep" / "a.json").read_text() == "new" and list(bucket.store) == ["/bucket/w/deep/a.json"]
+    files.write_atomic(root / "config.json", '{"study": "signal", "grid": {}}')
+    with pytest.raises(UserError, match="^out = 'gs://bucket/w/x': lies in the workdir 'gs://bucket/w', must"):
+        files.require_outside_all("gs://bucket/w/x", "out")
+    assert str(files.require_outside_all("gs://bucket/x", "out")) == "gs://bucket/x"
     checked_json.write(root / "b.json", {"steps": 7})
     assert checked_json.read(root / "b.json") == {"steps": 7}
     metrics.append_metrics(root / "metrics.jsonl", [{"run": 0, "step": step} for step in (1, 2)])
