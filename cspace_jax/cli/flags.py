@@ -7,6 +7,7 @@ import contextlib
 import functools
 import pathlib
 import sys
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags
@@ -219,7 +220,8 @@ def _with_stored_config(argv: Sequence[str], mode: str) -> list[str]:
         raise UserError(NO_WORKDIR)
     name = "extended_config.py" if mode == "extend" else "stored_config.py"
     stored = pathlib.Path(__file__).with_name(name)
-    return [argv[0], f"--config={stored}:{folders[-1]}", *argv[1:]]
+    folder = urllib.parse.quote(folders[-1], safe="/", errors="surrogateescape")  # a colon would end the file's name
+    return [argv[0], f"--config={stored}:{folder}", *argv[1:]]
 
 
 def _with_study_file(argv: Sequence[str]) -> list[str]:
@@ -241,9 +243,22 @@ def _known_fields() -> dict:
 
 
 def _check_fields(argv: Sequence[str]) -> None:
-    """Raise UserError for an overridden field that does not exist."""
+    """Raise UserError for an overridden field that does not exist or is the scale.
+
+    So does a --config with an empty scale, or with a colon in the path of its file.
+    """
+    configs = arguments.values(argv, "config")
+    for value in configs:
+        loading.split(value)
+        if ".py" in value.partition(":")[2]:
+            reading.fail(
+                "config", value, "the path of a config file cannot hold a colon; start the command in its folder"
+            )
     for path in arguments.overrides(argv):
         loading.require_field(path, _known_fields())
+        if path == "scale":
+            scale = (arguments.values(argv, "config.scale") or [""])[-1]
+            loading.refuse_scale("config.scale", scale, configs[-1] if configs else "")
 
 
 def _check_config_arguments(argv: Sequence[str]) -> None:

@@ -98,8 +98,8 @@ def run(
       command_line: kept in env.json.
       scale_chosen: whether the scale was chosen by the device, which the first line then says.
       replay: the steps of the mode "replay"; `Study.replay` makes them.
-      outdir: folder that the modes "figures" and "report" write to; nothing is written in the workdir then, which may
-        be read-only.
+      outdir: folder that the modes "figures" and "report" write to; it is no workdir and lies in none. Nothing is
+        written in the workdir then, which may be read-only.
       verbose: whether figures that do not apply to the study are named, each with its reason.
       export: what the mode "export" writes, and where to; `Study.export` makes it.
       log: "tensorboard" or "wandb", to which losses, and of each save that is evaluated the coordinates, learning times

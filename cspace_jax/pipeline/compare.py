@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,7 +20,7 @@ from cspace_jax.paths import real_path
 from cspace_jax.pipeline import preparation
 from cspace_jax.pipeline.joined_studies import names_of
 from cspace_jax.pipeline.study import Study
-from cspace_jax.storage.files import PathLike, located, quoted, require_outside, write_atomic
+from cspace_jax.storage.files import PathLike, quoted, require_outside_all, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,10 +107,10 @@ class Comparison:
         """Write comparison.json and the figures, PNG and PDF, into a folder, and return the files.
 
         Raises:
-          UserError: as `numbers`, the folder lies in a workdir that is compared, or it cannot be written.
+          UserError: as `numbers`, the folder is or lies in a workdir, or it cannot be written.
         """
         fields = [dataclasses.asdict(one) for one in self.differences]
-        return _save({"differences": fields, **self.numbers}, self.figures, outdir, self.studies.values())
+        return _save({"differences": fields, **self.numbers}, self, outdir)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +224,7 @@ class PublishedComparison:
           UserError: as `parts`, or as `Comparison.save`.
         """
         fields = [dataclasses.asdict(one) for one in self.differences]
-        return _save({"differences": fields, **self.numbers}, self.figures, outdir, [self.study])
+        return _save({"differences": fields, **self.numbers}, self, outdir)
 
 
 def compare(first: Study | PathLike, second: Study | PathLike) -> Comparison | PublishedComparison:
@@ -280,15 +280,13 @@ def default_outdir(comparison: Comparison | PublishedComparison) -> str:
 
 
 def _save(
-    numbers: Mapping[str, Any], figures: "Mapping[str, Figure]", outdir: PathLike, studies: Sequence[Study] | Any
+    numbers: Mapping[str, Any], comparison: Comparison | PublishedComparison, outdir: PathLike
 ) -> list[epath.Path]:
-    """Write the numbers and the figures into a folder, and return the files."""
+    """Write the numbers and the figures of a comparison into a folder, and return the files."""
     from cspace_jax.plots import style
 
-    folder = located(outdir, "outdir")
-    for study in studies:
-        require_outside(folder, study.workdir.root, "outdir")
+    folder = require_outside_all(outdir, "outdir")
     text = json.dumps(report.to_json(numbers), indent=2, allow_nan=False)
     write_atomic(folder / NUMBERS, text + "\n")
-    drawn = [path for name, figure in figures.items() for path in style.save(figure, folder / name)]
+    drawn = [path for name, figure in comparison.figures.items() for path in style.save(figure, folder / name)]
     return [folder / NUMBERS, *drawn]

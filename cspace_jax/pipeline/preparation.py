@@ -16,7 +16,7 @@ from cspace_jax.pipeline.replay import ReplayRequest
 from cspace_jax.pipeline.study import Study
 from cspace_jax.storage import extensions, workdir
 from cspace_jax.storage.extensions import Extensions
-from cspace_jax.storage.files import PathLike, located
+from cspace_jax.storage.files import PathLike, located, require_outside_all
 
 
 def prepare(config: Config, path: PathLike, mode: str, command_line: str | Sequence[str] = "") -> Study:
@@ -154,13 +154,18 @@ def check(config: Config, mode: str) -> None:
 
 
 def check_arguments(mode: str, outdir: PathLike | None, replay: Any, export: Any) -> None:
-    """Raise UserError if another folder or a request is given to a mode that does not take it."""
+    """Raise UserError if another folder or a request is given to a mode that does not take it.
+
+    The other folder must not be a workdir, nor lie in one.
+    """
     reading.one_of("mode", mode, OF_A_STUDY)
     for name, request in (("replay", replay), ("export", export)):
         if request is not None and mode != name:
             raise UserError(f"{name}: this request only goes with mode={name!r}, this is mode={mode!r}")
     if outdir is not None and mode not in SHOWS:
         reading.fail("outdir", os.fspath(outdir), f"only goes with --mode={', '.join(SHOWS)}")
+    if outdir is not None:
+        require_outside_all(outdir, "outdir")
 
 
 def check_names(config: Config) -> None:

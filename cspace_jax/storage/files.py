@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import importlib.util
+import json
 import os
 import re
 import uuid
@@ -13,6 +14,7 @@ from etils import epath
 
 from cspace_jax.errors import UserError
 from cspace_jax.paths import expanded, real_path, within
+from cspace_jax.storage.file_names import CONFIG
 
 PathLike = str | os.PathLike[str]
 _PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs", "hf": "huggingface_hub"}  # of fsspec
@@ -67,6 +69,33 @@ def require_outside(path: PathLike, root: PathLike, name: str) -> None:
     """Raise UserError if a path that is written to lies in the workdir `root`. The message calls the place `name`."""
     if within(root, path):
         raise UserError(f"{name} = {quoted(path)}: lies in the workdir {real_path(root)!r}, must be another folder")
+
+
+def require_outside_all(path: PathLike, name: str) -> epath.Path:
+    """Return a folder that is written to, unless it is a workdir or lies in one.
+
+    A workdir is told by its config.json, which must hold a study.
+
+    Raises:
+      UserError: it is or lies in a workdir, or it is no path; the message calls the place `name`.
+    """
+    folder = located(path, name)
+    if not os.fspath(path).strip():
+        raise UserError(f"{name} = {os.fspath(path)!r}: must be the path of a folder")
+    place = located(real_path(path))
+    for root in (place, *place.parents):
+        if within(root, place) and _holds_study(root):  # a bucket's parents are no places of the storage
+            require_outside(path, root, name)
+    return folder
+
+
+def _holds_study(folder: epath.Path) -> bool:
+    """Return whether a folder holds the configuration of a study, and not another program's config.json."""
+    try:
+        stored = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(stored, dict) and {"study", "grid"} <= set(stored)
 
 
 @functools.cache

@@ -6,9 +6,9 @@ import os
 import pathlib
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from cspace_jax.config import Config, config_files, differences, from_config_dict
+from cspace_jax.config import SCALES, Config, config_files, differences, from_config_dict
 from cspace_jax.config.fields import declared
 from cspace_jax.config.reading import fail
 from cspace_jax.config.schema import AXES
@@ -32,7 +32,7 @@ def fields(name: str | os.PathLike[str]) -> Any:
     if not isinstance(name, str | os.PathLike):
         fail("config", name, "must be the name of a study or the path of a Python file")
     name = os.fspath(name)
-    path, _, scale = name.rpartition(":") if ":" in name else (name, "", "")
+    path, scale = split(name)
     try:
         module = _module(path)
         if not hasattr(module, "get_config"):
@@ -42,6 +42,18 @@ def fields(name: str | os.PathLike[str]) -> Any:
         raise
     except (Exception, SystemExit) as error:  # whatever the file does
         raise UserError(f"config = {path!r}: cannot be used, {config_files.reason(error, path)}") from error
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return the study or file of "NAME:SCALE", and the scale. Without a colon the scale is "".
+
+    Raises:
+      UserError: nothing follows the colon.
+    """
+    path, colon, scale = name.rpartition(":")
+    if colon and not scale:
+        fail("config", name, f"the scale must be one of {', '.join(SCALES)}, or leave the colon out")
+    return (path, scale) if colon else (name, "")
 
 
 def _module(path: str) -> Any:
@@ -79,9 +91,11 @@ def configure(name: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Con
         grid ("sep_col") or stands for one field only ("sampling_steps").
 
     Raises:
-      UserError: there is no such study or field, or a value is not allowed.
+      UserError: there is no such study or field, a value is not allowed, or `scale` is among the overrides.
     """
     source = fields(name)
+    if "scale" in overrides:
+        refuse_scale("scale", overrides["scale"], os.fspath(name))
     known = [path for path, _, _ in declared(Config)]
     for given, value in overrides.items():
         path = _full_name(given, value, known)
@@ -92,6 +106,14 @@ def configure(name: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Con
         with group.unlocked(), group.ignore_type():
             group[last] = value
     return from_config_dict(source)
+
+
+def refuse_scale(field: str, value: Any, name: str) -> NoReturn:
+    """Raise UserError for an override of the scale, which would change the label alone and no setting."""
+    study, scale = name.partition(":")[0] or "signal", value if value in SCALES else "SCALE"
+    fail(
+        field, value, f"would only change the label; choose it by {'--config=' if '.' in field else ''}{study}:{scale}"
+    )
 
 
 def _full_name(given: str, value: Any, known: list[str]) -> str:
@@ -133,13 +155,16 @@ def command_of(config: Config, made: Config | None = None) -> str:
 
 
 def require_field(path: str, source: Any) -> None:
-    """Raise UserError unless the dotted `path` names a field of a ConfigDict."""
+    """Raise UserError unless the dotted `path` names a field of a ConfigDict, and not an entry of a tuple."""
     group = source
-    for name in path.partition("[")[0].split("."):
+    whole, entry, _ = path.partition("[")
+    for name in whole.split("."):
         found = list(group.keys()) if hasattr(group, "keys") else []
         if name not in found:
             raise UserError(f"config.{path}: unknown field {name!r}{_nearest(path, closest(name, found))}")
         group = group[name]
+    if entry:
+        raise UserError(f'config.{path}: an entry cannot be set alone, give the whole value: --config.{whole}="(...)"')
 
 
 def _nearest(path: str, beside: str) -> str:

@@ -1,13 +1,16 @@
 """The front door of the command: one screen of help, mistakes told at once, flags from files."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 
 import pytest
+import tiny
 from commands import ROOT, assert_one_line, command
 
 from cspace_jax.pipeline import api, modes
+from cspace_jax.storage import workdir
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:the load_module\(\) method is deprecated:DeprecationWarning")
 
@@ -94,3 +97,30 @@ def test_a_workdir_alone_is_enough_for_the_modes_that_say_so(tmp_path, carried_o
         done = command(f"--mode={name}", "--workdir=w")
         assert (done.code == 0) == mode.of_a_workdir, (name, done.err)
     assert [given[2] for given, _ in carried_out] == [name for name, mode in modes.MODES.items() if mode.of_a_workdir]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config=signal:smoke", "--config.grid.seeds[0]=5"], "config.grid.seeds[0]: an entry cannot be set alone"),
+        (["--config=a:b/mine.py:smoke"], "config = 'a:b/mine.py:smoke': the path of a config file cannot hold a colon"),
+        (["--config=signal:"], "config = 'signal:': the scale must be one of smoke, quick, paper, or leave"),
+        (
+            ["--config=signal:smoke", "--config.scale=paper"],
+            "config.scale = 'paper': would only change the label; choose it by --config=signal:paper",
+        ),
+    ],
+)
+def test_what_a_config_cannot_be_is_one_line(arguments, words, carried_out):
+    assert_one_line(command("--workdir=w", *arguments), words)
+    assert not carried_out
+
+
+@pytest.mark.parametrize("name", ["wd:1", "100%3A", "w é?&#+.py"])
+@pytest.mark.parametrize("mode", ["elicit", "extend"])
+def test_a_workdir_of_any_name_keeps_its_config(name, mode, tmp_path, carried_out):
+    made = tiny.study()
+    workdir.prepare(tmp_path / name, made)
+    done = command(f"--workdir={tmp_path / name}", f"--mode={mode}", "--config.figures=('fig4',)")
+    assert done.code == 0, done.err
+    assert carried_out[0][0][:2] == (dataclasses.replace(made, figures=("fig4",)), str(tmp_path / name))

@@ -49,6 +49,10 @@ def test_nothing_is_overwritten_and_a_damaged_archive_is_one_line(archive, tmp_p
     (tmp_path / "data" / "digits").mkdir(parents=True)
     with pytest.raises(UserError, match="exists already"):
         digits.main([f"--archive={archive}", f"--out={tmp_path / 'data'}"])
+    (tmp_path / "config.json").write_text('{"study": "signal", "grid": {}}')
+    with pytest.raises(UserError, match="^out = '.*': lies in the workdir"):
+        digits.main([f"--archive={archive}", f"--out={tmp_path / 'other'}"])
+    (tmp_path / "config.json").unlink()
     archive.write_bytes(b"nothing")
     with pytest.raises(UserError, match="cannot be read"):
         digits.main([f"--archive={archive}", f"--out={tmp_path / 'other'}"])

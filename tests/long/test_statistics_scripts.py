@@ -42,6 +42,12 @@ def test_intervals_cover_at_least_93_percent_from_three_seeds_on(study, tmp_path
     assert "Coverage of 95 % intervals" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("studies", [0, -1])
+def test_coverage_needs_a_study(studies):
+    with pytest.raises(UserError, match=f"^studies = {studies}: must be at least 1$"):
+        coverage.run([f"--studies={studies}"])
+
+
 def test_shuffled_studies_are_rarely_called_shown(study, tmp_path, capsys):
     false_alarms.run([f"--results={study}", "--shuffles=40", f"--out={tmp_path / 'f.json'}"])
     found = json.loads((tmp_path / "f.json").read_text())

@@ -92,6 +92,8 @@ def test_studies_without_a_shared_level_are_said_to_have_none(runs, tmp_path, ca
         (["--workdirs=published:signal,published:signal_grid"], "one of both must be a workdir"),
         (["--workdirs={0}/a,{0}/shapes"], "shapes has the concepts shape, color, a has color, size"),
         (["--workdirs={0}/a,{0}/b", "--outdir={0}/a/x"], "lies in the workdir"),
+        (["--workdirs={0}/a,{0}/b", "--outdir={0}/paper"], "paper', must be another folder"),
+        (["--workdirs={0}/a,{0}/b", "--outdir="], "outdir = '': must be the path of a folder"),
     ],
 )
 def test_a_mistake_is_one_line(runs, arguments, words):

@@ -117,6 +117,23 @@ def test_a_place_in_the_workdir_is_refused_by_its_own_name(path, root, words, tm
         files.require_outside(path.format(tmp_path), root.format(tmp_path), "to")
 
 
+def test_no_workdir_is_written_to_as_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "w" / "figures").mkdir(parents=True)
+    (tmp_path / "w" / "config.json").write_text('{"study": "signal", "grid": {}}')
+    (tmp_path / "link").symlink_to("w/figures")
+    (tmp_path / "config.json").write_text('{"theme": "dark"}')  # of another program
+    monkeypatch.chdir(tmp_path)
+    for place in ("w", "w/", "w/figures", "link/new", tmp_path / "w" / "a" / "b"):
+        with pytest.raises(
+            UserError, match=f"^out = '.*': lies in the workdir '{tmp_path}/w', must be another folder$"
+        ):
+            files.require_outside_all(place, "out")
+    for place in ("", " "):
+        with pytest.raises(UserError, match=f"^out = '{place}': must be the path of a folder$"):
+            files.require_outside_all(place, "out")
+    assert [str(files.require_outside_all(one, "out")) for one in ("wx", "new/a")] == ["wx", "new/a"]
+
+
 def test_small_files_of_a_study_work_in_cloud_storage(monkeypatch):
     """Through fsspec, with its file system in memory in the place of the bucket."""
 
@@ -134,6 +151,10 @@ def test_small_files_of_a_study_work_in_cloud_storage(monkeypatch):
     for content in ("old", "new"):
         files.write_atomic(root / "deep" / "a.json", content)
     assert (root / "deep" / "a.json").read_text() == "new" and list(bucket.store) == ["/bucket/w/deep/a.json"]
+    files.write_atomic(root / "config.json", '{"study": "signal", "grid": {}}')
+    with pytest.raises(UserError, match="^out = 'gs://bucket/w/x': lies in the workdir 'gs://bucket/w', must"):
+        files.require_outside_all("gs://bucket/w/x", "out")
+    assert str(files.require_outside_all("gs://bucket/x", "out")) == "gs://bucket/x"
     checked_json.write(root / "b.json", {"steps": 7})
     assert checked_json.read(root / "b.json") == {"steps": 7}
     metrics.append_metrics(root / "metrics.jsonl", [{"run": 0, "step": step} for step in (1, 2)])

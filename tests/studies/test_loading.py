@@ -81,3 +81,10 @@ def test_the_command_of_a_configuration_leads_back_to_it():
     other = loading.command_of(from_config_dict(to_dict(mine) | {"grid": {"seeds": (5,)}}), mine)
     assert "--config=YOUR_FILE.py:quick" in other and "--config.grid.seeds=(5,)" in other
     assert arguments.values(words, "config") == ["signal:quick"]
+
+
+def test_a_scale_is_no_override_and_not_empty():
+    with pytest.raises(UserError, match="^scale = 'paper': would only change the label; choose it by signal:paper$"):
+        loading.configure("signal:smoke", {"scale": "paper"})
+    with pytest.raises(UserError, match="^config = 'signal:': the scale must be one of smoke, quick, paper, or leave"):
+        loading.configure("signal:", {})
