@@ -26,7 +26,7 @@ KINDS = {
 def defined(module):
     """Return a function `mine` as a file or a cell of a notebook named so defines it."""
     space = {"__name__": module}
-    exec("def mine(ds):\n    return ds", space)
+    exec("def mine(ds, *rest):\n    return ds", space)
     return space["mine"]
 
 

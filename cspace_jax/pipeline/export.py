@@ -120,7 +120,9 @@ def check_target(to: PathLike) -> epath.Path:
     Raises:
       UserError: something is in its place, it has no name, or it is not on this machine.
     """
-    text = os.fspath(located(to, "to"))
+    if not isinstance(to, str | os.PathLike):
+        fail("to", to, "must be the path of a folder on this machine")
+    text = os.fspath(to)
     if not text.strip("/ ") or "://" in text:
         fail("to", text, "must be the path of a folder on this machine, for example --to=dataset")
     folder = located(text.rstrip("/"))

@@ -33,6 +33,7 @@ from cspace_jax.registering import check_name, require_name
 Samples = Mapping[int, UInt8[np.ndarray, "r k n h w 3"]]
 PATH = "path"
 OFFERED = ("ds", "samples", "data", "setting", "corner_images", "examples", "run", PATH)  # arguments of figures
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 Need = Callable[[xr.Dataset, Samples], str]  # why a figure cannot be drawn, "" if it can
 
 
@@ -73,7 +74,7 @@ def figure(
         if name == ALL_FIGURES:
             raise UserError(f"figure {name!r}: the name stands for all figures, choose another")
         arguments = inspect.signature(draw).parameters.values()
-        asked = [one for one in arguments if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+        asked = [one for one in arguments if one.default is one.empty and one.kind not in _REST]
         if other := [one.name for one in asked if one.name not in OFFERED]:
             raise UserError(f"figure {name!r}: its argument {other[0]!r} must be one of {', '.join(OFFERED)}")
         check_name("figure", name, draw, FIGURES[name].draw if name in FIGURES else None)

@@ -165,5 +165,5 @@ def test_a_mistake_is_one_line_before_anything_is_written(name, mode, workdir, w
     if name == "wandb":
         monkeypatch.setattr(log_writers.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(cs.UserError, match=words):
-        cs.run(None, workdir, mode, log=name)
+        cs.run(cs.load_config("signal:smoke") if mode == "all" else None, workdir, mode, log=name)
     assert list(tmp_path.iterdir()) == []
