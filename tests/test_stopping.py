@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # A body that no signal reaches: a call in C that lets other threads run.
 BLOCKED = "import hashlib; print('ready', flush=True); hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)"

@@ -12,6 +12,7 @@ from cspace_jax.storage.environment import environment
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("variables", "count"),
     [({}, 2), ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3), ({"JAX_NUM_CPU_DEVICES": "4"}, 4)],
@@ -27,6 +28,7 @@ def test_a_number_of_devices_that_the_user_gave_is_taken(variables, count):
     assert done.stdout == f"{count}\n"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("platform", ["tpu", "cuda", "cpuu"])
 def test_a_backend_that_cannot_start_is_one_line(platform):
     code = "from cspace_jax.cli import scripts\nfrom cspace_jax.studies import base\n"

@@ -17,6 +17,8 @@ from cspace_jax.config.schema import DGP
 from cspace_jax.evaluation import protocols
 from cspace_jax.pipeline import elicit
 
+pytestmark = pytest.mark.network  # programs of all studies are traced
+
 
 @pytest.mark.parametrize("name", STUDIES)
 @pytest.mark.parametrize("scale", SCALES)
