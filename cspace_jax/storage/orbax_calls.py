@@ -93,14 +93,16 @@ def quiet_in_the_background() -> None:
 
     The silence lasts until the process ends. The next wait raises the failure anyway.
     """
-    logging.getLogger("absl").addFilter(_not_of_orbax)
+    for name in ("absl", "asyncio"):  # asyncio tells of tasks that failed and were collected before the wait
+        logging.getLogger(name).addFilter(_not_of_orbax)
     before = sys.unraisablehook
     sys.unraisablehook = lambda report: None if _is_closed_loop(report) else before(report)
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    """Return whether a line of the log comes from another package than Orbax."""
-    return f"{os.sep}orbax{os.sep}" not in record.pathname
+    """Return whether a line of the log neither comes from Orbax nor tells of a task of Orbax."""
+    own = f"{os.sep}orbax{os.sep}"
+    return own not in record.pathname and own not in record.getMessage()
 
 
 def _is_closed_loop(report: Any) -> bool:

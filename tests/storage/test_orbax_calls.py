@@ -33,6 +33,15 @@ def test_words_of_orbax_alone_are_left_out(path, shown):
     assert orbax_calls._not_of_orbax(record) == shown
 
 
+def test_a_task_of_orbax_that_failed_unheard_is_left_out():
+    for package, shown in (("orbax", False), ("elsewhere", True)):
+        words = (
+            f"Task exception was never retrieved\nfuture: <Task coro=<write() done, defined at /x/{package}/y.py:1>>"
+        )
+        record = logging.LogRecord("asyncio", logging.ERROR, "/lib/asyncio/base_events.py", 1, words, None, None)
+        assert orbax_calls._not_of_orbax(record) == shown
+
+
 def test_a_function_is_replaced_for_a_while(monkeypatch):
     with pytest.raises(ZeroDivisionError), orbax_calls._replaced(os, "sep", "|"):
         assert os.sep == "|"
